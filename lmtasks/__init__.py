@@ -1,0 +1,78 @@
+"""lmtasks: small strong task models on one attention encoder-decoder backbone.
+
+Names are loaded when they are first used (PEP 562), so that `import lmtasks` costs nothing: backbones and heads bring
+torch, modules bring Lightning.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lmtasks.backbones.recurrent import RecurrentConfig
+    from lmtasks.backbones.transformer import TransformerConfig
+    from lmtasks.batch import Batch
+    from lmtasks.data.module import TextDataModule
+    from lmtasks.data.parallel import ParallelText
+    from lmtasks.data.village import Village
+    from lmtasks.decoding import Decoding
+    from lmtasks.heads import Seq2SeqHead
+    from lmtasks.module import TaskModule, TranslationModule
+    from lmtasks.saving import load
+    from lmtasks.tasks.translation import TranslationTask
+    from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
+
+_HOMES = {
+    "Batch": "batch",
+    "Decoding": "decoding",
+    "ParallelText": "data.parallel",
+    "RecurrentConfig": "backbones.recurrent",
+    "Seq2SeqHead": "heads",
+    "TaskModule": "module",
+    "TextDataModule": "data.module",
+    "Tokenizer": "text.tokenizer",
+    "TokenizerConfig": "text.tokenizer",
+    "TransformerConfig": "backbones.transformer",
+    "TranslationModule": "module",
+    "TranslationTask": "tasks.translation",
+    "Village": "data.village",
+    "load": "saving",
+}  # exported name -> the file that defines it
+
+__all__ = [  # the keys of _HOMES, written out for readers and type checkers
+    "Batch",
+    "Decoding",
+    "ParallelText",
+    "RecurrentConfig",
+    "Seq2SeqHead",
+    "TaskModule",
+    "TextDataModule",
+    "Tokenizer",
+    "TokenizerConfig",
+    "TransformerConfig",
+    "TranslationModule",
+    "TranslationTask",
+    "Village",
+    "load",
+]
+
+try:
+    __version__ = version("lmtasks")
+except PackageNotFoundError:  # a source checkout that was never installed
+    __version__ = "0+unknown"
+
+
+def __getattr__(name: str) -> object:
+    """Import the file that defines an exported name, when the name is first used."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lmtasks' has no attribute {name!r}")
+    value = getattr(import_module(f"lmtasks.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the exported names, those not loaded yet too."""
+    return sorted({*globals(), *__all__})

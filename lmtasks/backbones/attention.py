@@ -1,0 +1,159 @@
+"""Multi-head attention (Vaswani et al. 2017, section 3.2.2) on PyTorch's fused kernel, and the ways to tell positions apart.
+
+Self-attention appends to a cache when it is given one; cross-attention lets the K hypotheses of one source read a memory
+that is kept once. Rotary positions: Su et al. 2021, section 3.4.2. Relative bias: Raffel et al. 2020, section 2.1.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Cache:
+    """Keys and values that one self-attention has seen, (N, H, t, D/H) each; None before the first token."""
+
+    def __init__(self) -> None:
+        self.keys: Tensor | None = None
+        self.values: Tensor | None = None
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Add (N, H, T, D/H) at the end and return all there is."""
+        if self.keys is not None and self.values is not None:
+            keys = torch.cat((self.keys, keys), dim=2)
+            values = torch.cat((self.values, values), dim=2)
+        self.keys, self.values = keys, values
+        return keys, values
+
+    def select(self, rows: Tensor) -> None:
+        """Keep the rows (N',) in this order."""
+        if self.keys is not None and self.values is not None:
+            self.keys, self.values = self.keys[rows], self.values[rows]
+
+
+class Rotary(nn.Module):
+    """Turns pairs of query and key features by an angle that grows with the position."""
+
+    cosine: Tensor
+    sine: Tensor
+
+    def __init__(self, d_head: int, max_length: int, base: float = 10_000.0) -> None:
+        super().__init__()
+        frequencies = base ** (-torch.arange(0, d_head, 2) / d_head)  # (d_head/2,)
+        angles = torch.arange(max_length)[:, None] * frequencies.repeat(2)[None, :]  # (max_length, d_head)
+        self.register_buffer("cosine", angles.cos(), persistent=False)
+        self.register_buffer("sine", angles.sin(), persistent=False)
+
+    def forward(self, x: Tensor, first: int) -> Tensor:
+        """Turn x (B, H, T, d_head), whose first row stands at position `first`."""
+        last = first + x.size(2)
+        left, right = x.chunk(2, dim=-1)
+        turned = torch.cat((-right, left), dim=-1)
+        return (x * self.cosine[first:last] + turned * self.sine[first:last]).to(x.dtype)
+
+
+class RelativeBias(nn.Module):
+    """One learned number per head and bucket of distance, added to the attention scores."""
+
+    def __init__(self, n_heads: int, buckets: int, max_distance: int, bidirectional: bool) -> None:
+        super().__init__()
+        self.buckets, self.max_distance, self.bidirectional = buckets, max_distance, bidirectional
+        self.bias = nn.Embedding(buckets, n_heads)
+
+    def forward(self, queries: int, keys: int) -> Tensor:
+        """Return the bias of the last `queries` of `keys` positions: (1, H, queries, keys)."""
+        device = self.bias.weight.device
+        positions = torch.arange(keys, device=device)
+        distance = positions[None, :] - positions[keys - queries :, None]  # (queries, keys), key minus query
+        return self.bias(self._bucket(distance)).permute(2, 0, 1)[None]
+
+    def _bucket(self, distance: Tensor) -> Tensor:
+        """Near distances have a bucket each, far ones share buckets that widen logarithmically up to max_distance."""
+        buckets, first = self.buckets, torch.zeros_like(distance)
+        if self.bidirectional:
+            buckets //= 2
+            first = (distance > 0) * buckets
+            distance = distance.abs()
+        else:
+            distance = (-distance).clamp(min=0)
+        exact = buckets // 2
+        ratio = torch.log(distance.clamp(min=1).float() / exact) / math.log(self.max_distance / exact)
+        far = (exact + (ratio * (buckets - exact)).long()).clamp(max=buckets - 1)
+        return first + torch.where(distance < exact, distance, far)
+
+
+class SelfAttention(nn.Module):
+    """Each position of a text reads the others."""
+
+    def __init__(
+        self, d_model: int, n_heads: int, d_head: int, dropout: float, bias: bool, scale: float, rotary: Rotary | None
+    ) -> None:
+        super().__init__()
+        self.n_heads, self.d_head, self.dropout, self.scale, self.rotary = n_heads, d_head, dropout, scale, rotary
+        self.query_key_value = nn.Linear(d_model, 3 * n_heads * d_head, bias=bias)
+        self.output = nn.Linear(n_heads * d_head, d_model, bias=bias)
+
+    def forward(self, x: Tensor, mask: Tensor | None, causal: bool, cache: Cache | None = None) -> Tensor:
+        """Mix x (B, T, D) under a mask that broadcasts to (B, H, T, t): bool, True = read, or a float to add."""
+        qkv = self.query_key_value(x).unflatten(-1, (3, self.n_heads, self.d_head))  # (B, T, 3, H, D/H)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # 3 of (B, H, T, D/H)
+        if self.rotary is not None:
+            first = 0 if cache is None or cache.keys is None else cache.keys.size(2)
+            query, key = self.rotary(query, first), self.rotary(key, first)
+        if cache is not None:
+            key, value = cache.append(key, value)
+        mixed = attend(query, key, value, mask, causal, self.dropout if self.training else 0.0, self.scale)
+        return self.output(mixed.transpose(1, 2).flatten(2))  # (B, T, D)
+
+
+class CrossAttention(nn.Module):
+    """Each position of the target reads the memory."""
+
+    def __init__(self, d_model: int, n_heads: int, d_head: int, dropout: float, bias: bool, scale: float) -> None:
+        super().__init__()
+        self.n_heads, self.d_head, self.dropout, self.scale = n_heads, d_head, dropout, scale
+        self.query = nn.Linear(d_model, n_heads * d_head, bias=bias)
+        self.key_value = nn.Linear(d_model, 2 * n_heads * d_head, bias=bias)
+        self.output = nn.Linear(n_heads * d_head, d_model, bias=bias)
+
+    def project(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn memory states (B, S, D) into keys and values, (B, H, S, D/H) each: once for all steps of search."""
+        key, value = self.key_value(states).unflatten(-1, (2, self.n_heads, self.d_head)).permute(2, 0, 3, 1, 4)
+        return key, value
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+        """Read for x (N, T, D) from B memories, where N = B * K: K hypotheses share the memory of their source."""
+        n, length, _ = x.shape
+        query = self._queries(x, len(keys))  # (B, H, K*T, D/H)
+        mixed = attend(query, keys, values, mask, False, self.dropout if self.training else 0.0, self.scale)
+        return self.output(mixed.transpose(1, 2).reshape(n, length, -1))  # (N, T, D)
+
+    def weights(self, x: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
+        """Return the attention itself, (B, H, T, S), for pictures: the fused kernel never builds it."""
+        scores = self._queries(x, len(keys)) @ keys.transpose(-2, -1) * self.scale
+        return scores.masked_fill(~mask, -torch.inf).softmax(-1)
+
+    def _queries(self, x: Tensor, sources: int) -> Tensor:
+        query = self.query(x).unflatten(-1, (self.n_heads, self.d_head))  # (N, T, H, D/H)
+        return query.reshape(sources, -1, self.n_heads, self.d_head).transpose(1, 2)
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, dropout: float, scale: float
+) -> Tensor:
+    """Call the fused kernel; where there is a bias beside causality, the two become one mask.
+
+    A causal query block that stands behind cached keys sees all of them: one token needs no mask, several need the
+    lower right corner of the triangle.
+    """
+    queries, keys = query.size(2), key.size(2)
+    if causal and (mask is not None or (queries > 1 and keys > queries)):
+        triangle = torch.ones(queries, keys, dtype=torch.bool, device=query.device).tril(keys - queries)
+        mask = triangle if mask is None else mask.masked_fill(~triangle, -torch.inf)
+    if mask is not None and mask.is_floating_point():
+        mask = mask.to(query.dtype)
+    is_causal = causal and mask is None and queries > 1
+    return F.scaled_dot_product_attention(query, key, value, mask, dropout, is_causal, scale=scale)

@@ -1,0 +1,63 @@
+"""Batch: what every head is given, rows of one task padded to one length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+IGNORE = -100  # a target that is no target: cross_entropy's own default for ignore_index
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one task.
+
+    The training loss of a batch is `scale` times the sum of its targets' losses; `scale` is computed from the whole
+    optimiser step in advance, so that micro-batches and ranks add up to the exact mean (see `data.plan`).
+    """
+
+    task: str
+    """Name of the task, the key of its head."""
+    source: Tensor
+    """(B, S) int64 token ids."""
+    source_mask: Tensor
+    """(B, S) bool, True = a real token."""
+    target: Tensor
+    """What the head must predict, IGNORE where there is nothing: (B, T) tokens, (B,) class, (B, 2) span, (B, S) tags."""
+    ids: Tensor
+    """(B,) int64 row numbers, for an evaluation that is exact whatever the order."""
+    scale: float = 1.0
+    """Factor of the summed loss."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """Return the batch on `device`. (Lightning moves a frozen dataclass only by its own method.)"""
+        return self._with_tensors(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        """Return the batch in page-locked memory, from which a GPU copies without waiting."""
+        return self._with_tensors(lambda tensor: tensor.pin_memory())
+
+    def _with_tensors(self, change) -> Batch:
+        names = ("source", "source_mask", "target", "ids")
+        return replace(self, **{name: change(getattr(self, name)) for name in names})
+
+
+def pad(rows: Sequence[Sequence[int] | np.ndarray], value: int) -> Tensor:
+    """Put rows of token ids into one (B, T) int64 tensor, filled up on the right with `value`."""
+    padded = np.full((len(rows), max(map(len, rows), default=0)), value, dtype=np.int64)
+    for line, row in zip(padded, rows, strict=True):
+        line[: len(row)] = row
+    return torch.from_numpy(padded)
+
+
+def lengths_to_mask(lengths: Sequence[int]) -> Tensor:
+    """Return the (B, max length) bool mask of rows that have these lengths, True = a real token."""
+    counts = torch.as_tensor(lengths)
+    return torch.arange(int(counts.max()))[None, :] < counts[:, None]

@@ -1,0 +1,133 @@
+"""`lmtasks attend`: which source tokens the decoder reads for each target token, as text and as a picture.
+
+The picture is that of Bahdanau et al., "Neural machine translation by jointly learning to align and translate" (2015),
+figure 3: source across, target down, the darker the more is read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import textwrap
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lmtasks.cli.run import choose
+from lmtasks.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+HELP = "show which source words the model reads for each target word"
+
+BLOCKS = " ▁▂▃▄▅▆▇█"  # nine heights of a cell in the terminal
+CELL_INCHES = 0.42
+FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Noto Sans", "Arial Unicode MS")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("model", metavar="MODEL", help="run folder, model folder or .ckpt file")
+    parser.add_argument("source", metavar="SOURCE", help="the sentence to read")
+    parser.add_argument("target", metavar="TARGET", nargs="?", help="its target; default: what the model itself answers")
+    parser.add_argument("--to", metavar="LANG", help="language to translate into, where the model knows several")
+    parser.add_argument("--output", metavar="FILE", help="write a picture (.png, .svg or .pdf) instead of text")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Show one alignment and return the exit status."""
+    if not arguments.source.strip():
+        raise InputError("SOURCE is blank; give a sentence")
+    if arguments.output:
+        _check_output(Path(arguments.output))
+    from lmtasks.saving import load
+
+    model = load(arguments.model)
+    _, group, _ = choose(model, None, None, arguments.to)
+    source, target, weights = model.align(arguments.source, arguments.target, group)
+    if arguments.output:
+        draw(source, target, weights, arguments.output, title=arguments.source)
+        print(f"wrote {arguments.output}", file=sys.stderr)
+    else:
+        print(as_text(source, target, weights))
+    return 0
+
+
+def as_text(source: Sequence[str], target: Sequence[str], weights: Tensor) -> str:
+    """Return weights (T, S) for a terminal: each source token heads its own column, each target token its own line.
+
+    The height of a block is the share of its line, from 0 to 1.
+    """
+    labels = [_shown(piece) for piece in target]
+    width = max(map(_columns, labels), default=0)
+    lines = [" " * (width + 2) + "│  " * column + _shown(piece) for column, piece in enumerate(source)]
+    for label, row in zip(labels, weights.tolist(), strict=True):
+        cells = " ".join(_block(weight) * 2 for weight in row)
+        lines.append(f"{' ' * (width - _columns(label))}{label}  {cells}".rstrip())
+    return "\n".join(lines)
+
+
+def draw(source: Sequence[str], target: Sequence[str], weights: Tensor, path: str | Path, title: str = "") -> None:
+    """Write weights (T, S) as a picture to `path`.
+
+    Raises:
+        InputError: If matplotlib is missing.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        raise InputError("pictures need matplotlib: pip install 'lmtasks[plot]'") from None
+    import matplotlib
+
+    with matplotlib.rc_context({"font.family": _fonts(), "svg.fonttype": "none", "text.parse_math": False}):
+        width = max(CELL_INCHES * len(source) + 2.2, 4.0)
+        figure = Figure(figsize=(width, CELL_INCHES * len(target) + 2.0), layout="constrained")
+        axes = figure.add_subplot()
+        image = axes.pcolormesh(weights.numpy(), cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=1.5)
+        axes.set_aspect("equal")
+        axes.invert_yaxis()
+        axes.xaxis.tick_top()
+        places = [column + 0.5 for column in range(len(source))]
+        axes.set_xticks(places, [_shown(piece) for piece in source], rotation=50, ha="left", rotation_mode="anchor")
+        axes.set_yticks([row + 0.5 for row in range(len(target))], [_shown(piece) for piece in target])
+        axes.tick_params(length=0, labelsize=11)
+        axes.spines[:].set_visible(False)
+        bar = figure.colorbar(image, ax=axes, shrink=min(1.0, 6 / len(target)), aspect=14, pad=0.03, ticks=[0, 0.5, 1])
+        bar.outline.set_visible(False)
+        bar.set_label("share of attention", fontsize=9)
+        bar.ax.tick_params(length=0, labelsize=9)
+        if title:
+            figure.suptitle("\n".join(textwrap.wrap(title, int(width * 11))), fontsize=12, x=0.02, ha="left")
+        figure.savefig(path, dpi=160, bbox_inches="tight", pad_inches=0.15)
+
+
+def _check_output(path: Path) -> None:
+    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise InputError(f"--output {path}: a picture ends in .png, .svg or .pdf")
+    if not path.parent.is_dir():
+        raise InputError(f"--output {path}: there is no folder {path.parent}")
+
+
+def _shown(piece: str) -> str:
+    """Return a token as a label: its spaces would not be seen."""
+    return piece.strip() or "␣"
+
+
+def _columns(text: str) -> int:
+    """Return how many columns of a terminal a text takes: East Asian characters take two, combining ones none."""
+    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
+    return len(text) + wide - sum(unicodedata.combining(letter) > 0 for letter in text)
+
+
+def _block(weight: float) -> str:
+    return BLOCKS[round(min(max(weight, 0.0), 1.0) * (len(BLOCKS) - 1))]
+
+
+def _fonts() -> list[str]:
+    """Return the fonts that are here, in the order in which to look for a character."""
+    from matplotlib import font_manager
+
+    present = set(font_manager.get_font_names())
+    return [font for font in FONTS if font in present]

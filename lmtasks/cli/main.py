@@ -1,0 +1,146 @@
+"""The command `lmtasks`: find the file of a command, run it, turn what goes wrong into one line.
+
+Only the file of the command asked for is imported, so that help and misspelt commands answer at once.
+Results go to stdout, all else to stderr. Exit status: 0, 1 (failed), 2 (wrong use), 130 (Ctrl-C).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from types import ModuleType
+from typing import NoReturn
+
+import lmtasks
+from lmtasks.errors import InputError
+
+COMMANDS = {
+    "fit": ("train", "train a model, test its best checkpoint, write the model folder"),
+    "validate": ("train", "score a checkpoint on the validation split"),
+    "test": ("train", "score a checkpoint on the test split"),
+    "predict": ("train", "write the predictions of a checkpoint for the predict split"),
+    "run": ("run", "use a model on texts from arguments, stdin or files"),
+    "tokenizer": ("tokenizer", "train a tokenizer, or show how one cuts a text"),
+    "score": ("score", "score a file of predictions against a file of references"),
+    "info": ("info", "say what a run, model folder or checkpoint is"),
+    "attend": ("attend", "show which source words the model reads for each target word"),
+}  # command -> (its file in lmtasks.cli, one line of help)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line (without the program's name) and return the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        status = _dispatch(arguments)
+        sys.stdout.flush()  # a closed pipe must show here, not when the interpreter ends
+        return status
+    except SystemExit as stop:  # argparse's own way out
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except KeyboardInterrupt:
+        print("lmtasks: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return _close_stdout()
+    except Exception as error:
+        return _report(error, debug)
+
+
+def _dispatch(arguments: list[str]) -> int:
+    """Run the command that `arguments` begins with."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0 if arguments else 2
+    command, *rest = arguments
+    if command in ("-V", "--version"):
+        print(f"lmtasks {lmtasks.__version__}")
+        return 0
+    if command not in COMMANDS:
+        raise InputError(f"there is no command {command!r}; {_suggest(command)}")
+    module = import_module(f"lmtasks.cli.{COMMANDS[command][0]}")
+    if COMMANDS[command][0] == "train":
+        return module.train(command, rest)  # LightningCLI reads these arguments by itself
+    return _run(module, command, rest)
+
+
+def _run(module: ModuleType, command: str, arguments: list[str]) -> int:
+    """Parse the arguments of a command file and run it."""
+    parser = CommandParser(
+        prog=f"lmtasks {command}",
+        description=module.HELP,
+        epilog="--debug shows the traceback of an error.",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(parser)
+    return module.run(parser.parse_args(arguments))
+
+
+class CommandParser(argparse.ArgumentParser):
+    """An argparse parser that raises InputError, with the nearest option's name, instead of printing its usage."""
+
+    def parse_args(self, args=None, namespace=None):  # type: ignore[override]
+        """Parse options and positionals in any order, and name the option that was probably meant by a misspelt one."""
+        nested = any(action.nargs == argparse.PARSER for action in self._actions)  # those cannot be intermixed
+        known, unknown = (self.parse_known_args if nested else self.parse_known_intermixed_args)(args, namespace)
+        if unknown and unknown[0].startswith("-"):
+            raise InputError(f"{self.prog} has no option {unknown[0]!r}; {self._nearest_option(unknown[0])}")
+        if unknown:
+            self.error(f"one argument too many: {unknown[0]!r}")
+        return known
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage and exiting."""
+        raise InputError(f"{self.prog}: {message} (see {self.prog} --help)")
+
+    def _nearest_option(self, given: str) -> str:
+        near = get_close_matches(given.split("=")[0], list(self._option_string_actions), n=1)
+        return f"did you mean {near[0]}?" if near else f"see {self.prog} --help"
+
+
+def _help() -> str:
+    lines = [f"  {command:<10} {text}" for command, (_, text) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: lmtasks COMMAND [options]     (lmtasks COMMAND --help lists the options)",
+            "",
+            *lines,
+            "",
+            "  --version  print the version",
+            "  --debug    show the traceback of an error",
+            "",
+            "start here:  lmtasks fit -c quickstart",
+        ]
+    )
+
+
+def _suggest(command: str) -> str:
+    near = get_close_matches(command, COMMANDS, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"the commands are: {', '.join(COMMANDS)}"
+
+
+def _report(error: Exception, debug: bool) -> int:
+    """Print an error as one line on stderr and return the exit status."""
+    if debug:
+        traceback.print_exception(error)
+    if isinstance(error, InputError):
+        print(f"lmtasks: error: {error}", file=sys.stderr)
+        return 2
+    first = (str(error).strip().splitlines() or [""])[0]
+    hint = "" if debug else " (--debug shows the traceback)"
+    print(f"lmtasks: error: {type(error).__name__}: {first}{hint}", file=sys.stderr)
+    return 1
+
+
+def _close_stdout() -> int:
+    """Leave quietly when the reader of stdout has gone, as `| head` does."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0

@@ -1,0 +1,248 @@
+"""`lmtasks run`: ask a model. Texts come from arguments, from stdin (a line in, a line out), or from files.
+
+Lines are answered as they come, several at once where several wait; blank lines stay blank. On a terminal it prompts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import gzip
+import inspect
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from typing import IO, TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+
+from lmtasks.errors import InputError
+
+if TYPE_CHECKING:
+    from lmtasks.decoding import Decoding
+    from lmtasks.module import Answer, TaskModule
+
+HELP = "use a model on texts from arguments, stdin or files"
+
+AT_ONCE = 256  # rows answered together: enough to sort them by length into full batches
+ROWS = (".jsonl", ".jsonl.gz")  # files with a JSON object a line; all others have a text a line
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command: its own, and a field of Decoding each."""
+    parser.add_argument("model", metavar="MODEL", help="run folder, model folder or .ckpt file")
+    parser.add_argument("texts", metavar="TEXT", nargs="*", help="texts to answer; without any they are read from stdin")
+    parser.add_argument("--input", metavar="FILE", help="answer a file: .jsonl, else a text a line; also .gz")
+    parser.add_argument("--output", metavar="FILE", help="write there and not to stdout; .jsonl, else an answer a line")
+    parser.add_argument("--task", metavar="NAME", help="one of the model's tasks; default: its only one")
+    parser.add_argument("--target", metavar="LANG", help="language to translate into, where the model knows several")
+    parser.add_argument("--source", metavar="LANG", help="language to translate from, where the model knows several")
+    parser.add_argument("--column", metavar="NAME", help="column of the text in .jsonl; default: what the task calls it")
+    parser.add_argument("--scores", action="store_true", help="print the score before each answer, with a tab between")
+    parser.add_argument("--device", default="cpu", help="where to compute: cpu, cuda, cuda:1, mps (default: cpu)")
+    add_decoding(parser.add_argument_group("search (default: as the model was trained to)"))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Answer all texts and return the exit status."""
+    _check(arguments)
+    from lmtasks.saving import load
+
+    model = load(arguments.model, arguments.device)
+    asked = Question(model, arguments)
+    if arguments.input and arguments.input.endswith(ROWS):
+        outcome: Iterator[str] = (line for rows in _chunks(_json_rows(arguments.input)) for line in asked.rows(rows))
+    else:
+        outcome = (line for texts in _texts(arguments) for line in asked.texts(texts))
+    with _sink(arguments.output) as sink:
+        for line in outcome:
+            print(line, file=sink, flush=not arguments.input)
+    return 0
+
+
+class Question:
+    """What is asked of each text: the task, its column and direction, and how to search."""
+
+    def __init__(self, model: TaskModule, arguments: argparse.Namespace) -> None:
+        self.model = model
+        self.task, self.group, self.column = choose(model, arguments.task, arguments.source, arguments.target)
+        self.key = arguments.column or self.column
+        self.decoding = chosen_decoding(model.decoding, arguments)
+        self.scores = arguments.scores
+        self.as_json = (arguments.output or "").endswith(ROWS)
+        self.file = arguments.input
+
+    def answers(self, texts: list[str]) -> list[list[Answer]]:
+        """Return the answers to each text, best first."""
+        rows = [{self.column: text} for text in texts]
+        return self.model.answer(rows, self.task, self.group, self.decoding)
+
+    def texts(self, texts: list[str]) -> Iterator[str]:
+        """Give a line for each text: the answer, or `n_best` of them with tabs between."""
+        for text, answers in zip(texts, self.answers(texts), strict=True):
+            if self.as_json:
+                yield self._json({self.key: text}, answers)
+            else:
+                yield "\t".join(field for answer in answers for field in self._fields(answer))
+
+    def rows(self, rows: list[tuple[int, dict[str, Any]]]) -> Iterator[str]:
+        """Give each row again as JSON, with its answer added."""
+        for number, row in rows:
+            if not isinstance(row.get(self.key), str):
+                there = ", ".join(row)
+                raise InputError(f"{self.file}, row {number}: no text in column {self.key!r} (columns: {there}); --column=NAME")
+        answers = self.answers([row[self.key] for _, row in rows])
+        for (_, row), several in zip(rows, answers, strict=True):
+            yield self._json(row, several)
+
+    def _json(self, row: dict[str, Any], answers: list[Answer]) -> str:
+        best = {"prediction": answers[0].text} | ({"score": answers[0].score} if self.scores else {})
+        others = [{"prediction": other.text, "score": other.score} for other in answers] if len(answers) > 1 else None
+        return json.dumps({**row, **best, **({"n_best": others} if others else {})}, ensure_ascii=False)
+
+    def _fields(self, answer: Answer) -> list[str]:
+        text = " ".join(answer.text.splitlines())  # one line in, one line out
+        return [f"{answer.score:.4f}", text] if self.scores else [text]
+
+
+def choose(
+    model: TaskModule, task: str | None, source: str | None, target: str | None
+) -> tuple[str, str | None, str]:
+    """Return (task, group of its examples, column of the text) that the options mean.
+
+    Raises:
+        InputError: The model has no such task or direction, or several and none was chosen.
+    """
+    from lmtasks.tasks.translation import TranslationTask, split_direction
+
+    known = ", ".join(model.tasks)
+    if task is None and len(model.tasks) > 1:
+        raise InputError(f"the model knows several tasks; choose one with --task: {known}")
+    if task not in (None, *model.tasks):
+        raise InputError(f"the model has no task {task!r}; it has {known}")
+    chosen = model.tasks[task] if task else model.task
+    if chosen.name == "translation":
+        assert isinstance(chosen, TranslationTask)
+        direction = chosen.direction(source, target)
+        return chosen.name, direction, split_direction(direction)[0]
+    if source or target:
+        raise InputError(f"--source and --target are for translation, and the task is {chosen.name}")
+    return chosen.name, None, chosen.source_columns[0]
+
+
+def add_decoding(group: argparse._ArgumentGroup) -> None:
+    """Add an option for each field of Decoding, named and explained as it is there."""
+    from docstring_parser import parse_from_object
+
+    from lmtasks.decoding import Decoding
+
+    types = get_type_hints(Decoding)
+    texts = {parameter.arg_name: parameter.description for parameter in parse_from_object(Decoding).params}
+    for field in dataclasses.fields(Decoding):
+        option, text = f"--{field.name.replace('_', '-')}", (texts.get(field.name) or "").replace("%", "%%")
+        kind = types[field.name]
+        if kind is bool:
+            group.add_argument(option, action=argparse.BooleanOptionalAction, default=None, help=text)
+        elif get_origin(kind) is Literal:
+            group.add_argument(option, choices=get_args(kind), help=text)
+        else:
+            number = next(part for part in (kind, *get_args(kind)) if part in (int, float))
+            group.add_argument(option, type=number, metavar="N", help=text)
+
+
+def chosen_decoding(default: Decoding, arguments: argparse.Namespace) -> Decoding:
+    """Return the model's own settings of search with those that were given; the beam follows from the others."""
+    fields = [field.name for field in dataclasses.fields(default)]
+    given = {name: getattr(arguments, name) for name in fields if getattr(arguments, name) is not None}
+    if "beam" not in given and given.get("sample"):
+        given["beam"] = 1
+    elif "beam" not in given and "n_best" in given:
+        given["beam"] = max(default.beam, given["n_best"])
+    return dataclasses.replace(default, **given)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if arguments.input and arguments.texts:
+        raise InputError("give texts or --input, not both")
+    if arguments.output and not Path(arguments.output).absolute().parent.is_dir():
+        raise InputError(f"--output {arguments.output}: there is no folder {Path(arguments.output).parent}")
+    if arguments.input and arguments.output and Path(arguments.input).absolute() == Path(arguments.output).absolute():
+        raise InputError(f"--output {arguments.output} is the input; write to another file")
+
+
+def _texts(arguments: argparse.Namespace) -> Iterable[list[str]]:
+    """Give the texts in the portions in which to answer them."""
+    from lmtasks.data.files import read_lines
+
+    if arguments.texts:
+        return [arguments.texts]
+    if arguments.input:
+        return _chunks(read_lines(arguments.input))
+    return _prompted() if sys.stdin.isatty() else _waiting(sys.stdin)
+
+
+def _prompted() -> Iterator[list[str]]:
+    """Ask a person for one text after the other, until Ctrl-D."""
+    print("type a text and press Enter; Ctrl-D ends", file=sys.stderr)
+    while True:
+        print("> ", end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            print(file=sys.stderr)
+            return
+        yield [line.rstrip("\n")]
+
+
+def _waiting(stream: IO[str]) -> Iterator[list[str]]:
+    """Give the lines that wait in `stream`: at least one, so that a slow writer gets his answer at once."""
+    lines: SimpleQueue[str | None] = SimpleQueue()
+
+    def read() -> None:
+        for line in stream:
+            lines.put(line.rstrip("\r\n"))
+        lines.put(None)
+
+    Thread(target=read, daemon=True).start()
+    while (line := lines.get()) is not None:
+        waiting = [line]
+        while len(waiting) < AT_ONCE and not lines.empty():
+            if (line := lines.get()) is None:
+                yield waiting
+                return
+            waiting.append(line)
+        yield waiting
+
+
+def _json_rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Give (row number, row) of a JSON Lines file, with all of its columns."""
+    from lmtasks.data.files import read_lines
+
+    for number, line in enumerate(read_lines(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path}, row {number}: invalid JSON ({error.msg} at character {error.colno})") from None
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, row {number}: expected an object with column names, not {line[:40]}")
+        yield number, row
+
+
+def _chunks(items: Iterable) -> Iterator[list]:
+    source = iter(items)
+    while chunk := list(islice(source, AT_ONCE)):
+        yield chunk
+
+
+@contextmanager
+def _sink(path: str | None) -> Iterator[IO[str]]:
+    if path is None:
+        yield sys.stdout
+    else:
+        opened = gzip.open(path, "wt", encoding="utf-8") if path.endswith(".gz") else open(path, "w", encoding="utf-8")
+        with opened as file:
+            yield file

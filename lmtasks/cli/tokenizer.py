@@ -1,0 +1,71 @@
+"""`lmtasks tokenizer`: learn a tokenizer from plain text, or show the pieces that one makes of a text."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+HELP = "train a tokenizer from lines of text, or show the pieces of a text"
+
+KINDS = ("bpe", "unigram", "character", "byte")  # those of text.pieces, which is slow to import
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command to its parser."""
+    parser.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="INPUT",
+        help="with --output: text files (.gz too), '-' for stdin; with --show: texts, without any the lines of stdin",
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--output", metavar="FILE", help="train, and write this tokenizer.json")
+    what.add_argument("--show", metavar="FILE", help="print the pieces that this tokenizer.json makes of each text")
+    parser.add_argument("--kind", choices=KINDS, default="bpe", help="what a piece is (default: bpe)")
+    parser.add_argument(
+        "--vocab-size", type=int, default=8000, metavar="N", help="most tokens, special ones included (default: 8000)"
+    )
+    parser.add_argument("--languages", default="", metavar="CODES", help="languages that get a tag, such as de,fr")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train or show, as the arguments say."""
+    return _train(arguments) if arguments.output else _show(arguments)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    """Write the tokenizer; print its path to stdout and its size to stderr."""
+    from lmtasks.errors import InputError
+    from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
+
+    if not arguments.inputs:
+        raise InputError("no file to train from; name text files, or - for stdin")
+    if not Path(arguments.output).parent.is_dir():
+        raise InputError(f"{arguments.output}: there is no folder {Path(arguments.output).parent}; make it first")
+    languages = [code.strip() for code in arguments.languages.split(",") if code.strip()]
+    config = TokenizerConfig(kind=arguments.kind, vocab_size=arguments.vocab_size)
+    tokenizer = Tokenizer.train(_lines(arguments.inputs), config, languages)
+    tokenizer.save(arguments.output)
+    print(f"{len(tokenizer)} tokens ({tokenizer.kind})", file=sys.stderr)
+    print(arguments.output)
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    """Print one line for each text: its pieces as a JSON list, which shows blanks and keeps them apart."""
+    from lmtasks.text.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer.load(arguments.show)
+    for text in arguments.inputs or _lines(["-"]):
+        print(json.dumps(tokenizer.pieces(tokenizer.encode(text)), ensure_ascii=False), flush=True)
+    return 0
+
+
+def _lines(paths: list[str]) -> Iterator[str]:
+    from lmtasks.data.files import read_lines
+
+    for path in paths:
+        yield from (line.removesuffix("\n") for line in sys.stdin) if path == "-" else read_lines(path)

@@ -1,0 +1,96 @@
+"""Encoded: the examples of a split as token ids in an Arrow file, mapped into memory.
+
+The file is made once for the same rows, task and tokenizer, and found again by a hash of the three. `datasets` maps it; a
+row is a view into the file, so the memory of a run does not grow with its data. Tokenising uses all cores.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow as pa
+
+from lmtasks.tasks.base import Example, Row, Task
+from lmtasks.text.tokenizer import Tokenizer
+
+ROWS_AT_ONCE = 2000
+FORMAT = "1"  # part of the hash: count up when the columns or their meaning change
+SCHEMA = pa.schema(
+    [
+        ("source", pa.list_(pa.int32())),
+        ("target", pa.list_(pa.int32())),
+        ("text", pa.string()),
+        ("reference", pa.string()),
+        ("group", pa.string()),
+        ("row", pa.int64()),
+    ]
+)
+
+
+class Encoded:
+    """The examples of one split: `source` and `target` ids, and what scoring needs."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.source, self.target = Tokens(table["source"]), Tokens(table["target"])
+        self._table = table
+
+    def __len__(self) -> int:
+        return self._table.num_rows
+
+    def column(self, name: str, ids: Sequence[int]) -> list:
+        """Return "text", "reference", "group" or "row" (its number in the data) of some examples."""
+        return self._table[name].take(pa.array(ids, pa.int64())).to_pylist()
+
+
+class Tokens:
+    """Token ids of all examples: `tokens[i]` is a view of row i, `tokens.lengths` (rows,) counts them."""
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        chunks = [chunk for chunk in column.chunks if len(chunk)]
+        self._values = [chunk.values.to_numpy() for chunk in chunks]
+        self._offsets = [chunk.offsets.to_numpy() for chunk in chunks]
+        self._firsts = np.cumsum([0, *(len(chunk) for chunk in chunks)])
+        self.lengths = np.concatenate([np.zeros(0, np.int64), *map(np.diff, self._offsets)]).astype(np.int64)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        chunk = int(np.searchsorted(self._firsts, row, side="right")) - 1
+        offsets, at = self._offsets[chunk], row - self._firsts[chunk]
+        return self._values[chunk][offsets[at] : offsets[at + 1]]
+
+
+def encode(rows: Iterable[Row], task: Task, tokenizer: Tokenizer, file: Path) -> Encoded:
+    """Return the examples that `task` makes of `rows`, out of the Arrow `file` if it is there, else written to it first."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_stream(sink, SCHEMA) as writer:
+                for batch in _encoded(rows, task, tokenizer):
+                    writer.write_batch(batch)
+            unfinished.replace(file)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    return Encoded(datasets.Dataset.from_file(str(file)).data.table)
+
+
+def cache_file(folder: Path, rows: str, task: Task, tokenizer: Tokenizer) -> Path:
+    """Return where the examples of rows with this fingerprint lie."""
+    parts = "\n".join((FORMAT, rows, repr(task), tokenizer.fingerprint))
+    return folder / f"{hashlib.sha256(parts.encode()).hexdigest()[:32]}.arrow"
+
+
+def _encoded(rows: Iterable[Row], task: Task, tokenizer: Tokenizer) -> Iterator[pa.RecordBatch]:
+    numbered = enumerate(rows)
+    while several := list(islice(numbered, ROWS_AT_ONCE)):
+        examples = task.examples([row for _, row in several], tokenizer)
+        yield pa.RecordBatch.from_pylist([_record(example, several[0][0]) for example in examples], SCHEMA)
+
+
+def _record(example: Example, first: int) -> dict:
+    return {**vars(example), "row": first + example.row}

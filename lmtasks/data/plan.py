@@ -1,0 +1,124 @@
+"""The plan: which rows make up optimiser step k is a pure function of lengths, settings and k.
+
+Nothing is drawn while training runs. A resume needs one integer, the number of steps done; one device with four
+accumulated micro-batches takes the same steps from the same rows as four devices; every rank has equally many micro-batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+from lmtasks.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The schedule of training.
+
+    Rows are sorted by (target, source) length, equal lengths in an order drawn anew each epoch, and cut into steps of at
+    most `tokens_per_step` padded tokens, the longer of source and target counting. Steps come in an order drawn anew each
+    epoch. Each epoch has every row once.
+    """
+
+    lengths: np.ndarray
+    """(rows, 2) tokens of source and target."""
+    targets: np.ndarray
+    """(rows,) number of targets, over which the loss is averaged."""
+    tokens_per_step: int
+    """Padded tokens of an optimiser step, over all devices and accumulated micro-batches."""
+    parts: int = 1
+    """Micro-batches of a step: devices x accumulate_grad_batches."""
+    seed: int = 1
+    """Seed of all orders."""
+
+    def __post_init__(self) -> None:
+        if len(self.lengths) < self.parts:
+            raise InputError(
+                f"{len(self.lengths)} training rows cannot be dealt to {self.parts} micro-batches a step "
+                "(devices x accumulate_grad_batches); give more rows or fewer devices"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in which every row comes once."""
+        return len(self._bounds) - 1
+
+    @property
+    def padding(self) -> float:
+        """Share of padded tokens that are padding, of source and target together."""
+        padded = sum(
+            (part := self.lengths[rows]).max(axis=0).sum() * len(rows)
+            for step in range(self.steps_per_epoch)
+            for rows in self.step(step)
+            if len(rows)
+        )
+        return float(1 - self.lengths.sum() / padded)
+
+    def step(self, k: int) -> list[np.ndarray]:
+        """Return the row numbers of step k = 0, 1, ..., a list of `parts` micro-batches."""
+        epoch, index = divmod(k, self.steps_per_epoch)
+        order, turn = _orders(self, epoch)
+        first, last = self._bounds[turn[index] : turn[index] + 2]
+        return np.array_split(order[first:last], self.parts)
+
+    def scale(self, k: int) -> float:
+        """Return what the summed loss of each micro-batch of step k is multiplied by.
+
+        Lightning divides by the accumulated micro-batches and DDP by the devices: times `parts`, over the step's targets,
+        that makes the exact mean over all targets of the step.
+        """
+        return self.parts / float(sum(self.targets[rows].sum() for rows in self.step(k)))
+
+    @cached_property
+    def _bounds(self) -> np.ndarray:
+        """Where steps begin and end in the sorted rows; the same for each epoch, since lengths sort the same."""
+        source, target = self.lengths[_by_length(self.lengths)].T
+        bounds, longest = [0], 0
+        for row, length in enumerate(np.maximum(source, target)):
+            longest = max(longest, length)
+            rows = row - bounds[-1]
+            if rows >= self.parts and longest * (rows + 1) > self.tokens_per_step:
+                bounds.append(row)
+                longest = length
+        if len(bounds) > 1 and len(self.lengths) - bounds[-1] < self.parts:
+            bounds.pop()  # too few rows are left for a step of their own
+        return np.array([*bounds, len(self.lengths)])
+
+
+@lru_cache(maxsize=4)
+def _orders(plan: Plan, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows sorted by length with ties in random order, and the order of the steps."""
+    random = np.random.default_rng((plan.seed, epoch))
+    ties = random.permutation(len(plan.lengths))
+    order = ties[_by_length(plan.lengths[ties])]
+    return order, random.permutation(plan.steps_per_epoch)
+
+
+def _by_length(lengths: np.ndarray) -> np.ndarray:
+    """Return the stable order by target length, sources climbing and falling in turn: neighbours are always alike."""
+    source, target = lengths.T
+    return np.lexsort((np.where(target % 2, -source, source), target))
+
+
+def evaluation_batches(lengths: np.ndarray, tokens: int, rank: int = 0, world_size: int = 1) -> list[np.ndarray]:
+    """Return the row numbers of this rank's evaluation batches: all ranks together have every row once.
+
+    lengths: (rows, 2). Longest first, so that memory runs out at once or never; at most `tokens` padded tokens a batch.
+    """
+    order = _by_length(lengths)[::-1]
+    return [rows for i, rows in enumerate(_pack(order, lengths, tokens)) if i % world_size == rank]
+
+
+def _pack(order: Sequence[int] | np.ndarray, lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
+    first, longest = 0, 0
+    for i, row in enumerate(order):
+        longest = max(longest, int(lengths[row].max()))
+        if i > first and longest * (i + 1 - first) > tokens:
+            yield np.asarray(order[first:i])
+            first, longest = i, int(lengths[row].max())
+    if len(order) > first:
+        yield np.asarray(order[first:])

@@ -1,0 +1,110 @@
+"""Beam search: follow the most probable hypotheses of each source side by side (Sutskever et al. 2014, section 3.2).
+
+A step ranks the continuations of all open hypotheses of a source. Those among its `beam` best that end are finished,
+and the `beam` best that do not end go on: an ended hypothesis never takes a place from an open one.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lmtasks.backbones.base import Backbone, State
+from lmtasks.decoding.rules import Rules
+from lmtasks.decoding.settings import Decoding, Hypothesis
+
+
+@torch.no_grad()
+def beam_search(backbone: Backbone, state: State, given: Tensor, rules: Rules) -> list[list[Hypothesis]]:
+    """Return up to `n_best` hypotheses of each source, best first; `given` (B, 1 + P) is start and common prefix.
+
+    The beam begins with one hypothesis for each source and widens as far as there are different continuations.
+    """
+    decoding, n_best = rules.decoding, rules.decoding.n_best
+    found: list[list[Hypothesis]] = [[] for _ in given]
+    sources = torch.arange(len(given), device=given.device)  # (B',) those still open
+    history = given[:, 1:]  # (B' * K, t)
+    totals = torch.zeros(len(given), 1, device=given.device)  # (B', K) log probability of each open hypothesis
+    best = totals.new_full((len(given), n_best), -torch.inf)  # (B', n) scores of the best finished ones, falling
+    ended_count = torch.zeros_like(sources)  # (B',)
+    hidden = backbone.step(given, state)[:, -1]  # (B' * K, D)
+    while True:
+        length = history.size(1) + 1
+        log_p = rules.log_probabilities(backbone.logits(hidden), history, sources)
+        candidates, rows, tokens = rank(log_p, totals, decoding.beam)  # (B', C) each
+        is_end = tokens == rules.end
+
+        ended = candidates.masked_fill(~is_end, -torch.inf)[:, : decoding.beam]
+        scores = ended / length**decoding.length_penalty  # (B', min(beam, C))
+        better = scores > best[:, -1:]
+        best = torch.cat((best, scores), 1).topk(n_best).values
+        ended_count += (ended > -torch.inf).sum(1)
+
+        width = min(decoding.beam, totals.size(1) * (log_p.size(1) - 1))
+        totals, places = candidates.masked_fill(is_end, -torch.inf).topk(width)  # (B', K)
+        rows, tokens, ended_rows = rows.gather(1, places), tokens.gather(1, places), rows
+        done = is_done(decoding, totals[:, 0], best[:, -1], ended_count, length, rules.limits[sources])
+
+        any_better, any_done = torch.stack((better.any(), done.any())).tolist()  # the one wait for the device
+        if any_better:
+            _record(found, sources, better, ended, history, ended_rows, decoding)
+        if any_done:
+            open_ = ~done
+            sources, rows, tokens, totals = sources[open_], rows[open_], tokens[open_], totals[open_]
+            best, ended_count = best[open_], ended_count[open_]
+            if not len(sources):
+                break
+        state.select(rows)
+        history = torch.cat((history[rows.flatten()], tokens.view(-1, 1)), 1)
+        hidden = backbone.step(tokens.view(-1, 1), state)[:, -1]
+    return [sorted(lines, key=lambda hypothesis: -hypothesis.score)[:n_best] for lines in found]
+
+
+def rank(log_p: Tensor, totals: Tensor, beam: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the C best continuations of each source, best first: log probability, row continued, token; (B', C) each.
+
+    `log_p` is (B' * K, V), `totals` (B', K). C = beam + K, as far as there are so many: at most K of them end, so
+    `beam` that do not are among them.
+    """
+    sources, width = totals.shape
+    count = min(beam + width, width * log_p.size(1))
+    each = min(count, log_p.size(1))
+    values, tokens = log_p.topk(each)  # (B' * K, each): of one row, more than C can never be needed
+    values = (values + totals.view(-1, 1)).view(sources, -1)
+    values, places = values.topk(count)
+    first = torch.arange(0, sources * width, width, device=totals.device)[:, None]
+    return values, places // each + first, tokens.view(sources, -1).gather(1, places)
+
+
+def is_done(
+    decoding: Decoding, open_total: Tensor, worst: Tensor, ended_count: Tensor, length: int, limits: Tensor
+) -> Tensor:
+    """Tell for which sources the search is over: (B',) bool.
+
+    `open_total` is the log probability of the best open hypothesis, -inf if none is left, and `worst` the score of the
+    last of the n best finished ones, -inf if there are fewer.
+
+    "exact" is safe: every continuation has log p <= open_total <= 0, and a length L with length < L <= limit. Its score
+    log p / L^a is therefore at most open_total / L^a, which grows with L if a > 0 and falls if a < 0, so it is at most
+    the value at L = limit or at L = length + 1. The bound is reached if all further tokens have probability 1.
+    """
+    if decoding.early_stop == "beam":
+        return (ended_count >= decoding.beam) | (open_total == -torch.inf)
+    longest = limits if decoding.length_penalty > 0 else torch.full_like(limits, length + 1)
+    return open_total / longest**decoding.length_penalty <= worst
+
+
+def _record(
+    found: list[list[Hypothesis]],
+    sources: Tensor,
+    better: Tensor,
+    ended: Tensor,
+    history: Tensor,
+    rows: Tensor,
+    decoding: Decoding,
+) -> None:
+    """Add the finished hypotheses (B', C') that are among the n best so far to those found."""
+    lines, places = better.nonzero(as_tuple=True)
+    texts = history[rows[lines, places]].tolist()
+    for source, tokens, log_p in zip(sources[lines].tolist(), texts, ended[lines, places].tolist(), strict=True):
+        found[source].append(Hypothesis.of(tokens, log_p, decoding.length_penalty))

@@ -1,0 +1,100 @@
+"""Settings of a search, and what a search finds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from lmtasks.errors import InputError
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How to turn a model's probabilities into a text: greedy (beam 1), beam search, or sampling.
+
+    Raises: InputError for settings that contradict each other.
+    """
+
+    beam: int = 5
+    """Hypotheses of one source followed side by side; 1 = greedy, which takes the best token until it is the end."""
+    length_penalty: float = 1.0
+    """Exponent of the length in score = log p / length ** length_penalty; 0 prefers short texts, 1 takes the mean."""
+    n_best: int = 1
+    """Hypotheses returned for each source; with `sample`, independent samples."""
+    max_length: int = 256
+    """Longest text in tokens, prefix and end counted; a hypothesis that gets there must end."""
+    max_ratio: float = 2.0
+    """Most target tokens for each source token, plus 10, which stops a model that repeats itself; 0 = no such limit."""
+    min_length: int = 0
+    """Shortest text in tokens, prefix and end counted."""
+    early_stop: Literal["exact", "beam"] = "exact"
+    """Stop a source when no open hypothesis can still beat the n best (exact), or when `beam` have ended (beam)."""
+    sample: bool = False
+    """Draw each token at random from the model's distribution instead of searching for a likely text; needs beam 1."""
+    temperature: float = 1.0
+    """Divisor of the logits before a draw; below 1 sharpens the distribution, above 1 flattens it."""
+    top_k: int = 0
+    """Draw from this many most likely tokens only (Fan et al. 2018); 0 = from all."""
+    top_p: float = 1.0
+    """Draw from the fewest tokens that hold this share of probability (Holtzman et al. 2020); 1 = from all."""
+    min_p: float = 0.0
+    """Draw from tokens at least this share as likely as the likeliest one (Nguyen et al. 2024); 0 = from all."""
+    seed: int | None = None
+    """Number that fixes the samples of every source whatever its batch; without it they follow torch.manual_seed."""
+    repetition_penalty: float = 1.0
+    """Factor that makes tokens already produced less likely (Keskar et al. 2019, section 4.1); 1 = none."""
+    no_repeat_ngram: int = 0
+    """Never produce the same sequence of this many tokens twice (Paulus et al. 2018); 0 = allow it."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("beam", 1), ("n_best", 1), ("max_length", 1), ("min_length", 0), ("max_ratio", 0),
+                            ("top_k", 0), ("no_repeat_ngram", 0), ("seed", 0)):  # fmt: skip
+            value = getattr(self, name)
+            if value is not None and not value >= least:
+                raise InputError(f"decoding.{name} is {value}; give {least} or more")
+        for name in ("temperature", "repetition_penalty"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"decoding.{name} is {getattr(self, name)}; give a number above 0")
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"decoding.top_p is {self.top_p}; give a share above 0 and at most 1 (1 = all tokens)")
+        if not 0 <= self.min_p <= 1:
+            raise InputError(f"decoding.min_p is {self.min_p}; give a share from 0 (all tokens) to 1")
+        if not math.isfinite(self.length_penalty) or not math.isfinite(self.max_ratio):
+            raise InputError("decoding.length_penalty and decoding.max_ratio must be finite numbers")
+        if self.early_stop not in ("exact", "beam"):
+            raise InputError(f"decoding.early_stop is {self.early_stop!r}; give 'exact' or 'beam'")
+        if self.min_length > self.max_length:
+            raise InputError(f"decoding.min_length {self.min_length} is above max_length {self.max_length}; lower it")
+        self._check_choice()
+
+    def _check_choice(self) -> None:
+        if self.sample and self.beam > 1:
+            raise InputError(f"decoding.sample draws at random and cannot follow a beam of {self.beam}; set beam to 1")
+        if not self.sample and self.n_best > self.beam:
+            raise InputError(
+                f"decoding.n_best is {self.n_best} but beam is {self.beam}; raise beam to {self.n_best} or lower n_best"
+            )
+        if not self.sample:
+            neutral = (("temperature", 1.0), ("top_k", 0), ("top_p", 1.0), ("min_p", 0.0))
+            changed = [name for name, value in neutral if getattr(self, name) != value]
+            if changed:
+                raise InputError(f"decoding.{changed[0]} is for sampling; set sample to true and beam to 1, or drop it")
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A text that a search found."""
+
+    tokens: list[int]
+    """Token ids, the prefix among them, without start and end."""
+    score: float
+    """log_probability / length ** length_penalty, where the length counts the prefix and the end token."""
+    log_probability: float
+    """Natural logarithm of the model's probability of all that follows the prefix, the end token included."""
+
+    @classmethod
+    def of(cls, tokens: list[int], log_probability: float, length_penalty: float) -> Hypothesis:
+        """Return the hypothesis with its score."""
+        score = log_probability / (len(tokens) + 1) ** length_penalty
+        return cls(tokens, score, log_probability)

@@ -1,0 +1,52 @@
+"""Heads: the loss, and the few parameters, of one kind of task.
+
+A head is given the backbone as an argument and never keeps it, so that the parameters of the backbone stand once in the
+state_dict. Heads are plain PyTorch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from lmtasks.backbones.base import Backbone
+from lmtasks.batch import Batch
+from lmtasks.decoding import Decoding, Hypothesis, search
+from lmtasks.loss import Loss, linear_cross_entropy
+
+
+class Seq2SeqHead(nn.Module):
+    """Loss of writing the target token by token; no parameters of its own.
+
+    Example:
+        >>> from lmtasks import Batch, Seq2SeqHead, TransformerConfig
+        >>> backbone = TransformerConfig(d_model=16, n_heads=2, d_ff=32).build(vocab_size=10)
+        >>> ids = torch.tensor([[5, 6, 2]])
+        >>> batch = Batch("copy", source=ids, source_mask=ids > 0, target=ids, ids=torch.tensor([0]))
+        >>> int(Seq2SeqHead(start=1, end=2).loss(backbone, batch).count)
+        3
+    """
+
+    def __init__(self, start: int, end: int, forbidden: Sequence[int] = (), label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.start, self.end, self.forbidden, self.label_smoothing = start, end, tuple(forbidden), label_smoothing
+
+    def loss(self, backbone: Backbone, batch: Batch) -> Loss:
+        """Read batch.source, predict each token of batch.target (B, T) from those before it."""
+        memory = backbone.encode(batch.source, batch.source_mask)
+        hidden = backbone.decode(shift_right(batch.target, self.start), memory)  # (B, T, D)
+        smoothing = self.label_smoothing if self.training else 0.0
+        return linear_cross_entropy(hidden, *backbone.output(), batch.target, smoothing)
+
+    def predict(self, backbone: Backbone, batch: Batch, decoding: Decoding) -> list[list[Hypothesis]]:
+        """Return the `n_best` texts found for each source, best first; `forbidden` tokens are in none."""
+        memory = backbone.encode(batch.source, batch.source_mask)
+        return search(backbone, memory, decoding, self.start, self.end, self.forbidden, ids=batch.ids.tolist())
+
+
+def shift_right(target: torch.Tensor, start: int) -> torch.Tensor:
+    """Return what the decoder reads to predict target (B, T): the start token, then the target without its last."""
+    before = torch.full_like(target[:, :1], start)
+    return torch.cat((before, target[:, :-1].clamp(min=0)), dim=1)

@@ -1,0 +1,367 @@
+"""TaskModule: tokenizer + tasks + backbone + heads under Lightning, the only class with training logic.
+
+The named modules (`TranslationModule`) are short signatures over it. Layers are built in `configure_model`, when the tokenizer is known;
+training, validation and test share one loss, and an evaluation scores all rows once, gathered by row number over all processes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+
+from lmtasks.backbones.base import Backbone, BackboneConfig
+from lmtasks.backbones.transformer import TransformerConfig
+from lmtasks.batch import IGNORE, Batch, lengths_to_mask, pad
+from lmtasks.data.plan import evaluation_batches
+from lmtasks.decoding import Decoding
+from lmtasks.errors import InputError
+from lmtasks.heads import shift_right
+from lmtasks.optim import Adam, OptimizerConfig, Schedule
+from lmtasks.settings import to_plain
+from lmtasks.tasks.base import Example, Row, Task
+from lmtasks.tasks.translation import TranslationTask, split_direction
+from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
+from lmtasks.text.vectors import initialise
+
+TOKENS_PER_BATCH = 4096  # padded source tokens answered at once outside of a trainer
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says to one row."""
+
+    text: str
+    """The answer."""
+    score: float
+    """How sure the search was of it: log-probability / length ** length_penalty."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A row of an evaluation, for people to read."""
+
+    text: str
+    reference: str
+    prediction: str
+
+
+class TaskModule(LightningModule):
+    """Tasks on one backbone.
+
+    Args:
+        tasks: What is learnt; one today.
+        backbone: Architecture and sizes.
+        tokenizer: How texts become token ids; trained on the training texts unless it names a file.
+        optimizer: Optimiser with its settings.
+        schedule: Learning rate over the steps.
+        decoding: How answers are searched in test, predict and use.
+        validation_decoding: How they are searched in validation, where speed counts; greedy by default.
+        vectors: A GloVe or word2vec text file from which embeddings start.
+        compile: Let torch.compile make encode and decode faster; worth the minutes it takes on a GPU.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        backbone: BackboneConfig,
+        tokenizer: TokenizerConfig = TokenizerConfig(),
+        optimizer: OptimizerConfig = Adam(),
+        schedule: Schedule = Schedule(),
+        decoding: Decoding = Decoding(),
+        validation_decoding: Decoding = Decoding(beam=1),
+        vectors: str | None = None,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        self.tasks = {task.name: task for task in tasks}
+        self.backbone_config, self.tokenizer_config = backbone, tokenizer
+        self.optimizer_config, self.schedule = optimizer, schedule
+        self.decoding, self.validation_decoding = decoding, validation_decoding
+        self.vectors, self.compile_backbone = vectors, compile
+        self.tokenizer: Tokenizer | None = None
+        self.backbone: Backbone | None = None
+        self.heads = nn.ModuleDict()
+        self.samples: dict[str, list[Sample]] = {}
+        self._collected: dict[str, list[dict[str, Any]]] = defaultdict(list)
+
+    @property
+    def task(self) -> Task:
+        """The only task."""
+        (task,) = self.tasks.values()
+        return task
+
+    def describe(self) -> dict[str, Any]:
+        """Return settings and tokenizer as plain data, from which the layers can be built again."""
+        assert self.tokenizer is not None
+        settings = {
+            "tasks": list(self.tasks.values()),
+            "backbone": self.backbone_config,
+            "tokenizer": self.tokenizer_config,
+            "optimizer": self.optimizer_config,
+            "schedule": self.schedule,
+            "decoding": self.decoding,
+            "validation_decoding": self.validation_decoding,
+        }
+        return {"settings": to_plain(settings), "tokenizer": self.tokenizer.to_json()}
+
+    # Building: the trainer calls prepare_data of the data module, its setup, then configure_model.
+
+    def train_tokenizer(self, texts: Iterable[str], folder: Path) -> None:
+        """Make the tokenizer, from its file or of the training texts, and write it to the run folder."""
+        config = self.tokenizer_config
+        languages = tuple(dict.fromkeys(language for task in self.tasks.values() for language in task.languages))
+        self.tokenizer = Tokenizer.load(config.file) if config.file else Tokenizer.train(texts, config, languages)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.tokenizer.save(folder / "tokenizer.json")
+        logger.info("tokenizer: %s tokens", f"{len(self.tokenizer):,}")
+
+    def load_tokenizer(self, folder: Path) -> None:
+        """Take the tokenizer that another process wrote to the run folder."""
+        self.tokenizer = Tokenizer.load(folder / "tokenizer.json")
+
+    def configure_model(self) -> None:
+        """Build backbone and heads, once."""
+        if self.backbone is not None:
+            return
+        assert self.tokenizer is not None, "set module.tokenizer, or fit with a TextDataModule"
+        self.backbone = self.backbone_config.build(len(self.tokenizer))
+        for task in self.tasks.values():
+            self.heads[task.name] = task.head(self.tokenizer)
+        if self.vectors:
+            found = initialise(self.backbone.embedding, self.tokenizer, self.vectors)
+            logger.info("vectors: %.1f %% of the vocabulary found in %s", 100 * found, self.vectors)
+        if self.compile_backbone:
+            for name in ("encode", "decode"):
+                setattr(self.backbone, name, torch.compile(getattr(self.backbone, name), dynamic=True))
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Return the optimiser and its schedule over all steps of the run."""
+        trainer = self.trainer
+        steps = trainer.max_steps if trainer.max_steps > 0 else trainer.max_epochs * trainer.datamodule.plan.steps_per_epoch
+        optimizer = self.optimizer_config.build(self)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self.schedule.build(optimizer, steps), "interval": "step"},
+        }
+
+    # Training and evaluation.
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the share of this micro-batch in the step's mean loss."""
+        loss = self.heads[batch.task].loss(self.backbone, batch)
+        self.log(f"train/{batch.task}/loss", loss.nll / loss.count, batch_size=len(batch))
+        return loss.total * batch.scale
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect losses and answers."""
+        self._evaluate(batch, self.validation_decoding)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect losses and answers."""
+        self._evaluate(batch, self.decoding)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> list[dict[str, Any]]:
+        """Return the best answer to each row: {"id": row number, "prediction": text, "score": ...}."""
+        answers = self._search(batch, self.decoding)
+        return [
+            {"id": row, "prediction": best.text, "score": best.score}
+            for row, (best, *_) in zip(batch.ids.tolist(), answers, strict=True)
+        ]
+
+    def on_validation_epoch_end(self) -> None:
+        """Score the validation rows of all processes."""
+        self._score("validation")
+
+    def on_test_epoch_end(self) -> None:
+        """Score the test rows of all processes."""
+        self._score("test")
+
+    def _evaluate(self, batch: Batch, decoding: Decoding) -> None:
+        loss = self.heads[batch.task].loss(self.backbone, batch)
+        answers = [best.text for best, *_ in self._search(batch, decoding)]
+        self._collected[batch.task].append(
+            {"ids": batch.ids.tolist(), "answers": answers, "nll": float(loss.nll), "count": int(loss.count)}
+        )
+
+    def _score(self, split: str) -> None:
+        """Log loss, perplexity and scores of each task, and the mean of the tasks' main scores."""
+        main = []
+        for name, task in self.tasks.items():
+            parts = _gather(self._collected.pop(name, []))
+            answers = {row: text for part in parts for row, text in zip(part["ids"], part["answers"], strict=True)}
+            ids = sorted(answers)
+            encoded = self.trainer.datamodule.encoded[split]
+            references, groups = encoded.column("reference", ids), encoded.column("group", ids)
+            scores = task.score([answers[row] for row in ids], references, groups)
+            loss = sum(part["nll"] for part in parts) / max(1, sum(part["count"] for part in parts))
+            scores = {"loss": loss, "perplexity": float(torch.tensor(loss).exp()), **scores}
+            self.log_dict({f"{split}/{name}/{metric}": value for metric, value in scores.items()})
+            main.append(scores[task.main_metric])
+            texts = encoded.column("text", ids)
+            self.samples[name] = [
+                Sample(text, reference, answers[row]) for text, reference, row in zip(texts, references, ids, strict=True)
+            ]
+        self.log(f"{split}/score", sum(main) / len(main))
+
+    # Use.
+
+    @torch.inference_mode()
+    def answer(
+        self, rows: Sequence[Row], task: str | None = None, group: str | None = None, decoding: Decoding | None = None
+    ) -> list[list[Answer]]:
+        """Return for each row its `n_best` answers, best first; a row without text has one empty answer.
+
+        `task` names one of several; `group` keeps the examples of one kind, such as the direction en-de.
+
+        Raises:
+            InputError: If the module has no such task.
+        """
+        chosen = self._find_task(task)
+        assert self.tokenizer is not None, "train or load the module first"
+        examples = [example for example in chosen.examples(rows, self.tokenizer) if group in (None, example.group)]
+        answers = [[Answer("", 0.0)] for _ in rows]
+        lengths = torch.tensor([[len(example.source)] * 2 for example in examples]).reshape(-1, 2).numpy()
+        was_training = self.training
+        self.eval()
+        for picked in evaluation_batches(lengths, TOKENS_PER_BATCH):
+            batch = _source_batch(chosen.name, [examples[i].source for i in picked]).to(self.device)
+            for i, found in zip(picked, self._search(batch, decoding or self.decoding), strict=True):
+                answers[examples[i].row] = found
+        self.train(was_training)
+        return answers
+
+    def translate(
+        self,
+        texts: str | Sequence[str],
+        target: str | None = None,
+        source: str | None = None,
+        decoding: Decoding | None = None,
+    ) -> str | list[str]:
+        """Translate a text, or several, keeping their order; blank texts stay blank.
+
+        `target` and `source` are language codes, needed only where the model knows several directions.
+
+        Raises:
+            InputError: If the model does not translate in that direction.
+        """
+        task = self._find_task("translation")
+        assert isinstance(task, TranslationTask)
+        direction = task.direction(source, target)
+        language = split_direction(direction)[0]
+        several = [texts] if isinstance(texts, str) else texts
+        answers = self.answer([{language: text} for text in several], task.name, direction, decoding)
+        translations = [best.text for best, *_ in answers]
+        return translations[0] if isinstance(texts, str) else translations
+
+    @torch.inference_mode()
+    def align(self, text: str, answer: str | None = None, group: str | None = None) -> tuple[list[str], list[str], Tensor]:
+        """Return source pieces, target pieces and how much each target piece reads of each source piece, (T, S).
+
+        Without `answer` it is the model's own.
+        """
+        assert self.tokenizer is not None and self.backbone is not None, "train or load the module first"
+        self.eval()
+        task = self.task
+        column = task.source_columns[0] if group is None else split_direction(group)[0]
+        (example,) = [e for e in task.examples([{column: text}], self.tokenizer) if group in (None, e.group)]
+        batch = _source_batch(task.name, [example.source]).to(self.device)
+        words = self._search(batch, self.decoding)[0][0].text if answer is None else answer
+        target = [*self.tokenizer.encode(words), self.tokenizer.end]
+        memory = self.backbone.encode(batch.source, batch.source_mask)
+        read = shift_right(torch.tensor([target], device=self.device), self.tokenizer.start)
+        weights = self.backbone.alignment(read, memory)[0].float().cpu()
+        return self.tokenizer.pieces(example.source), self.tokenizer.pieces(target), weights
+
+    def _search(self, batch: Batch, decoding: Decoding) -> list[list[Answer]]:
+        found = self.heads[batch.task].predict(self.backbone, batch, decoding)
+        texts = self.tokenizer.decode_batch([hypothesis.tokens for several in found for hypothesis in several])
+        answers = iter(texts)
+        return [[Answer(next(answers), hypothesis.score) for hypothesis in several] for several in found]
+
+    def _find_task(self, name: str | None) -> Task:
+        if name is None and len(self.tasks) == 1:
+            return self.task
+        if name not in self.tasks:
+            raise InputError(f"the model has no task {name!r}; it has {', '.join(self.tasks)}")
+        return self.tasks[name]
+
+    # Checkpoints.
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what makes the checkpoint whole: it opens with no other file."""
+        checkpoint["lmtasks"] = self.describe()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that the weights belong to the tokenizer of now."""
+        assert self.tokenizer is not None
+        if checkpoint.get("lmtasks", {}).get("tokenizer") != self.tokenizer.to_json():
+            raise InputError(
+                "the checkpoint was trained with another tokenizer than this run has; "
+                "start from lmtasks.load(checkpoint), or give the tokenizer.json of its run as tokenizer.file"
+            )
+
+
+class TranslationModule(TaskModule):
+    """Translate in one direction or several.
+
+    Args:
+        directions: Source and target language with a hyphen between: [en-de], or several for one model.
+        backbone: Architecture and sizes.
+        tokenizer: How texts become token ids; trained on the training texts unless it names a file.
+        optimizer: Optimiser with its settings.
+        schedule: Learning rate over the steps.
+        label_smoothing: Share of the target's probability spread over the vocabulary.
+        decoding: How translations are searched in test, predict and use.
+        validation_decoding: How they are searched in validation, where speed counts; greedy by default.
+        vectors: A GloVe or word2vec text file from which embeddings start.
+        compile: Let torch.compile make encode and decode faster; worth the minutes it takes on a GPU.
+
+    Example:
+        >>> from lmtasks import TransformerConfig, TranslationModule
+        >>> module = TranslationModule(["en-fr"], TransformerConfig(d_model=64, d_ff=128))
+        >>> module.task.columns
+        ('en', 'fr')
+    """
+
+    def __init__(
+        self,
+        directions: list[str],
+        backbone: BackboneConfig = TransformerConfig(),
+        tokenizer: TokenizerConfig = TokenizerConfig(),
+        optimizer: OptimizerConfig = Adam(),
+        schedule: Schedule = Schedule(),
+        label_smoothing: float = 0.1,
+        decoding: Decoding = Decoding(),
+        validation_decoding: Decoding = Decoding(beam=1),
+        vectors: str | None = None,
+        compile: bool = False,
+    ) -> None:
+        task = TranslationTask(tuple(directions), label_smoothing)
+        super().__init__(
+            [task], backbone, tokenizer, optimizer, schedule, decoding, validation_decoding, vectors, compile
+        )
+
+
+def _source_batch(task: str, sources: Sequence[Sequence[int]]) -> Batch:
+    """Return a batch that has sources and nothing to predict."""
+    mask = lengths_to_mask([len(source) for source in sources])
+    nothing = torch.full((len(sources), 1), IGNORE)
+    return Batch(task, pad(sources, 0), mask, nothing, torch.arange(len(sources)))
+
+
+def _gather(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the parts of all processes."""
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return parts
+    all_parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(all_parts, parts)
+    return [part for several in all_parts for part in several]

@@ -1,0 +1,175 @@
+"""Optimisers and schedules as typed settings: what a config may say, and nothing that a class change could leave behind.
+
+Adam: Kingma and Ba 2015; AdamW: Loshchilov and Hutter 2019; Adafactor: Shazeer and Stern 2018; Muon: Jordan et al. 2024.
+All are PyTorch's own. Weight decay falls on matrices of the layers only, never on embeddings, norms and biases.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from lmtasks.errors import InputError
+
+
+@dataclass(frozen=True)
+class OptimizerConfig(ABC):
+    """Settings of an optimiser."""
+
+    lr: float = 1e-3
+    """Learning rate at its peak."""
+
+    @abstractmethod
+    def build(self, model: nn.Module) -> Optimizer:
+        """Return the optimiser of all parameters of `model`."""
+
+
+@dataclass(frozen=True)
+class Adam(OptimizerConfig):
+    """Adam without weight decay."""
+
+    betas: tuple[float, float] = (0.9, 0.98)
+    """Decay of the first and second moment; 0.98 as in Vaswani et al. 2017, section 5.3."""
+    eps: float = 1e-9
+    """Added to the root of the second moment."""
+
+    def build(self, model: nn.Module) -> Optimizer:
+        return torch.optim.Adam(_trained(model), self.lr, self.betas, self.eps, fused=True)
+
+
+@dataclass(frozen=True)
+class AdamW(OptimizerConfig):
+    """Adam with decoupled weight decay."""
+
+    betas: tuple[float, float] = (0.9, 0.98)
+    """Decay of the first and second moment."""
+    eps: float = 1e-8
+    """Added to the root of the second moment."""
+    weight_decay: float = 0.01
+    """Share of a matrix taken off, times the learning rate, at every step."""
+
+    def build(self, model: nn.Module) -> Optimizer:
+        groups = _decay_groups(model, self.weight_decay)
+        return torch.optim.AdamW(groups, self.lr, self.betas, self.eps, fused=True)
+
+
+@dataclass(frozen=True)
+class Adafactor(OptimizerConfig):
+    """Adafactor: second moments as one row and one column a matrix, for large models in little memory."""
+
+    weight_decay: float = 0.0
+    """Share of a matrix taken off, times the learning rate, at every step."""
+
+    def build(self, model: nn.Module) -> Optimizer:
+        return torch.optim.Adafactor(_decay_groups(model, self.weight_decay), self.lr)
+
+
+@dataclass(frozen=True)
+class Muon(OptimizerConfig):
+    """Muon, momentum made orthogonal, for the matrices of the layers; AdamW for embeddings, norms and biases."""
+
+    lr: float = 0.02
+    """Learning rate of the matrices at its peak."""
+    momentum: float = 0.95
+    """Decay of the matrices' momentum."""
+    weight_decay: float = 0.0
+    """Share of a matrix taken off, times the learning rate, at every step."""
+    adam_lr: float = 2e-3
+    """Learning rate of all the rest at its peak."""
+
+    def build(self, model: nn.Module) -> Optimizer:
+        matrices, rest = _matrices_and_rest(model)
+        muon = torch.optim.Muon(matrices, self.lr, self.weight_decay, self.momentum)
+        adam = torch.optim.AdamW(rest, self.adam_lr, (0.9, 0.98), 1e-9, 0.0, fused=True)
+        return Joined([muon, adam])
+
+
+class Joined(Optimizer):
+    """Several optimisers of one model as one, since a Lightning loop steps one."""
+
+    def __init__(self, parts: list[Optimizer]) -> None:
+        self.parts = parts
+        super().__init__([group for part in parts for group in part.param_groups], {})
+        self._share_groups()
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """Run the closure once, then step every part."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part in self.parts:
+            part.step()
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the parts' states in order."""
+        return {"parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Put back what `state_dict` gave."""
+        for part, state in zip(self.parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
+        self._share_groups()
+
+    def _share_groups(self) -> None:
+        """A schedule sets the rate in `param_groups`: let it be the parts' very groups."""
+        self.param_groups = [group for part in self.parts for group in part.param_groups]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate over the steps, as a factor of its peak."""
+
+    kind: Literal["inverse_sqrt", "cosine", "linear", "constant"] = "inverse_sqrt"
+    """What follows the warm-up: 1 / sqrt(step) (Vaswani et al. 2017, section 5.3), half a cosine, a line, or nothing."""
+    warmup: int = 1000
+    """Steps over which the rate climbs in a line from 0 to its peak."""
+    final: float = 0.0
+    """Factor at the last step of cosine and linear."""
+
+    def build(self, optimizer: Optimizer, steps: int) -> LambdaLR:
+        """Return the schedule for a run of `steps` optimiser steps."""
+        if self.kind in ("cosine", "linear") and steps <= self.warmup:
+            raise InputError(f"schedule: warmup is {self.warmup} steps and the whole run only {steps}; set a shorter warmup")
+        return LambdaLR(optimizer, lambda step: self.factor(step + 1, steps))
+
+    def factor(self, step: int, steps: int) -> float:
+        """Return the factor of step 1, 2, ... of `steps`."""
+        if step < self.warmup:
+            return step / self.warmup
+        if self.kind == "constant":
+            return 1.0
+        if self.kind == "inverse_sqrt":
+            return math.sqrt(max(1, self.warmup) / max(1, step))
+        left = max(0.0, (steps - step) / (steps - self.warmup))
+        shape = left if self.kind == "linear" else 0.5 * (1 - math.cos(math.pi * left))
+        return self.final + (1 - self.final) * shape
+
+
+def _trained(model: nn.Module) -> Iterable[Tensor]:
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def _matrices_and_rest(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Split the parameters into weights of linear and recurrent layers and everything else."""
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    outputs = {id(parameter) for name, parameter in model.named_parameters() if name.endswith(("output_weight", "places"))}
+    matrices, rest = [], []
+    for parameter in _trained(model):
+        is_matrix = parameter.ndim == 2 and id(parameter) not in tables | outputs
+        (matrices if is_matrix else rest).append(parameter)
+    return matrices, rest
+
+
+def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    matrices, rest = _matrices_and_rest(model)
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]

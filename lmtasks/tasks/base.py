@@ -1,0 +1,78 @@
+"""Task: what a text means. Row -> token ids; ids -> answer; which head; which scores. Plain data, no parameters."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from lmtasks.text.tokenizer import Tokenizer
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row as a model sees it, with what scoring needs beside it."""
+
+    source: list[int]
+    """Token ids that the encoder reads."""
+    target: list[int]
+    """What the head must predict; empty where the row has no answer."""
+    text: str = ""
+    """The source as a person reads it."""
+    reference: str = ""
+    """The right answer as a person reads it."""
+    group: str = ""
+    """Rows that are scored together, such as a translation direction."""
+    row: int = 0
+    """Which of the rows given it comes from."""
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """The contract of a task."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Key of the task in module, batches and metric names."""
+
+    @property
+    @abstractmethod
+    def columns(self) -> tuple[str, ...]:
+        """What a row format must give to learn from."""
+
+    @property
+    @abstractmethod
+    def source_columns(self) -> tuple[str, ...]:
+        """The columns among them that a prediction needs."""
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Languages that need a tag in the vocabulary."""
+        return ()
+
+    @property
+    @abstractmethod
+    def main_metric(self) -> str:
+        """The score that says how good the task is, 0 to 100, higher is better."""
+
+    @abstractmethod
+    def texts(self, row: Row) -> Iterator[str]:
+        """Give the texts of a row from which a tokenizer learns."""
+
+    @abstractmethod
+    def examples(self, rows: Sequence[Row], tokenizer: Tokenizer) -> list[Example]:
+        """Turn rows into examples; a row may give none, one or several."""
+
+    @abstractmethod
+    def head(self, tokenizer: Tokenizer) -> nn.Module:
+        """Return the head that learns the task."""
+
+    @abstractmethod
+    def score(self, predictions: Sequence[str], references: Sequence[str], groups: Sequence[str]) -> dict[str, float]:
+        """Compare answers with references, line by line: metric name -> value."""

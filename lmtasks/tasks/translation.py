@@ -1,0 +1,135 @@
+"""Translation: a sentence in one language in, the same in another out.
+
+A row {"en": "A dog runs.", "de": "Ein Hund läuft."} gives, in the direction en-de, the source ids of "A dog runs." and the
+target ids of "Ein Hund läuft.", each with the end token. A model of several target languages is told which by a tag in
+front of the source, <2de>, as in Johnson et al. 2017, section 3.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from lmtasks.errors import InputError
+from lmtasks.heads import Seq2SeqHead
+from lmtasks.metrics.translation import BLEU, CHRF
+from lmtasks.tasks.base import Example, Row, Task
+from lmtasks.text.tokenizer import Tokenizer
+
+DIRECTION = re.compile(r"(?P<source>[A-Za-z_]+(?:-[A-Z]\w+)?)-(?P<target>[A-Za-z_]+(?:-[A-Z]\w+)?)")
+
+
+@dataclass(frozen=True)
+class TranslationTask(Task):
+    """Translate in one direction or several."""
+
+    directions: tuple[str, ...] = ("en-de",)
+    """Source and target language codes with a hyphen between: en-de, zh-en."""
+    label_smoothing: float = 0.1
+    """Share of the target's probability spread over the vocabulary (Szegedy et al. 2016, section 7)."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "directions", tuple(self.directions))
+        for direction in self.directions:
+            if not DIRECTION.fullmatch(direction):
+                raise InputError(f"direction {direction!r}: write source and target language with a hyphen, such as en-de")
+
+    @property
+    def name(self) -> str:
+        return "translation"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(language for direction in self.directions for language in split_direction(direction)))
+
+    @property
+    def source_columns(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(split_direction(direction)[0] for direction in self.directions))
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Languages that the task writes."""
+        return tuple(dict.fromkeys(split_direction(direction)[1] for direction in self.directions))
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        return self.targets if len(self.targets) > 1 else ()
+
+    @property
+    def main_metric(self) -> str:
+        return "bleu"
+
+    def texts(self, row: Row) -> Iterator[str]:
+        return (row[language] for language in self.columns if row[language])
+
+    def examples(self, rows: Sequence[Row], tokenizer: Tokenizer) -> list[Example]:
+        """Give an example for each row and direction that has a source; a missing target is left empty."""
+        pairs = [(direction, *split_direction(direction)) for direction in self.directions]
+        chosen = [
+            (number, direction, row[source], row.get(target) or "")
+            for number, row in enumerate(rows)
+            for direction, source, target in pairs
+            if (row[source] or "").strip()
+        ]
+        sources = tokenizer.encode_batch([text for _, _, text, _ in chosen])
+        targets = tokenizer.encode_batch([reference for _, _, _, reference in chosen])
+        return [
+            Example(
+                source=[*self.tag(direction, tokenizer), *source, tokenizer.end],
+                target=[*target, tokenizer.end] if reference.strip() else [],
+                text=text,
+                reference=reference,
+                group=direction,
+                row=number,
+            )
+            for (number, direction, text, reference), source, target in zip(chosen, sources, targets, strict=True)
+        ]
+
+    def tag(self, direction: str, tokenizer: Tokenizer) -> list[int]:
+        """Return the token that names the wanted language, none where there is no choice."""
+        return [tokenizer.tag(split_direction(direction)[1])] if self.languages else []
+
+    def direction(self, source: str | None, target: str | None) -> str:
+        """Return the direction that a user means who names source, target or neither.
+
+        Raises: InputError where that leaves none or several.
+        """
+        wanted = [d for d in self.directions if source in (None, split_direction(d)[0]) and target in (None, split_direction(d)[1])]
+        if len(wanted) != 1:
+            problem = "cannot translate" if not wanted else "must be told how to translate"
+            asked = f" from {source or 'any'} to {target or 'any'}" if source or target else ""
+            raise InputError(f"the model {problem}{asked}; it knows {', '.join(self.directions)}: choose source and target")
+        return wanted[0]
+
+    def head(self, tokenizer: Tokenizer) -> Seq2SeqHead:
+        forbidden = [tokenizer.pad, tokenizer.start, *map(tokenizer.tag, tokenizer.languages)]
+        return Seq2SeqHead(tokenizer.start, tokenizer.end, forbidden, self.label_smoothing)
+
+    def score(self, predictions: Sequence[str], references: Sequence[str], groups: Sequence[str]) -> dict[str, float]:
+        """Return BLEU and chrF, the mean over directions, and of each direction where there are several."""
+        scores: dict[str, float] = {}
+        for metric, kind in (("bleu", BLEU), ("chrf", CHRF)):
+            each = {}
+            for direction in dict.fromkeys(groups):
+                lines = [i for i, group in enumerate(groups) if group == direction]
+                scorer = BLEU(split_direction(direction)[1]) if kind is BLEU else CHRF()
+                scorer.update([predictions[i] for i in lines], [[references[i]] for i in lines])
+                each[direction] = float(scorer.compute())
+            scores[metric] = sum(each.values()) / len(each) if each else math.nan
+            if len(each) > 1:
+                scores |= {f"{metric}_{direction}": value for direction, value in each.items()}
+        return scores
+
+
+def split_direction(direction: str) -> tuple[str, str]:
+    """Return source and target language of a direction.
+
+    Example:
+        >>> split_direction("en-de")
+        ('en', 'de')
+    """
+    match = DIRECTION.fullmatch(direction)
+    assert match is not None, direction
+    return match["source"], match["target"]

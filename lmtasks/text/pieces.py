@@ -1,0 +1,121 @@
+"""Pieces: how the vocabulary of a tokenizer is learned, one function for each kind.
+
+Byte-pair encoding (Sennrich et al. 2016, section 3.2) and unigram (Kudo 2018, section 3.2) over bytes (Radford et al.
+2019, section 2.2), characters with bytes for the rare ones, and plain bytes. Each function is given the texts, the
+size and the names of the special tokens, which get the first ids, and always learns the same from the same texts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from typing import Literal
+
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+Kind = Literal["bpe", "unigram", "character", "byte"]
+
+N_BYTES = 256
+BYTE_PIECES = [f"<0x{byte:02X}>" for byte in range(N_BYTES)]  # the names of bytes beside whole characters
+MIN_FREQUENCY = 2  # a merge seen once is a sentence learned by heart, not a word
+
+_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}ー\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"  # no blanks between words
+# GPT-2's split with three changes: combining marks belong to letters (else Hindi and decomposed accents fall apart),
+# English endings count only where the word ends, and scripts without blanks take no blank.
+_WORDS = "|".join(
+    [
+        r"(?i:['’](?:s|t|re|ve|m|ll|d))(?![\p{L}\p{M}])",
+        rf"[{_UNSPACED}]+",
+        rf" ?[\p{{L}}\p{{M}}&&[^{_UNSPACED}]]+",
+        r" ?\p{N}+",
+        r" ?[^\s\p{L}\p{M}\p{N}]+",
+        r"\s+(?!\S)",
+        r"\s+",
+    ]
+)
+
+
+def _byte_of_character() -> dict[str, int]:
+    """Return the byte for each character of the byte-level alphabet (GPT-2's `bytes_to_unicode`, inverted)."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(N_BYTES) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(N_BYTES + n): byte for n, byte in enumerate(others)}
+
+
+BYTE_OF = _byte_of_character()
+
+
+def learn_bpe(texts: Iterator[str], vocab_size: int, specials: list[str]) -> Tokenizer:
+    """Merge the most frequent pair of pieces until there are `vocab_size`, special tokens included."""
+    inner = _with_words(models.BPE())
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=MIN_FREQUENCY,
+        special_tokens=list(specials),
+        initial_alphabet=sorted(BYTE_OF),
+        show_progress=False,
+    )
+    inner.train_from_iterator(texts, trainer)
+    return inner
+
+
+def learn_unigram(texts: Iterator[str], vocab_size: int, specials: list[str]) -> Tokenizer:
+    """Drop the pieces that cost the likelihood of the texts least until `vocab_size` are left."""
+    inner = _with_words(models.Unigram())
+    trainer = trainers.UnigramTrainer(
+        vocab_size=vocab_size, special_tokens=list(specials), initial_alphabet=sorted(BYTE_OF), show_progress=False
+    )
+    inner.train_from_iterator(texts, trainer)
+    pieces = [(piece, score) for piece, score in json.loads(inner.to_str())["model"]["vocab"]]
+    learned = _in_fixed_order(pieces[len(specials) :])
+    room = vocab_size - len(specials) - N_BYTES  # where there is none, the trainer overlooks that
+    kept = learned if room > 0 else [(piece, score) for piece, score in learned if len(piece) == 1]
+    inner.model = models.Unigram([*pieces[: len(specials)], *kept], None, False)
+    return inner
+
+
+def learn_characters(texts: Iterator[str], vocab_size: int, specials: list[str]) -> Tokenizer:
+    """Take the most frequent characters that fit beside the bytes."""
+    counts = Counter(character for text in texts for character in text)
+    by_frequency = sorted(counts, key=lambda character: (-counts[character], character))
+    names = [*specials, *BYTE_PIECES]
+    names += by_frequency[: vocab_size - len(names)]
+    inner = Tokenizer(models.BPE({name: i for i, name in enumerate(names)}, [], byte_fallback=True))
+    inner.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    return inner
+
+
+def list_bytes(texts: Iterator[str], vocab_size: int, specials: list[str]) -> Tokenizer:
+    """Return the tokenizer whose ids are bytes after the special tokens; there is nothing to learn."""
+    names = [*specials, *sorted(BYTE_OF, key=BYTE_OF.__getitem__)]
+    inner = Tokenizer(models.BPE({name: i for i, name in enumerate(names)}, []))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    inner.decoder = decoders.ByteLevel()
+    return inner
+
+
+def _in_fixed_order(pieces: list[tuple[str, float]]) -> list[tuple[str, float]]:
+    """Take the chance out of the (piece, score) pairs of a trained unigram model.
+
+    The trainer walks through hash maps of random order: sums differ in their last digits, and bytes too rare for a
+    score of their own get the lowest score plus 0.0001, 0.0002, ... by turns. Here these all get the lowest one.
+    """
+    lowest = min(score for _, score in pieces)
+    by_turns = lowest + 0.0001 * (N_BYTES + 1)
+    scores = {piece: lowest if len(piece) == 1 and score < by_turns else score for piece, score in pieces}
+    rounded = [(piece, round(score, 6)) for piece, score in scores.items()]
+    return sorted(rounded, key=lambda pair: (-pair[1], pair[0]))
+
+
+def _with_words(model: models.Model) -> Tokenizer:
+    """Return a tokenizer that puts a blank before the first word, cuts texts to words and words to bytes."""
+    inner = Tokenizer(model)
+    # Before a script without blanks the blank is taken off again; decoding takes one off where there is one. A text
+    # that begins with a blank keeps ours too, so that none of its own is lost.
+    no_blank = normalizers.Replace(Regex(rf"\A (?=[{_UNSPACED}])"), "")
+    inner.normalizer = normalizers.Sequence([normalizers.Prepend(" "), no_blank])
+    bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    inner.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(_WORDS), "isolated"), bytes_only])
+    inner.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
+    return inner

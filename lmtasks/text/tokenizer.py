@@ -1,0 +1,313 @@
+"""Tokenizer: text to token ids and back, without loss, on the Hugging Face `tokenizers` package.
+
+Nothing is unknown: under every piece there are bytes. A blank goes before the first word of a text, so that it gets
+the pieces it has amid a text (Kudo and Richardson 2018, section 3.2); scripts without blanks between words get none.
+How the pieces are learned stands in `text.pieces`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tokenizers
+from tokenizers import AddedToken
+
+from lmtasks.errors import InputError
+from lmtasks.text.pieces import (
+    BYTE_OF,
+    BYTE_PIECES,
+    N_BYTES,
+    Kind,
+    learn_bpe,
+    learn_characters,
+    learn_unigram,
+    list_bytes,
+)
+
+SPECIALS = ("<pad>", "<s>", "</s>")  # ids 0, 1, 2 in every tokenizer
+
+_LANGUAGE = re.compile(r"[A-Za-z0-9_-]+")
+_TAG = re.compile(r"<2([A-Za-z0-9_-]+)>")
+_BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """How texts are cut into tokens."""
+
+    kind: Kind = "bpe"
+    """What a piece is: merged bytes (bpe), likely byte strings (unigram), a character, or a byte."""
+    vocab_size: int = 8000
+    """Upper bound of the vocabulary in tokens, special tokens included; `byte` always has 256 and the special ones."""
+    file: str | None = None
+    """Path of an existing tokenizer.json to use instead of training one; kind and vocab_size then count for nothing."""
+
+
+class Tokenizer:
+    """Cut texts into token ids and join ids to texts; `decode(encode(text)) == text` for every text.
+
+    Special tokens never come from a text, even if it spells one: `encode` gives plain pieces, and the caller adds
+    `start`, `end` and `tag(language)` where a task wants them.
+
+    Example:
+        >>> tokenizer = Tokenizer.train(["the dog", "the cat"], TokenizerConfig(kind="byte"), languages=["fr"])
+        >>> tokenizer.encode("ab")
+        [101, 102]
+        >>> tokenizer.decode([tokenizer.tag("fr"), 101, 102, tokenizer.end])
+        'ab'
+    """
+
+    pad: int = 0
+    start: int = 1
+    end: int = 2
+
+    def __init__(self, inner: tokenizers.Tokenizer) -> None:
+        """Wrap a tokenizer whose ids 0, 1, 2 are <pad>, <s>, </s>; use `train`, `load` or `from_json` instead."""
+        inner.encode_special_tokens = True  # a text that spells "<pad>" is text; the json does not keep this setting
+        self._inner = inner
+        self.kind: Kind = _kind_of(inner)
+        self._prefixed = inner.normalizer is not None  # the normaliser does nothing but put the blank before a text
+        added = sorted(inner.get_added_tokens_decoder().items())
+        self._special_ids = frozenset(i for i, _ in added)
+        self._tags = {m[1]: i for i, token in added if (m := _TAG.fullmatch(token.content))}
+
+    @classmethod
+    def train(cls, texts: Iterable[str], config: TokenizerConfig, languages: Sequence[str] = ()) -> Tokenizer:
+        """Learn the pieces from `texts`, read once; the same texts always give the same tokenizer.
+
+        With `config.file` that file is loaded and `texts` is left alone.
+
+        Raises:
+            InputError: vocab_size is too small, there is no text, or the file does not know a language.
+        """
+        if config.file is not None:
+            tokenizer = cls.load(config.file)
+            for language in languages:
+                tokenizer.tag(language)
+            return tokenizer
+        specials = [*SPECIALS, *map(_tag_name, dict.fromkeys(languages))]
+        _check_size(config, len(specials))
+        inner = _LEARNERS[config.kind](_checked(texts), config.vocab_size, specials)
+        inner.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in specials])
+        return cls(inner)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Tokenizer:
+        """Read a tokenizer.json that `save` wrote.
+
+        Raises:
+            InputError: the file is missing, is no tokenizer.json, or lacks the special tokens.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: cannot be read as a tokenizer.json ({_reason(error)})") from error
+        return _from_json(cls, text, str(path))
+
+    @classmethod
+    def from_json(cls, text: str) -> Tokenizer:
+        """Rebuild a tokenizer from the text that `to_json` gave."""
+        return _from_json(cls, text, "tokenizer text")
+
+    def to_json(self) -> str:
+        """Return the whole tokenizer as text in the tokenizer.json format."""
+        return self._inner.to_str()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the tokenizer.json that `load` reads."""
+        Path(path).write_text(self.to_json(), encoding="utf-8")
+
+    @property
+    def fingerprint(self) -> str:
+        """A short hash of all that decides the ids, for the names of caches."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages that have a tag, in the order they were given."""
+        return tuple(self._tags)
+
+    def tag(self, language: str) -> int:
+        """Return the id of the token that asks for this language.
+
+        Raises:
+            InputError: the tokenizer has no such tag.
+        """
+        if language not in self._tags:
+            known = ", ".join(self._tags) or "none"
+            raise InputError(f"the tokenizer has no tag for language {language!r} (it has: {known}); train it with one")
+        return self._tags[language]
+
+    def __len__(self) -> int:
+        return self._inner.get_vocab_size()
+
+    def __reduce__(self) -> tuple[Callable[[str], Tokenizer], tuple[str]]:
+        return Tokenizer.from_json, (self.to_json(),)  # what `tokenizers` pickles itself loses encode_special_tokens
+
+    def encode(self, text: str) -> list[int]:
+        """Cut one text into ids, without special tokens.
+
+        Raises:
+            InputError: the text holds a lone surrogate, which is no character.
+        """
+        return self._encode(text).ids
+
+    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+        """Cut many texts into ids, on all cores."""
+        try:
+            return [row.ids for row in self._inner.encode_batch_fast(texts, add_special_tokens=False)]
+        except TypeError:
+            _reject_surrogates(texts)
+            raise
+
+    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Cut one text into ids and say which characters `text[start:stop]` each piece is.
+
+        The blank before a word does not count. A piece that is part of a character has the whole character; the
+        blank that was put before the first word has nothing, (0, 0).
+        """
+        encoding = self._encode(text)
+        spans = [_without_blank(text, start, stop) for start, stop in encoding.offsets]
+        if spans and self._prefixed and self._bytes(encoding.ids[0]) == b" ":
+            spans[0] = (0, 0)  # a text that begins with a blank has two: this one is ours
+        return encoding.ids, spans
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Join ids to a text; special tokens are left out, cut characters become U+FFFD."""
+        return self._inner.decode(ids, skip_special_tokens=True)
+
+    def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        """Join many rows of ids to texts, on all cores."""
+        return self._inner.decode_batch(rows, skip_special_tokens=True)
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        r"""Return the text of each piece, blanks included; parts of a character as `\xe4`, special tokens by name."""
+        return [
+            self._name(i) if i in self._special_ids else self._bytes(i).decode(errors="backslashreplace") for i in ids
+        ]
+
+    def words(self) -> list[tuple[int, str]]:
+        """Return (id, word) of the pieces that are words by themselves, as a table of word vectors would list them.
+
+        These are pieces that begin with a blank, punctuation, and any piece of a script without blanks or of a
+        tokenizer of characters. Others, as "ing" of "going", are words by chance only.
+        """
+        if self.kind == "character":
+            names = ((i, self._name(i)) for i in range(len(self)))
+            return [(i, name) for i, name in names if len(name) == 1 and not name.isspace()]
+        if not self._prefixed:
+            return []
+        texts = ((i, self._bytes(i).decode(errors="replace")) for i in range(len(self)) if i not in self._special_ids)
+        whole = ((i, text) for i, text in texts if text.strip() and "\N{REPLACEMENT CHARACTER}" not in text)
+        return [(i, text.removeprefix(" ")) for i, text in whole if self._stands_alone(text)]
+
+    def _stands_alone(self, text: str) -> bool:
+        """Tell whether the split to words keeps `text` apart from a word before it."""
+        takes_blank = self._inner.normalizer.normalize_str(text) != text
+        return text[0] == " " or not takes_blank or unicodedata.category(text[0])[0] in "PS"
+
+    def _encode(self, text: str) -> tokenizers.Encoding:
+        try:
+            return self._inner.encode(text, add_special_tokens=False)
+        except TypeError:
+            _reject_surrogates([text])
+            raise
+
+    def _name(self, i: int) -> str:
+        name = self._inner.id_to_token(i)
+        if name is None:
+            raise IndexError(f"id {i} is not in the vocabulary of {len(self)} tokens")
+        return name
+
+    def _bytes(self, i: int) -> bytes:
+        """Return the bytes that piece `i` stands for."""
+        name = self._name(i)
+        if self.kind != "character":
+            return bytes(BYTE_OF[character] for character in name)
+        match = _BYTE_PIECE.fullmatch(name)
+        return bytes.fromhex(match[1]) if match else name.encode()
+
+
+_LEARNERS = {"bpe": learn_bpe, "unigram": learn_unigram, "character": learn_characters, "byte": list_bytes}
+
+
+def _from_json(cls: type[Tokenizer], text: str, place: str) -> Tokenizer:
+    try:
+        inner = tokenizers.Tokenizer.from_str(text)
+    except Exception as error:  # the package raises bare Exception
+        raise InputError(f"{place}: this is no tokenizer.json ({_reason(error)})") from error
+    vocabulary = inner.get_vocab()
+    if not (vocabulary.keys() >= BYTE_OF.keys() or vocabulary.keys() >= set(BYTE_PIECES)):
+        raise InputError(
+            f"{place}: a piece for each of the {N_BYTES} bytes is missing, so texts would be lost; train one"
+        )
+    wrong = [name for i, name in enumerate(SPECIALS) if vocabulary.get(name) != i]
+    if wrong:
+        raise InputError(
+            f"{place}: {', '.join(SPECIALS)} must be tokens 0, 1, 2, which {', '.join(wrong)} is not; train one"
+        )
+    return cls(inner)
+
+
+def _kind_of(inner: tokenizers.Tokenizer) -> Kind:
+    """Tell the kind from the parts of a tokenizer, as a tokenizer.json has no room for a field of our own."""
+    model = json.loads(inner.to_str())["model"]
+    if model["type"] == "Unigram":
+        return "unigram"
+    if model.get("byte_fallback"):
+        return "character"
+    return "bpe" if model.get("merges") or inner.normalizer is not None else "byte"
+
+
+def _tag_name(language: str) -> str:
+    if not _LANGUAGE.fullmatch(language):
+        raise InputError(f"language {language!r}: expected a code of letters, digits, - and _, such as de or zh-Hans")
+    return f"<2{language}>"
+
+
+def _check_size(config: TokenizerConfig, n_specials: int) -> None:
+    needed = N_BYTES + n_specials
+    if config.kind not in _LEARNERS:
+        raise InputError(f"tokenizer kind {config.kind!r}: expected one of {', '.join(_LEARNERS)}")
+    if config.kind != "byte" and config.vocab_size < needed:
+        parts = f"{N_BYTES} bytes and {n_specials} special tokens"
+        raise InputError(f"vocab_size {config.vocab_size}: at least {needed} are needed, for {parts}")
+
+
+def _checked(texts: Iterable[str]) -> Iterator[str]:
+    """Pass the texts on; complain of one that is no text, and in the end if there was nothing in them."""
+    empty = True
+    for number, text in enumerate(texts, start=1):
+        _reject_surrogates([text], number)
+        empty = empty and not text
+        yield text
+    if empty:
+        raise InputError("there is no text to train a tokenizer from")
+
+
+def _reject_surrogates(texts: Sequence[str], first: int = 1) -> None:
+    for number, text in enumerate(texts, first):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"text {number}, character {error.start + 1}: {text[error.start]!r} is half of a surrogate pair, "
+                "not a character; mend or drop the text"
+            ) from error
+
+
+def _without_blank(text: str, start: int, stop: int) -> tuple[int, int]:
+    """Move `start` past the blank that a word carries before it."""
+    carries = stop - start > 1 and text[start] == " " and not text[start + 1].isspace()
+    return (start + carries, stop)
+
+
+def _reason(error: BaseException | None) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

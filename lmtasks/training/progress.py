@@ -1,0 +1,279 @@
+"""One line of progress while a model trains, and tables of its scores.
+
+On a terminal the line is rewritten in place; in a log file it comes as a plain line every so many steps. It goes to
+stderr, from the first process only.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+from collections import deque
+from collections.abc import Mapping
+from time import monotonic
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+
+from lmtasks.batch import IGNORE, Batch
+
+REFRESH = 0.5  # seconds between two pictures of the line on a terminal
+CLEAR = "\r\x1b[K"  # go to the start of the line and erase it
+
+
+class Progress(ProgressBar):
+    """Show step, loss, speed and time left on one line, and the validation scores on one line each time.
+
+    The loss is what the module logs as `train/<task>/loss`. The speed counts real targets (tokens without padding), of
+    this process times the number of processes, and leaves out validation; the time left includes it.
+
+    step 400/8000  loss 3.214  12,300 tokens/s  54 min left
+    """
+
+    def __init__(self, every: int = 100) -> None:
+        """`every`: steps between two lines where stderr is no terminal, and over which the speed is averaged."""
+        super().__init__()
+        self.every = every
+        self._enabled = True
+        self._shown = -math.inf  # when the line was last drawn
+        self._step = 0  # the last optimiser step that was seen
+        self._open_line = False
+
+    @property
+    def is_enabled(self) -> bool:
+        """Tell whether `LightningModule.print` has to go through this callback."""
+        return self._enabled
+
+    def enable(self) -> None:
+        """Show progress again (Lightning calls it)."""
+        self._enabled = True
+
+    def disable(self) -> None:
+        """Show nothing: Lightning calls it in every process but the first."""
+        self._enabled = False
+
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        """Print without tearing the line."""
+        self._erase()
+        super().print(*args, **kwargs)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clocks."""
+        self._step = self._first_step = trainer.global_step
+        self._started = monotonic()
+        self._paused = 0.0  # seconds in validation
+        self._targets: Tensor | int = 0  # stays on the device: asking for its value would wait for the GPU
+        self._marks = deque([(self._started, 0)], maxlen=2)  # (training seconds, targets), every `every` steps
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Count the targets of a micro-batch and show the line after an optimiser step."""
+        if not self._enabled:
+            return
+        self._targets = self._targets + (batch.target != IGNORE).sum()
+        if trainer.global_step == self._step:
+            return
+        self._step = trainer.global_step
+        last = self._step == _last_step(trainer)
+        if self._step % self.every == 0 or last or (_on_terminal() and monotonic() - self._shown > REFRESH):
+            self._show(self._training_line(trainer))
+        if last:
+            self._close()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock of training."""
+        self._validation_started = monotonic()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the validation scores and let the clock of training go on."""
+        self.reset_dataloader_idx_tracker()
+        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
+            self._erase()
+            return
+        self._paused += monotonic() - self._validation_started
+        scores = _sort_scores({k: v for k, v in trainer.callback_metrics.items() if k.startswith("validation/")})
+        if scores and self._enabled:
+            self._erase()
+            width = len(str(_last_step(trainer) or ""))
+            print(f"step {trainer.global_step:>{width}}  validation  {_one_line(scores)}", file=sys.stderr, flush=True)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Show how far validation is, on a terminal."""
+        self.has_dataloader_changed(dataloader_idx)
+        self._show_batch("validation", batch_idx + 1, self.total_val_batches_current_dataloader)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Show how far the test is, on a terminal."""
+        self.has_dataloader_changed(dataloader_idx)
+        self._show_batch("test", batch_idx + 1, self.total_test_batches_current_dataloader)
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Show how far prediction is, on a terminal."""
+        self.has_dataloader_changed(dataloader_idx)
+        self._show_batch("predict", batch_idx + 1, self.total_predict_batches_current_dataloader)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the last line standing."""
+        self._close()
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Erase the line: results follow."""
+        self.reset_dataloader_idx_tracker()
+        self._erase()
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Erase the line: results follow."""
+        self.reset_dataloader_idx_tracker()
+        self._erase()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave the last line standing, the message comes under it."""
+        self._close()
+
+    def _training_line(self, trainer: Trainer) -> str:
+        last = _last_step(trainer)
+        parts = [f"step {self._step}/{last}" if last else f"step {self._step}", *_losses(trainer.callback_metrics)]
+        targets = int(self._targets) * trainer.world_size  # waits for the GPU, so the clock is read after it
+        now = monotonic()
+        trained = now - self._paused
+        since, before = self._marks[0]
+        if trained > since:
+            parts.append(f"{(targets - before) / (trained - since):,.0f} tokens/s")
+        if last:
+            seconds = (now - self._started) / (self._step - self._first_step)
+            parts.append(f"{_duration(seconds * (last - self._step))} left")
+        if self._step % self.every == 0:
+            self._marks.append((trained, targets))
+        return "  ".join(parts)
+
+    def _show_batch(self, name: str, batch: int, total: int | float) -> None:
+        if self._enabled and _on_terminal() and monotonic() - self._shown > REFRESH:
+            self._show(f"{name}  batch {batch}" + (f"/{total:.0f}" if math.isfinite(total) else ""))
+
+    def _show(self, line: str) -> None:
+        self._shown = monotonic()
+        if _on_terminal():
+            width = shutil.get_terminal_size().columns
+            print(CLEAR + line[: width - 1], end="", file=sys.stderr, flush=True)
+            self._open_line = True
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def _erase(self) -> None:
+        if self._open_line:
+            print(CLEAR, end="", file=sys.stderr, flush=True)
+        self._open_line = False
+
+    def _close(self) -> None:
+        if self._open_line:
+            print(file=sys.stderr, flush=True)
+        self._open_line = False
+
+
+def score_table(metrics: Mapping[str, float | Tensor]) -> str:
+    """Return a table of scores named `<split>/<task>/<metric>`: a row for each task, a column for each metric.
+
+    Names without three parts (epoch, learning rate) are left out. With several splits the rows are named split/task.
+
+    >>> print(score_table({"test/fr/bleu": 31.204, "test/fr/loss": 1.91, "test/mood/accuracy": 0.875}))
+    test   bleu    loss  accuracy
+    fr    31.20  1.9100         -
+    mood      -       -    0.8750
+    """
+    scores = _sort_scores(metrics)
+    if not scores:
+        return ""
+    splits = {split for split, _ in scores}
+    names = list(dict.fromkeys(name for row in scores.values() for name in row))
+    lines = [["split/task" if len(splits) > 1 else next(iter(splits)), *names]]
+    for (split, task), row in scores.items():
+        label = f"{split}/{task}" if len(splits) > 1 else task
+        lines.append([label, *(_number(row[name]) if name in row else "-" for name in names)])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
+        for line in lines
+    )
+
+
+def _sort_scores(metrics: Mapping[str, float | Tensor]) -> dict[tuple[str, str], dict[str, float]]:
+    """Return {(split, task): {metric: value}} in the order of the names; a task's name may hold slashes."""
+    scores: dict[tuple[str, str], dict[str, float]] = {}
+    for name, value in metrics.items():
+        split, *task, metric = name.split("/") if "/" in name else ("", name)
+        if task:
+            scores.setdefault((split, "/".join(task)), {})[metric] = float(value)
+    return scores
+
+
+def _one_line(scores: Mapping[tuple[str, str], Mapping[str, float]]) -> str:
+    """Return all scores side by side, each as wide as at the next validation."""
+    rows = []
+    for (_, task), values in scores.items():
+        rows.append("  ".join([task, *(f"{name} {_number(value):>7}" for name, value in values.items())]))
+    return " | ".join(rows)
+
+
+def _losses(metrics: Mapping[str, Tensor]) -> list[str]:
+    """Return "loss 3.214", or "<task> 3.214" for each of several tasks."""
+    scores = _sort_scores({k: v for k, v in metrics.items() if k.startswith("train/") and k.endswith("/loss")})
+    return [f"{task if len(scores) > 1 else 'loss'} {row['loss']:.3f}" for (_, task), row in scores.items()]
+
+
+def _number(value: float) -> str:
+    """Return about four digits: 31.20 for scores from 0 to 100, 0.8750 for those from 0 to 1."""
+    if abs(value) >= 10_000:
+        return f"{value:.1e}"
+    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def _last_step(trainer: Trainer) -> int | None:
+    """Return the optimiser step at which training ends, None if nobody knows."""
+    # trainer.estimated_stepping_batches would load the data anew, and a stateful loader would lose its position.
+    ends = [trainer.max_steps] if trainer.max_steps > 0 else []
+    batches, epochs = trainer.num_training_batches, trainer.max_epochs
+    if epochs is not None and epochs > 0 and math.isfinite(batches):
+        ends.append(math.ceil(batches / trainer.accumulate_grad_batches) * epochs)
+    return min(ends, default=None)
+
+
+def _on_terminal() -> bool:
+    return sys.stderr.isatty()

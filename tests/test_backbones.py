@@ -1,0 +1,393 @@
+"""The contract of `lmtasks.backbones.base`, held by every backbone; the recurrent parts against references."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from lmtasks.backbones.base import Backbone, BackboneConfig, Memory, State
+from lmtasks.backbones.recurrent import AdditiveAttention, BidirectionalLayer, GRUCell, LSTMCell, RecurrentConfig
+from lmtasks.backbones.transformer import TransformerConfig
+from lmtasks.errors import InputError
+
+VOCAB = 11
+
+
+def transformer(**choices) -> TransformerConfig:
+    sizes = {"d_model": 8, "n_heads": 2, "d_ff": 12, "encoder_layers": 2, "decoder_layers": 2, "max_length": 24}
+    return TransformerConfig(**(sizes | {"dropout": 0.2} | choices))
+
+
+def recurrent(**choices) -> RecurrentConfig:
+    return RecurrentConfig(**({"d_model": 8, "d_hidden": 6, "d_attention": 5} | choices))
+
+
+CONFIGS: dict[str, BackboneConfig] = {
+    "transformer": transformer(),
+    "transformer-post-norm": transformer(norm_position="post"),
+    "transformer-learned": transformer(positions="learned", position_offset=2, embedding_norm=True, output_bias=True),
+    "transformer-rotary": transformer(positions="rotary", gated=True, activation="silu", norm="rms", bias=False),
+    "transformer-relative": transformer(positions="relative", relative_buckets=8, relative_distance=6),
+    "transformer-t5": transformer(
+        positions="relative", norm="rms", d_head=6, scaled_attention=False, scaled_output=True, scaled_embeddings=False
+    ),
+    "transformer-post-rms": transformer(norm_position="post", norm="rms", activation="gelu", attention_dropout=0.1),
+    "transformer-untied": transformer(tied_embeddings=False, d_head=2, activation_dropout=0.1),
+    "transformer-one-layer": transformer(encoder_layers=1, decoder_layers=1, gradient_checkpointing=True),
+    "lstm": recurrent(),
+    "lstm-feeding": recurrent(input_feeding=True),
+    "lstm-2-layers": recurrent(encoder_layers=2, decoder_layers=2, tied_embeddings=False),
+    "lstm-2-layers-feeding": recurrent(encoder_layers=2, decoder_layers=2, input_feeding=True),
+    "gru": recurrent(cell="gru"),
+    "gru-feeding": recurrent(cell="gru", input_feeding=True),
+    "gru-2-layers": recurrent(cell="gru", encoder_layers=2, decoder_layers=2),
+}
+EVERY = pytest.mark.parametrize("name", CONFIGS)
+
+
+def build(name: str, seed: int = 0) -> Backbone:
+    """Return the backbone in eval mode, with no parameter left at 0 or 1, where a fault could hide."""
+    torch.manual_seed(seed)
+    backbone = CONFIGS[name].build(VOCAB).eval()
+    with torch.no_grad():
+        for parameter in backbone.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    return backbone
+
+
+def sources() -> tuple[Tensor, Tensor]:
+    """Return three sources of 5, 2 and 4 tokens and their mask, (3, 5) each."""
+    source = torch.tensor([[3, 4, 5, 6, 7], [8, 9, 0, 0, 0], [10, 3, 3, 5, 0]])
+    return source, source != 0
+
+
+def targets() -> Tensor:
+    """Return three targets (3, 6)."""
+    return torch.tensor([[1, 3, 5, 7, 9, 4], [1, 4, 4, 6, 8, 10], [1, 10, 9, 8, 7, 6]])
+
+
+def same(actual: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-4)
+
+
+def recompute(backbone: Backbone, source: Tensor, mask: Tensor, history: Tensor) -> Tensor:
+    """Return the last hidden state of hypotheses (B, K, t) the slow way, each with a source of its own: (B * K, D)."""
+    beam = history.shape[1]
+    memory = backbone.encode(source.repeat_interleave(beam, 0), mask.repeat_interleave(beam, 0))
+    return backbone.decode(history.flatten(0, 1), memory)[:, -1]
+
+
+def append(backbone: Backbone, state: State, history: Tensor) -> tuple[Tensor, Tensor]:
+    """Step with a random token for each hypothesis (B, K, t): the longer history and the hidden states (B * K, D)."""
+    history = torch.cat([history, torch.randint(3, VOCAB, (*history.shape[:2], 1))], dim=2)
+    return history, backbone.step(history.flatten(0, 1)[:, -1:], state)[:, 0]
+
+
+def choose(state: State, history: Tensor, lines: list[int], beam: int) -> Tensor:
+    """Let `beam` hypotheses drawn from each source of `lines` go on: their history (B', beam, t)."""
+    old = history.shape[1]
+    rows = torch.tensor(lines)[:, None] * old + torch.randint(0, old, (len(lines), beam))
+    state.select(rows)
+    return history.flatten(0, 1)[rows]
+
+
+@EVERY
+def test_shapes(name):
+    backbone, (source, mask), target = build(name), sources(), targets()
+    memory = backbone.encode(source, mask)
+    hidden = backbone.decode(target, memory)
+    assert memory.states.shape == (3, 5, backbone.d_model)
+    assert memory.mask is mask
+    assert hidden.shape == (3, 6, backbone.d_model)
+    assert backbone.logits(hidden).shape == (3, 6, VOCAB)
+    assert backbone.logits(hidden[:, 0]).shape == (3, VOCAB)
+    assert backbone.alignment(target, memory).shape == (3, 6, 5)
+    assert backbone.embedding.weight.shape == (VOCAB, backbone.d_model)
+
+
+@EVERY
+def test_padding_of_the_source_changes_nothing_whatever_its_ids(name):
+    backbone, (source, mask), target = build(name), sources(), targets()
+    memory = backbone.encode(source, mask)
+    garbage = F.pad(source, (0, 3)).where(F.pad(mask, (0, 3)), torch.randint(0, VOCAB, (3, 8)))
+    longer = backbone.encode(garbage, F.pad(mask, (0, 3)))
+    same(longer.states[:, :5][mask], memory.states[mask])
+    same(backbone.decode(target, longer), backbone.decode(target, memory))
+
+
+@EVERY
+def test_a_source_alone_equals_itself_in_a_batch(name):
+    backbone, (source, mask), target = build(name), sources(), targets()
+    together = backbone.decode(target, backbone.encode(source, mask))
+    for row, length in enumerate(mask.sum(1)):
+        alone = backbone.encode(source[row : row + 1, :length], mask[row : row + 1, :length])
+        same(backbone.decode(target[row : row + 1], alone)[0], together[row])
+
+
+@EVERY
+def test_the_source_and_its_order_matter(name):
+    backbone, (source, mask), target = build(name), sources(), targets()
+    hidden = backbone.decode(target, backbone.encode(source, mask))
+    swapped = source[:, [1, 0, 2, 3, 4]]
+    change = (backbone.decode(target, backbone.encode(swapped, mask)) - hidden).abs().amax(dim=(1, 2))
+    assert (change > 1e-4).all()
+
+
+@EVERY
+def test_padding_of_the_target_changes_nothing_on_its_left(name):
+    backbone, memory, target = build(name), build(name).encode(*sources()), targets()
+    same(backbone.decode(F.pad(target, (0, 4)), memory)[:, :6], backbone.decode(target, memory))
+
+
+@EVERY
+def test_a_target_token_changes_nothing_before_it_and_something_from_it_on(name):
+    backbone, target = build(name), targets()
+    memory = backbone.encode(*sources())
+    hidden, changed = backbone.decode(target, memory), target.clone()
+    changed[:, 3] = (target[:, 3] + 1) % VOCAB
+    other = backbone.decode(changed, memory)
+    same(other[:, :3], hidden[:, :3])
+    assert ((other[:, 3:] - hidden[:, 3:]).abs().amax(dim=2) > 1e-4).all()
+
+
+@EVERY
+@pytest.mark.parametrize("blocks", [(1, 1, 1, 1, 1, 1), (3, 1, 1, 1), (1, 3, 2), (6,)], ids=str)
+def test_decode_equals_a_chain_of_steps(name, blocks):
+    backbone, target = build(name), targets()
+    memory = backbone.encode(*sources())
+    state = backbone.start(memory)
+    chain = [backbone.step(block, state) for block in target.split(blocks, dim=1)]
+    same(torch.cat(chain, dim=1), backbone.decode(target, memory))
+
+
+@EVERY
+def test_a_source_widened_to_a_beam_equals_the_source_repeated(name):
+    backbone, (source, mask) = build(name), sources()
+    state, history = backbone.start(backbone.encode(source, mask)), torch.empty(3, 1, 0, dtype=torch.int64)
+    history = choose(state, history, [0, 1, 2], beam=4)  # before the first token
+    for _ in range(3):
+        history, hidden = append(backbone, state, history)
+        same(hidden, recompute(backbone, source, mask, history))
+
+
+@EVERY
+def test_a_beam_can_be_widened_reordered_and_narrowed_and_sources_can_leave(name):
+    backbone, (source, mask) = build(name), sources()
+    state, history = backbone.start(backbone.encode(source, mask)), torch.empty(3, 1, 0, dtype=torch.int64)
+    moves = [([0, 1, 2], 1), ([0, 1, 2], 3), ([0, 1, 2], 3), ([0, 2], 3), ([0, 1], 2), ([1], 4), ([0], 1)]
+    left = torch.arange(3)
+    for lines, beam in moves:
+        history, _ = append(backbone, state, history)
+        history, left = choose(state, history, lines, beam), left[lines]
+        history, hidden = append(backbone, state, history)
+        same(hidden, recompute(backbone, source[left], mask[left], history))
+
+
+@EVERY
+def test_two_searches_at_once_do_not_touch_each_other(name):
+    backbone, target = build(name), targets()
+    memory = backbone.encode(*sources())
+    one, other = backbone.start(memory), backbone.start(memory)
+    backbone.step(target[:, :2], one)
+    backbone.step(target.flip(1), other)
+    same(backbone.step(target[:, 2:], one), backbone.decode(target, memory)[:, 2:])
+
+
+@EVERY
+def test_alignment_sums_to_one_and_reads_no_padding(name):
+    backbone, (source, mask) = build(name), sources()
+    alignment = backbone.alignment(targets(), backbone.encode(source, mask))
+    same(alignment.sum(2), torch.ones(3, 6))
+    assert (alignment >= 0).all()
+    assert (alignment.masked_select(~mask[:, None]) == 0).all()
+
+
+@EVERY
+def test_gradients_reach_every_parameter(name):
+    backbone, target = build(name).train(), targets()
+    logits = backbone.logits(backbone.decode(target, backbone.encode(*sources())))
+    F.cross_entropy(logits.flatten(0, 1), target.roll(-1, 1).flatten()).backward()
+    unreached = [key for key, p in backbone.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert unreached == []
+
+
+@EVERY
+def test_a_state_dict_carries_everything(name):
+    backbone, other, target = build(name), build(name, seed=1), targets()
+    other.load_state_dict(backbone.state_dict())
+    assert torch.equal(
+        other.logits(other.decode(target, other.encode(*sources()))),
+        backbone.logits(backbone.decode(target, backbone.encode(*sources()))),
+    )
+
+
+@EVERY
+def test_one_seed_gives_the_same_weights_and_another_seed_others(name):
+    first, again, other = (build(name, seed).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not any(torch.equal(first[key], other[key]) for key in first)
+
+
+@EVERY
+def test_dropout_is_random_in_training_and_off_in_evaluation(name):
+    backbone, target = build(name), targets()
+
+    def run() -> Tensor:
+        return backbone.decode(target, backbone.encode(*sources()))
+
+    assert torch.equal(run(), run())
+    backbone.train()
+    assert not torch.equal(run(), run())
+
+
+@EVERY
+def test_output_is_the_embedding_exactly_when_tied(name):
+    backbone = build(name)
+    weight, bias = backbone.output()
+    assert (weight is backbone.embedding.weight) == CONFIGS[name].tied_embeddings
+    assert weight.shape == (VOCAB, backbone.d_model)
+    hidden = torch.randn(2, backbone.d_model)
+    same(backbone.logits(hidden), hidden @ weight.t() + (0 if bias is None else bias))
+
+
+@EVERY
+def test_bfloat16_autocast_stays_near_float32_and_trains(name):
+    backbone, target = build(name), targets()
+    exact = backbone.logits(backbone.decode(target, backbone.encode(*sources())))
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = backbone.logits(backbone.decode(target, backbone.encode(*sources())))
+    assert (logits.float() - exact).abs().mean() < 0.05 * exact.std()
+    logits.float().logsumexp(-1).sum().backward()
+    assert all(p.grad.isfinite().all() for p in backbone.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("name", ["transformer", "transformer-rotary", "lstm", "lstm-2-layers-feeding", "gru"])
+def test_a_few_updates_learn_three_rows_by_heart(name):
+    torch.manual_seed(0)
+    backbone, target = CONFIGS[name].build(VOCAB), targets()  # with dropout off, the weights as they are drawn
+    backbone.eval()
+    optimizer = torch.optim.Adam(backbone.parameters(), lr=0.03)
+    for _ in range(60):
+        logits = backbone.logits(backbone.decode(target[:, :-1], backbone.encode(*sources())))
+        loss = F.cross_entropy(logits.flatten(0, 1), target[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert torch.equal(logits.argmax(-1), target[:, 1:])
+
+
+@pytest.mark.parametrize("positions", ["sinusoidal", "learned", "rotary", "relative"])
+def test_a_decoder_without_encoder_equals_its_steps_and_keeps_beams(positions):
+    torch.manual_seed(0)
+    backbone, target = transformer(encoder_layers=0, positions=positions).build(VOCAB).eval(), targets()
+    state, whole = backbone.start(None), backbone.decode(target, None)
+    same(torch.cat([backbone.step(block, state) for block in target.split((2, 1, 3), dim=1)], dim=1), whole)
+    state = backbone.start(None)
+    backbone.step(target[:, :3], state)
+    state.select(torch.tensor([[0, 0], [2, 2]]))  # two beams of two, the second text left
+    again = backbone.step(target[[0, 0, 2, 2], 3:], state)
+    same(again, whole[[0, 0, 2, 2], 3:])
+
+
+# The recurrent backbone against references
+
+
+@pytest.mark.parametrize(("cell", "layer"), [("lstm", nn.LSTM), ("gru", nn.GRU)])
+def test_the_bidirectional_layer_equals_a_packed_one_of_pytorch(cell, layer):
+    torch.manual_seed(0)
+    ours, packed = BidirectionalLayer(cell, 4, 3), layer(4, 3, batch_first=True, bidirectional=True)
+    weights = {f"{key}_reverse": value for key, value in ours.back.state_dict().items()}
+    packed.load_state_dict(ours.ahead.state_dict() | weights)
+    x, lengths, order = torch.randn(3, 5, 4), torch.tensor([5, 2, 4]), torch.arange(5)
+    mask = order < lengths[:, None]
+    reverse = torch.where(mask, lengths[:, None] - 1 - order, order)
+    states, _ = packed(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
+    same(ours(x, reverse)[mask], pad_packed_sequence(states, batch_first=True)[0][mask])
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(LSTMCell, nn.LSTMCell), (GRUCell, nn.GRUCell)])
+def test_the_cell_equals_that_of_pytorch(ours, theirs):
+    torch.manual_seed(0)
+    reference, cell = theirs(4, 3), ours(3)
+    nn.init.zeros_(reference.bias_hh)  # ours has its bias among the inputs
+    cell.load_state_dict({"weight": reference.weight_hh})
+    x, start = torch.randn(2, 4), cell.start(torch.randn(2, 3))
+    expected = reference(x, start if len(start) == 2 else start[0])
+    actual = cell(F.linear(x, reference.weight_ih, reference.bias_ih), start)
+    same(torch.stack(actual), torch.stack(expected) if len(start) == 2 else expected[None])
+
+
+def test_additive_attention_equals_its_formula_word_by_word():
+    torch.manual_seed(0)
+    attention, hidden, states = AdditiveAttention(3, 4, 5), torch.randn(4, 3), torch.randn(2, 3, 4)
+    nn.init.normal_(attention.score)
+    mask = torch.tensor([[True, True, True], [True, True, False]])
+    context, weights = attention(hidden, attention.read(Memory(states, mask)))  # 2 hypotheses for each of 2 sources
+    for row in range(4):
+        words = states[row // 2][mask[row // 2]]
+        scores = [attention.score @ torch.tanh(attention.query(hidden[row]) + attention.key(word)) for word in words]
+        expected = torch.stack(scores).softmax(0)
+        same(weights[row, : len(words)], expected)
+        same(context[row], expected @ words)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("input_feeding", [False, True])
+def test_the_decoder_equals_the_equations_of_its_docstring(cell, input_feeding):
+    torch.manual_seed(0)
+    backbone = recurrent(cell=cell, input_feeding=input_feeding).build(VOCAB).eval()
+    memory, target = backbone.encode(torch.tensor([[3, 4, 5]]), torch.ones(1, 3, dtype=torch.bool)), targets()[:1]
+    source = backbone.attention.read(memory)
+    state = backbone.cells[0].start(torch.tanh(backbone.first[0](memory.states.mean(1))))
+    feed, expected = torch.zeros(1, 8), []
+    for token in target[0]:
+        embedded = backbone.embedding(token[None]) * 8**0.5
+        state = backbone.cells[0](backbone.token_input(embedded) + backbone.feed_input(feed), state)
+        context, _ = backbone.attention(state[0], source)
+        read = backbone.state_readout(torch.cat([state[0], context], dim=1))
+        expected.append(torch.tanh(backbone.token_readout(embedded) + read))
+        feed = expected[-1] if input_feeding else context
+    same(backbone.decode(target, memory), torch.stack(expected, dim=1))
+
+
+@pytest.mark.parametrize(("cell", "biases"), [("lstm", 5), ("gru", 0)])
+def test_every_forget_gate_of_an_lstm_is_open_at_first(cell, biases):
+    backbone = recurrent(cell=cell, encoder_layers=1, decoder_layers=3).build(VOCAB)
+    opened = [p for name, p in backbone.named_parameters() if "bias" in name and (p == 1).any()]
+    assert len(opened) == biases  # two directions of the encoder, three layers of the decoder
+    assert all(torch.equal(p, torch.eye(4)[1].repeat_interleave(6)) for p in opened)
+
+
+def test_a_reordered_beam_does_not_copy_what_belongs_to_the_source():
+    backbone = build("lstm")
+    state = backbone.start(backbone.encode(*sources()))
+    before = state.source
+    state.select(torch.tensor([[0, 0], [1, 1], [2, 2]]))
+    state.select(torch.tensor([[1, 0], [3, 3], [4, 5]]))
+    assert state.source is before
+    state.select(torch.tensor([[1, 0], [4, 5]]))
+    assert state.source.values.shape == (2, 5, 8)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru-feeding"])
+def test_a_source_without_any_token_gives_finite_numbers(name):
+    backbone, (source, mask) = build(name), sources()
+    mask = mask & torch.tensor([[True], [False], [True]])
+    hidden = backbone.decode(targets(), backbone.encode(source, mask))
+    hidden.sum().backward()
+    assert hidden.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in backbone.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("choice", ["encoder_layers", "decoder_layers"])
+def test_a_recurrent_stack_without_layers_is_refused(choice):
+    with pytest.raises(InputError, match=f"{choice}=0"):
+        recurrent(**{choice: 0}).build(VOCAB)
+
+
+def test_a_recurrent_decoder_without_source_is_refused():
+    with pytest.raises(InputError, match="source"):
+        build("lstm").decode(targets(), None)

@@ -1,0 +1,309 @@
+"""Every file format gives the same exact text, and every fault is named with file, row and column."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from lmtasks.data.files import FIELD_LIMIT, fingerprint, is_hub_id, read_lines, read_rows
+from lmtasks.errors import InputError
+
+TRICKY = [
+    "NA",
+    "null",
+    "nan",
+    "007",
+    "1e5",
+    "True",
+    "a b",
+    "a\u2028b\x0bc\x0cd\x85e",
+    "ñ 中文 🙂",
+    "\"quoted\" 'q'",
+    "-",
+]
+COLUMNS = {"en": "english", "de": "de"}
+ENDINGS = [".jsonl", ".json", ".csv", ".tsv", ".parquet"]
+
+
+def write(path: Path, text: str | bytes) -> str:
+    data = text.encode() if isinstance(text, str) else text
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return str(path)
+
+
+def write_table(path: Path, rows: list[dict[str, Any]]) -> str:
+    """Write rows in the format of the ending, by code that shares nothing with the readers."""
+    kind = path.name.removesuffix(".gz").rpartition(".")[2]
+    if kind == "parquet":
+        buffer = pa.BufferOutputStream()
+        parquet.write_table(pa.Table.from_pylist(rows), buffer)
+        return write(path, buffer.getvalue().to_pybytes())
+    if kind == "csv":
+        with open(path.with_suffix(".plain"), "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]), quoting=csv.QUOTE_ALL)
+            writer.writeheader()
+            writer.writerows(rows)
+        return write(path, path.with_suffix(".plain").read_bytes())
+    if kind == "tsv":
+        lines = [list(rows[0]), *([row[name] for name in rows[0]] for row in rows)]
+        return write(path, "".join("\t".join(line) + "\n" for line in lines))
+    objects = [json.dumps(row, ensure_ascii=False) for row in rows]
+    return write(path, "[" + ",\n".join(objects) + "]" if kind == "json" else "\n".join(objects))
+
+
+def rows_of(path: str, columns: dict[str, str] | None = None, split: str = "train", **kinds: list[str]) -> list[dict]:
+    return list(read_rows(path, columns or COLUMNS, split, **kinds))
+
+
+def fault(path: str, columns: dict[str, str] | None = None, **kinds: Any) -> str:
+    with pytest.raises(InputError) as caught:
+        rows_of(path, columns, **kinds)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("gz", ["", ".gz"])
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_every_format_gives_the_exact_text(tmp_path, ending, gz):
+    rows = [{"id": "0", "english": text, "de": text[::-1] + "x"} for text in TRICKY]
+    path = write_table(tmp_path / f"rows{ending}{gz}", rows)
+    assert rows_of(path) == [{"en": row["english"], "de": row["de"]} for row in rows]
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
+WITHOUT_TAB = TEXT.map(lambda text: "x" + text.translate(dict.fromkeys(map(ord, "\t\n\r"), " ")))
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@given(data=st.data())
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_text_survives(tmp_path, ending, data):
+    text = WITHOUT_TAB if ending == ".tsv" else TEXT
+    rows = data.draw(st.lists(st.fixed_dictionaries({"english": text, "de": text}), min_size=1, max_size=4))
+    path = write_table(tmp_path / f"rows{ending}", rows)
+    assert rows_of(path) == [{"en": row["english"], "de": row["de"]} for row in rows]
+
+
+def test_csv_values_hold_line_ends_commas_and_quotes(tmp_path):
+    path = write(tmp_path / "a.csv", 'english,de\r\n"one\r\ntwo, ""three""\n",x\r\ny,z\r\n')
+    assert rows_of(path) == [{"en": 'one\r\ntwo, "three"\n', "de": "x"}, {"en": "y", "de": "z"}]
+
+
+def test_tsv_knows_no_quotes(tmp_path):
+    path = write(tmp_path / "a.tsv", 'english\tde\n"half\t"whole"\r\n')
+    assert rows_of(path) == [{"en": '"half', "de": '"whole"'}]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.txt", "a.whatever"])
+def test_positions_read_a_table_without_header(tmp_path, name):
+    separator = "," if name == "a.csv" else "\t"
+    path = write(tmp_path / name, f"Hi.{separator}嗨。{separator}CC\nRun.{separator}跑{separator}CC\n")
+    assert rows_of(path, {"zh": "2", "en": "1"}) == [{"zh": "嗨。", "en": "Hi."}, {"zh": "跑", "en": "Run."}]
+    assert "no column '4'" in fault(path, {"en": "1", "zh": "4"})
+    assert "no column '0'" in fault(path, {"en": "0"})
+
+
+def test_other_text_has_one_column_of_any_name(tmp_path):
+    path = write(tmp_path / "poem.txt", "one, two\n\nthree\tfour\n")
+    lines = [{"text": "one, two"}, {"text": ""}, {"text": "three\tfour"}]
+    assert rows_of(path, {"text": "text"}, optional=["text"]) == lines
+    assert "row 2, column 'text': no value" in fault(path, {"text": "text"})
+    assert "one column, 2 are wanted (english, de)" in fault(path)
+
+
+def test_lines_end_at_newline_only(tmp_path):
+    path = write(tmp_path / "a.en.gz", "\ufeffa\u2028b\x0bc\x0c\x1cd\x85\r\n\r\ne\rf")
+    assert list(read_lines(path)) == ["a\u2028b\x0bc\x0c\x1cd\x85", "", "e\rf"]
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".json", ".csv", ".tsv"])
+def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path, ending):
+    path = Path(write_table(tmp_path / f"a{ending}", [{"english": "a", "de": "b"}]))
+    write(path, b"\xef\xbb\xbf" + path.read_bytes())
+    assert rows_of(str(path)) == [{"en": "a", "de": "b"}]
+
+
+def test_blank_lines_between_rows_are_skipped_and_counted(tmp_path, caplog):
+    table = {".jsonl": '\n{"de": "1"}\n \n{"de": "2"}\n\n', ".csv": "\nde\n1\n\n2\n\n", ".tsv": "de\n\n1\n\r\n2\n\n"}
+    for ending, text in table.items():
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            assert rows_of(write(tmp_path / f"a{ending}", text), {"de": "de"}) == [{"de": "1"}, {"de": "2"}]
+        assert "skipped 3 blank lines" in caplog.text
+
+
+def test_numbers_and_truth_values_become_text(tmp_path):
+    path = write(tmp_path / "a.jsonl", '{"a": 7, "b": 0.5, "c": true, "d": "007"}')
+    assert rows_of(path, {name: name for name in "abcd"}) == [{"a": "7", "b": "0.5", "c": "true", "d": "007"}]
+    buffer = tmp_path / "a.parquet"
+    parquet.write_table(pa.table({"a": [7], "b": [0.5], "c": [True], "d": [b"007"]}), buffer)
+    assert rows_of(str(buffer), {name: name for name in "abcd"}) == [{"a": "7", "b": "0.5", "c": "true", "d": "007"}]
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".json", ".parquet"])
+def test_a_dot_walks_into_a_column(tmp_path, ending):
+    path = write_table(tmp_path / f"a{ending}", [{"translation": {"en": "a", "de": "b"}, "x.y": "c"}])
+    columns = {"en": "translation.en", "de": "translation.de", "literal": "x.y"}
+    assert rows_of(path, columns) == [{"en": "a", "de": "b", "literal": "c"}]
+    assert "no column 'en' (did you mean translation.en?)" in fault(path, {"en": "en"})
+    assert "no column 'translation.fr'" in fault(path, {"fr": "translation.fr"})
+    assert "an object, expected text; name a field inside of it after a dot" in fault(path, {"en": "translation"})
+
+
+def test_lists_and_objects_are_given_only_where_asked_for(tmp_path):
+    path = write(tmp_path / "a.jsonl", '{"de": ["a", "b"], "answers": {"start": [3]}}')
+    columns = {"de": "de", "answers": "answers"}
+    assert rows_of(path, columns, nested=["de", "answers"]) == [{"de": ["a", "b"], "answers": {"start": [3]}}]
+    assert "row 1, column 'de': a list, expected text" in fault(path, columns, nested=["answers"])
+
+
+def test_a_missing_value_is_an_error_or_none(tmp_path):
+    lines = ['{"de": "a", "english": "b"}', '{"de": null, "english": "b"}', '{"english": ""}', '{"de": NaN}']
+    path = write(tmp_path / "a.jsonl", "\n".join(lines))
+    assert f"{path}, row 2, column 'de': no value" in fault(path)
+    assert "row 3, column 'english': no value" in fault(path, optional=["de"])
+    assert [row["de"] for row in rows_of(path, optional=["de", "en"])] == ["a", None, None, None]
+    assert [row["en"] for row in rows_of(path, optional=["de", "en"])] == ["b", "b", "", None]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_missing_column_is_named_beside_those_present(tmp_path, ending):
+    path = write_table(tmp_path / f"a{ending}", [{"englich": "a", "de": "b"}])
+    message = fault(path, optional=["en", "de"])
+    assert message.startswith(f"{path}, row 1: no column 'english' (did you mean englich?)")
+    assert message.endswith("englich, de")
+
+
+def test_broken_rows_are_named(tmp_path):
+    table: dict[str, tuple[str | bytes, str]] = {
+        "wide.csv": ("english,de\na,b\n\na,b,c\n", "row 4: 3 columns, expected 2 (english, de)"),
+        "narrow.tsv": ("english\tde\na\tb\na\n", "row 3: 1 columns, expected 2 (english, de)"),
+        "open.csv": ('english,de\n"a\nb",c\nd,"e\nf,g\n', "row 4: unexpected end of data"),
+        "stray.csv": ('english,de\n"a"b,c\n', "row 2: ',' expected after '\"'"),
+        "twice.csv": ("english,de,de\na,b,c\n", "row 1: column 'de' stands in the header more than once"),
+        "half.jsonl": ('{"english": "a", "de": "b"}\n\n{"english": "a"\n', "row 3: invalid JSON at character 16"),
+        "pretty.json": ('[\n\n{"english": "a",\n "de": }]', "row 4: invalid JSON at character 8"),
+        "object.json": ('{\n"data": []}', "row 1: invalid JSON"),
+        "list.jsonl": ('{"english": "a", "de": "b"}\n["a", "b"]', 'row 2: ["a", "b"], expected an object'),
+        "latin.csv": (b"english,de\na,b\nc,d\xfc\n", "row 3: byte 4 is not UTF-8"),
+        "utf16.jsonl": ('{"english": "a"}'.encode("utf-16"), "row 1: byte 1 is not UTF-8"),
+        "surrogate.jsonl": ('{"english": "\\ud83d", "de": "b"}', "row 1, column 'english': 'utf-8' codec can't encode"),
+        "not.parquet": ("english,de", "cannot be read as Parquet"),
+    }
+    for name, (text, expected) in table.items():
+        path = write(tmp_path / name, text)
+        assert fault(path).startswith(path)
+        assert expected in fault(path)
+
+
+def test_broken_compression_is_named(tmp_path):
+    path = tmp_path / "a.tsv.gz"
+    path.write_bytes(gzip.compress(os.urandom(3000).hex().encode())[:-1500])
+    assert f"{path}, after row 0: cannot be read" in fault(str(path))
+    path.write_bytes(b"english\tde\n")
+    assert "Not a gzipped file" in fault(str(path))
+
+
+def test_a_long_document_fits_in_one_csv_value(tmp_path):
+    document = "word " * 100_000
+    assert len(document) < FIELD_LIMIT
+    assert rows_of(write(tmp_path / "a.csv", f"de\n{document}\n"), {"de": "de"}) == [{"de": document}]
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".csv", ".tsv", ".txt"])
+def test_large_files_stream(tmp_path, ending):
+    path = Path(
+        write_table(tmp_path / f"a{ending}", [{"de": "a"}]) if ending != ".txt" else write(tmp_path / "a.txt", "a\n")
+    )
+    with path.open("ab") as file:
+        file.write(b"\n" * (not path.read_bytes().endswith(b"\n")) + b'{"de": "b"}\n' * 100_000 + b"\xff\n")
+    rows = read_rows(str(path), {"de": "de"}, "train")
+    assert next(rows) == {"de": "a"}  # the fault at the far end has not been seen
+
+
+def test_a_missing_file_names_its_neighbours(tmp_path):
+    write(tmp_path / "train.jsonl", "{}")
+    near = str(tmp_path / "trian.jsonl")
+    assert (
+        fault(near) == f"{near}: no such file; the folder {tmp_path} has no 'trian.jsonl' (did you mean train.jsonl?)"
+    )
+    assert f"the folder {tmp_path} has no 'deep'" in fault(str(tmp_path / "deep" / "er" / "a.csv"))
+    assert "a folder, expected a file in it: train.jsonl" in fault(str(tmp_path))
+    with pytest.raises(InputError, match="did you mean train"):
+        fingerprint(near)
+    with pytest.raises(InputError, match="did you mean train"):
+        list(read_lines(near))
+
+
+def test_what_is_a_hub_id(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    assert all(map(is_hub_id, ["owner/name", "wmt/wmt14:de-en", "owner/name[dev]", "o/n:c[train[:10%]]", "o/n-1.5_b"]))
+    no_hub = ["data/name", "name", "owner/a.jsonl", "owner/a.csv.gz", "/a/b", "a/b/c", "../a", "o/train.{lang}", "./a"]
+    assert not any(map(is_hub_id, no_hub))
+
+
+def test_a_hub_set_is_read_by_its_splits(tmp_path, monkeypatch):
+    rows = [{"translation": {"en": "a", "de": "b"}, "label": 1}, {"translation": {"en": "NA", "de": "007"}, "label": 0}]
+    datasets.Dataset.from_list(rows).save_to_disk(tmp_path / "saved")
+    asked = []
+
+    def load_dataset(name, config, split):
+        asked.append((name, config, split))
+        if split == "test":
+            raise ValueError('Unknown split "test".\nShould be one of train, dev.')
+        return datasets.load_from_disk(str(tmp_path / "saved"))
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    columns = {"en": "translation.en", "label": "label"}
+    expected = [{"en": "a", "label": "1"}, {"en": "NA", "label": "0"}]
+    assert rows_of("owner/name", columns) == expected
+    assert rows_of("owner/name:de-en", columns, "validation") == expected
+    assert rows_of("owner/name:de-en[train[90%:]]", columns, "validation") == expected
+    assert asked == [
+        ("owner/name", None, "train"),
+        ("owner/name", "de-en", "validation"),
+        ("owner/name", "de-en", "train[90%:]"),
+    ]
+    with pytest.raises(InputError, match=r"owner/name: no such file here, .* 'test' .* one of train, dev"):
+        rows_of("owner/name", columns, "test")
+    assert "owner/name, row 1: no column 'de' (did you mean translation.de?)" in fault("owner/name", {"de": "de"})
+    assert fingerprint("owner/name:de-en") == "owner/name:de-en"
+
+
+def test_the_fingerprint_follows_the_file(tmp_path, monkeypatch):
+    path = Path(write(tmp_path / "a.txt", "one"))
+    before = fingerprint(str(path))
+    monkeypatch.chdir(tmp_path)
+    assert fingerprint("a.txt") == before
+    os.utime(path, ns=(0, 1))
+    assert fingerprint("a.txt") != before
+    path.write_text("three")
+    os.utime(path, ns=(0, 1))
+    assert len({before, fingerprint("a.txt")}) == 2
+
+
+@pytest.mark.skipif("LMTASKS_DATA" not in os.environ, reason="LMTASKS_DATA names no folder with the real data")
+def test_raw_files_as_users_have_them():
+    raw = Path(os.environ.get("LMTASKS_DATA", "")) / "raw_formats"
+    chinese = rows_of(str(raw / "cmn.txt"), {"en": "1", "zh": "2"})
+    assert len(chinese) == 200
+    assert chinese[0] == {"en": "Hi.", "zh": "嗨。"}
+    reviews = rows_of(str(raw / "chnsenticorp_dev.tsv"), {"text": "text_a", "label": "label"})
+    assert {row["label"] for row in reviews} == {"0", "1"}
+    questions = rows_of(str(raw / "subjqa_restaurants_dev.csv"), {"span": "human_ans_indices", "text": "review"})
+    with open(raw / "subjqa_restaurants_dev.csv", newline="", encoding="utf-8") as file:
+        assert [row["text"] for row in questions] == [row["review"] for row in csv.DictReader(file)]
+    assert questions[0]["span"] == "(21, 39)"

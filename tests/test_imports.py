@@ -1,0 +1,166 @@
+"""The shape of the library, read from its source: who imports whom, how long files and functions are."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "lmtasks"
+FILES = sorted(PACKAGE.rglob("*.py"))
+LAYERS = [
+    "errors batch",
+    "text.tokenizer text.vectors",
+    "backbones.base",
+    "backbones.attention",
+    "backbones.transformer backbones.recurrent",
+    "decoding",
+    "metrics.translation",
+    "heads",
+    "tasks.base",
+    "tasks.translation",
+    "data.files",
+    "data.parallel data.village data.plan",
+    "data.module",
+    "optim",
+    "training.checkpoints training.averaging training.signals training.progress",
+    "module",
+    "cli.*",
+]  # a file imports only from lines above its own, and from its own line
+WITHOUT_LIGHTNING = ("backbones", "text", "tasks", "metrics", "heads", "decoding", "batch", "errors")
+LIGHT = ("__init__", "__main__", "cli.main", "errors")  # what answers before torch is loaded
+LONGEST_FILE, LONGEST_FUNCTION = 350, 60  # lines
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: _name(path))
+def test_a_file_imports_only_from_layers_above(path):
+    own = _layer(_name(path))
+    for imported in _imports(path):
+        if imported.startswith("lmtasks."):
+            name = imported.removeprefix("lmtasks.")
+            assert _layer(name) <= own, f"{_name(path)} imports {name}, which stands below it"
+
+
+def test_every_file_has_its_layer():
+    named = {name for line in LAYERS for name in line.split()} | {"__init__", "__main__"}
+    for path in FILES:
+        name = _name(path)
+        assert name in named or path.name == "__init__.py" or name.startswith("cli."), f"no layer for {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: _name(path))
+def test_only_modules_data_and_training_know_lightning(path):
+    if _name(path).split(".")[0] in WITHOUT_LIGHTNING:
+        assert not [name for name in _imports(path) if "lightning" in name]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: _name(path))
+def test_what_answers_at_once_imports_nothing_heavy(path):
+    if _name(path) in LIGHT:
+        outside = {name.split(".")[0] for name in _imports(path)} - {"lmtasks"}
+        assert outside <= set(sys.stdlib_module_names)
+
+
+def test_importing_the_package_does_not_load_torch():
+    assert _loaded_by("import lmtasks; dir(lmtasks)", "torch") == "False"
+
+
+def test_the_help_of_the_command_line_does_not_load_torch():
+    assert _loaded_by("from lmtasks.cli.main import main; main(['--help'])", "torch").endswith("False")
+
+
+def test_heads_and_backbones_do_not_load_lightning():
+    code = "import lmtasks.heads, lmtasks.backbones.transformer, lmtasks.backbones.recurrent, lmtasks.decoding"
+    assert _loaded_by(code, "lightning") == "False"
+
+
+def test_every_exported_name_exists():
+    import lmtasks
+
+    assert set(lmtasks.__all__) == set(lmtasks._HOMES)
+    for name in lmtasks.__all__:
+        assert getattr(lmtasks, name).__module__ == f"lmtasks.{lmtasks._HOMES[name]}"
+    with pytest.raises(AttributeError, match="no attribute 'Transformr'"):
+        lmtasks.Transformr
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: _name(path))
+def test_files_and_functions_stay_short(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_FILE
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert length <= LONGEST_FUNCTION, f"{path.name}: {node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: _name(path))
+def test_whatever_is_public_has_a_docstring(path):
+    tree = _tree(path)
+    if tree.body:
+        assert ast.get_docstring(tree), f"{path.name} does not say what it is"
+    for name, node, inherits in _public(tree):
+        documented = ast.get_docstring(node) or inherits  # a method of a subclass may keep its parent's docstring
+        assert documented, f"{path.name}: {name} has no docstring"
+
+
+def _name(path: Path) -> str:
+    """Return lmtasks/data/plan.py as data.plan and a package's __init__.py as the package."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+
+
+def _layer(name: str) -> int:
+    """Return the line of LAYERS that a file (or a name inside it, or its package) stands on."""
+    if name in ("__init__", "__main__") or name.split(".")[0] == "cli":
+        return len(LAYERS) - 1
+    for number, line in enumerate(LAYERS):
+        for entry in line.split():
+            if name == entry or name.startswith(f"{entry}."):
+                return number
+    return 0  # the __init__.py of a package, which is empty, or a name of lmtasks/__init__.py
+
+
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _imports(path: Path) -> list[str]:
+    """Return every module that a file names in an import that is run (not for type checkers only)."""
+    tree = _tree(path)
+    unread = {id(node) for block in ast.walk(tree) if _for_type_checkers(block) for node in ast.walk(block)}
+    names = []
+    for node in ast.walk(tree):
+        if id(node) in unread:
+            continue
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: write imports from lmtasks in full"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
+def _for_type_checkers(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def _public(tree: ast.Module):
+    """Yield (name, node, may inherit its docstring) of public functions, classes and their methods."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            yield node.name, node, False
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            for part in node.body:
+                if isinstance(part, ast.FunctionDef) and not part.name.startswith("_"):
+                    yield f"{node.name}.{part.name}", part, bool(node.bases)
+
+
+def _loaded_by(code: str, module: str) -> str:
+    """Run `code` in a fresh interpreter and return whether `module` was loaded, as its last line says."""
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    command = [sys.executable, "-c", f"{code}; import sys; print({module!r} in sys.modules)"]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout.strip()
