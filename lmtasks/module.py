@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from lightning import LightningModule
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from lmtasks.backbones.base import Backbone, BackboneConfig
 from lmtasks.backbones.transformer import TransformerConfig
@@ -26,7 +27,7 @@ from lmtasks.errors import InputError
 from lmtasks.heads import shift_right
 from lmtasks.optim import Adam, OptimizerConfig, Schedule
 from lmtasks.settings import to_plain
-from lmtasks.tasks.base import Example, Row, Task
+from lmtasks.tasks.base import Row, Task
 from lmtasks.tasks.translation import TranslationTask, split_direction
 from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
 from lmtasks.text.vectors import initialise
@@ -152,6 +153,15 @@ class TaskModule(LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": self.schedule.build(optimizer, steps), "interval": "step"},
         }
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip as the trainer says; Lightning refuses it for the fused optimisers, though bfloat16 needs no unscaling."""
+        if gradient_clip_val and gradient_clip_algorithm in (None, "norm") and self.trainer.precision != "16-mixed":
+            self.log("train/gradient_norm", nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val))
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     # Training and evaluation.
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lmtasks.backbones.base import Backbone, BackboneConfig, Memory, State
+from lmtasks.backbones.dropout import Dropout
 from lmtasks.errors import InputError
 
 
@@ -210,7 +211,7 @@ class Recurrent(Backbone):
         self.cell = CELLS[config.cell]
         d_gates = self.cell.gates * d_hidden
         self.embedding = nn.Embedding(vocab_size, d_model)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         widths = [d_model] + [2 * d_hidden] * (config.encoder_layers - 1)
         self.encoder = nn.ModuleList(BidirectionalLayer(config.cell, width, d_hidden) for width in widths)
         self.states = nn.Linear(2 * d_hidden, d_model)

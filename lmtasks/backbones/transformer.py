@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lmtasks.backbones.attention import Cache, CrossAttention, RelativeBias, Rotary, SelfAttention
 from lmtasks.backbones.base import Backbone, BackboneConfig, Memory, State
+from lmtasks.backbones.dropout import Dropout
 from lmtasks.errors import InputError
 
 ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
@@ -195,7 +196,7 @@ class Stack(nn.Module):
         self.layers = nn.ModuleList(Layer(config, d_head, rotary, reads_memory) for _ in range(layers))
         self.embedding_norm = _norm(config) if config.embedding_norm else None
         self.final_norm = _norm(config) if config.norm_position == "pre" else None
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.relative = None
         if config.positions == "relative":
             self.relative = RelativeBias(config.n_heads, config.relative_buckets, config.relative_distance, not causal)
@@ -254,7 +255,7 @@ class Layer(nn.Module):
         sizes = (config.d_model, config.n_heads, d_head, config.attention_dropout, config.bias)
         scale = d_head**-0.5 if config.scaled_attention else 1.0
         self.pre_norm = config.norm_position == "pre"
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.self_attention = SelfAttention(*sizes, scale, rotary)
         self.self_attention_norm = _norm(config)
         self.cross_attention = CrossAttention(*sizes, scale) if reads_memory else None
@@ -297,7 +298,7 @@ class FeedForward(nn.Module):
         self.inner = nn.Linear(config.d_model, config.d_ff, bias=config.bias)
         self.gate = nn.Linear(config.d_model, config.d_ff, bias=config.bias) if config.gated else None
         self.outer = nn.Linear(config.d_ff, config.d_model, bias=config.bias)
-        self.dropout = nn.Dropout(config.activation_dropout)
+        self.dropout = Dropout(config.activation_dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 HELP = "show which source words the model reads for each target word"
 
-BLOCKS = " ▁▂▃▄▅▆▇█"  # nine heights of a cell in the terminal
+BLOCKS = ["·", "▁▁", "▂▂", "▃▃", "▄▄", "▅▅", "▆▆", "▇▇", "██"]  # nine heights of a cell in the terminal
 CELL_INCHES = 0.42
 FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Noto Sans", "Arial Unicode MS")
 
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("model", metavar="MODEL", help="run folder, model folder or .ckpt file")
     parser.add_argument("source", metavar="SOURCE", help="the sentence to read")
-    parser.add_argument("target", metavar="TARGET", nargs="?", help="its target; default: what the model itself answers")
+    parser.add_argument("target", metavar="TARGET", nargs="?", help="its target; default: the model's own answer")
     parser.add_argument("--to", metavar="LANG", help="language to translate into, where the model knows several")
     parser.add_argument("--output", metavar="FILE", help="write a picture (.png, .svg or .pdf) instead of text")
 
@@ -64,7 +64,7 @@ def as_text(source: Sequence[str], target: Sequence[str], weights: Tensor) -> st
     width = max(map(_columns, labels), default=0)
     lines = [" " * (width + 2) + "│  " * column + _shown(piece) for column, piece in enumerate(source)]
     for label, row in zip(labels, weights.tolist(), strict=True):
-        cells = " ".join(_block(weight) * 2 for weight in row)
+        cells = " ".join(f"{_block(weight):<2}" for weight in row)
         lines.append(f"{' ' * (width - _columns(label))}{label}  {cells}".rstrip())
     return "\n".join(lines)
 
@@ -111,8 +111,8 @@ def _check_output(path: Path) -> None:
 
 
 def _shown(piece: str) -> str:
-    """Return a token as a label: its spaces would not be seen."""
-    return piece.strip() or "␣"
+    """Return a token as a label: blanks and control characters would not be seen."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in piece.strip()) or "␣"
 
 
 def _columns(text: str) -> int:

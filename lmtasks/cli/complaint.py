@@ -38,7 +38,9 @@ def explain(report: str, options: Iterable[str], classes: Sequence[type], config
         return _unknown_option(found, path, owner, options, configs)
     where = _place(path, configs) if path else ""
     if found := NO_CLASS.match(core):
-        return f"{where}there is no class {found['name']!r} for {'.'.join(path)}; {_suggest_class(found['name'], classes)}"
+        return (
+            f"{where}there is no class {found['name']!r} for {'.'.join(path)}; {_suggest_class(found['name'], classes)}"
+        )
     if found := WRONG_VALUE.match(core):
         return f"{where}{'.'.join(path)} must be {_readable(found['wanted'])}, not {found['given'].strip()!r}"
     if found := MISSING.match(core):

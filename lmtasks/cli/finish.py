@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
@@ -27,7 +28,7 @@ def finish(
     trainer: Trainer, module: TaskModule, data: TextDataModule, folder: Path, average: CheckpointAverage | None
 ) -> int:
     """Take the best weights (or the average of checkpoints), score and save them; every process calls it."""
-    kept = trainer.checkpoint_callback
+    kept: Any = trainer.checkpoint_callback  # Checkpoints, or what the config has instead
     if kept is None:
         print("nothing was saved: enable_checkpointing is off", file=sys.stderr)
         return 0

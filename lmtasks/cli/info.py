@@ -48,7 +48,9 @@ def describe(path: str) -> dict[str, Any]:
         checkpoint = read_checkpoint(place)
         about["step"], about["epoch"] = checkpoint.get("global_step"), checkpoint.get("epoch")
         kept = checkpoint.get("callbacks", {}).get("Checkpoints", {})
-        about["scores"] = {f"{kept.get('monitor')} at step {step}": score for step, score in kept.get("scores", {}).items()}
+        about["scores"] = {
+            f"{kept.get('monitor')} at step {step}": score for step, score in kept.get("scores", {}).items()
+        }
     about["checkpoints"] = [str(file) for file in sorted(Path(path).glob("checkpoints/*.ckpt"))]
     return about
 
@@ -78,7 +80,9 @@ def as_text(about: Mapping[str, Any]) -> str:
     lines += [("task", _settings(task)) for task in about["tasks"]]
     lines.append(("backbone", _settings(about["backbone"])))
     lines += [("parameters", f"{count:>12,}  {part}") for part, count in about["parameters"].items()]
-    lines.append(("tokenizer", "  ".join(f"{key} {_plain(value)}" for key, value in about["tokenizer"].items() if value)))
+    lines.append(
+        ("tokenizer", "  ".join(f"{key} {_plain(value)}" for key, value in about["tokenizer"].items() if value))
+    )
     if about.get("step") is not None:
         lines.append(("trained", f"{about['step']:,} steps"))
     lines += [("score", f"{value:>12.4f}  {name}") for name, value in about["scores"].items() if value is not None]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import gzip
-import inspect
 import json
 import sys
 from collections.abc import Iterable, Iterator
@@ -34,13 +33,13 @@ ROWS = (".jsonl", ".jsonl.gz")  # files with a JSON object a line; all others ha
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command: its own, and a field of Decoding each."""
     parser.add_argument("model", metavar="MODEL", help="run folder, model folder or .ckpt file")
-    parser.add_argument("texts", metavar="TEXT", nargs="*", help="texts to answer; without any they are read from stdin")
+    parser.add_argument("texts", metavar="TEXT", nargs="*", help="texts to answer; without any, stdin is read")
     parser.add_argument("--input", metavar="FILE", help="answer a file: .jsonl, else a text a line; also .gz")
     parser.add_argument("--output", metavar="FILE", help="write there and not to stdout; .jsonl, else an answer a line")
     parser.add_argument("--task", metavar="NAME", help="one of the model's tasks; default: its only one")
     parser.add_argument("--target", metavar="LANG", help="language to translate into, where the model knows several")
     parser.add_argument("--source", metavar="LANG", help="language to translate from, where the model knows several")
-    parser.add_argument("--column", metavar="NAME", help="column of the text in .jsonl; default: what the task calls it")
+    parser.add_argument("--column", metavar="NAME", help="column of the text in .jsonl; default: that of the task")
     parser.add_argument("--scores", action="store_true", help="print the score before each answer, with a tab between")
     parser.add_argument("--device", default="cpu", help="where to compute: cpu, cuda, cuda:1, mps (default: cpu)")
     add_decoding(parser.add_argument_group("search (default: as the model was trained to)"))
@@ -77,7 +76,8 @@ class Question:
 
     def answers(self, texts: list[str]) -> list[list[Answer]]:
         """Return the answers to each text, best first."""
-        rows = [{self.column: text} for text in texts]
+        others = dict.fromkeys(self.model.tasks[self.task].source_columns)
+        rows = [{**others, self.column: text} for text in texts]
         return self.model.answer(rows, self.task, self.group, self.decoding)
 
     def texts(self, texts: list[str]) -> Iterator[str]:
@@ -93,7 +93,9 @@ class Question:
         for number, row in rows:
             if not isinstance(row.get(self.key), str):
                 there = ", ".join(row)
-                raise InputError(f"{self.file}, row {number}: no text in column {self.key!r} (columns: {there}); --column=NAME")
+                raise InputError(
+                    f"{self.file}, row {number}: no text in column {self.key!r} (columns: {there}); --column=NAME"
+                )
         answers = self.answers([row[self.key] for _, row in rows])
         for (_, row), several in zip(rows, answers, strict=True):
             yield self._json(row, several)
@@ -108,9 +110,7 @@ class Question:
         return [f"{answer.score:.4f}", text] if self.scores else [text]
 
 
-def choose(
-    model: TaskModule, task: str | None, source: str | None, target: str | None
-) -> tuple[str, str | None, str]:
+def choose(model: TaskModule, task: str | None, source: str | None, target: str | None) -> tuple[str, str | None, str]:
     """Return (task, group of its examples, column of the text) that the options mean.
 
     Raises:
@@ -242,7 +242,9 @@ def _chunks(items: Iterable) -> Iterator[list]:
 def _sink(path: str | None) -> Iterator[IO[str]]:
     if path is None:
         yield sys.stdout
+    elif path.endswith(".gz"):
+        with gzip.open(path, "wt", encoding="utf-8") as file:
+            yield file
     else:
-        opened = gzip.open(path, "wt", encoding="utf-8") if path.endswith(".gz") else open(path, "w", encoding="utf-8")
-        with opened as file:
+        with open(path, "w", encoding="utf-8") as file:
             yield file

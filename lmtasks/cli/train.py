@@ -1,6 +1,6 @@
 """`lmtasks fit | validate | test | predict`: LightningCLI with what a run needs set by default.
 
-Precedence: an option beats a config, a later config an earlier one. LightningCLI builds model, data and trainer and runs
+An option beats a config, a later config an earlier one. LightningCLI builds model, data and trainer here and runs
 nothing by itself: given a checkpoint it would take settings from there, over the options of the command line.
 """
 
@@ -22,7 +22,6 @@ from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from lmtasks.backbones.base import BackboneConfig
 from lmtasks.backbones.recurrent import RecurrentConfig
 from lmtasks.backbones.transformer import TransformerConfig
 from lmtasks.cli import folders
@@ -47,6 +46,7 @@ HELP = "train a model, or use one of its checkpoints, as configs and options say
 
 MONITOR = "validation/score"  # chooses the best checkpoint; logged by TaskModule: the mean of the tasks' main metrics
 CLASSES = (TranslationModule, TransformerConfig, RecurrentConfig, ParallelText, Village)  # short names for configs
+NOISE = ("\N{ELECTRIC LIGHT BULB} Tip:", "TPU available")  # what Lightning logs to everybody
 FIXED = ("backbone", "tasks")  # settings of a checkpoint whose weights mean nothing under others
 DESCRIPTION = """Settings come from configs (-c NAME or FILE, several are merged) and options, which win.
 --model.help TranslationModule and --data.rows.help ParallelText list the settings of a class."""
@@ -91,9 +91,8 @@ class Job(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options that are neither model, data nor trainer."""
         parser.add_argument("--name", type=str | None, help="name of the run: runs/NAME (default: that of the config)")
-        parser.add_argument("--ckpt_path", type=str | None, help="last, best or a .ckpt file: resume it, or evaluate it")
-        if self.command == "fit":
-            parser.add_argument("--average", type=CheckpointAverage | None, help="average checkpoints when fit ends")
+        parser.add_argument("--ckpt_path", type=str | None, help="last, best or a .ckpt file: resume or evaluate it")
+        parser.add_argument("--average", type=CheckpointAverage | None, help="average checkpoints when `fit` ends")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, and say in one line what is wrong."""
@@ -108,6 +107,16 @@ class Job(LightningCLI):
         self.root = self.config.trainer.default_root_dir
         find = folders.existing_run if self.command != "fit" or self.config.ckpt_path else folders.new_run
         self.folder = find(self.config.name, self.root, self.configs)
+
+    def instantiate_classes(self) -> None:
+        """Build data, model and trainer; jsonargparse wraps what our classes say of a wrong value: unwrap it."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, InputError):
+                cause = cause.__cause__ or cause.__context__
+            raise cause or error from None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with the run folder and our callbacks, loggers and plugins beside those of the config."""
@@ -126,7 +135,7 @@ class Job(LightningCLI):
         )
 
     def find_checkpoint(self, wanted: str) -> Path:
-        """Return the checkpoint that an option means, after a check that it is one of this model; take its tokenizer."""
+        """Return the checkpoint that an option means; check that it is of this model, and take its tokenizer."""
         kept = self.trainer.checkpoint_callback
         path = folders.find_checkpoint(wanted, self.folder, getattr(kept, "mode", "max"))
         saved = read_checkpoint(path).get("lmtasks")
@@ -172,15 +181,16 @@ class Sizes(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: TaskModule) -> None:  # type: ignore[override]
         """Print one line."""
         parameters = sum(parameter.numel() for parameter in pl_module.parameters())
-        _say(f"model: {type(pl_module.backbone).__name__}, {parameters:,} parameters, {len(pl_module.tokenizer or ()):,} tokens")
+        name, tokens = type(pl_module.backbone).__name__, len(pl_module.tokenizer or ())
+        _say(f"model: {name}, {parameters:,} parameters, {tokens:,} tokens")
 
 
 def _fit(job: Job) -> int:
     """Train, then test the best weights and write the model folder."""
     checkpoint = job.find_checkpoint(job.config.ckpt_path) if job.config.ckpt_path else None
-    if job.trainer.fast_dev_run:
+    if job.config.trainer.fast_dev_run:
         job.trainer.fit(job.model, datamodule=job.datamodule)
-        _say("fast_dev_run: the settings work; nothing was kept")
+        _say("fast_dev_run: the settings work; no model was kept")
         return 0
     job.write_config()
     _say(f"run folder: {job.folder}")
@@ -215,7 +225,13 @@ def _predict(job: Job) -> int:
         ids = [answer["id"] for answer in answers]
         columns = [encoded.column(name, ids) for name in ("row", "group", "text")]
         for answer, row, group, text in zip(answers, *columns, strict=True):
-            line = {"row": row, "group": group, "text": text, "prediction": answer["prediction"], "score": answer["score"]}
+            line = {
+                "row": row,
+                "group": group,
+                "text": text,
+                "prediction": answer["prediction"],
+                "score": answer["score"],
+            }
             print(json.dumps(line, ensure_ascii=False))
     return 0
 
@@ -277,11 +293,14 @@ def _say(line: str) -> None:
 
 
 def _quiet() -> None:
-    """Let our own log be seen, and drop what Lightning says to everybody: advertisements, advice on worker processes."""
+    """Let our own log be seen, and drop what Lightning says that is not for this user."""
     logging.basicConfig(stream=sys.stderr, format="%(message)s")
-    logging.getLogger("lmtasks").setLevel(logging.INFO if rank_zero_only.rank == 0 else logging.WARNING)
+    logging.getLogger("lmtasks").setLevel(logging.WARNING if getattr(rank_zero_only, "rank", 0) else logging.INFO)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
-        logging.getLogger(name).addFilter(lambda record: "Tip:" not in record.getMessage())
+        logging.getLogger(name).addFilter(lambda record: not record.getMessage().startswith(NOISE))
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # the plan is, by the step number
+    warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")  # evaluation needs none
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # scores are gathered: the same on all processes
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own call of a name that torch renamed
-    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # loggers and checkpoints share the run folder
+    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # all share the run folder

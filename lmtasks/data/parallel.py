@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 
 from lmtasks.data.files import fingerprint, read_lines, read_rows
+from lmtasks.data.rows import Rows
 from lmtasks.errors import InputError
 
 LANG = "{lang}"
 
 
 @dataclass(frozen=True)
-class ParallelText:
+class ParallelText(Rows):
     """Where the splits of a translation task lie.
 
     Before: `train.en` and `train.de`, their line 7 being "A dog runs." and "Ein Hund rennt."

@@ -51,7 +51,7 @@ class Plan:
     def padding(self) -> float:
         """Share of padded tokens that are padding, of source and target together."""
         padded = sum(
-            (part := self.lengths[rows]).max(axis=0).sum() * len(rows)
+            self.lengths[rows].max(axis=0).sum() * len(rows)
             for step in range(self.steps_per_epoch)
             for rows in self.step(step)
             if len(rows)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from lmtasks.data.rows import Rows
 from lmtasks.data.village_grammar import Pair
 from lmtasks.data.village_narrator import Narrator
 from lmtasks.data.village_sentences import tell
@@ -22,7 +23,7 @@ PATIENCE = 2000
 
 
 @dataclass(frozen=True)
-class Village:
+class Village(Rows):
     """Rows of the village corpus.
 
     A row of `rows("train", ("en", "fr"))` is

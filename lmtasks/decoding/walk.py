@@ -27,7 +27,7 @@ class Step(NamedTuple):
     sources: Tensor
     """(B',) numbers of the open sources."""
     history: Tensor
-    """(B' * n, t) tokens so far; those after an end mean nothing."""
+    """(B' * n, t) tokens so far, filled up with the end token."""
     log_p: Tensor
     """(B' * n,) log probability of the tokens after the prefix."""
     done: list[int]
@@ -47,7 +47,7 @@ def walk(backbone: Backbone, state: State, given: Tensor, rules: Rules, choose: 
     ended = torch.zeros_like(total, dtype=torch.bool)
     while True:
         log_p = rules.log_probabilities(backbone.logits(hidden), history, sources)  # (N, V)
-        token = choose(log_p, history.size(1), sources)  # (N,)
+        token = choose(log_p, history.size(1), sources).masked_fill_(ended, rules.end)  # (N,)
         total += log_p.gather(1, token[:, None]).squeeze(1).masked_fill_(ended, 0.0)
         history = torch.cat((history, token[:, None]), 1)
         ended |= token == rules.end

@@ -38,8 +38,8 @@ class _CorpusScore(Metric):
     statistics: Tensor
     shape: Tensor
 
-    def __init__(self, size: int) -> None:
-        super().__init__()
+    def __init__(self, size: int, sync_on_compute: bool) -> None:
+        super().__init__(sync_on_compute=sync_on_compute)
         self.add_state("statistics", torch.zeros(size, dtype=torch.int64), dist_reduce_fx="sum")
         # Sums over the rows of 1, n and n * n for n references: they tell whether every row has the same n.
         self.add_state("shape", torch.zeros(3, dtype=torch.int64), dist_reduce_fx="sum")
@@ -111,8 +111,8 @@ class BLEU(_CorpusScore):
 
     higher_is_better = True
 
-    def __init__(self, language: str = "en", lowercase: bool = False, tokenize: str | None = None) -> None:
-        super().__init__(size=2 + 2 * 4)  # two lengths, then matches and n-grams of each order
+    def __init__(self, language: str = "en", lowercase: bool = False, tokenize: str | None = None, sync_on_compute: bool = True) -> None:
+        super().__init__(2 + 2 * 4, sync_on_compute)  # two lengths, then matches and n-grams of each order
         code = language.lower().replace("_", "-").split("-")[0]
         self.tokenize = tokenize or TOKENIZERS.get(code, "13a")
         self.lowercase = lowercase
@@ -137,8 +137,8 @@ class CHRF(_CorpusScore):
 
     higher_is_better = True
 
-    def __init__(self, word_order: int = 0) -> None:
-        super().__init__(size=3 * (sacrebleu.CHRF.CHAR_ORDER + word_order))  # n-grams here, there and in both
+    def __init__(self, word_order: int = 0, sync_on_compute: bool = True) -> None:
+        super().__init__(3 * (sacrebleu.CHRF.CHAR_ORDER + word_order), sync_on_compute)  # n-grams here, there and in both
         self.word_order = word_order
 
     def _scorer(self) -> sacrebleu.CHRF:
@@ -160,8 +160,8 @@ class TER(_CorpusScore):
 
     higher_is_better = False
 
-    def __init__(self) -> None:
-        super().__init__(size=2)  # edits, words of all references
+    def __init__(self, sync_on_compute: bool = True) -> None:
+        super().__init__(2, sync_on_compute)  # edits, words of all references
 
     def _scorer(self) -> sacrebleu.TER:
         return sacrebleu.TER()

@@ -114,7 +114,9 @@ class TranslationTask(Task):
             each = {}
             for direction in dict.fromkeys(groups):
                 lines = [i for i, group in enumerate(groups) if group == direction]
-                scorer = BLEU(split_direction(direction)[1]) if kind is BLEU else CHRF()
+                language = split_direction(direction)[1]
+                # every process has all predictions already: they must not be added up again
+                scorer = BLEU(language, sync_on_compute=False) if kind is BLEU else CHRF(sync_on_compute=False)
                 scorer.update([predictions[i] for i in lines], [[references[i]] for i in lines])
                 each[direction] = float(scorer.compute())
             scores[metric] = sum(each.values()) / len(each) if each else math.nan

@@ -1,0 +1,326 @@
+"""The commands as a user types them: one tiny run, what can be done with it, and the mistakes of a first day."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import lmtasks
+from lmtasks.cli.main import COMMANDS, main
+
+CONFIG = """# lmtasks fit -c tiny.yaml
+model:
+  class_path: TranslationModule
+  init_args:
+    directions: [en-fr]
+    backbone:
+      class_path: TransformerConfig
+      init_args: {d_model: 16, n_heads: 2, d_ff: 16, encoder_layers: 1, decoder_layers: 1}
+    tokenizer: {vocab_size: 300}
+    decoding: {beam: 2, max_length: 12}
+    validation_decoding: {beam: 1, max_length: 4}
+data:
+  rows:
+    class_path: Village
+    init_args: {train: 40, validation: 4, test: 4}
+  tokens_per_step: 256
+trainer: {max_steps: 2, log_every_n_steps: 1, accelerator: cpu}
+"""
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A folder with tiny.yaml and the run that `fit -c tiny.yaml` made of it."""
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "tiny.yaml").write_text(CONFIG)
+    here = Path.cwd()
+    os.chdir(folder)
+    try:
+        assert main(["fit", "-c", "tiny.yaml", "--data.cache", "cache"]) == 0
+    finally:
+        os.chdir(here)
+    return folder
+
+
+@pytest.fixture
+def cli(work, monkeypatch, capsys):
+    """Type a command in that folder: (exit status, stdout, lines of errors)."""
+    monkeypatch.chdir(work)
+
+    def typed(*arguments: object) -> tuple[int, str, list[str]]:
+        capsys.readouterr()
+        status = main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return status, out, [line for line in err.splitlines() if line.startswith("lmtasks:")]
+
+    return typed
+
+
+def test_help_lists_every_command_and_is_quick():
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-m", "lmtasks", "--help"]
+    out = subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert all(f"\n  {command} " in out for command in COMMANDS)
+    assert after.ru_utime - before.ru_utime < 0.3  # seconds of computing: a busy machine does not fail the test
+
+
+def test_an_unknown_command_is_named_with_the_nearest_one(cli):
+    assert cli("fti") == (2, "", ["lmtasks: error: there is no command 'fti'; did you mean 'fit'?"])
+
+
+def test_version(cli):
+    assert cli("--version")[:2] == (0, f"lmtasks {lmtasks.__version__}\n")
+
+
+def test_fit_leaves_everything_in_the_run_folder(work):
+    run = work / "runs/tiny"
+    names = ["config.yaml", "checkpoints/last.ckpt", "metrics.csv", "samples.txt", "tokenizer.json"]
+    names += [
+        f"model/{name}" for name in ("config.json", "model.safetensors", "tokenizer.json", "README.md", "metrics.json")
+    ]
+    assert all((run / name).is_file() for name in names)
+    metrics = json.loads((run / "model/metrics.json").read_text())
+    assert {"test/translation/bleu", "test/translation/loss"} <= set(metrics)
+
+
+def test_the_saved_config_names_the_run_and_starts_it_anew(work):
+    config = yaml.safe_load((work / "runs/tiny/config.yaml").read_text())
+    assert config["name"] == "tiny"
+    assert config["ckpt_path"] is None
+    assert config["trainer"]["default_root_dir"] is None
+
+
+def test_the_packaged_configs_are_complete_and_short():
+    from lmtasks.cli.configs import packaged_configs
+
+    assert "quickstart" in packaged_configs()
+    for name, path in packaged_configs().items():
+        text = path.read_text()
+        assert text.startswith("# lmtasks fit -c"), name
+        assert len(text.splitlines()) < 60, name
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_config_is_understood(path, cli):
+    status, out, errors = cli("fit", "-c", path, "--print_config")
+    assert (status, errors) == (0, [])
+    assert yaml.safe_load(out)["model"]["class_path"]
+
+
+def test_a_second_fit_leaves_the_first_run_alone(cli, work):
+    before = (work / "runs/tiny/checkpoints/last.ckpt").read_bytes()
+    assert cli("fit", "-c", "tiny.yaml", "--trainer.max_steps", 1)[0] == 0
+    assert (work / "runs/tiny-2/model/config.json").is_file()
+    assert (work / "runs/tiny/checkpoints/last.ckpt").read_bytes() == before
+
+
+def test_a_resume_stays_in_its_folder_and_keeps_its_metrics(cli, work):
+    assert cli("fit", "-c", "tiny.yaml", "--name", "more", "--trainer.max_steps", 1)[0] == 0
+    before = (work / "runs/more/metrics.csv").read_text().splitlines()
+    assert cli("fit", "-c", "runs/more", "--ckpt_path", "last", "--trainer.max_steps", 2)[0] == 0
+    after = (work / "runs/more/metrics.csv").read_text().splitlines()
+    assert after[: len(before)] == before
+    assert len(after) > len(before)
+    checkpoint = torch.load(work / "runs/more/checkpoints/last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 2
+
+
+def test_a_resume_refuses_what_it_cannot_change(cli):
+    status, _, (line,) = cli("fit", "-c", "tiny.yaml", "--ckpt_path", "last", "--model.optimizer.lr", 0.5)
+    assert status == 2
+    assert "was trained with optimizer.lr = 0.001, not 0.5" in line
+
+
+def test_test_gives_the_scores_that_fit_gave(cli, work):
+    config = (work / "runs/tiny/config.yaml").read_text()
+    status, out, _ = cli("test", "-c", "runs/tiny")
+    metrics = json.loads((work / "runs/tiny/model/metrics.json").read_text())
+    assert status == 0
+    assert f"{metrics['test/translation/loss']:.4f}" in out
+    assert (work / "runs/tiny/config.yaml").read_text() == config
+
+
+def test_validate_finds_the_run_by_the_name_of_its_config(cli):
+    status, out, _ = cli("validate", "-c", "tiny.yaml", "--ckpt_path", "last")
+    assert status == 0
+    assert out.startswith("validation")
+
+
+def test_predict_gives_a_line_for_each_row_in_order(cli, work):
+    (work / "ask.en").write_text("The girl sings.\nA dog.\nThe old man sees a cow.\n")
+    rows = ["--data.rows", "ParallelText", "--data.rows.predict", "ask.{lang}"]
+    status, out, _ = cli("predict", "-c", "tiny.yaml", *rows)
+    assert status == 0
+    assert [json.loads(line)["text"] for line in out.splitlines()] == (work / "ask.en").read_text().splitlines()
+
+
+def test_run_answers_arguments_stdin_and_files_alike(cli, work, monkeypatch):
+    texts = ["The girl sings.", "", "A dog."]
+    status, out, _ = cli("run", "runs/tiny", *texts)
+    assert status == 0
+    answers = out.splitlines()
+    assert len(answers) == 3
+    assert answers[1] == ""
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(texts) + "\n"))
+    assert cli("run", "runs/tiny")[1] == out
+    with gzip.open(work / "in.txt.gz", "wt") as file:
+        file.write("\n".join(texts) + "\n")
+    assert cli("run", "runs/tiny", "--input", "in.txt.gz", "--output", "out.txt")[:2] == (0, "")
+    assert (work / "out.txt").read_text() == out
+
+
+def test_run_adds_its_answers_to_json_lines(cli, work):
+    (work / "in.jsonl").write_text('{"id": 7, "sentence": "A dog."}\n{"id": 8, "sentence": ""}\n')
+    status, out, _ = cli("run", "runs/tiny", "--input", "in.jsonl", "--column", "sentence", "--n-best", 2)
+    first, second = map(json.loads, out.splitlines())
+    assert status == 0
+    assert (first["id"], first["sentence"]) == (7, "A dog.")
+    assert first["prediction"] == first["n_best"][0]["prediction"]
+    assert first["n_best"][0]["score"] >= first["n_best"][1]["score"]
+    assert second["prediction"] == ""
+
+
+def test_run_says_which_row_lacks_the_column(cli, work):
+    (work / "bad.jsonl").write_text('{"en": "A dog."}\n{"english": "A cow."}\n')
+    status, _, (line,) = cli("run", "runs/tiny", "--input", "bad.jsonl")
+    assert status == 2
+    assert "bad.jsonl, row 2: no text in column 'en' (columns: english)" in line
+
+
+def test_run_puts_options_anywhere_and_scores_first(cli):
+    plain = cli("run", "runs/tiny", "--beam", 2, "A dog.")[1]
+    scored = cli("run", "--scores", "runs/tiny", "A dog.", "--beam", 2)[1]
+    score, text = scored.rstrip("\n").split("\t")
+    assert text == plain.rstrip("\n")
+    assert float(score) < 0
+
+
+def test_info_counts_every_parameter_once(cli):
+    status, out, _ = cli("info", "runs/tiny", "--json")
+    about = json.loads(out)
+    assert status == 0
+    counted = about["parameters"]
+    assert counted["total"] == sum(parameter.numel() for parameter in lmtasks.load("runs/tiny").parameters())
+    assert counted["total"] == counted["embedding"] + counted["backbone"] + counted["heads"]
+    assert "2 steps" in cli("info", "runs/tiny/checkpoints/last.ckpt")[1]
+
+
+def test_attend_prints_a_line_for_each_target_token(cli, work):
+    from lmtasks.cli.attend import as_text
+
+    weights = torch.tensor([[1.0, 0.0], [0.25, 0.75]])
+    assert as_text([" the", " dog"], ["le", "chien"], weights).splitlines() == [
+        "       the",
+        "       │  dog",
+        "   le  ██ ·",
+        "chien  ▂▂ ▆▆",
+    ]
+    assert cli("attend", "runs/tiny", "A dog.")[0] == 0
+
+
+def test_attend_draws_a_picture(cli, work):
+    pytest.importorskip("matplotlib")
+    assert cli("attend", "runs/tiny", "It costs $5, not $6.", "Un chien.", "--output", "a.png")[0] == 0
+    assert (work / "a.png").read_bytes().startswith(b"\x89PNG")
+    status, _, (line,) = cli("attend", "runs/tiny", "A dog.", "--output", "a.gif")
+    assert status == 2
+    assert "a picture ends in .png, .svg or .pdf" in line
+
+
+MISTAKES = {
+    "wrong path of a model": (["run", "runs/tny", "A dog."], "runs/tny: there is no such file or folder"),
+    "wrong path of a config": (["fit", "-c", "quickstrt"], "did you mean -c quickstart?"),
+    "misspelt option": (["fit", "-c", "tiny.yaml", "--trainer.max_step", "3"], "did you mean trainer.max_steps?"),
+    "misspelt option of run": (["run", "runs/tiny", "--beem", "2", "x"], "no option '--beem'; did you mean --beam?"),
+    "misspelt setting": (
+        ["fit", "-c", "tiny.yaml", "--model.backbone.d_modl", "8"],
+        "did you mean model.backbone.d_model?",
+    ),
+    "misspelt class": (
+        ["fit", "-c", "tiny.yaml", "--model.backbone", "TransformrConfig"],
+        "did you mean TransformerConfig?",
+    ),
+    "wrong type": (
+        ["fit", "-c", "tiny.yaml", "--trainer.max_steps", "many"],
+        "trainer.max_steps must be int, not 'many'",
+    ),
+    "wrong value": (["fit", "-c", "tiny.yaml", "--model.decoding.beam", "0"], "decoding.beam is 0; give 1 or more"),
+    "nothing given": (["fit"], "give a config (-c quickstart)"),
+    "no such checkpoint": (
+        ["test", "-c", "tiny.yaml", "--ckpt_path", "step=9.ckpt"],
+        "there are runs/tiny/checkpoints/",
+    ),
+    "no run yet": (["test", "-c", "tiny.yaml", "--name", "new"], "there is no run folder runs/new"),
+    "another model": (["test", "-c", "tiny.yaml", "--model.backbone.d_ff", "8"], "backbone.d_ff = 16, not 8"),
+    "no such split": (["predict", "-c", "tiny.yaml"], "data.rows.predict"),
+    "unsafe strategy": (["fit", "-c", "tiny.yaml", "--trainer.strategy", "ddp_spawn"], "use ddp"),
+    "beam too narrow": (["run", "runs/tiny", "x", "--n-best", "3", "--beam", "2"], "raise beam to 3 or lower n_best"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_gets_one_clear_line(cli, mistake):
+    arguments, expected = MISTAKES[mistake]
+    status, out, (line,) = cli(*arguments)
+    assert (status, out) == (2, "")
+    assert expected in line
+
+
+def test_a_wrong_column_names_file_and_columns(cli, work):
+    (work / "pairs.jsonl").write_text('{"en": "A dog.", "french": "Un chien."}\n')
+    rows = ["--data.rows", "ParallelText", "--data.rows.train", "pairs.jsonl"]
+    status, _, (line,) = cli("fit", "-c", "tiny.yaml", "--name", "column", *rows)
+    assert status == 2
+    assert "pairs.jsonl" in line
+    assert "french" in line
+
+
+def test_a_mistake_in_a_config_names_file_and_line(cli, work):
+    (work / "typo.yaml").write_text(CONFIG.replace("n_heads", "n_head"))
+    status, _, (line,) = cli("fit", "-c", "typo.yaml")
+    assert status == 2
+    assert "typo.yaml, line 8: there is no setting model.backbone.n_head; did you mean model.backbone.n_heads?" in line
+    (work / "broken.yaml").write_text("model:\n  a: b: c\n")
+    assert "broken.yaml, line 2: no valid YAML" in cli("fit", "-c", "broken.yaml")[2][0]
+
+
+def test_an_option_beats_a_config_wherever_it_stands(cli):
+    out = cli("fit", "--trainer.max_steps", 7, "-c", "tiny.yaml", "--print_config")[1]
+    assert yaml.safe_load(out)["trainer"]["max_steps"] == 7
+
+
+def test_debug_shows_the_traceback(monkeypatch, capsys):
+    monkeypatch.setattr("lmtasks.cli.main._dispatch", lambda arguments: 1 / 0)
+    assert main(["info", "x"]) == 1
+    assert (
+        capsys.readouterr().err == "lmtasks: error: ZeroDivisionError: division by zero (--debug shows the traceback)\n"
+    )
+    assert main(["info", "x", "--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_ctrl_c_and_a_closed_pipe_are_no_errors(monkeypatch, capsys):
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lmtasks.cli.main._dispatch", interrupted)
+    assert main(["info", "x"]) == 130
+    command = (
+        f"{sys.executable} -c 'import sys; from lmtasks.cli.main import main; sys.exit(main([\"--help\"]))' | true"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
