@@ -27,7 +27,8 @@ class Batch:
     source_mask: Tensor
     """(B, S) bool, True = a real token."""
     target: Tensor
-    """What the head must predict, IGNORE where there is nothing: (B, T) tokens, (B,) class, (B, 2) span, (B, S) tags."""
+    """What the head must predict, IGNORE where there is nothing: (B, T) tokens, (B,) class, (B, 2) span, (B, S)
+    tags."""
     ids: Tensor
     """(B,) int64 row numbers, for an evaluation that is exact whatever the order."""
     scale: float = 1.0

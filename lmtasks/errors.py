@@ -5,4 +5,4 @@ The commands print its message as it is, without a traceback, and exit with 2.
 
 
 class InputError(ValueError):
-    """One line that says what was given, what was wanted and what to do, with file, row and column where data are at fault."""
+    """One line: what was given, what was wanted, what to do; with file, row and column where data are at fault."""

@@ -1,9 +1,10 @@
 """Cross-entropy of a large vocabulary without ever holding all its logits.
 
-For N positions and V tokens the usual way writes the (N, V) logits, their log-softmax and their gradient to memory, 130 MB
-each for 4,096 positions of 8,000 tokens. Here a block of positions at a time gets its logits, its loss and both gradients
-while the block is in cache. The idea is that of Wijmans et al. 2024, "Cut Your Losses in Large-Vocabulary Language Models",
-and of Liger Kernel's fused linear cross-entropy (Hsu et al. 2024). Label smoothing: Szegedy et al. 2016, section 7.
+For N positions and V tokens the usual way writes the (N, V) logits, their log-softmax and their gradient to memory,
+130 MB each for 4,096 positions of 8,000 tokens. Here a block of positions at a time gets its logits, its loss and
+both gradients while the block is in cache. The idea is that of Wijmans et al. 2024, "Cut Your Losses in
+Large-Vocabulary Language Models", and of Liger Kernel's fused linear cross-entropy (Hsu et al. 2024). Label
+smoothing: Szegedy et al. 2016, section 7.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from lmtasks.batch import IGNORE
 
@@ -35,10 +37,12 @@ def linear_cross_entropy(
 ) -> Loss:
     """Return the loss of `hidden @ weight.T + bias` against `target`.
 
-    hidden: (..., D); weight: (V, D); bias: (V,) or None; target: (...), IGNORE where there is none. With label smoothing e
-    the target distribution is 1 - e on the target plus e / V on every token, as in `F.cross_entropy`.
+    hidden: (..., D); weight: (V, D); bias: (V,) or None; target: (...), IGNORE where there is none. With label
+    smoothing e the target distribution is 1 - e on the target plus e / V on every token, as in `F.cross_entropy`.
     """
-    total, nll = _LinearCrossEntropy.apply(hidden.flatten(0, -2), weight, bias, target.flatten(), label_smoothing)
+    # inside of `apply` the grad mode is always off, so it is asked here
+    inputs = (hidden.flatten(0, -2), weight, bias, target.flatten(), label_smoothing, torch.is_grad_enabled())
+    total, nll = _LinearCrossEntropy.apply(*inputs)
     return Loss(total, nll, (target != IGNORE).sum())
 
 
@@ -46,36 +50,38 @@ class _LinearCrossEntropy(torch.autograd.Function):
     """The gradients are made in the forward pass, where the logits are; backward only scales them."""
 
     @staticmethod
-    def forward(ctx, hidden, weight, bias, target, smoothing):
+    def forward(ctx, hidden, weight, bias, target, smoothing, with_gradients):
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
         with torch.autocast(kind, enabled=False):
-            sums = _blocks(hidden, weight, bias, target, smoothing, dtype, any(ctx.needs_input_grad))
+            sums = _blocks(hidden, weight, bias, target, smoothing, dtype, with_gradients and any(ctx.needs_input_grad))
         total, nll, *gradients = sums
         ctx.save_for_backward(*gradients)
         ctx.mark_non_differentiable(nll)
         return total, nll
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, scale, _):
         hidden, weight, bias = ctx.saved_tensors
-        return hidden * scale, weight * scale, None if bias is None else bias * scale, None, None
+        return hidden * scale, weight * scale, None if bias is None else bias * scale, None, None, None
 
 
 def _blocks(hidden, weight, bias, target, smoothing, dtype, with_gradients):
     """Return the sums of the smoothed loss and of the nll, and the gradients of hidden, weight and bias."""
     rows = max(1, BLOCK.get(hidden.device.type, 2**26) // len(weight))
-    total = nll = torch.zeros((), device=hidden.device)
+    exact = torch.promote_types(dtype, torch.float32)  # what sums are kept in
+    total = nll = torch.zeros((), dtype=exact, device=hidden.device)
     d_hidden = torch.empty_like(hidden) if with_gradients else None
-    d_weight = torch.zeros_like(weight, dtype=torch.float32) if with_gradients else None
-    d_bias = torch.zeros_like(bias, dtype=torch.float32) if with_gradients and bias is not None else None
+    d_weight = torch.zeros_like(weight, dtype=exact) if with_gradients else None
+    d_bias = torch.zeros_like(bias, dtype=exact) if with_gradients and bias is not None else None
     matrix = weight.to(dtype)  # (V, D)
     hidden = hidden.to(dtype)
     for first in range(0, len(hidden), rows):
         states, wanted = hidden[first : first + rows], target[first : first + rows]  # (n, D), (n,)
         real = wanted != IGNORE  # (n,)
         wanted = wanted.clamp(min=0)[:, None]  # (n, 1)
-        logits = torch.mm(states, matrix.t()).float()  # (n, V)
+        logits = torch.mm(states, matrix.t()).to(exact)  # (n, V)
         if bias is not None:
             logits += bias
         normaliser = logits.logsumexp(1)  # (n,)

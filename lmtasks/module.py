@@ -1,15 +1,14 @@
 """TaskModule: tokenizer + tasks + backbone + heads under Lightning, the only class with training logic.
 
-The named modules (`TranslationModule`) are short signatures over it. Layers are built in `configure_model`, when the tokenizer is known;
-training, validation and test share one loss, and an evaluation scores all rows once, gathered by row number over all processes.
+The named modules (`TranslationModule`) are short signatures over it. Layers are built in `configure_model`, when the
+tokenizer is known; training, validation and test share one loss, and an evaluation scores all rows once, gathered by
+row number over all processes.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,35 +23,17 @@ from lmtasks.batch import IGNORE, Batch, lengths_to_mask, pad
 from lmtasks.data.plan import evaluation_batches
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
+from lmtasks.evaluation import Evaluation, Sample
 from lmtasks.heads import shift_right
 from lmtasks.optim import Adam, OptimizerConfig, Schedule
 from lmtasks.settings import to_plain
-from lmtasks.tasks.base import Row, Task
+from lmtasks.tasks.base import Answer, Row, Task
 from lmtasks.tasks.translation import TranslationTask, split_direction
 from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
 from lmtasks.text.vectors import initialise
 
 TOKENS_PER_BATCH = 4096  # padded source tokens answered at once outside of a trainer
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a model says to one row."""
-
-    text: str
-    """The answer."""
-    score: float
-    """How sure the search was of it: log-probability / length ** length_penalty."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A row of an evaluation, for people to read."""
-
-    text: str
-    reference: str
-    prediction: str
 
 
 class TaskModule(LightningModule):
@@ -92,7 +73,7 @@ class TaskModule(LightningModule):
         self.backbone: Backbone | None = None
         self.heads = nn.ModuleDict()
         self.samples: dict[str, list[Sample]] = {}
-        self._collected: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self._evaluations = {task.name: Evaluation() for task in tasks}
 
     @property
     def task(self) -> Task:
@@ -147,7 +128,9 @@ class TaskModule(LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         """Return the optimiser and its schedule over all steps of the run."""
         trainer = self.trainer
-        steps = trainer.max_steps if trainer.max_steps > 0 else trainer.max_epochs * trainer.datamodule.plan.steps_per_epoch
+        steps = (
+            trainer.max_steps if trainer.max_steps > 0 else trainer.max_epochs * trainer.datamodule.plan.steps_per_epoch
+        )
         optimizer = self.optimizer_config.build(self)
         return {
             "optimizer": optimizer,
@@ -157,7 +140,8 @@ class TaskModule(LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip as the trainer says; Lightning refuses it for the fused optimisers, though bfloat16 needs no unscaling."""
+        """Clip as the trainer says; Lightning refuses it for the fused optimisers, though bfloat16 needs no
+        unscaling."""
         if gradient_clip_val and gradient_clip_algorithm in (None, "norm") and self.trainer.precision != "16-mixed":
             self.log("train/gradient_norm", nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val))
         else:
@@ -198,28 +182,19 @@ class TaskModule(LightningModule):
     def _evaluate(self, batch: Batch, decoding: Decoding) -> None:
         loss = self.heads[batch.task].loss(self.backbone, batch)
         answers = [best.text for best, *_ in self._search(batch, decoding)]
-        self._collected[batch.task].append(
-            {"ids": batch.ids.tolist(), "answers": answers, "nll": float(loss.nll), "count": int(loss.count)}
-        )
+        self._evaluations[batch.task].add(batch, answers, loss)
 
     def _score(self, split: str) -> None:
         """Log loss, perplexity and scores of each task, and the mean of the tasks' main scores."""
         main = []
         for name, task in self.tasks.items():
-            parts = _gather(self._collected.pop(name, []))
-            answers = {row: text for part in parts for row, text in zip(part["ids"], part["answers"], strict=True)}
-            ids = sorted(answers)
-            encoded = self.trainer.datamodule.encoded[split]
-            references, groups = encoded.column("reference", ids), encoded.column("group", ids)
-            scores = task.score([answers[row] for row in ids], references, groups)
-            loss = sum(part["nll"] for part in parts) / max(1, sum(part["count"] for part in parts))
-            scores = {"loss": loss, "perplexity": float(torch.tensor(loss).exp()), **scores}
+            rows = self.trainer.datamodule.encoded[split]
+            evaluation = self._evaluations[name].gathered()
+            self._evaluations[name] = Evaluation()
+            scores = evaluation.scores(task, rows)
+            self.samples[name] = evaluation.samples(rows)
             self.log_dict({f"{split}/{name}/{metric}": value for metric, value in scores.items()})
             main.append(scores[task.main_metric])
-            texts = encoded.column("text", ids)
-            self.samples[name] = [
-                Sample(text, reference, answers[row]) for text, reference, row in zip(texts, references, ids, strict=True)
-            ]
         self.log(f"{split}/score", sum(main) / len(main))
 
     # Use.
@@ -273,12 +248,15 @@ class TaskModule(LightningModule):
         return translations[0] if isinstance(texts, str) else translations
 
     @torch.inference_mode()
-    def align(self, text: str, answer: str | None = None, group: str | None = None) -> tuple[list[str], list[str], Tensor]:
+    def align(
+        self, text: str, answer: str | None = None, group: str | None = None
+    ) -> tuple[list[str], list[str], Tensor]:
         """Return source pieces, target pieces and how much each target piece reads of each source piece, (T, S).
 
         Without `answer` it is the model's own.
         """
-        assert self.tokenizer is not None and self.backbone is not None, "train or load the module first"
+        assert self.tokenizer is not None, "train or load the module first"
+        assert self.backbone is not None
         self.eval()
         task = self.task
         column = task.source_columns[0] if group is None else split_direction(group)[0]
@@ -366,12 +344,3 @@ def _source_batch(task: str, sources: Sequence[Sequence[int]]) -> Batch:
     mask = lengths_to_mask([len(source) for source in sources])
     nothing = torch.full((len(sources), 1), IGNORE)
     return Batch(task, pad(sources, 0), mask, nothing, torch.arange(len(sources)))
-
-
-def _gather(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the parts of all processes."""
-    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
-        return parts
-    all_parts: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(all_parts, parts)
-    return [part for several in all_parts for part in several]

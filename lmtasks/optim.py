@@ -1,7 +1,8 @@
-"""Optimisers and schedules as typed settings: what a config may say, and nothing that a class change could leave behind.
+"""Optimisers and schedules as typed settings: what a config may say, and nothing that a class change could leave
+behind.
 
-Adam: Kingma and Ba 2015; AdamW: Loshchilov and Hutter 2019; Adafactor: Shazeer and Stern 2018; Muon: Jordan et al. 2024.
-All are PyTorch's own. Weight decay falls on matrices of the layers only, never on embeddings, norms and biases.
+Adam: Kingma and Ba 2015; AdamW: Loshchilov and Hutter 2019; Adafactor: Shazeer and Stern 2018; Muon: Jordan et al.
+2024. All are PyTorch's own. Weight decay falls on matrices of the layers only, never on embeddings, norms and biases.
 """
 
 from __future__ import annotations
@@ -130,7 +131,8 @@ class Schedule:
     """The learning rate over the steps, as a factor of its peak."""
 
     kind: Literal["inverse_sqrt", "cosine", "linear", "constant"] = "inverse_sqrt"
-    """What follows the warm-up: 1 / sqrt(step) (Vaswani et al. 2017, section 5.3), half a cosine, a line, or nothing."""
+    """What follows the warm-up: 1 / sqrt(step) (Vaswani et al. 2017, section 5.3), half a cosine, a line, or
+    nothing."""
     warmup: int = 1000
     """Steps over which the rate climbs in a line from 0 to its peak."""
     final: float = 0.0
@@ -139,7 +141,9 @@ class Schedule:
     def build(self, optimizer: Optimizer, steps: int) -> LambdaLR:
         """Return the schedule for a run of `steps` optimiser steps."""
         if self.kind in ("cosine", "linear") and steps <= self.warmup:
-            raise InputError(f"schedule: warmup is {self.warmup} steps and the whole run only {steps}; set a shorter warmup")
+            raise InputError(
+                f"schedule: warmup is {self.warmup} steps and the whole run only {steps}; set a shorter warmup"
+            )
         return LambdaLR(optimizer, lambda step: self.factor(step + 1, steps))
 
     def factor(self, step: int, steps: int) -> float:
@@ -162,7 +166,9 @@ def _trained(model: nn.Module) -> Iterable[Tensor]:
 def _matrices_and_rest(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     """Split the parameters into weights of linear and recurrent layers and everything else."""
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    outputs = {id(parameter) for name, parameter in model.named_parameters() if name.endswith(("output_weight", "places"))}
+    outputs = {
+        id(parameter) for name, parameter in model.named_parameters() if name.endswith(("output_weight", "places"))
+    }
     matrices, rest = [], []
     for parameter in _trained(model):
         is_matrix = parameter.ndim == 2 and id(parameter) not in tables | outputs

@@ -1,7 +1,7 @@
 """A trained module on disk: write the model folder, load it or a checkpoint again.
 
-The folder holds config.json (settings), model.safetensors (weights), tokenizer.json, metrics.json and README.md (model card).
-Nothing is ever unpickled: checkpoints are read with weights_only=True.
+The folder holds config.json (settings), model.safetensors (weights), tokenizer.json, metrics.json and README.md
+(model card). Nothing is ever unpickled: checkpoints are read with weights_only=True.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -19,6 +19,7 @@ from lmtasks.errors import InputError
 from lmtasks.module import TaskModule
 from lmtasks.settings import from_plain
 from lmtasks.text.tokenizer import Tokenizer
+from lmtasks.training.checkpoints import FOLDER, LAST, last_checkpoint, read_checkpoint
 
 CONFIG, WEIGHTS, TOKENIZER, METRICS, CARD = (
     "config.json",
@@ -27,8 +28,6 @@ CONFIG, WEIGHTS, TOKENIZER, METRICS, CARD = (
     "metrics.json",
     "README.md",
 )
-CHECKPOINTS = "checkpoints"
-LAST = "last.ckpt"
 MODEL = "model"
 
 
@@ -38,7 +37,9 @@ def save(module: TaskModule, folder: str | Path, metrics: Mapping[str, float] | 
     folder.mkdir(parents=True, exist_ok=True)
     described = module.describe()
     metrics = dict(metrics or {})
-    (folder / CONFIG).write_text(json.dumps(described["settings"], indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / CONFIG).write_text(
+        json.dumps(described["settings"], indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     (folder / TOKENIZER).write_text(described["tokenizer"], encoding="utf-8")
     (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     (folder / CARD).write_text(_card(module, folder, metrics), encoding="utf-8")
@@ -51,15 +52,15 @@ def load(path: str | Path, device: str = "cpu") -> TaskModule:
     """Load a model folder, a run folder (its model, else its last checkpoint) or a .ckpt, ready for use.
 
     Raises:
-        InputError: If there is no model at `path`.
+        InputError: If there is no model at `path`, or it is damaged or someone else's.
     """
     place = find_model(path)
-    if place.is_dir():
-        settings = json.loads((place / CONFIG).read_text(encoding="utf-8"))
-        module = rebuild(settings, (place / TOKENIZER).read_text(encoding="utf-8"), load_file(place / WEIGHTS))
-    else:
-        checkpoint = read_checkpoint(place)
-        module = rebuild(**checkpoint["lmtasks"], weights=checkpoint["state_dict"])
+    parts = _read_folder(place) if place.is_dir() else _read_checkpoint(place)
+    try:
+        module = rebuild(*parts)
+    except (TypeError, KeyError, AttributeError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(f"{place}: settings and weights do not fit this version of lmtasks ({reason})") from error
     return module.to(device).eval()
 
 
@@ -75,26 +76,11 @@ def find_model(path: str | Path) -> Path:
     for place in (path, path / MODEL):
         if (place / CONFIG).is_file():
             return place
-    if (path / CHECKPOINTS / LAST).is_file():
-        return path / CHECKPOINTS / LAST
+    if last_checkpoint(path).is_file():
+        return last_checkpoint(path)
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder; give a run folder, a model folder or a .ckpt file")
-    raise InputError(f"{path}: neither a model folder ({CONFIG}) nor a run folder ({CHECKPOINTS}/{LAST})")
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Return the contents of a checkpoint that lmtasks wrote.
-
-    Raises:
-        InputError: If it is damaged or someone else's.
-    """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever its unpickler meets; the user needs the file's name
-        raise InputError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from error
-    if not isinstance(checkpoint, dict) or "lmtasks" not in checkpoint:
-        raise InputError(f"{path}: a checkpoint, but not one that lmtasks wrote; give the .ckpt of a `lmtasks fit`")
-    return checkpoint
+    raise InputError(f"{path}: neither a model folder ({CONFIG}) nor a run folder ({FOLDER}/{LAST})")
 
 
 def rebuild(settings: dict[str, Any], tokenizer: str, weights: Mapping[str, Tensor]) -> TaskModule:
@@ -104,6 +90,24 @@ def rebuild(settings: dict[str, Any], tokenizer: str, weights: Mapping[str, Tens
     module.configure_model()
     module.load_state_dict(dict(weights))
     return module
+
+
+def _read_folder(folder: Path) -> tuple[dict[str, Any], str, dict[str, Tensor]]:
+    """Return settings, tokenizer and weights of a model folder."""
+    try:
+        settings = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        return settings, (folder / TOKENIZER).read_text(encoding="utf-8"), load_file(folder / WEIGHTS)
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{folder}: not a whole model folder ({reason}); save or copy the model again") from error
+
+
+def _read_checkpoint(path: Path) -> tuple[dict[str, Any], str, dict[str, Tensor]]:
+    """Return settings, tokenizer and weights of a checkpoint."""
+    checkpoint = read_checkpoint(path)
+    if not isinstance(checkpoint, dict) or "lmtasks" not in checkpoint:
+        raise InputError(f"{path}: a checkpoint, but not one that lmtasks wrote; give the .ckpt of a `lmtasks fit`")
+    return checkpoint["lmtasks"]["settings"], checkpoint["lmtasks"]["tokenizer"], checkpoint["state_dict"]
 
 
 def _card(module: TaskModule, folder: Path, metrics: Mapping[str, float]) -> str:

@@ -1,6 +1,7 @@
 """Settings as plain data: what a checkpoint and a model folder keep of dataclasses and module arguments.
 
-An object becomes {"class_path": "package.Class", "init_args": {...}}, the form that a YAML has too, so that nothing is pickled.
+An object becomes {"class_path": "package.Class", "init_args": {...}}, the form that a YAML has too, so that nothing
+is pickled.
 """
 
 from __future__ import annotations
@@ -40,9 +41,12 @@ def class_path(kind: type) -> str:
 
 
 def find_class(path: str) -> type:
-    """Import the class that a checkpoint names."""
+    """Import the dataclass that a checkpoint names."""
     module, _, name = path.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), name)
+        kind = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise InputError(f"the model was made with the class {path}, which cannot be imported here: {error}") from error
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):  # a forged file must not call what it likes
+        raise InputError(f"the model names {path}, which is no settings class; do not use a file of unknown origin")
+    return kind

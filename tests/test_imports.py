@@ -29,6 +29,7 @@ LAYERS = [
     "data.rows data.files",
     "data.*",
     "data.module",
+    "evaluation",
     "optim",
     "training.*",
     "module",

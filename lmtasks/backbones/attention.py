@@ -1,7 +1,7 @@
-"""Multi-head attention (Vaswani et al. 2017, section 3.2.2) on PyTorch's fused kernel, and the ways to tell positions apart.
+"""Multi-head attention (Vaswani et al. 2017, section 3.2.2), and the ways to tell positions apart.
 
-Self-attention appends to a cache when it is given one; cross-attention lets the K hypotheses of one source read a memory
-that is kept once. Rotary positions: Su et al. 2021, section 3.4.2. Relative bias: Raffel et al. 2020, section 2.1.
+Self-attention appends to a cache when it is given one; cross-attention lets the K hypotheses of one source read a
+memory that is kept once. Rotary: Su et al. 2021, section 3.4.2; relative bias: Raffel et al. 2020, section 2.1.
 """
 
 from __future__ import annotations
@@ -154,7 +154,10 @@ def attend(
     by_hand = query.device.type == "cpu" and query.dtype == torch.bfloat16
     if causal and queries > 1 and (by_hand or mask is not None or keys > queries):
         triangle = torch.ones(queries, keys, dtype=torch.bool, device=query.device).tril(keys - queries)
-        mask = triangle if mask is None else mask.masked_fill(~triangle, -torch.inf)
+        if mask is None or mask.dtype == torch.bool:
+            mask = triangle if mask is None else mask & triangle
+        else:
+            mask = mask.masked_fill(~triangle, -torch.inf)
     if mask is not None and mask.is_floating_point():
         mask = mask.to(query.dtype)
     if by_hand:

@@ -1,7 +1,8 @@
 """Dropout (Srivastava et al. 2014) that is not the bottleneck of training on a CPU.
 
-There `F.dropout` draws one double for each element, on one core, and takes a tenth of a step. One 64-bit draw decides four
-elements here, by 16 bits each, seven times as fast; the share dropped is right to 1 / 65,536 and the scale to the last bit.
+There `F.dropout` draws one double for each element, on one core, and takes a tenth of a step. One 64-bit draw decides
+four elements here, by 16 bits each, seven times as fast; the share dropped is right to 1 / 65,536 and the scale to
+the last bit.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Dropout(nn.Module):
 
 def _mask(x: Tensor, share: float) -> Tensor:
     """Return 0 or 1 / (share kept) for each element of x."""
-    kept = round((1 - share) * LEVELS)
+    kept = min(round((1 - share) * LEVELS), LEVELS - 1)  # a higher threshold would not fit into 16 bits
     draws = torch.empty(-(-x.numel() // PER_DRAW), dtype=torch.int64).random_(-(2**63), None)
     keep = draws.view(torch.int16)[: x.numel()] < kept - LEVELS // 2  # int16 runs from -LEVELS / 2
     return (keep.to(x.dtype) * (LEVELS / kept if kept else 0.0)).view(x.shape)

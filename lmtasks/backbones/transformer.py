@@ -1,9 +1,9 @@
 """The Transformer encoder-decoder (Vaswani et al. 2017), with the choices that its named families need and no other.
 
-Training from scratch takes pre-norm (Xiong et al. 2020) and rotary or sinusoidal positions. T5 (Raffel et al. 2020): RMS
-norm, relative bias, unscaled attention, free head width, gated feed-forward, scaled output. BART (Lewis et al. 2020):
-learned positions with an offset, embedding norm, post-norm. Marian (Junczys-Dowmunt et al. 2018): sinusoidal positions,
-output bias. Zero encoder layers make a decoder-only language model.
+Training from scratch takes pre-norm (Xiong et al. 2020) and rotary or sinusoidal positions. T5 (Raffel et al. 2020):
+RMS norm, relative bias, unscaled attention, free head width, gated feed-forward, scaled output. BART (Lewis et al.
+2020): learned positions with an offset, embedding norm, post-norm. Marian (Junczys-Dowmunt et al. 2018): sinusoidal
+positions, output bias. Zero encoder layers make a decoder-only language model.
 """
 
 from __future__ import annotations
@@ -85,7 +85,9 @@ class TransformerConfig(BackboneConfig):
     def build(self, vocab_size: int) -> Transformer:
         """Return a Transformer with fresh random weights."""
         if self.d_head is None and self.d_model % self.n_heads:
-            raise InputError(f"d_model {self.d_model} is not a multiple of n_heads {self.n_heads}; change one or set d_head")
+            raise InputError(
+                f"d_model {self.d_model} is not a multiple of n_heads {self.n_heads}; change one or set d_head"
+            )
         return Transformer(self, vocab_size)
 
 
@@ -126,7 +128,9 @@ class Transformer(Backbone):
 
     def encode(self, source: Tensor, mask: Tensor) -> Memory:
         if self.encoder is None:
-            raise InputError("this backbone has no encoder (encoder_layers = 0); give it some, or train a language model")
+            raise InputError(
+                "this backbone has no encoder (encoder_layers = 0); give it some, or train a language model"
+            )
         return Memory(self.encoder(self._embed(source), mask[:, None, None, :]), mask)
 
     def decode(self, target: Tensor, memory: Memory | None) -> Tensor:
@@ -201,7 +205,9 @@ class Stack(nn.Module):
         if config.positions == "relative":
             self.relative = RelativeBias(config.n_heads, config.relative_buckets, config.relative_distance, not causal)
         if config.positions == "learned":
-            self.register_parameter("places", nn.Parameter(_sinusoids(config.max_length + config.position_offset, config.d_model) * 0.1))
+            self.register_parameter(
+                "places", nn.Parameter(_sinusoids(config.max_length + config.position_offset, config.d_model) * 0.1)
+            )
         elif config.positions == "sinusoidal":
             self.register_buffer("places", _sinusoids(config.max_length, config.d_model), persistent=False)
         else:
@@ -234,7 +240,10 @@ class Stack(nn.Module):
         """Add positions to embeddings (B, T, D) that start at position `first`, norm and drop."""
         last = first + x.size(1)
         if last > self.config.max_length:
-            raise InputError(f"a text of {last} tokens, but the backbone's max_length is {self.config.max_length}; raise it or cut the text")
+            raise InputError(
+                f"a text of {last} tokens, but the backbone's max_length is {self.config.max_length}; "
+                "raise it or cut the text"
+            )
         if self.places is not None:
             offset = self.config.position_offset
             x = x + self.places[first + offset : last + offset]
@@ -248,7 +257,8 @@ class Stack(nn.Module):
 
 
 class Layer(nn.Module):
-    """Self-attention, cross-attention in a decoder that has an encoder, feed-forward; each with its residual and norm."""
+    """Self-attention, cross-attention in a decoder that has an encoder, feed-forward; each with its residual and
+    norm."""
 
     def __init__(self, config: TransformerConfig, d_head: int, rotary: Rotary | None, reads_memory: bool) -> None:
         super().__init__()
@@ -317,7 +327,8 @@ def _attention_mask(memory: Memory | None) -> Tensor | None:
 
 
 def _sinusoids(length: int, width: int) -> Tensor:
-    """Return sines in the left half and cosines in the right, (length, width): section 3.5, in tensor2tensor's order."""
+    """Return sines in the left half and cosines in the right, (length, width): section 3.5, in tensor2tensor's
+    order."""
     half = width // 2
     frequencies = 10_000 ** (-torch.arange(half) / max(1, half - 1))
     angles = torch.arange(length)[:, None] * frequencies[None, :]

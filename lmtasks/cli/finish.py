@@ -14,7 +14,8 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from lmtasks.data.module import TextDataModule
-from lmtasks.module import Sample, TaskModule
+from lmtasks.evaluation import Sample
+from lmtasks.module import TaskModule
 from lmtasks.saving import MODEL, save
 from lmtasks.training.averaging import CheckpointAverage
 from lmtasks.training.checkpoints import read_checkpoint

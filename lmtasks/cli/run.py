@@ -22,7 +22,8 @@ from lmtasks.errors import InputError
 
 if TYPE_CHECKING:
     from lmtasks.decoding import Decoding
-    from lmtasks.module import Answer, TaskModule
+    from lmtasks.module import TaskModule
+    from lmtasks.tasks.base import Answer
 
 HELP = "use a model on texts from arguments, stdin or files"
 

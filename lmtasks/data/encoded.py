@@ -1,7 +1,7 @@
 """Encoded: the examples of a split as token ids in an Arrow file, mapped into memory.
 
-The file is made once for the same rows, task and tokenizer, and found again by a hash of the three. `datasets` maps it; a
-row is a view into the file, so the memory of a run does not grow with its data. Tokenising uses all cores.
+The file is made once for the same rows, task and tokenizer, and found again by a hash of the three. `datasets` maps
+it; a row is a view into the file, so the memory of a run does not grow with its data. Tokenising uses all cores.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ class Tokens:
 
 
 def encode(rows: Iterable[Row], task: Task, tokenizer: Tokenizer, file: Path) -> Encoded:
-    """Return the examples that `task` makes of `rows`, out of the Arrow `file` if it is there, else written to it first."""
+    """Return the examples that `task` makes of `rows`, out of the Arrow `file` if it is there, else written to it
+    first."""
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         unfinished = file.with_suffix(f".{os.getpid()}.tmp")

@@ -1,7 +1,8 @@
 """TextDataModule: rows -> token ids, once and cached -> the batches of the plan.
 
-Rows come from a row format (`ParallelText`, `Village`), their meaning from the task, their ids from the tokenizer; task and
-tokenizer are those of the module that is trained. It works alone too: `data.encode("train", task, tokenizer)`.
+Rows come from a row format (`ParallelText`, `Village`), their meaning from the task, their ids from the tokenizer;
+task and tokenizer are those of the module that is trained. It works alone too: `data.encode("train", task,
+tokenizer)`.
 """
 
 from __future__ import annotations
@@ -77,6 +78,8 @@ class TextDataModule(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Map the token ids of the stage's splits into memory and lay the plan; every process does it."""
+        # rows are dealt out here; it is asked before the first loader, be it that of validation
+        self.trainer._accelerator_connector.use_distributed_sampler = False
         module = self._module()
         if module.tokenizer is None:
             module.load_tokenizer(Path(self.trainer.default_root_dir))
@@ -108,7 +111,6 @@ class TextDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Return the micro-batches of this process, from the step on at which the run stands."""
         assert self.plan is not None
-        self.trainer._accelerator_connector.use_distributed_sampler = False  # the plan deals the rows out itself
         return self._loader(_TrainingSampler(self.plan, self.trainer), _Steps(self, self.plan))
 
     def val_dataloader(self) -> DataLoader | list:
@@ -167,11 +169,13 @@ class TextDataModule(LightningDataModule):
         kept = np.flatnonzero(answered & ~dropped)
         rows = encoded.column("row", [len(encoded) - 1])[0] + 1
         logger.info(
-            "%s: %s rows, %s examples; without target %d, longer than %d tokens and dropped %d, cut %d",
-            split, f"{rows:,}", f"{len(kept):,}", (~answered).sum(), self.max_length, dropped.sum(), (long & ~dropped).sum(),
-        )  # fmt: skip
+            f"{split}: {rows:,} rows, {len(kept):,} examples; without target {(~answered).sum()}, longer than "
+            f"{self.max_length} tokens: dropped {dropped.sum()}, cut {(long & ~dropped).sum()}"
+        )
         if not len(kept):
-            raise InputError(f"{self.rows.path(split)}: all {rows} rows are without target or longer than {self.max_length} tokens")
+            raise InputError(
+                f"{self.rows.path(split)}: all {rows} rows are without target or longer than {self.max_length} tokens"
+            )
         return kept
 
     def _lengths(self, split: str) -> np.ndarray:
@@ -186,8 +190,12 @@ class TextDataModule(LightningDataModule):
     def _evaluation_loader(self, split: str) -> DataLoader | list:
         if split not in self.encoded:
             return []
-        trainer = self.trainer
-        batches = evaluation_batches(self._lengths(split), self.tokens_per_batch, trainer.global_rank, trainer.world_size)
+        lengths, rank, world_size = self._lengths(split), self.trainer.global_rank, self.trainer.world_size
+        if len(lengths) < world_size:
+            raise InputError(
+                f"{self.rows.path(split)}: {len(lengths)} rows for {world_size} processes; use fewer devices"
+            )
+        batches = evaluation_batches(lengths, self.tokens_per_batch, rank, world_size)
         return self._loader(batches, _Evaluation(self, split))
 
     def _loader(self, sampler: Iterable, dataset: Dataset) -> DataLoader:
@@ -199,8 +207,8 @@ class TextDataModule(LightningDataModule):
             num_workers=self.workers,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.workers > 0,
+            generator=torch.Generator(),  # the global one is left to dropout: a resume starts a loader more
             worker_init_fn=_leave_signals,
-            generator=torch.Generator(),  # else each start of an epoch draws a number from the run's random state
         )
 
 
@@ -216,7 +224,9 @@ class _TrainingSampler(Sampler):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         first, epoch = self.trainer.global_step, self.plan.steps_per_epoch
         for step in range(first, (first // epoch + 1) * epoch):
-            yield from ((step, part) for part in range(self.trainer.global_rank, self.plan.parts, self.trainer.world_size))
+            yield from (
+                (step, part) for part in range(self.trainer.global_rank, self.plan.parts, self.trainer.world_size)
+            )
 
 
 class _Steps(Dataset):

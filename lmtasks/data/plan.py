@@ -1,12 +1,13 @@
 """The plan: which rows make up optimiser step k is a pure function of lengths, settings and k.
 
 Nothing is drawn while training runs. A resume needs one integer, the number of steps done; one device with four
-accumulated micro-batches takes the same steps from the same rows as four devices; every rank has equally many micro-batches.
+accumulated micro-batches takes the same steps from the same rows as four devices; every rank has equally many
+micro-batches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -19,9 +20,9 @@ from lmtasks.errors import InputError
 class Plan:
     """The schedule of training.
 
-    Rows are sorted by (target, source) length, equal lengths in an order drawn anew each epoch, and cut into steps of at
-    most `tokens_per_step` padded tokens, the longer of source and target counting. Steps come in an order drawn anew each
-    epoch. Each epoch has every row once.
+    Rows are sorted by (target, source) length, equal lengths in an order drawn anew each epoch, and cut into steps of
+    at most `tokens_per_step` padded tokens, the longer of source and target counting. Steps come in an order drawn
+    anew each epoch. Each epoch has every row once.
     """
 
     lengths: np.ndarray
@@ -68,8 +69,8 @@ class Plan:
     def scale(self, k: int) -> float:
         """Return what the summed loss of each micro-batch of step k is multiplied by.
 
-        Lightning divides by the accumulated micro-batches and DDP by the devices: times `parts`, over the step's targets,
-        that makes the exact mean over all targets of the step.
+        Lightning divides by the accumulated micro-batches and DDP by the devices: times `parts`, over the step's
+        targets, that makes the exact mean over all targets of the step.
         """
         return self.parts / float(sum(self.targets[rows].sum() for rows in self.step(k)))
 
@@ -107,18 +108,23 @@ def _by_length(lengths: np.ndarray) -> np.ndarray:
 def evaluation_batches(lengths: np.ndarray, tokens: int, rank: int = 0, world_size: int = 1) -> list[np.ndarray]:
     """Return the row numbers of this rank's evaluation batches: all ranks together have every row once.
 
-    lengths: (rows, 2). Longest first, so that memory runs out at once or never; at most `tokens` padded tokens a batch.
+    lengths: (rows, 2). Longest first, so that memory runs out at once or never; at most `tokens` padded tokens a
+    batch, and a row more in the last. Every rank has equally many batches, none of them empty where there are
+    `world_size` rows: one that has fewer would not answer when the others synchronise.
     """
     order = _by_length(lengths)[::-1]
-    return [rows for i, rows in enumerate(_pack(order, lengths, tokens)) if i % world_size == rank]
+    return [np.array_split(rows, world_size)[rank] for rows in _pack(order, lengths, tokens, world_size)]
 
 
-def _pack(order: Sequence[int] | np.ndarray, lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
+def _pack(order: np.ndarray, lengths: np.ndarray, tokens: int, parts: int) -> Iterator[np.ndarray]:
+    """Cut the rows into groups that, dealt to `parts`, have at most `tokens` padded tokens a part."""
     first, longest = 0, 0
     for i, row in enumerate(order):
-        longest = max(longest, int(lengths[row].max()))
-        if i > first and longest * (i + 1 - first) > tokens:
-            yield np.asarray(order[first:i])
-            first, longest = i, int(lengths[row].max())
+        length = int(lengths[row].max())
+        longest = max(longest, length)
+        rows_a_part = -(-(i + 1 - first) // parts)
+        if i - first >= parts and len(order) - i >= parts and longest * rows_a_part > tokens:
+            yield order[first:i]
+            first, longest = i, length
     if len(order) > first:
-        yield np.asarray(order[first:])
+        yield order[first:]

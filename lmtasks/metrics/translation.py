@@ -111,7 +111,9 @@ class BLEU(_CorpusScore):
 
     higher_is_better = True
 
-    def __init__(self, language: str = "en", lowercase: bool = False, tokenize: str | None = None, sync_on_compute: bool = True) -> None:
+    def __init__(
+        self, language: str = "en", lowercase: bool = False, tokenize: str | None = None, sync_on_compute: bool = True
+    ) -> None:
         super().__init__(2 + 2 * 4, sync_on_compute)  # two lengths, then matches and n-grams of each order
         code = language.lower().replace("_", "-").split("-")[0]
         self.tokenize = tokenize or TOKENIZERS.get(code, "13a")
@@ -138,7 +140,9 @@ class CHRF(_CorpusScore):
     higher_is_better = True
 
     def __init__(self, word_order: int = 0, sync_on_compute: bool = True) -> None:
-        super().__init__(3 * (sacrebleu.CHRF.CHAR_ORDER + word_order), sync_on_compute)  # n-grams here, there and in both
+        super().__init__(
+            3 * (sacrebleu.CHRF.CHAR_ORDER + word_order), sync_on_compute
+        )  # n-grams here, there and in both
         self.word_order = word_order
 
     def _scorer(self) -> sacrebleu.CHRF:

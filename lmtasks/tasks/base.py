@@ -33,6 +33,16 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What a model says to one row."""
+
+    text: str
+    """The answer."""
+    score: float
+    """How sure the search was of it: log-probability / length ** length_penalty."""
+
+
+@dataclass(frozen=True)
 class Task(ABC):
     """The contract of a task."""
 

@@ -1,8 +1,8 @@
 """Translation: a sentence in one language in, the same in another out.
 
-A row {"en": "A dog runs.", "de": "Ein Hund läuft."} gives, in the direction en-de, the source ids of "A dog runs." and the
-target ids of "Ein Hund läuft.", each with the end token. A model of several target languages is told which by a tag in
-front of the source, <2de>, as in Johnson et al. 2017, section 3.
+A row {"en": "A dog runs.", "de": "Ein Hund läuft."} gives, in the direction en-de, the source ids of "A dog runs."
+and the target ids of "Ein Hund läuft.", each with the end token. A model of several target languages is told which by
+a tag in front of the source, <2de>, as in Johnson et al. 2017, section 3.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ class TranslationTask(Task):
         object.__setattr__(self, "directions", tuple(self.directions))
         for direction in self.directions:
             if not DIRECTION.fullmatch(direction):
-                raise InputError(f"direction {direction!r}: write source and target language with a hyphen, such as en-de")
+                raise InputError(
+                    f"direction {direction!r}: write source and target language with a hyphen, such as en-de"
+                )
 
     @property
     def name(self) -> str:
@@ -42,7 +44,9 @@ class TranslationTask(Task):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(language for direction in self.directions for language in split_direction(direction)))
+        return tuple(
+            dict.fromkeys(language for direction in self.directions for language in split_direction(direction))
+        )
 
     @property
     def source_columns(self) -> tuple[str, ...]:
@@ -62,16 +66,16 @@ class TranslationTask(Task):
         return "bleu"
 
     def texts(self, row: Row) -> Iterator[str]:
-        return (row[language] for language in self.columns if row[language])
+        return (row[language] for language in self.columns if row.get(language))
 
     def examples(self, rows: Sequence[Row], tokenizer: Tokenizer) -> list[Example]:
         """Give an example for each row and direction that has a source; a missing target is left empty."""
         pairs = [(direction, *split_direction(direction)) for direction in self.directions]
         chosen = [
-            (number, direction, row[source], row.get(target) or "")
+            (number, direction, text, row.get(target) or "")
             for number, row in enumerate(rows)
             for direction, source, target in pairs
-            if (row[source] or "").strip()
+            if (text := row.get(source) or "").strip()
         ]
         sources = tokenizer.encode_batch([text for _, _, text, _ in chosen])
         targets = tokenizer.encode_batch([reference for _, _, _, reference in chosen])
@@ -96,11 +100,17 @@ class TranslationTask(Task):
 
         Raises: InputError where that leaves none or several.
         """
-        wanted = [d for d in self.directions if source in (None, split_direction(d)[0]) and target in (None, split_direction(d)[1])]
+        wanted = [
+            d
+            for d in self.directions
+            if source in (None, split_direction(d)[0]) and target in (None, split_direction(d)[1])
+        ]
         if len(wanted) != 1:
             problem = "cannot translate" if not wanted else "must be told how to translate"
             asked = f" from {source or 'any'} to {target or 'any'}" if source or target else ""
-            raise InputError(f"the model {problem}{asked}; it knows {', '.join(self.directions)}: choose source and target")
+            raise InputError(
+                f"the model {problem}{asked}; it knows {', '.join(self.directions)}: choose source and target"
+            )
         return wanted[0]
 
     def head(self, tokenizer: Tokenizer) -> Seq2SeqHead:

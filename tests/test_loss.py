@@ -1,0 +1,123 @@
+"""The loss against PyTorch's own, which holds all logits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import lmtasks.loss
+from lmtasks.batch import IGNORE
+from lmtasks.loss import linear_cross_entropy
+
+N, D, V = 13, 5, 17
+
+
+def inputs(dtype=torch.float32, with_bias=True):
+    torch.manual_seed(0)
+    hidden = torch.randn(N, D, dtype=dtype, requires_grad=True)
+    weight = torch.randn(V, D, dtype=dtype, requires_grad=True)
+    bias = torch.randn(V, dtype=dtype, requires_grad=True) if with_bias else None
+    target = torch.randint(V, (N,))
+    target[::4] = IGNORE
+    return hidden, weight, bias, target
+
+
+def reference(hidden, weight, bias, target, smoothing=0.0):
+    logits = F.linear(hidden, weight, bias)
+    return F.cross_entropy(logits, target, reduction="sum", ignore_index=IGNORE, label_smoothing=smoothing)
+
+
+@pytest.mark.parametrize("block", [1, V, 4 * V, 5 * V - 1, N * V, 2**20])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_value_and_gradients_are_those_of_cross_entropy(monkeypatch, block, smoothing, with_bias):
+    monkeypatch.setitem(lmtasks.loss.BLOCK, "cpu", block)
+    *learnt, target = inputs(with_bias=with_bias)
+    loss = linear_cross_entropy(*learnt, target, smoothing)
+    expected = reference(*learnt, target, smoothing)
+    torch.testing.assert_close(loss.total, expected)
+    torch.testing.assert_close(loss.nll, reference(*learnt, target))
+    assert int(loss.count) == int((target != IGNORE).sum())
+    learnt = [tensor for tensor in learnt if tensor is not None]
+    ours, theirs = torch.autograd.grad(3 * loss.total, learnt), torch.autograd.grad(3 * expected, learnt)
+    for our, their in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(our, their)
+
+
+def test_rows_of_several_dimensions_are_those_of_one():
+    hidden, weight, bias, target = inputs()
+    folded = linear_cross_entropy(hidden[:12].view(3, 4, D), weight, bias, target[:12].view(3, 4))
+    torch.testing.assert_close(folded.total, reference(hidden[:12], weight, bias, target[:12]))
+
+
+def test_a_batch_without_targets_has_loss_and_gradient_zero():
+    hidden, weight, bias, target = inputs()
+    loss = linear_cross_entropy(hidden, weight, bias, torch.full_like(target, IGNORE), 0.1)
+    loss.total.backward()
+    assert float(loss.total.detach()) == float(loss.nll) == int(loss.count) == 0
+    assert not any(tensor.grad.any() for tensor in (hidden, weight, bias))
+
+
+def test_ignored_rows_get_no_gradient():
+    hidden, weight, bias, target = inputs()
+    linear_cross_entropy(hidden, weight, bias, target, 0.1).total.backward()
+    assert torch.equal(hidden.grad.any(1), target != IGNORE)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_gradients_are_right_to_the_precision_of_float64(monkeypatch, smoothing):
+    monkeypatch.setitem(lmtasks.loss.BLOCK, "cpu", 4 * V)
+    *learnt, target = inputs(torch.float64)
+    assert torch.autograd.gradcheck(lambda h, w, b: linear_cross_entropy(h, w, b, target, smoothing).total, learnt)
+
+
+def test_bfloat16_autocast_stays_near_and_keeps_the_gradients_in_float32():
+    *learnt, target = inputs()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = linear_cross_entropy(*learnt, target, 0.1)
+    assert loss.total.dtype == torch.float32
+    expected = reference(*learnt, target, 0.1)
+    torch.testing.assert_close(loss.total, expected, rtol=0.02, atol=0)
+    ours, theirs = torch.autograd.grad(loss.total, learnt), torch.autograd.grad(expected, learnt)
+    for our, their in zip(ours, theirs, strict=True):
+        assert our.dtype == torch.float32
+        assert float((our - their).norm() / their.norm()) < 0.02
+
+
+def test_bfloat16_states_under_autocast_get_bfloat16_gradients():
+    hidden, weight, bias, target = inputs()
+    half = hidden.detach().bfloat16().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        linear_cross_entropy(half, weight, bias, target).total.backward()
+    assert half.grad.dtype == torch.bfloat16
+    assert weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_without_gradients_asked_for_there_are_no_buffers_of_them(monkeypatch, mode):
+    given = []
+    blocks = lmtasks.loss._blocks
+    monkeypatch.setattr(lmtasks.loss, "_blocks", lambda *arguments: given.append(arguments[-1]) or blocks(*arguments))
+    *learnt, target = inputs()
+    with mode():
+        silent = linear_cross_entropy(*learnt, target)
+    frozen = linear_cross_entropy(*[tensor.detach() for tensor in learnt], target)
+    assert given == [False, False]
+    torch.testing.assert_close(silent.total, frozen.total)
+    assert not frozen.total.requires_grad
+    linear_cross_entropy(*learnt, target)
+    assert given[-1]
+
+
+def test_frozen_weights_leave_the_gradient_of_the_states():
+    hidden, weight, bias, target = inputs()
+    loss = linear_cross_entropy(hidden, weight.detach(), bias.detach(), target)
+    torch.testing.assert_close(
+        torch.autograd.grad(loss.total, hidden), torch.autograd.grad(reference(hidden, weight, bias, target), hidden)
+    )
+
+
+def test_the_likelihood_has_no_gradient():
+    *learnt, target = inputs()
+    assert not linear_cross_entropy(*learnt, target).nll.requires_grad

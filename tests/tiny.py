@@ -1,0 +1,92 @@
+"""A corpus, a module and a trainer so small that a training takes milliseconds."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+
+from lmtasks.backbones.transformer import TransformerConfig
+from lmtasks.data.module import TextDataModule
+from lmtasks.data.parallel import ParallelText
+from lmtasks.decoding import Decoding
+from lmtasks.module import TranslationModule
+from lmtasks.optim import Adam, Schedule
+from lmtasks.text.tokenizer import TokenizerConfig
+
+ROWS = {"train": 40, "validation": 11, "test": 9, "predict": 5}
+QUIET: dict[str, Any] = {
+    "accelerator": "cpu",
+    "devices": 1,
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+
+
+def write_corpus(folder: Path) -> Path:
+    """Write line-parallel texts of one to four words: "de" copies "en", "fr" turns it round."""
+    draw = random.Random(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, rows in ROWS.items():
+        texts = [" ".join(draw.choice("abcdef") * draw.randint(1, 3) for _ in range(draw.randint(1, 4))) for _ in range(rows)]
+        for language, change in (("en", str), ("de", str), ("fr", lambda text: text[::-1])):
+            (folder / f"{split}.{language}").write_text("".join(f"{change(text)}\n" for text in texts), encoding="utf-8")
+    return folder
+
+
+def tiny_rows(folder: Path, **splits: str | None) -> ParallelText:
+    """Return the rows of `write_corpus`."""
+    given: dict[str, Any] = {split: str(folder / f"{split}.{{lang}}") for split in ("train", "validation", "test")}
+    return ParallelText(**(given | splits))
+
+
+def tiny_data(folder: Path, **settings: Any) -> TextDataModule:
+    """Return the data of `write_corpus`, with its cache beside them."""
+    given = {"rows": tiny_rows(folder), "tokens_per_step": 80, "tokens_per_batch": 60, "cache": str(folder / "cache")}
+    return TextDataModule(**(given | settings))
+
+
+def tiny_backbone(**settings: Any) -> TransformerConfig:
+    """Return a Transformer of one layer each, without dropout."""
+    sizes = {"d_model": 8, "n_heads": 2, "d_ff": 16, "encoder_layers": 1, "decoder_layers": 1}
+    return TransformerConfig(**(sizes | {"dropout": 0.0} | settings))
+
+
+def tiny_module(directions: tuple[str, ...] = ("en-de",), **settings: Any) -> TranslationModule:
+    """Return a module without layers yet."""
+    given = {
+        "backbone": tiny_backbone(),
+        "tokenizer": TokenizerConfig("byte"),
+        "optimizer": Adam(0.01),
+        "schedule": Schedule("constant", warmup=0),
+        "decoding": Decoding(beam=2, max_length=6),
+        "validation_decoding": Decoding(beam=1, max_length=6),
+    }
+    return TranslationModule(list(directions), **(given | settings))
+
+
+def trainer(folder: Path, **settings: Any) -> Trainer:
+    """Return a silent trainer on one CPU."""
+    return Trainer(**(QUIET | {"default_root_dir": folder} | settings))
+
+
+def fit(folder: Path, module: TranslationModule | None = None, data: TextDataModule | None = None, **settings: Any) -> TranslationModule:
+    """Train on the corpus in `folder`, from the weights of one seed, and return the module."""
+    module = tiny_module() if module is None else module
+    ckpt_path = settings.pop("ckpt_path", None)
+    torch.manual_seed(0)
+    given = {"max_steps": 3, "limit_val_batches": 0, "num_sanity_val_steps": 0}
+    trainer(folder / "run", **(given | settings)).fit(
+        module, datamodule=tiny_data(folder) if data is None else data, ckpt_path=ckpt_path, weights_only=True
+    )
+    return module
+
+
+def weights(module: torch.nn.Module) -> torch.Tensor:
+    """Return all parameters in one row."""
+    return torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
