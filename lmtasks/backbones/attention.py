@@ -172,7 +172,7 @@ def _attend_by_hand(
     """Vaswani et al. 2017, equation 1."""
     scores = (query * scale) @ key.transpose(-2, -1)  # (B, H, T, t)
     if mask is not None and mask.dtype == torch.bool:
-        scores = scores.masked_fill(~mask, -torch.inf)
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)  # finite, should nothing be left to read
     elif mask is not None:
         scores = scores + mask
     return F.dropout(scores.softmax(-1), dropout) @ value if dropout else scores.softmax(-1) @ value

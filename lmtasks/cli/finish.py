@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,11 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from lmtasks.data.module import TextDataModule
-from lmtasks.evaluation import Sample
 from lmtasks.module import TaskModule
 from lmtasks.saving import MODEL, save
 from lmtasks.training.averaging import CheckpointAverage
 from lmtasks.training.checkpoints import read_checkpoint
 from lmtasks.training.progress import score_table
-
-SAMPLES = 20  # rows of each task in samples.txt
-SHOWN = 3  # of them on the terminal
 
 
 def finish(
@@ -40,8 +36,6 @@ def finish(
         return 0
     save(module, folder / MODEL, scores)
     if scores:
-        (folder / "samples.txt").write_text(samples_text(module.samples, SAMPLES), encoding="utf-8")
-        print(samples_text(module.samples, SHOWN), file=sys.stderr)
         print(score_table(scores))
     print(f'model: {folder / MODEL}\ntry it: lmtasks run {folder} "A sentence."', file=sys.stderr)
     return 0
@@ -54,16 +48,6 @@ def _score(trainer: Trainer, module: TaskModule, data: TextDataModule) -> Mappin
             (scores,) = evaluate(module, datamodule=data, verbose=False)
             return scores
     return {}
-
-
-def samples_text(samples: Mapping[str, Sequence[Sample]], count: int) -> str:
-    """Return the first rows of each task for people to read."""
-    blocks = [
-        f"{task}\n  source      {sample.text}\n  reference   {sample.reference}\n  prediction  {sample.prediction}\n"
-        for task, several in samples.items()
-        for sample in several[:count]
-    ]
-    return "\n".join(blocks)
 
 
 def metrics_loggers(folder: Path) -> list[Logger]:

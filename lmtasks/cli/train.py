@@ -40,6 +40,7 @@ from lmtasks.training.averaging import CheckpointAverage
 from lmtasks.training.checkpoints import Checkpoints, SafeCheckpointIO, read_checkpoint
 from lmtasks.training.progress import Progress, score_table
 from lmtasks.training.randomness import RandomState
+from lmtasks.training.samples import Samples
 from lmtasks.training.signals import StopOnSignal
 
 HELP = "train a model, or use one of its checkpoints, as configs and options say"
@@ -169,7 +170,7 @@ class Job(LightningCLI):
             count = average.count if average else 1
             last = count if average and average.of == "last" else 0
             ours.append(Checkpoints(MONITOR if validated else None, "max", best=max(1, count - last), keep_last=last))
-        return [*ours, Sizes(), RandomState(), StopOnSignal()]
+        return [*ours, Samples(), Sizes(), RandomState(), StopOnSignal()]
 
     def _loggers(self, given: Any) -> Any:
         return given if given not in (None, True) else metrics_loggers(self.folder)

@@ -1,0 +1,197 @@
+"""TextDataModule: what it keeps, says, caches, refuses, and how its batches look."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from tiny import ROWS, fit, tiny_data, tiny_module, tiny_rows, trainer, write_corpus
+
+import lmtasks.data.parallel
+from lmtasks.batch import IGNORE
+from lmtasks.data.parallel import ParallelText
+from lmtasks.errors import InputError
+from lmtasks.tasks.translation import TranslationTask
+from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
+
+TASK = TranslationTask(("en-de",))
+
+
+@pytest.fixture
+def tokenizer():
+    return Tokenizer.train([], TokenizerConfig("byte"))
+
+
+def prepared(corpus, data, stage="fit", module=None):
+    """Return the data module as a trainer has it when the stage begins."""
+    module = tiny_module() if module is None else module
+    own = trainer(corpus / "run", max_steps=1)
+    own.strategy._lightning_module = module
+    own.state.fn = TrainerFn(stage)
+    module.trainer = data.trainer = own
+    data.prepare_data()
+    data.setup(stage)
+    return data
+
+
+def write(folder, split, pairs):
+    for language, texts in zip(("en", "de"), zip(*pairs, strict=True), strict=True):
+        (folder / f"{split}.{language}").write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+
+
+def logged(caplog, split):
+    (line,) = [r.getMessage() for r in caplog.records if r.getMessage().startswith(f"{split}:") and "without" in r.getMessage()]
+    return line
+
+
+@pytest.mark.parametrize("too_long", ["drop", "cut"])
+def test_the_log_counts_what_is_not_used_as_it_is(corpus, caplog, too_long):
+    write(corpus, "train", [("a b", "a b"), ("a b c d e f", "a"), ("a", "a b c d e f"), ("c", ""), ("d", "  "), ("", "b")])
+    with caplog.at_level(logging.INFO, "lmtasks"):
+        data = prepared(corpus, tiny_data(corpus, max_length=8, too_long=too_long))
+    dropped, cut = (2, 0) if too_long == "drop" else (0, 2)
+    assert f"without target 2, longer than 8 tokens: dropped {dropped}, cut {cut}" in logged(caplog, "train")
+    assert len(data.plan.lengths) == 3 - dropped
+    assert "dropped 0, " in logged(caplog, "validation")  # whatever it says, evaluation keeps its rows
+
+
+def test_the_log_counts_the_rows_of_the_file(corpus, caplog):
+    write(corpus, "train", [("a", "b"), ("", "c"), ("d", ""), ("e", "f")])
+    with caplog.at_level(logging.INFO, "lmtasks"):
+        prepared(corpus, tiny_data(corpus))
+    assert logged(caplog, "train").startswith("train: 4 rows, 2 examples; without target 1")
+
+
+def test_cutting_keeps_the_end_token(corpus):
+    write(corpus, "train", [("a b c d e f", "f e d c b a"), ("a", "b")])
+    data = prepared(corpus, tiny_data(corpus, max_length=6, too_long="cut"))
+    batch = data.batch("train", [0, 1])
+    tokenizer = data._module().tokenizer
+    assert batch.source[0].tolist() == [*tokenizer.encode("a b c d e f")[:5], tokenizer.end]
+    assert batch.target[0].tolist() == [*tokenizer.encode("f e d c b a")[:5], tokenizer.end]
+    assert batch.source[1, :2].tolist() == [*tokenizer.encode("a"), tokenizer.end][:2]
+
+
+def test_evaluation_keeps_all_rows_that_have_a_reference(corpus):
+    write(corpus, "validation", [("a b c d e f", "f e d c b a"), ("a", "b"), ("c", ""), ("", "d"), ("e", "f")])
+    data = prepared(corpus, tiny_data(corpus, max_length=6))
+    ids = [int(row) for batch in data.val_dataloader() for row in batch.ids]
+    assert sorted(data.encoded["validation"].column("row", ids)) == [0, 1, 4]
+
+
+def test_batches_are_padded_on_the_right_and_their_masks_say_where(corpus):
+    data = prepared(corpus, tiny_data(corpus))
+    encoded = data.encoded["train"]
+    for batch in data.train_dataloader():
+        assert batch.source.shape == batch.source_mask.shape
+        assert batch.source.dtype == batch.target.dtype == batch.ids.dtype == torch.int64
+        for i, row in enumerate(batch.ids.tolist()):
+            source, target = encoded.source[row], encoded.target[row]
+            assert batch.source[i][batch.source_mask[i]].tolist() == source.tolist()
+            assert batch.source_mask[i].tolist() == [True] * len(source) + [False] * (batch.source.size(1) - len(source))
+            assert not batch.source[i, len(source) :].any()
+            assert batch.target[i].tolist() == [*target, *[IGNORE] * (batch.target.size(1) - len(target))]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_epoch_has_each_row_once_and_scales_to_the_mean(corpus, workers):
+    data = prepared(corpus, tiny_data(corpus, workers=workers))
+    batches = list(data.train_dataloader())
+    assert sorted(int(row) for batch in batches for row in batch.ids) == list(range(ROWS["train"]))
+    assert len(batches) == len(data.train_dataloader()) == data.plan.steps_per_epoch
+    assert all(batch.scale * int((batch.target != IGNORE).sum()) == pytest.approx(1) for batch in batches)
+
+
+def test_prediction_needs_the_source_column_only(corpus):
+    (corpus / "lonely.en").write_text("a b\n\nc\n", encoding="utf-8")
+    module = tiny_module()
+    data = prepared(corpus, tiny_data(corpus, rows=tiny_rows(corpus, predict=str(corpus / "lonely.{lang}"))), "predict", module)
+    (batch,) = data.predict_dataloader()
+    assert sorted(data.encoded["predict"].column("row", batch.ids.tolist())) == [0, 2]
+    assert batch.target.shape == (2, 0)
+
+
+def test_ids_are_made_once_for_the_same_file_task_and_tokenizer(corpus, tokenizer, monkeypatch):
+    first = tiny_data(corpus).encode("train", TASK, tokenizer)
+    with monkeypatch.context() as patch:
+        patch.setattr(lmtasks.data.parallel, "read_lines", lambda path: pytest.fail("the rows were read again"))
+        again = tiny_data(corpus).encode("train", TASK, tokenizer)
+    assert [row.tolist() for row in map(first.source.__getitem__, range(40))] == [again.source[i].tolist() for i in range(40)]
+    assert len(list((corpus / "cache").iterdir())) == 1
+
+
+def test_another_file_task_or_tokenizer_is_tokenised_anew(corpus, tokenizer):
+    data = tiny_data(corpus)
+    data.encode("train", TASK, tokenizer)
+    data.encode("train", TranslationTask(("de-en",)), tokenizer)
+    data.encode("train", TASK, Tokenizer.train([], TokenizerConfig("byte"), ["fr"]))
+    data.encode("validation", TASK, tokenizer)
+    write(corpus, "train", [("x", "y")])
+    assert len(data.encode("train", TASK, tokenizer)) == 1
+    assert len(list((corpus / "cache").iterdir())) == 5
+
+
+def test_a_failed_tokenising_leaves_nothing_behind(corpus, tokenizer):
+    (corpus / "train.de").write_text("a\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"train\.en has 40 lines.*train\.de has 1 line"):
+        tiny_data(corpus).encode("train", TASK, tokenizer)
+    assert list((corpus / "cache").iterdir()) == []
+
+
+def test_more_rows_than_one_arrow_batch_keep_their_numbers(corpus, tokenizer):
+    write(corpus, "train", [(f"{i}" if i % 7 else "", f"{i}") for i in range(4100)])
+    encoded = tiny_data(corpus).encode("train", TASK, tokenizer)
+    ids = list(range(len(encoded)))
+    assert encoded.column("row", ids) == [i for i in range(4100) if i % 7]
+    assert encoded.column("text", ids) == [f"{i}" for i in range(4100) if i % 7]
+    for i in (0, 1999, 2000, len(ids) - 1):
+        assert tokenizer.decode(encoded.source[i].tolist()) == encoded.column("text", [i])[0]
+
+
+def test_fit_without_a_train_split_says_what_to_set(corpus):
+    with pytest.raises(InputError, match="train"):
+        fit(corpus, data=tiny_data(corpus, rows=tiny_rows(corpus, train=None)))
+
+
+def test_a_stage_without_its_split_says_what_to_set(corpus, trained):
+    data = tiny_data(corpus, rows=tiny_rows(corpus, test=None))
+    with pytest.raises(InputError, match=r"test needs the split 'test'; set data\.rows\.test"):
+        trainer(corpus).test(trained, datamodule=data)
+
+
+def test_a_wrong_column_is_named_with_its_file(corpus):
+    table = corpus / "train.csv"
+    table.write_text("en,nl\na,b\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"train\.csv.*de"):
+        fit(corpus, data=tiny_data(corpus, rows=ParallelText(train=str(table))))
+
+
+def test_rows_that_are_all_too_long_are_refused(corpus):
+    with pytest.raises(InputError, match=r"train\.\{lang\}: all 40 rows are .*longer than 1 tokens"):
+        fit(corpus, data=tiny_data(corpus, max_length=1))
+
+
+def test_a_file_of_blank_rows_is_refused(corpus):
+    write(corpus, "train", [("", ""), (" ", "a")])
+    with pytest.raises(InputError, match="no row has text"):
+        fit(corpus, data=tiny_data(corpus))
+
+
+def test_fewer_evaluation_rows_than_processes_are_refused(corpus, monkeypatch):
+    data = prepared(corpus, tiny_data(corpus))
+    monkeypatch.setattr(Trainer, "world_size", 12)
+    with pytest.raises(InputError, match="11 rows for 12 processes"):
+        data.val_dataloader()
+
+
+def test_the_trainer_is_kept_from_dealing_the_rows_out_again(corpus):
+    data = prepared(corpus, tiny_data(corpus), "validate")
+    assert not data.trainer._accelerator_connector.use_distributed_sampler
+
+
+def test_the_corpus_is_the_same_each_time(tmp_path):
+    one, two = write_corpus(tmp_path / "one"), write_corpus(tmp_path / "two")
+    assert (one / "train.en").read_bytes() == (two / "train.en").read_bytes()

@@ -1,0 +1,427 @@
+"""TaskModule under a real trainer: it learns, takes the same steps on any devices, resumes exactly, answers."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from tiny import ROWS, fit, tiny_backbone, tiny_data, tiny_module, tiny_rows, trainer, weights
+
+from lmtasks.backbones.recurrent import RecurrentConfig
+from lmtasks.batch import Batch
+from lmtasks.decoding import Decoding
+from lmtasks.errors import InputError
+from lmtasks.optim import Adafactor, Adam, AdamW, Muon, Schedule
+from lmtasks.training.checkpoints import Checkpoints, SafeCheckpointIO, last_checkpoint
+from lmtasks.training.randomness import RandomState
+
+TWO_PROCESSES = """
+import sys
+import torch
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from tiny import fit, tiny_data, tiny_module, trainer, weights
+
+if __name__ == "__main__":
+    folder = Path({folder!r})
+    module = fit(folder, data=tiny_data(folder), **{settings!r})
+    scores = {{name: float(value) for name, value in module.trainer.callback_metrics.items()}}
+    if module.trainer.is_global_zero:
+        torch.save({{"weights": weights(module), "scores": scores}}, folder / "result.pt")
+"""
+
+
+class Seen(Callback):
+    """Remember the rows of each micro-batch, and the loss."""
+
+    def __init__(self):
+        self.rows, self.losses = [], []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.rows.append(batch.ids.tolist())
+        self.losses.append(float(trainer.callback_metrics["train/translation/loss"]))
+
+
+def saving_run(corpus, steps, module=None, ckpt_path=None, data=None, **settings):
+    """Train with what makes a resume exact, in one run folder."""
+    seen = Seen()
+    module = fit(
+        corpus,
+        module,
+        data,
+        max_steps=steps,
+        callbacks=[Checkpoints(), RandomState(), seen],
+        enable_checkpointing=True,
+        plugins=[SafeCheckpointIO()],
+        ckpt_path=ckpt_path,
+        **settings,
+    )
+    return module, seen.rows
+
+
+def dropping(**settings):
+    return tiny_module(backbone=tiny_backbone(dropout=0.3, attention_dropout=0.1), **settings)
+
+
+# Learning.
+
+
+def test_a_copy_task_is_learnt(corpus):
+    seen = Seen()
+    module = tiny_module(
+        backbone=tiny_backbone(d_model=16, d_ff=32, positions="rotary"), optimizer=Adam(0.02, betas=(0.9, 0.98))
+    )
+    fit(corpus, module, max_steps=60, callbacks=[seen])
+    first, last = sum(seen.losses[:5]) / 5, sum(seen.losses[-5:]) / 5
+    assert last < 0.5 * first
+
+
+def test_a_recurrent_backbone_trains_too(corpus):
+    seen = Seen()
+    backbone = RecurrentConfig(d_model=8, d_hidden=8, d_attention=8, dropout=0.0)
+    fit(corpus, tiny_module(backbone=backbone), max_steps=20, callbacks=[seen])
+    assert seen.losses[-1] < seen.losses[0]
+
+
+def test_the_loss_of_a_step_is_the_mean_over_its_targets(corpus):
+    module = tiny_module(label_smoothing=0.0)
+    data = tiny_data(corpus)
+    losses = []
+
+    class Watch(Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            losses.append((outputs["loss"].item(), float(trainer.callback_metrics["train/translation/loss"])))
+
+    fit(corpus, module, data, callbacks=[Watch()])
+    assert all(ours == pytest.approx(mean, rel=1e-5) for ours, mean in losses)
+
+
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_accumulated_micro_batches_take_the_steps_of_whole_batches(corpus, accumulate):
+    whole, cut = Seen(), Seen()
+    one = fit(corpus, max_steps=7, callbacks=[whole])
+    several = fit(corpus, max_steps=7, accumulate_grad_batches=accumulate, callbacks=[cut])
+    steps = [sum(cut.rows[i : i + accumulate], []) for i in range(0, len(cut.rows), accumulate)]
+    assert steps == whole.rows
+    torch.testing.assert_close(weights(one), weights(several), rtol=0, atol=1e-5)
+
+
+def test_an_epoch_of_a_run_has_each_row_once(corpus):
+    seen = Seen()
+    module = fit(corpus, max_steps=-1, max_epochs=2, callbacks=[seen], accumulate_grad_batches=2)
+    assert sorted(sum(seen.rows, [])) == sorted([*range(ROWS["train"])] * 2)
+    assert module.trainer.global_step == 2 * module.trainer.datamodule.plan.steps_per_epoch
+
+
+# Several processes.
+
+
+def two_processes(folder, **settings):
+    """Run `fit` in two processes and return weights and scores."""
+    script = folder / "train.py"
+    settings = {"devices": 2, "strategy": "ddp", **settings}
+    script.write_text(TWO_PROCESSES.format(tests=str(Path(__file__).parent), folder=str(folder), settings=settings))
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return torch.load(folder / "result.pt", weights_only=True)
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_steps_of_one_and_score_as_one(corpus):
+    settings = {"max_steps": 6, "limit_val_batches": 1.0, "val_check_interval": 3, "check_val_every_n_epoch": None}
+    single = fit(corpus, accumulate_grad_batches=4, **settings)
+    own = {name: float(value) for name, value in single.trainer.callback_metrics.items()}
+    both = two_processes(corpus, accumulate_grad_batches=2, num_sanity_val_steps=2, **settings)
+    torch.testing.assert_close(both["weights"], weights(single), rtol=0, atol=1e-5)
+    validation = {name: value for name, value in own.items() if name.startswith("validation")}
+    assert {"validation/translation/bleu", "validation/translation/loss", "validation/score"} <= set(validation)
+    for name, value in validation.items():
+        assert both["scores"][name] == pytest.approx(value, rel=1e-4, nan_ok=True), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", [2, 3])
+def test_two_processes_end_though_validation_has_next_to_no_rows(corpus, rows):
+    for language in ("en", "de"):
+        file = corpus / f"validation.{language}"
+        file.write_text("".join(file.read_text().splitlines(keepends=True)[:rows]))
+    settings = {"max_steps": 2, "limit_val_batches": 1.0, "val_check_interval": 2, "check_val_every_n_epoch": None}
+    assert "validation/score" in two_processes(corpus, **settings)["scores"]
+
+
+# Resuming.
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("first", [3, "an epoch"])
+def test_a_resumed_run_goes_on_bit_for_bit(corpus, tmp_path, accumulate, first):
+    straight, rows = saving_run(corpus, 14, dropping(), accumulate_grad_batches=accumulate)
+    epoch = straight.trainer.datamodule.plan.steps_per_epoch
+    first = epoch if first == "an epoch" else first
+    assert first < epoch + 1 < 14
+    _, before = saving_run(corpus, first, dropping(), accumulate_grad_batches=accumulate)
+    resumed, after = saving_run(
+        corpus, 14, dropping(), last_checkpoint(corpus / "run"), accumulate_grad_batches=accumulate
+    )
+    assert before + after == rows
+    assert resumed.trainer.global_step == 14
+    assert torch.equal(weights(resumed), weights(straight))
+
+
+def test_validation_between_changes_nothing_of_the_training(corpus):
+    often = {"limit_val_batches": 1.0, "val_check_interval": 2, "check_val_every_n_epoch": None, "num_sanity_val_steps": 1}
+    plain, rows = saving_run(corpus, 8, dropping())
+    validated, same_rows = saving_run(corpus, 8, dropping(), **often)
+    assert rows == same_rows
+    assert torch.equal(weights(plain), weights(validated))
+    saving_run(corpus, 4, dropping(), **often)
+    resumed, _ = saving_run(corpus, 8, dropping(), last_checkpoint(corpus / "run"), **often)
+    assert torch.equal(weights(plain), weights(resumed))
+
+
+def test_a_resume_in_two_micro_batches_takes_the_same_steps_only_if_their_number_is_the_same(corpus):
+    saving_run(corpus, 3, accumulate_grad_batches=2)
+    with pytest.raises(InputError, match="parts was 2 and is 1"):
+        saving_run(corpus, 6, ckpt_path=last_checkpoint(corpus / "run"))
+
+
+@pytest.mark.parametrize(("setting", "value"), [("tokens_per_step", 40), ("seed", 2), ("max_length", 6)])
+def test_a_resume_with_another_plan_is_refused(corpus, setting, value):
+    saving_run(corpus, 3)
+    named = "rows was" if setting == "max_length" else f"{setting} was .* and is {value}"
+    with pytest.raises(InputError, match=f"cannot go on exactly: {named}"):
+        saving_run(corpus, 6, ckpt_path=last_checkpoint(corpus / "run"), data=tiny_data(corpus, **{setting: value}))
+
+
+def test_a_resume_with_another_tokenizer_is_refused(corpus):
+    saving_run(corpus, 3)
+    other = dataclasses.replace(tiny_module().tokenizer_config, kind="character", vocab_size=300)
+    with pytest.raises(InputError, match="another tokenizer"):
+        saving_run(corpus, 6, tiny_module(tokenizer=other), last_checkpoint(corpus / "run"))
+
+
+@pytest.mark.parametrize("optimizer", [Adam(0.01), AdamW(0.01), Adafactor(0.01), Muon()], ids=lambda o: type(o).__name__)
+@pytest.mark.parametrize("kind", ["inverse_sqrt", "linear"])
+def test_every_optimiser_resumes_exactly(corpus, optimizer, kind):
+    def module():
+        return tiny_module(optimizer=optimizer, schedule=Schedule(kind, warmup=2))
+
+    straight, _ = saving_run(corpus, 6, module())
+    stopped = fit_until(corpus, module(), 3, 6)
+    assert stopped.trainer.global_step == 3
+    resumed, _ = saving_run(corpus, 6, module(), last_checkpoint(corpus / "run"))
+    assert torch.equal(weights(straight), weights(resumed))
+
+
+def fit_until(corpus, module, stop, steps):
+    """Train as for `steps`, but be stopped earlier."""
+
+    class Stop(Callback):
+        def on_train_batch_end(self, trainer, *_):
+            trainer.should_stop = trainer.should_stop or trainer.global_step == stop
+
+    return fit(
+        corpus, module, max_steps=steps, callbacks=[Stop(), Checkpoints(), RandomState()], enable_checkpointing=True
+    )
+
+
+@pytest.mark.parametrize("kind", ["inverse_sqrt", "cosine", "linear", "constant"])
+def test_every_schedule_sets_the_rate_of_each_step(corpus, kind):
+    schedule, rates = Schedule(kind, warmup=2, final=0.1), []
+
+    class Rates(Callback):
+        def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+            rates.append(optimizer.param_groups[0]["lr"])
+
+    fit(corpus, tiny_module(optimizer=Adam(0.5), schedule=schedule), max_steps=5, callbacks=[Rates()])
+    assert rates == pytest.approx([0.5 * schedule.factor(step, 5) for step in range(1, 6)])
+
+
+# Options.
+
+
+@pytest.mark.parametrize("settings", [{"gradient_clip_val": 0.01}, {"gradient_clip_val": 0.01, "precision": "bf16-mixed"}])
+def test_gradients_are_clipped_to_the_norm_asked_for(corpus, settings):
+    norms = []
+
+    class Norm(Callback):
+        def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+            norms.append(torch.stack([p.grad.norm() for p in pl_module.parameters()]).norm().item())
+
+        def on_train_batch_end(self, trainer, pl_module, *_):
+            norms.append(torch.stack([p.grad.norm() for p in pl_module.parameters()]).norm().item())
+            norms.append(float(trainer.callback_metrics["train/gradient_norm"]))
+
+    module = fit(corpus, callbacks=[Norm()], **settings)
+    for before, after, said in zip(norms[::3], norms[1::3], norms[2::3], strict=True):
+        assert said == pytest.approx(before, rel=1e-4)
+        assert before > 0.01
+        assert after == pytest.approx(0.01, rel=1e-3)
+    assert weights(module).isfinite().all()
+
+
+def test_bfloat16_stays_near_float32(corpus):
+    full, half = Seen(), Seen()
+    fit(corpus, max_steps=10, callbacks=[full])
+    fit(corpus, max_steps=10, callbacks=[half], precision="bf16-mixed")
+    assert half.losses == pytest.approx(full.losses, rel=0.03)
+
+
+def test_gradient_checkpointing_changes_no_gradient(corpus):
+    plain = fit(corpus, tiny_module(backbone=tiny_backbone(encoder_layers=2)))
+    again = fit(corpus, tiny_module(backbone=tiny_backbone(encoder_layers=2, gradient_checkpointing=True)))
+    torch.testing.assert_close(weights(plain), weights(again), rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_compiled_layers_train_and_answer_as_plain_ones(corpus):
+    plain = fit(corpus)
+    compiled = fit(corpus, tiny_module(compile=True), limit_val_batches=1)
+    torch.testing.assert_close(weights(plain), weights(compiled), rtol=0, atol=1e-4)
+    assert set(plain.state_dict()) == set(compiled.state_dict())
+    assert compiled.eval().translate("a b") == plain.eval().translate("a b")
+
+
+def test_vectors_begin_the_embedding(corpus):
+    file = corpus / "vectors.txt"
+    numbers = [float(i) for i in range(1, 9)]
+    file.write_text(f"a {' '.join(map(str, numbers))}\nelephant {' '.join(map(str, numbers[::-1]))}\n")
+    other = dataclasses.replace(tiny_module().tokenizer_config, kind="bpe", vocab_size=290)
+    module = fit(corpus, tiny_module(vectors=str(file), tokenizer=other, optimizer=Adam(0.0)))
+    rows = [i for i, word in module.tokenizer.words() if word == "a"]
+    assert rows
+    for row in rows:
+        cosine = torch.nn.functional.cosine_similarity(module.backbone.embedding.weight[row], torch.tensor(numbers), dim=0)
+        assert float(cosine.detach()) == pytest.approx(1)
+
+
+# Evaluation and use.
+
+
+def test_validation_scores_every_row_once_whatever_the_size_of_batches(corpus, trained):
+    scores = []
+    for tokens in (1, 30, 1000):
+        data = tiny_data(corpus, tokens_per_batch=tokens)
+        (found,) = trainer(corpus / "run").validate(trained, datamodule=data, verbose=False)
+        scores.append(found)
+        assert [sample.text for sample in trained.samples["translation"]] == (
+            (corpus / "validation.en").read_text().splitlines()
+        )
+    assert set(scores[0]) == {f"validation/{name}" for name in ("score", *(f"translation/{m}" for m in ("loss", "perplexity", "bleu", "chrf")))}
+    for other in scores[1:]:
+        assert other == pytest.approx(scores[0], rel=1e-4, nan_ok=True)
+
+
+def test_validation_loss_is_the_mean_over_all_targets_without_smoothing(corpus, trained):
+    (scores,) = trainer(corpus / "run").validate(trained, datamodule=tiny_data(corpus), verbose=False)
+    data, total, count = trained.trainer.datamodule, 0.0, 0
+    with torch.no_grad():
+        for i in range(ROWS["validation"]):
+            loss = trained.heads["translation"].loss(trained.backbone, data.batch("validation", [i]))
+            total, count = total + float(loss.nll), count + int(loss.count)
+    assert scores["validation/translation/loss"] == pytest.approx(total / count, rel=1e-4)
+    assert scores["validation/translation/perplexity"] == pytest.approx(float(torch.tensor(total / count).exp()), rel=1e-4)
+
+
+def test_prediction_answers_every_row_by_its_number(corpus, trained):
+    rows = tiny_rows(corpus, predict=str(corpus / "predict.{lang}"))
+    batches = trainer(corpus / "run").predict(trained, datamodule=tiny_data(corpus, rows=rows))
+    answers = {answer["id"]: answer for batch in batches for answer in batch}
+    texts = (corpus / "predict.en").read_text().splitlines()
+    assert [answers[i]["prediction"] for i in range(len(texts))] == trained.translate(texts)
+    assert all(answer["score"] < 0 for answer in answers.values())
+
+
+def test_translations_keep_their_order_and_blank_stays_blank(trained):
+    texts = ["a b c d", "", "a", "  ", "f e", "a b c d"]
+    together = trained.translate(texts)
+    assert together == [trained.translate(text) for text in texts]
+    assert together[1] == together[3] == ""
+    assert trained.translate([]) == []
+    assert isinstance(trained.translate("a"), str)
+
+
+def test_translating_in_small_batches_changes_nothing(trained, monkeypatch):
+    texts = ["a b c d", "a", "f e", "b", "c d e"]
+    at_once = trained.translate(texts)
+    monkeypatch.setattr("lmtasks.module.TOKENS_PER_BATCH", 1)
+    assert trained.translate(texts) == at_once
+
+
+def test_answers_are_as_many_as_asked_for_best_first(trained):
+    decoding = Decoding(beam=3, n_best=3, max_length=5)
+    (answers, blank) = trained.answer([{"en": "a b"}, {"en": ""}], decoding=decoding)
+    assert len(answers) == 3
+    assert [answer.score for answer in answers] == sorted((answer.score for answer in answers), reverse=True)
+    assert [answer.text for answer in blank] == [""]
+
+
+def test_use_leaves_the_mode_of_the_module_as_it_was(trained):
+    trained.train()
+    with_dropout_off = trained.translate("a b")
+    assert trained.training
+    assert trained.eval().translate("a b") == with_dropout_off
+
+
+def test_a_task_that_the_model_does_not_have_is_refused(trained):
+    with pytest.raises(InputError, match="no task 'sentiment'; it has translation"):
+        trained.answer([{"en": "a"}], task="sentiment")
+
+
+def test_several_directions_share_a_model_and_must_be_named(corpus):
+    module = fit(corpus, tiny_module(("en-de", "en-fr", "de-en")), limit_val_batches=1.0, num_sanity_val_steps=1).eval()
+    assert set(module.tokenizer.languages) == {"de", "fr", "en"}
+    for languages in ({"target": "fr"}, {"source": "en", "target": "de"}, {"source": "de"}):
+        assert isinstance(module.translate("a b", **languages), str)
+    for languages in ({}, {"source": "en"}, {"target": "nl"}, {"source": "fr"}):
+        with pytest.raises(InputError, match="knows en-de, en-fr, de-en"):
+            module.translate("a b", **languages)
+    data = module.trainer.datamodule
+    assert len(data.encoded["train"]) == 3 * ROWS["train"]
+    first = data.batch("train", range(3))
+    assert first.source[:, 0].tolist() == [module.tokenizer.tag(language) for language in ("de", "fr", "en")]
+
+
+def test_the_tag_decides_the_language(corpus):
+    module = tiny_module(("en-de", "en-fr"))
+    fit(corpus, module).eval()
+    german, french = (module.task.tag(direction, module.tokenizer) for direction in module.task.directions)
+    (a,), (b,) = (
+        module.task.examples([{"en": "a b"}], module.tokenizer)[i : i + 1] for i in range(2)
+    )
+    assert a.source[0:1] == german
+    assert b.source[0:1] == french
+    assert a.source[1:] == b.source[1:]
+    assert module.translate("a b", target="de") == module.answer([{"en": "a b"}], group="en-de")[0][0].text
+
+
+def test_alignment_names_the_pieces_and_sums_to_one(trained):
+    source, target, matrix = trained.align("a b", answer="b")
+    assert matrix.shape == (len(target), len(source))
+    torch.testing.assert_close(matrix.sum(1), torch.ones(len(target)))
+    assert trained.align("a b")[2].size(1) == len(source)
+
+
+def test_the_padding_of_a_batch_changes_no_gradient(trained):
+    source = torch.tensor([[5, 6, 2], [7, 2, 0]])
+    batch = Batch("translation", source, source > 0, torch.tensor([[5, 2], [7, 2]]), torch.arange(2))
+    wide = Batch(
+        "translation",
+        torch.nn.functional.pad(source, (0, 3)),
+        torch.nn.functional.pad(source > 0, (0, 3)),
+        torch.nn.functional.pad(batch.target, (0, 2), value=-100),
+        batch.ids,
+    )
+    grads = []
+    for given in (batch, wide):
+        loss = trained.heads["translation"].loss(trained.backbone, given).total
+        grads.append(torch.autograd.grad(loss, list(trained.backbone.parameters())))
+    for ours, theirs in zip(*grads, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,178 @@
+"""Optimisers and schedules: what decays, which rate a step has, what a state dict carries."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from tiny import tiny_backbone
+from torch import nn
+
+from lmtasks.backbones.recurrent import RecurrentConfig
+from lmtasks.errors import InputError
+from lmtasks.optim import Adafactor, Adam, AdamW, Joined, Muon, Schedule
+
+ALL = {"adam": Adam(0.01), "adamw": AdamW(0.01), "adafactor": Adafactor(0.01), "muon": Muon()}
+BACKBONES = {
+    "transformer": tiny_backbone(),
+    "learned": tiny_backbone(positions="learned", tied_embeddings=False, output_bias=True, norm="rms"),
+    "relative": tiny_backbone(positions="relative"),
+    "recurrent": RecurrentConfig(d_model=8, d_hidden=6, d_attention=5),
+}
+
+
+def build(name="transformer"):
+    torch.manual_seed(0)
+    return BACKBONES[name].build(11)
+
+
+def step(model, optimizer):
+    """Take a step of which every parameter has a gradient."""
+    optimizer.zero_grad()
+    sum((parameter - 0.5).square().sum() for parameter in model.parameters()).backward()
+    optimizer.step()
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_weight_decay_falls_on_the_matrices_of_layers_only(backbone):
+    model = build(backbone)
+    decayed, free = AdamW(weight_decay=0.1).build(model).param_groups
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.1, 0.0)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    assert len(decayed["params"]) + len(free["params"]) == len(names)
+    assert all(parameter.ndim == 2 for parameter in decayed["params"])
+    for parameter in decayed["params"]:
+        name = names[id(parameter)]
+        assert not any(word in name for word in ("embedding", "norm", "places", "output_weight", "relative")), name
+        assert not name.endswith("bias")
+    for parameter in free["params"]:
+        name = names[id(parameter)]
+        assert parameter.ndim == 1 or any(w in name for w in ("embedding", "places", "output_weight", "relative")), name
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_step_moves_every_parameter(name, backbone):
+    model = build(backbone)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    step(model, ALL[name].build(model))
+    assert all(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+
+
+def test_frozen_parameters_are_left_out():
+    model = build()
+    model.embedding.weight.requires_grad_(False)
+    for settings in ALL.values():
+        groups = settings.build(model).param_groups
+        assert all(parameter is not model.embedding.weight for group in groups for parameter in group["params"])
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_state_dict_goes_on_exactly(name):
+    straight, resumed = build(), build()
+    optimizer = ALL[name].build(straight)
+    schedule = Schedule("linear", warmup=2, final=0.1).build(optimizer, 10)
+    for _ in range(6):
+        step(straight, optimizer)
+        schedule.step()
+    first = ALL[name].build(resumed)
+    first_schedule = Schedule("linear", warmup=2, final=0.1).build(first, 10)
+    for _ in range(3):
+        step(resumed, first)
+        first_schedule.step()
+    second = ALL[name].build(resumed)
+    second_schedule = Schedule("linear", warmup=2, final=0.1).build(second, 10)
+    second.load_state_dict(first.state_dict())
+    second_schedule.load_state_dict(first_schedule.state_dict())
+    for _ in range(3):
+        step(resumed, second)
+        second_schedule.step()
+    for ours, theirs in zip(straight.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_muon_takes_the_matrices_and_adamw_the_rest():
+    model = build()
+    muon, adam = Muon(weight_decay=0.1).build(model).parts
+    assert isinstance(muon, torch.optim.Muon)
+    assert isinstance(adam, torch.optim.AdamW)
+    assert {id(p) for p in muon.param_groups[0]["params"]} == {
+        id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)
+    }
+    assert adam.param_groups[0]["weight_decay"] == 0
+
+
+def test_the_schedule_reaches_all_parts_before_and_after_a_state_dict():
+    model = build()
+    optimizer = Muon(lr=0.5, adam_lr=0.25).build(model)
+    schedule = Schedule("linear", warmup=2).build(optimizer, 10)
+    assert [part.param_groups[0]["lr"] for part in optimizer.parts] == [0.25, 0.125]
+    step(model, optimizer)
+    schedule.step()
+    assert [part.param_groups[0]["lr"] for part in optimizer.parts] == [0.5, 0.25]
+    optimizer.load_state_dict(optimizer.state_dict())
+    for _ in range(4):
+        step(model, optimizer)
+        schedule.step()
+    rates = [part.param_groups[0]["lr"] for part in optimizer.parts]
+    assert rates == [group["lr"] for group in optimizer.param_groups] == [0.25, 0.125]
+
+
+def test_joined_runs_a_closure_once_and_with_gradients():
+    weight = nn.Parameter(torch.ones(2, 2))
+    joined = Joined([torch.optim.SGD([weight], 0.1)])
+    seen = []
+
+    def closure():
+        loss = weight.sum()
+        loss.backward()
+        seen.append(torch.is_grad_enabled())
+        return loss
+
+    assert joined.step(closure).item() == 4
+    assert seen == [True]
+    assert torch.allclose(weight, torch.tensor(0.9))
+    joined.zero_grad()
+    assert weight.grad is None
+
+
+@pytest.mark.parametrize("kind", ["inverse_sqrt", "cosine", "linear", "constant"])
+def test_every_schedule_climbs_in_a_line_to_its_peak_and_never_rises_again(kind):
+    schedule = Schedule(kind, warmup=10, final=0.1)
+    factors = [schedule.factor(step, 100) for step in range(1, 101)]
+    assert factors[:9] == pytest.approx([step / 10 for step in range(1, 10)])
+    assert factors[9] == max(factors) == 1
+    assert all(later <= earlier for earlier, later in zip(factors[9:], factors[10:], strict=False))
+    ends = {"inverse_sqrt": math.sqrt(0.1), "cosine": 0.1, "linear": 0.1, "constant": 1}
+    assert factors[-1] == pytest.approx(ends[kind])
+    halfway = {"cosine": 0.55, "linear": 0.55, "constant": 1, "inverse_sqrt": math.sqrt(10 / 55)}
+    assert schedule.factor(55, 100) == pytest.approx(halfway[kind])
+
+
+@pytest.mark.parametrize("kind", ["inverse_sqrt", "cosine", "linear", "constant"])
+def test_every_schedule_goes_without_warm_up(kind):
+    factors = [Schedule(kind, warmup=0).factor(step, 5) for step in range(1, 8)]
+    assert all(0 <= factor <= 1 for factor in factors)
+    assert factors[0] > 0.5
+
+
+@pytest.mark.parametrize("kind", ["cosine", "linear"])
+def test_a_warm_up_as_long_as_the_run_is_refused(kind):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], 0.1)
+    with pytest.raises(InputError, match="warmup is 10 steps and the whole run only 10"):
+        Schedule(kind, warmup=10).build(optimizer, 10)
+
+
+def test_the_first_step_has_the_first_rate_and_the_last_the_last():
+    parameter = nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.SGD([parameter], 2.0)
+    schedule = Schedule("linear", warmup=4, final=0.25).build(optimizer, 8)
+    rates = []
+    for _ in range(8):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates[0] == 2.0 / 4
+    assert max(rates) == rates[3] == 2.0
+    assert rates[-1] == 2.0 * 0.25

@@ -1,0 +1,111 @@
+"""The translation task: rows to ids, directions, tags, scores."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import sacrebleu
+
+from lmtasks.errors import InputError
+from lmtasks.tasks.translation import TranslationTask, split_direction
+from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return Tokenizer.train([], TokenizerConfig("byte"), ["de", "fr"])
+
+
+def test_the_row_of_the_docstring(tokenizer):
+    task = TranslationTask(("en-de",))
+    (example,) = task.examples([{"en": "A dog runs.", "de": "Ein Hund läuft."}], tokenizer)
+    assert example.source == [*tokenizer.encode("A dog runs."), tokenizer.end]
+    assert example.target == [*tokenizer.encode("Ein Hund läuft."), tokenizer.end]
+    assert (example.text, example.reference, example.group, example.row) == ("A dog runs.", "Ein Hund läuft.", "en-de", 0)
+    assert list(task.texts({"en": "A dog runs.", "de": "Ein Hund läuft."})) == ["A dog runs.", "Ein Hund läuft."]
+
+
+def test_several_targets_are_told_apart_by_a_tag_before_the_source(tokenizer):
+    task = TranslationTask(("en-de", "en-fr", "fr-de"))
+    german, french, from_french = task.examples([{"en": "a", "de": "b", "fr": "c"}], tokenizer)
+    assert german.source == [tokenizer.tag("de"), *tokenizer.encode("a"), tokenizer.end]
+    assert french.source == [tokenizer.tag("fr"), *tokenizer.encode("a"), tokenizer.end]
+    assert from_french.source == [tokenizer.tag("de"), *tokenizer.encode("c"), tokenizer.end]
+    assert [example.group for example in (german, french, from_french)] == ["en-de", "en-fr", "fr-de"]
+    assert task.languages == ("de", "fr")
+    assert TranslationTask(("en-de", "fr-de")).languages == ()
+
+
+def test_a_row_gives_what_it_can(tokenizer):
+    task = TranslationTask(("en-de", "de-en"))
+    rows = [{"en": "a", "de": None}, {"en": " ", "de": "b"}, {"en": "c"}, {"en": "", "de": ""}]
+    examples = task.examples(rows, Tokenizer.train([], TokenizerConfig("byte"), ["de", "en"]))
+    assert [(e.row, e.group, bool(e.target)) for e in examples] == [(0, "en-de", False), (1, "de-en", False), (2, "en-de", False)]
+
+
+def test_columns_are_the_languages_and_prediction_needs_the_sources():
+    task = TranslationTask(("en-de", "en-fr"))
+    assert task.columns == ("en", "de", "fr")
+    assert task.source_columns == ("en",)
+
+
+@pytest.mark.parametrize("wrong", ["ende", "en_de", "en-", "", "en-de-"])
+def test_a_direction_that_is_none_is_refused(wrong):
+    with pytest.raises(InputError, match="write source and target language with a hyphen"):
+        TranslationTask((wrong,))
+
+
+@pytest.mark.parametrize(
+    ("direction", "languages"), [("en-de", ("en", "de")), ("zh-en", ("zh", "en")), ("en-zh-Hans", ("en", "zh-Hans"))]
+)
+def test_directions_are_cut_between_the_languages(direction, languages):
+    assert split_direction(direction) == languages
+
+
+def test_a_list_of_directions_from_a_config_becomes_a_tuple():
+    assert TranslationTask(["en-de"]) == TranslationTask(("en-de",))  # type: ignore[arg-type]
+
+
+def test_the_only_direction_need_not_be_named_and_others_must():
+    one, several = TranslationTask(("en-de",)), TranslationTask(("en-de", "en-fr", "de-en"))
+    assert one.direction(None, None) == "en-de"
+    assert several.direction("de", None) == several.direction(None, "en") == "de-en"
+    assert several.direction("en", "fr") == "en-fr"
+    for task, languages in ((one, (None, "fr")), (one, ("fr", "de")), (several, (None, None)), (several, ("en", None))):
+        with pytest.raises(InputError, match=r"knows en-de.*: choose source and target") as error:
+            task.direction(*languages)
+        assert "\n" not in str(error.value)
+
+
+def test_the_head_forbids_what_is_no_text(tokenizer):
+    head = TranslationTask(("en-de", "en-fr"), label_smoothing=0.2).head(tokenizer)
+    assert set(head.forbidden) == {tokenizer.pad, tokenizer.start, tokenizer.tag("de"), tokenizer.tag("fr")}
+    assert (head.start, head.end, head.label_smoothing) == (tokenizer.start, tokenizer.end, 0.2)
+
+
+PREDICTIONS = ["the small dog runs home", "a cat sat on the mat", "birds fly over the big house", "it rains again today"]
+REFERENCES = ["the small dog ran home", "a cat sat on a mat", "birds fly over the big tree", "it rains again tomorrow"]
+
+
+def test_scores_are_those_of_sacrebleu():
+    scores = TranslationTask(("de-en",)).score(PREDICTIONS, REFERENCES, ["de-en"] * 4)
+    assert scores["bleu"] == pytest.approx(sacrebleu.corpus_bleu(PREDICTIONS, [REFERENCES]).score)
+    assert scores["chrf"] == pytest.approx(sacrebleu.corpus_chrf(PREDICTIONS, [REFERENCES]).score)
+    assert set(scores) == {"bleu", "chrf"}
+
+
+def test_several_directions_have_a_score_each_and_their_mean():
+    task = TranslationTask(("de-en", "fr-en"))
+    groups = ["de-en", "fr-en", "de-en", "fr-en"]
+    scores = task.score(PREDICTIONS, REFERENCES, groups)
+    for metric in ("bleu", "chrf"):
+        each = [scores[f"{metric}_de-en"], scores[f"{metric}_fr-en"]]
+        assert scores[metric] == pytest.approx(sum(each) / 2)
+        assert each[0] == pytest.approx(TranslationTask(("de-en",)).score(PREDICTIONS[::2], REFERENCES[::2], groups[::2])[metric])
+
+
+def test_the_main_score_is_among_the_scores():
+    task = TranslationTask(("de-en",))
+    assert task.main_metric in task.score(["a"], ["a"], ["de-en"])
+    assert math.isnan(task.score([], [], [])[task.main_metric])
