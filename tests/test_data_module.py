@@ -43,13 +43,17 @@ def write(folder, split, pairs):
 
 
 def logged(caplog, split):
-    (line,) = [r.getMessage() for r in caplog.records if r.getMessage().startswith(f"{split}:") and "without" in r.getMessage()]
+    (line,) = [
+        r.getMessage() for r in caplog.records if r.getMessage().startswith(f"{split}:") and "without" in r.getMessage()
+    ]
     return line
 
 
 @pytest.mark.parametrize("too_long", ["drop", "cut"])
 def test_the_log_counts_what_is_not_used_as_it_is(corpus, caplog, too_long):
-    write(corpus, "train", [("a b", "a b"), ("a b c d e f", "a"), ("a", "a b c d e f"), ("c", ""), ("d", "  "), ("", "b")])
+    write(
+        corpus, "train", [("a b", "a b"), ("a b c d e f", "a"), ("a", "a b c d e f"), ("c", ""), ("d", "  "), ("", "b")]
+    )
     with caplog.at_level(logging.INFO, "lmtasks"):
         data = prepared(corpus, tiny_data(corpus, max_length=8, too_long=too_long))
     dropped, cut = (2, 0) if too_long == "drop" else (0, 2)
@@ -91,7 +95,9 @@ def test_batches_are_padded_on_the_right_and_their_masks_say_where(corpus):
         for i, row in enumerate(batch.ids.tolist()):
             source, target = encoded.source[row], encoded.target[row]
             assert batch.source[i][batch.source_mask[i]].tolist() == source.tolist()
-            assert batch.source_mask[i].tolist() == [True] * len(source) + [False] * (batch.source.size(1) - len(source))
+            assert batch.source_mask[i].tolist() == [True] * len(source) + [False] * (
+                batch.source.size(1) - len(source)
+            )
             assert not batch.source[i, len(source) :].any()
             assert batch.target[i].tolist() == [*target, *[IGNORE] * (batch.target.size(1) - len(target))]
 
@@ -108,7 +114,9 @@ def test_an_epoch_has_each_row_once_and_scales_to_the_mean(corpus, workers):
 def test_prediction_needs_the_source_column_only(corpus):
     (corpus / "lonely.en").write_text("a b\n\nc\n", encoding="utf-8")
     module = tiny_module()
-    data = prepared(corpus, tiny_data(corpus, rows=tiny_rows(corpus, predict=str(corpus / "lonely.{lang}"))), "predict", module)
+    data = prepared(
+        corpus, tiny_data(corpus, rows=tiny_rows(corpus, predict=str(corpus / "lonely.{lang}"))), "predict", module
+    )
     (batch,) = data.predict_dataloader()
     assert sorted(data.encoded["predict"].column("row", batch.ids.tolist())) == [0, 2]
     assert batch.target.shape == (2, 0)
@@ -119,7 +127,9 @@ def test_ids_are_made_once_for_the_same_file_task_and_tokenizer(corpus, tokenize
     with monkeypatch.context() as patch:
         patch.setattr(lmtasks.data.parallel, "read_lines", lambda path: pytest.fail("the rows were read again"))
         again = tiny_data(corpus).encode("train", TASK, tokenizer)
-    assert [row.tolist() for row in map(first.source.__getitem__, range(40))] == [again.source[i].tolist() for i in range(40)]
+    assert [row.tolist() for row in map(first.source.__getitem__, range(40))] == [
+        again.source[i].tolist() for i in range(40)
+    ]
     assert len(list((corpus / "cache").iterdir())) == 1
 
 

@@ -83,7 +83,11 @@ def some(queries, keys, dtype=torch.bfloat16):
 def masks(queries, keys):
     real = torch.ones(2, 1, 1, keys, dtype=torch.bool)
     real[0, ..., keys - 1 :] = False
-    return {"none": None, "bool": real, "float": torch.randn(1, 3, queries, keys, generator=torch.Generator().manual_seed(3))}
+    return {
+        "none": None,
+        "bool": real,
+        "float": torch.randn(1, 3, queries, keys, generator=torch.Generator().manual_seed(3)),
+    }
 
 
 @pytest.mark.parametrize("mask", ["none", "bool", "float"])

@@ -128,7 +128,9 @@ def two_processes(folder, **settings):
     settings = {"devices": 2, "strategy": "ddp", **settings}
     script.write_text(TWO_PROCESSES.format(tests=str(Path(__file__).parent), folder=str(folder), settings=settings))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
-    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        [sys.executable, script], env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return torch.load(folder / "result.pt", weights_only=True)
 
@@ -176,7 +178,12 @@ def test_a_resumed_run_goes_on_bit_for_bit(corpus, tmp_path, accumulate, first):
 
 
 def test_validation_between_changes_nothing_of_the_training(corpus):
-    often = {"limit_val_batches": 1.0, "val_check_interval": 2, "check_val_every_n_epoch": None, "num_sanity_val_steps": 1}
+    often = {
+        "limit_val_batches": 1.0,
+        "val_check_interval": 2,
+        "check_val_every_n_epoch": None,
+        "num_sanity_val_steps": 1,
+    }
     plain, rows = saving_run(corpus, 8, dropping())
     validated, same_rows = saving_run(corpus, 8, dropping(), **often)
     assert rows == same_rows
@@ -207,7 +214,9 @@ def test_a_resume_with_another_tokenizer_is_refused(corpus):
         saving_run(corpus, 6, tiny_module(tokenizer=other), last_checkpoint(corpus / "run"))
 
 
-@pytest.mark.parametrize("optimizer", [Adam(0.01), AdamW(0.01), Adafactor(0.01), Muon()], ids=lambda o: type(o).__name__)
+@pytest.mark.parametrize(
+    "optimizer", [Adam(0.01), AdamW(0.01), Adafactor(0.01), Muon()], ids=lambda o: type(o).__name__
+)
 @pytest.mark.parametrize("kind", ["inverse_sqrt", "linear"])
 def test_every_optimiser_resumes_exactly(corpus, optimizer, kind):
     def module():
@@ -247,7 +256,9 @@ def test_every_schedule_sets_the_rate_of_each_step(corpus, kind):
 # Options.
 
 
-@pytest.mark.parametrize("settings", [{"gradient_clip_val": 0.01}, {"gradient_clip_val": 0.01, "precision": "bf16-mixed"}])
+@pytest.mark.parametrize(
+    "settings", [{"gradient_clip_val": 0.01}, {"gradient_clip_val": 0.01, "precision": "bf16-mixed"}]
+)
 def test_gradients_are_clipped_to_the_norm_asked_for(corpus, settings):
     norms = []
 
@@ -298,7 +309,9 @@ def test_vectors_begin_the_embedding(corpus):
     rows = [i for i, word in module.tokenizer.words() if word == "a"]
     assert rows
     for row in rows:
-        cosine = torch.nn.functional.cosine_similarity(module.backbone.embedding.weight[row], torch.tensor(numbers), dim=0)
+        cosine = torch.nn.functional.cosine_similarity(
+            module.backbone.embedding.weight[row], torch.tensor(numbers), dim=0
+        )
         assert float(cosine.detach()) == pytest.approx(1)
 
 
@@ -314,7 +327,10 @@ def test_validation_scores_every_row_once_whatever_the_size_of_batches(corpus, t
         assert [sample.text for sample in trained.samples["translation"]] == (
             (corpus / "validation.en").read_text().splitlines()
         )
-    assert set(scores[0]) == {f"validation/{name}" for name in ("score", *(f"translation/{m}" for m in ("loss", "perplexity", "bleu", "chrf")))}
+    assert set(scores[0]) == {
+        f"validation/{name}"
+        for name in ("score", *(f"translation/{m}" for m in ("loss", "perplexity", "bleu", "chrf")))
+    }
     for other in scores[1:]:
         assert other == pytest.approx(scores[0], rel=1e-4, nan_ok=True)
 
@@ -327,7 +343,9 @@ def test_validation_loss_is_the_mean_over_all_targets_without_smoothing(corpus, 
             loss = trained.heads["translation"].loss(trained.backbone, data.batch("validation", [i]))
             total, count = total + float(loss.nll), count + int(loss.count)
     assert scores["validation/translation/loss"] == pytest.approx(total / count, rel=1e-4)
-    assert scores["validation/translation/perplexity"] == pytest.approx(float(torch.tensor(total / count).exp()), rel=1e-4)
+    assert scores["validation/translation/perplexity"] == pytest.approx(
+        float(torch.tensor(total / count).exp()), rel=1e-4
+    )
 
 
 def test_prediction_answers_every_row_by_its_number(corpus, trained):
@@ -393,9 +411,7 @@ def test_the_tag_decides_the_language(corpus):
     module = tiny_module(("en-de", "en-fr"))
     fit(corpus, module).eval()
     german, french = (module.task.tag(direction, module.tokenizer) for direction in module.task.directions)
-    (a,), (b,) = (
-        module.task.examples([{"en": "a b"}], module.tokenizer)[i : i + 1] for i in range(2)
-    )
+    (a,), (b,) = (module.task.examples([{"en": "a b"}], module.tokenizer)[i : i + 1] for i in range(2))
     assert a.source[0:1] == german
     assert b.source[0:1] == french
     assert a.source[1:] == b.source[1:]

@@ -15,7 +15,7 @@ from lmtasks.optim import Adafactor, Adam, AdamW, Joined, Muon, Schedule
 
 ALL = {"adam": Adam(0.01), "adamw": AdamW(0.01), "adafactor": Adafactor(0.01), "muon": Muon()}
 BACKBONES = {
-    "transformer": tiny_backbone(),
+    "transformer": tiny_backbone(bias=True),
     "learned": tiny_backbone(positions="learned", tied_embeddings=False, output_bias=True, norm="rms"),
     "relative": tiny_backbone(positions="relative"),
     "recurrent": RecurrentConfig(d_model=8, d_hidden=6, d_attention=5),

@@ -131,10 +131,15 @@ def test_padding_is_what_it_says_and_small_on_lengths_of_real_texts():
     lengths = realistic(30_000)
     made = plan(lengths, 4096)
     padded = sum(
-        lengths[rows, side].max() * len(rows) for k in range(made.steps_per_epoch) for rows in made.step(k) for side in (0, 1)
+        lengths[rows, side].max() * len(rows)
+        for k in range(made.steps_per_epoch)
+        for rows in made.step(k)
+        for side in (0, 1)
     )
     assert made.padding == pytest.approx(1 - lengths.sum() / padded)
-    in_file_order = 1 - np.mean([lengths[i : i + 100].mean() / lengths[i : i + 100].max(0).mean() for i in range(0, 30_000, 100)])
+    in_file_order = 1 - np.mean(
+        [lengths[i : i + 100].mean() / lengths[i : i + 100].max(0).mean() for i in range(0, 30_000, 100)]
+    )
     assert made.padding < in_file_order / 4
     assert plan(lengths, 4096, 4).padding <= made.padding
 

@@ -177,7 +177,9 @@ def test_weights_of_other_sizes_are_refused(folder):
     refused(folder, "do not fit")
 
 
-@pytest.mark.parametrize("forged", ["os.system", "builtins.print", "pathlib.Path", "no_such_package.Class", "lmtasks.module.None"])
+@pytest.mark.parametrize(
+    "forged", ["os.system", "builtins.print", "pathlib.Path", "no_such_package.Class", "lmtasks.module.None"]
+)
 def test_a_config_that_names_anything_but_settings_is_refused(folder, forged):
     settings = json.loads((folder / CONFIG).read_text())
     settings["backbone"] = {"class_path": forged, "init_args": {"command": "true"}}

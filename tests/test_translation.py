@@ -22,7 +22,12 @@ def test_the_row_of_the_docstring(tokenizer):
     (example,) = task.examples([{"en": "A dog runs.", "de": "Ein Hund läuft."}], tokenizer)
     assert example.source == [*tokenizer.encode("A dog runs."), tokenizer.end]
     assert example.target == [*tokenizer.encode("Ein Hund läuft."), tokenizer.end]
-    assert (example.text, example.reference, example.group, example.row) == ("A dog runs.", "Ein Hund läuft.", "en-de", 0)
+    assert (example.text, example.reference, example.group, example.row) == (
+        "A dog runs.",
+        "Ein Hund läuft.",
+        "en-de",
+        0,
+    )
     assert list(task.texts({"en": "A dog runs.", "de": "Ein Hund läuft."})) == ["A dog runs.", "Ein Hund läuft."]
 
 
@@ -41,7 +46,11 @@ def test_a_row_gives_what_it_can(tokenizer):
     task = TranslationTask(("en-de", "de-en"))
     rows = [{"en": "a", "de": None}, {"en": " ", "de": "b"}, {"en": "c"}, {"en": "", "de": ""}]
     examples = task.examples(rows, Tokenizer.train([], TokenizerConfig("byte"), ["de", "en"]))
-    assert [(e.row, e.group, bool(e.target)) for e in examples] == [(0, "en-de", False), (1, "de-en", False), (2, "en-de", False)]
+    assert [(e.row, e.group, bool(e.target)) for e in examples] == [
+        (0, "en-de", False),
+        (1, "de-en", False),
+        (2, "en-de", False),
+    ]
 
 
 def test_columns_are_the_languages_and_prediction_needs_the_sources():
@@ -84,7 +93,12 @@ def test_the_head_forbids_what_is_no_text(tokenizer):
     assert (head.start, head.end, head.label_smoothing) == (tokenizer.start, tokenizer.end, 0.2)
 
 
-PREDICTIONS = ["the small dog runs home", "a cat sat on the mat", "birds fly over the big house", "it rains again today"]
+PREDICTIONS = [
+    "the small dog runs home",
+    "a cat sat on the mat",
+    "birds fly over the big house",
+    "it rains again today",
+]
 REFERENCES = ["the small dog ran home", "a cat sat on a mat", "birds fly over the big tree", "it rains again tomorrow"]
 
 
@@ -102,7 +116,9 @@ def test_several_directions_have_a_score_each_and_their_mean():
     for metric in ("bleu", "chrf"):
         each = [scores[f"{metric}_de-en"], scores[f"{metric}_fr-en"]]
         assert scores[metric] == pytest.approx(sum(each) / 2)
-        assert each[0] == pytest.approx(TranslationTask(("de-en",)).score(PREDICTIONS[::2], REFERENCES[::2], groups[::2])[metric])
+        assert each[0] == pytest.approx(
+            TranslationTask(("de-en",)).score(PREDICTIONS[::2], REFERENCES[::2], groups[::2])[metric]
+        )
 
 
 def test_the_main_score_is_among_the_scores():

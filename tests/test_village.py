@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from lmtasks.data import village_grammar as g
-from lmtasks.data import village_words as words
+from lmtasks.data.village import grammar as g
+from lmtasks.data.village import words
 from lmtasks.data.village import Village
-from lmtasks.data.village_narrator import Narrator
-from lmtasks.data.village_sentences import KINDS
+from lmtasks.data.village.narrator import Narrator
+from lmtasks.data.village.sentences import KINDS
 from lmtasks.errors import InputError
 
 VILLAGE = Village(train=3000, validation=200, test=200, seed=3)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lmtasks.data.village_words import Adjective, Noun, Verb
+from lmtasks.data.village.words import Adjective, Noun, Verb
 
 VOWEL = "[aâeéèêiîoôœuyhAEIOU]"
 ELISION = rf"(?<!\S)(le|la|de|ne|que|je|me) (?={VOWEL})"

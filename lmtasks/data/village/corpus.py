@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from lmtasks.data.rows import Rows
-from lmtasks.data.village_grammar import Pair
-from lmtasks.data.village_narrator import Narrator
-from lmtasks.data.village_sentences import tell
+from lmtasks.data.village.grammar import Pair
+from lmtasks.data.village.narrator import Narrator
+from lmtasks.data.village.sentences import tell
 from lmtasks.errors import InputError
 
 PATIENCE = 2000

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lmtasks.data import village_grammar as g
-from lmtasks.data import village_words as words
-from lmtasks.data.village_grammar import Pair, Phrase, clause, noun_phrase, predicate, spell, state
-from lmtasks.data.village_narrator import Narrator
+from lmtasks.data import village.grammar as g
+from lmtasks.data import village.words as words
+from lmtasks.data.village.grammar import Pair, Phrase, clause, noun_phrase, predicate, spell, state
+from lmtasks.data.village.narrator import Narrator
 
 PLAIN_TENSES: tuple[g.Tense, ...] = ("present",) * 2 + ("past",) * 3 + ("future",) * 2 + ("must", "can", "want")
 

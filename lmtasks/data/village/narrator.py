@@ -10,10 +10,10 @@ import random
 from collections.abc import Sequence
 from typing import TypeVar
 
-from lmtasks.data import village_grammar as g
-from lmtasks.data import village_words as words
-from lmtasks.data.village_grammar import Pair, Phrase, clause, noun_phrase
-from lmtasks.data.village_words import Action, Noun
+from lmtasks.data import village.grammar as g
+from lmtasks.data import village.words as words
+from lmtasks.data.village.grammar import Pair, Phrase, clause, noun_phrase
+from lmtasks.data.village.words import Action, Noun
 
 T = TypeVar("T")
 
