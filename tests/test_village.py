@@ -6,9 +6,8 @@ import re
 
 import pytest
 
+from lmtasks.data.village import Village, words
 from lmtasks.data.village import grammar as g
-from lmtasks.data.village import words
-from lmtasks.data.village import Village
 from lmtasks.data.village.narrator import Narrator
 from lmtasks.data.village.sentences import KINDS
 from lmtasks.errors import InputError

@@ -10,8 +10,8 @@ import random
 from collections.abc import Sequence
 from typing import TypeVar
 
-from lmtasks.data import village.grammar as g
-from lmtasks.data import village.words as words
+from lmtasks.data.village import grammar as g
+from lmtasks.data.village import words
 from lmtasks.data.village.grammar import Pair, Phrase, clause, noun_phrase
 from lmtasks.data.village.words import Action, Noun
 

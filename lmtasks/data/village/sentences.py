@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lmtasks.data import village.grammar as g
-from lmtasks.data import village.words as words
+from lmtasks.data.village import grammar as g
+from lmtasks.data.village import words
 from lmtasks.data.village.grammar import Pair, Phrase, clause, noun_phrase, predicate, spell, state
 from lmtasks.data.village.narrator import Narrator
 
