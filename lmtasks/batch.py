@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,9 +46,10 @@ class Batch:
         """Return the batch in page-locked memory, from which a GPU copies without waiting."""
         return self._with_tensors(lambda tensor: tensor.pin_memory())
 
-    def _with_tensors(self, change) -> Batch:
+    def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> Batch:
         names = ("source", "source_mask", "target", "ids")
-        return replace(self, **{name: change(getattr(self, name)) for name in names})
+        changed: dict[str, Any] = {name: change(getattr(self, name)) for name in names}
+        return replace(self, **changed)
 
 
 def pad(rows: Sequence[Sequence[int] | np.ndarray], value: int) -> Tensor:

@@ -69,4 +69,4 @@ class Evaluation:
         """Return all rows with their answers, in the order of the data."""
         ids = sorted(self.answers)
         texts, references = rows.column("text", ids), rows.column("reference", ids)
-        return [Sample(*line, self.answers[row]) for row, *line in zip(ids, texts, references, strict=True)]
+        return [Sample(text, right, self.answers[row]) for row, text, right in zip(ids, texts, references, strict=True)]

@@ -88,7 +88,7 @@ def _blocks(hidden, weight, bias, target, smoothing, dtype, with_gradients):
         row_nll = normaliser - logits.gather(1, wanted)[:, 0]
         nll = nll + (row_nll * real).sum()
         total = total + ((1 - smoothing) * row_nll + smoothing * (normaliser - logits.mean(1))).mul(real).sum()
-        if not with_gradients:
+        if d_hidden is None or d_weight is None:
             continue
         # d loss / d logits = softmax - smoothed target, in the logits' own memory
         d_logits = logits.sub_(normaliser[:, None]).exp_().sub_(smoothing / len(weight))

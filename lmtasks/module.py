@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -125,12 +126,11 @@ class TaskModule(LightningModule):
             for name in ("encode", "decode"):
                 setattr(self.backbone, name, torch.compile(getattr(self.backbone, name), dynamic=True))
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimiser and its schedule over all steps of the run."""
-        trainer = self.trainer
-        steps = (
-            trainer.max_steps if trainer.max_steps > 0 else trainer.max_epochs * trainer.datamodule.plan.steps_per_epoch
-        )
+        trainer: Any = self.trainer
+        epoch = trainer.datamodule.plan.steps_per_epoch
+        steps = trainer.max_steps if trainer.max_steps > 0 else trainer.max_epochs * epoch
         optimizer = self.optimizer_config.build(self)
         return {
             "optimizer": optimizer,
@@ -151,7 +151,7 @@ class TaskModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the share of this micro-batch in the step's mean loss."""
-        loss = self.heads[batch.task].loss(self.backbone, batch)
+        loss = self._head(batch).loss(self.backbone, batch)
         self.log(f"train/{batch.task}/loss", loss.nll / loss.count, batch_size=len(batch))
         return loss.total * batch.scale
 
@@ -180,7 +180,7 @@ class TaskModule(LightningModule):
         self._score("test")
 
     def _evaluate(self, batch: Batch, decoding: Decoding) -> None:
-        loss = self.heads[batch.task].loss(self.backbone, batch)
+        loss = self._head(batch).loss(self.backbone, batch)
         answers = [best.text for best, *_ in self._search(batch, decoding)]
         self._evaluations[batch.task].add(batch, answers, loss)
 
@@ -188,7 +188,7 @@ class TaskModule(LightningModule):
         """Log loss, perplexity and scores of each task, and the mean of the tasks' main scores."""
         main = []
         for name, task in self.tasks.items():
-            rows = self.trainer.datamodule.encoded[split]
+            rows = self.trainer.datamodule.encoded[split]  # type: ignore[attr-defined]
             evaluation = self._evaluations[name].gathered()
             self._evaluations[name] = Evaluation()
             scores = evaluation.scores(task, rows)
@@ -270,10 +270,14 @@ class TaskModule(LightningModule):
         return self.tokenizer.pieces(example.source), self.tokenizer.pieces(target), weights
 
     def _search(self, batch: Batch, decoding: Decoding) -> list[list[Answer]]:
-        found = self.heads[batch.task].predict(self.backbone, batch, decoding)
+        assert self.tokenizer is not None
+        found = self._head(batch).predict(self.backbone, batch, decoding)
         texts = self.tokenizer.decode_batch([hypothesis.tokens for several in found for hypothesis in several])
         answers = iter(texts)
         return [[Answer(next(answers), hypothesis.score) for hypothesis in several] for several in found]
+
+    def _head(self, batch: Batch) -> Any:
+        return self.heads[batch.task]
 
     def _find_task(self, name: str | None) -> Task:
         if name is None and len(self.tasks) == 1:

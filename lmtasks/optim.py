@@ -169,7 +169,8 @@ def _matrices_and_rest(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     outputs = {
         id(parameter) for name, parameter in model.named_parameters() if name.endswith(("output_weight", "places"))
     }
-    matrices, rest = [], []
+    matrices: list[Tensor] = []
+    rest: list[Tensor] = []
     for parameter in _trained(model):
         is_matrix = parameter.ndim == 2 and id(parameter) not in tables | outputs
         (matrices if is_matrix else rest).append(parameter)

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -107,7 +108,7 @@ def test_accumulated_micro_batches_take_the_steps_of_whole_batches(corpus, accum
     whole, cut = Seen(), Seen()
     one = fit(corpus, max_steps=7, callbacks=[whole])
     several = fit(corpus, max_steps=7, accumulate_grad_batches=accumulate, callbacks=[cut])
-    steps = [sum(cut.rows[i : i + accumulate], []) for i in range(0, len(cut.rows), accumulate)]
+    steps = [list(chain(*cut.rows[i : i + accumulate])) for i in range(0, len(cut.rows), accumulate)]
     assert steps == whole.rows
     torch.testing.assert_close(weights(one), weights(several), rtol=0, atol=1e-5)
 
@@ -115,7 +116,7 @@ def test_accumulated_micro_batches_take_the_steps_of_whole_batches(corpus, accum
 def test_an_epoch_of_a_run_has_each_row_once(corpus):
     seen = Seen()
     module = fit(corpus, max_steps=-1, max_epochs=2, callbacks=[seen], accumulate_grad_batches=2)
-    assert sorted(sum(seen.rows, [])) == sorted([*range(ROWS["train"])] * 2)
+    assert sorted(chain(*seen.rows)) == sorted([*range(ROWS["train"])] * 2)
     assert module.trainer.global_step == 2 * module.trainer.datamodule.plan.steps_per_epoch
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -143,7 +144,7 @@ def test_every_schedule_climbs_in_a_line_to_its_peak_and_never_rises_again(kind)
     factors = [schedule.factor(step, 100) for step in range(1, 101)]
     assert factors[:9] == pytest.approx([step / 10 for step in range(1, 10)])
     assert factors[9] == max(factors) == 1
-    assert all(later <= earlier for earlier, later in zip(factors[9:], factors[10:], strict=False))
+    assert all(later <= earlier for earlier, later in pairwise(factors[9:]))
     ends = {"inverse_sqrt": math.sqrt(0.1), "cosine": 0.1, "linear": 0.1, "constant": 1}
     assert factors[-1] == pytest.approx(ends[kind])
     halfway = {"cosine": 0.55, "linear": 0.55, "constant": 1, "inverse_sqrt": math.sqrt(10 / 55)}

@@ -9,8 +9,9 @@ positions, output bias. Zero encoder layers make a decoder-only language model.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,7 @@ from lmtasks.backbones.base import Backbone, BackboneConfig, Memory, State
 from lmtasks.backbones.dropout import Dropout
 from lmtasks.errors import InputError
 
-ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
 
 
 @dataclass(frozen=True)
@@ -158,16 +159,18 @@ class Transformer(Backbone):
         chosen = max(0, len(projected) - 2)
         x = self.decoder.prepare(self._embed(target), 0)  # (B, T, D)
         bias = self.decoder.bias(target.size(1), target.size(1))
-        for layer, read in zip(self.decoder.layers[:chosen], projected, strict=False):
+        layers: list[Layer] = list(self.decoder.layers)  # type: ignore[arg-type]
+        for layer, read in zip(layers[:chosen], projected, strict=False):
             x = layer(x, bias, True, read, mask)
-        return self.decoder.layers[chosen].alignment(x, bias, projected[chosen][0], mask).mean(1)  # (B, T, S)
+        return layers[chosen].alignment(x, bias, projected[chosen][0], mask).mean(1)  # (B, T, S)
 
     def _embed(self, ids: Tensor) -> Tensor:
         scale = math.sqrt(self.d_model) if self.config.scaled_embeddings else 1.0
         return self.embedding(ids) * scale
 
     def _project(self, memory: Memory | None) -> list[tuple[Tensor, Tensor]]:
-        return [] if memory is None else [layer.cross_attention.project(memory.states) for layer in self.decoder.layers]
+        layers: list[Any] = list(self.decoder.layers)
+        return [] if memory is None else [layer.cross_attention.project(memory.states) for layer in layers]
 
     def _decode(
         self, target: Tensor, memory: list[tuple[Tensor, Tensor]], mask: Tensor | None, state: TransformerState | None
@@ -285,15 +288,19 @@ class Layer(nn.Module):
         """(B, T, D) -> (B, T, D)."""
         x = self._residual(x, self.self_attention_norm, self.self_attention, mask, causal, cache)
         if memory is not None:
+            assert self.cross_attention is not None
+            assert self.cross_attention_norm is not None
             x = self._residual(x, self.cross_attention_norm, self.cross_attention, *memory, memory_mask)
         return self._residual(x, self.feed_forward_norm, self.feed_forward)
 
     def alignment(self, x: Tensor, mask: Tensor | None, keys: Tensor, memory_mask: Tensor) -> Tensor:
         """Return what this layer's cross-attention reads of the memory: (B, H, T, S)."""
+        assert self.cross_attention is not None
+        assert self.cross_attention_norm is not None
         x = self._residual(x, self.self_attention_norm, self.self_attention, mask, True, None)
         return self.cross_attention.weights(self.cross_attention_norm(x) if self.pre_norm else x, keys, memory_mask)
 
-    def _residual(self, x: Tensor, norm: nn.Module, sublayer: nn.Module, *arguments) -> Tensor:
+    def _residual(self, x: Tensor, norm: nn.Module, sublayer: nn.Module, *arguments: Any) -> Tensor:
         if self.pre_norm:
             return x + self.dropout(sublayer(norm(x), *arguments))
         return norm(x + self.dropout(sublayer(x, *arguments)))

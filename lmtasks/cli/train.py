@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse import set_parsing_settings
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -56,6 +57,8 @@ DESCRIPTION = """Settings come from configs (-c NAME or FILE, several are merged
 def train(command: str, arguments: Sequence[str]) -> int:
     """Run one of the four commands and return the exit status."""
     _quiet()
+    asks_help = any(argument.split("=")[0].endswith(("-h", "help")) for argument in arguments)
+    set_parsing_settings(docstring_parse_attribute_docstrings=asks_help)  # it reads source files, which takes its time
     configs, others = take_configs(arguments)
     job = Job(command, configs, others)
     return {"fit": _fit, "validate": _evaluate, "test": _evaluate, "predict": _predict}[command](job)

@@ -46,6 +46,8 @@ class TextDataModule(LightningDataModule):
         cache: Folder of the tokenised rows; by default beside the caches of `datasets`.
     """
 
+    trainer: Trainer  # set by Lightning
+
     def __init__(
         self,
         rows: Rows,
@@ -69,7 +71,7 @@ class TextDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Train the tokenizer if the module has none, and write the token ids; one process a machine does it."""
-        module, stage = self._module(), str(self.trainer.state.fn.value)
+        module, stage = self._module(), str(self.trainer.state.fn.value)  # type: ignore[union-attr]
         if module.tokenizer is None:
             module.train_tokenizer(self._texts(module.task), Path(self.trainer.default_root_dir))
         also = ("test",) if stage == "fit" and self.rows.path("test") is not None else ()  # a fault in it shows now

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -28,7 +29,7 @@ class Samples(Callback):
         """Show the answers of the test."""
         self._show(trainer, pl_module, "test")
 
-    def _show(self, trainer: Trainer, pl_module: LightningModule, title: str) -> None:
+    def _show(self, trainer: Trainer, pl_module: Any, title: str) -> None:
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
         print(samples_text(pl_module.samples, self.shown), file=sys.stderr, flush=True)

@@ -1,0 +1,65 @@
+"""Evaluation and samples: each row counts once, in the order of the data, however it came."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from lmtasks.batch import Batch
+from lmtasks.data.encoded import encode
+from lmtasks.evaluation import Evaluation, Sample
+from lmtasks.loss import Loss
+from lmtasks.tasks.translation import TranslationTask
+from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
+from lmtasks.training.samples import samples_text
+
+PAIRS = [("a dog", "un chien"), ("a cat", "un chat"), ("the old man", "le vieil homme"), ("two cows", "deux vaches")]
+
+
+@pytest.fixture
+def rows(tmp_path):
+    tokenizer = Tokenizer.train(["bytes need no learning"], TokenizerConfig(kind="byte"))
+    records = [{"en": en, "fr": fr} for en, fr in PAIRS]
+    return encode(records, TranslationTask(("en-fr",)), tokenizer, tmp_path / "rows.arrow")
+
+
+def add(evaluation, ids, answers, nll=1.0, count=2):
+    nothing = torch.zeros(len(ids), 1, dtype=torch.long)
+    batch = Batch("translation", nothing, nothing > 0, nothing, torch.tensor(ids))
+    evaluation.add(batch, answers, Loss(torch.tensor(nll), torch.tensor(nll), torch.tensor(count)))
+
+
+def test_the_order_of_batches_changes_nothing(rows):
+    answers = [fr for _, fr in PAIRS[:3]] + ["deux chats"]
+    one, other = Evaluation(), Evaluation()
+    add(one, [0, 1, 2, 3], answers, nll=4.0, count=8)
+    for ids in ([3, 1], [2], [0]):
+        add(other, ids, [answers[i] for i in ids], nll=len(ids), count=2 * len(ids))
+    task = TranslationTask(("en-fr",))
+    assert one.scores(task, rows) == other.scores(task, rows)
+    assert one.samples(rows) == other.samples(rows)
+
+
+def test_a_row_that_two_processes_answered_counts_once(rows):
+    evaluation = Evaluation()
+    add(evaluation, [0, 1], ["un chien", "un chat"])
+    add(evaluation, [1], ["un chat"])
+    assert [sample.text for sample in evaluation.samples(rows)] == ["a dog", "a cat"]
+
+
+def test_right_answers_score_100_and_perplexity_is_that_of_the_mean_loss(rows):
+    evaluation = Evaluation()
+    add(evaluation, [0, 1, 2, 3], [fr for _, fr in PAIRS], nll=3.0, count=6)
+    scores = evaluation.scores(TranslationTask(("en-fr",)), rows)
+    assert scores["chrf"] == pytest.approx(100)
+    assert scores["loss"] == pytest.approx(0.5)
+    assert scores["perplexity"] == pytest.approx(math.exp(0.5))
+
+
+def test_samples_are_spread_over_the_data():
+    rows = [Sample(f"source {i}", f"reference {i}", f"answer {i}") for i in range(10)]
+    text = samples_text({"translation": rows}, 2)
+    assert [line.split()[-1] for line in text.splitlines() if "source" in line] == ["0", "5"]
+    assert "answer 5" in text
