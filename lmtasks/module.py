@@ -14,26 +14,27 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lmtasks import answering
 from lmtasks.backbones.base import Backbone, BackboneConfig
 from lmtasks.backbones.transformer import TransformerConfig
-from lmtasks.batch import IGNORE, Batch, lengths_to_mask, pad
-from lmtasks.data.plan import evaluation_batches
+from lmtasks.batch import Batch
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
 from lmtasks.evaluation import Evaluation, Sample
-from lmtasks.heads import shift_right
 from lmtasks.optim import Adam, OptimizerConfig, Schedule
 from lmtasks.settings import to_plain
 from lmtasks.tasks.base import Answer, Row, Task
-from lmtasks.tasks.translation import TranslationTask, split_direction
+from lmtasks.tasks.translation import TranslationTask
 from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
 from lmtasks.text.vectors import initialise
+from lmtasks.training.resume import recount
 
-TOKENS_PER_BATCH = 4096  # padded source tokens answered at once outside of a trainer
+TOKENIZER = "tokenizer.json"  # in the run folder and in the model folder
 logger = logging.getLogger(__name__)
 
 
@@ -100,16 +101,15 @@ class TaskModule(LightningModule):
 
     def train_tokenizer(self, texts: Iterable[str], folder: Path) -> None:
         """Make the tokenizer, from its file or of the training texts, and write it to the run folder."""
-        config = self.tokenizer_config
         languages = tuple(dict.fromkeys(language for task in self.tasks.values() for language in task.languages))
-        self.tokenizer = Tokenizer.load(config.file) if config.file else Tokenizer.train(texts, config, languages)
+        self.tokenizer = Tokenizer.train(texts, self.tokenizer_config, languages)
         folder.mkdir(parents=True, exist_ok=True)
-        self.tokenizer.save(folder / "tokenizer.json")
+        self.tokenizer.save(folder / TOKENIZER)
         logger.info("tokenizer: %s tokens", f"{len(self.tokenizer):,}")
 
     def load_tokenizer(self, folder: Path) -> None:
         """Take the tokenizer that another process wrote to the run folder."""
-        self.tokenizer = Tokenizer.load(folder / "tokenizer.json")
+        self.tokenizer = Tokenizer.load(folder / TOKENIZER)
 
     def configure_model(self) -> None:
         """Build backbone and heads, once."""
@@ -128,9 +128,7 @@ class TaskModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimiser and its schedule over all steps of the run."""
-        trainer: Any = self.trainer
-        epoch = trainer.datamodule.plan.steps_per_epoch
-        steps = trainer.max_steps if trainer.max_steps > 0 else trainer.max_epochs * epoch
+        steps = _steps(self.trainer)
         optimizer = self.optimizer_config.build(self)
         return {
             "optimizer": optimizer,
@@ -140,12 +138,19 @@ class TaskModule(LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip as the trainer says; Lightning refuses it for the fused optimisers, though bfloat16 needs no
-        unscaling."""
-        if gradient_clip_val and gradient_clip_algorithm in (None, "norm") and self.trainer.precision != "16-mixed":
-            self.log("train/gradient_norm", nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val))
-        else:
+        """Clip by the norm; Lightning refuses it for fused optimisers, for fear of the scaled gradients of float16.
+
+        They are unscaled here. Sharded gradients (FSDP, DeepSpeed) are left to Lightning and its strategy.
+        """
+        plugin = self.trainer.precision_plugin
+        scaler = getattr(plugin, "scaler", None)
+        whole = isinstance(self.trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
+        if not whole or not gradient_clip_val or gradient_clip_algorithm not in (None, "norm"):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            return
+        if scaler is not None:
+            scaler.unscale_(optimizer)
+        self.log("train/gradient_norm", nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val))
 
     # Training and evaluation.
 
@@ -199,7 +204,6 @@ class TaskModule(LightningModule):
 
     # Use.
 
-    @torch.inference_mode()
     def answer(
         self, rows: Sequence[Row], task: str | None = None, group: str | None = None, decoding: Decoding | None = None
     ) -> list[list[Answer]]:
@@ -208,21 +212,17 @@ class TaskModule(LightningModule):
         `task` names one of several; `group` keeps the examples of one kind, such as the direction en-de.
 
         Raises:
-            InputError: If the module has no such task.
+            InputError: If the module has no such task, or a row could be answered in several ways.
         """
         chosen = self._find_task(task)
-        assert self.tokenizer is not None, "train or load the module first"
-        examples = [example for example in chosen.examples(rows, self.tokenizer) if group in (None, example.group)]
-        answers = [[Answer("", 0.0)] for _ in rows]
-        lengths = torch.tensor([[len(example.source)] * 2 for example in examples]).reshape(-1, 2).numpy()
+        backbone, tokenizer = self._built()
         was_training = self.training
         self.eval()
-        for picked in evaluation_batches(lengths, TOKENS_PER_BATCH):
-            batch = _source_batch(chosen.name, [examples[i].source for i in picked]).to(self.device)
-            for i, found in zip(picked, self._search(batch, decoding or self.decoding), strict=True):
-                answers[examples[i].row] = found
-        self.train(was_training)
-        return answers
+        try:
+            head = self.heads[chosen.name]
+            return answering.answer(backbone, head, chosen, tokenizer, rows, decoding or self.decoding, group)
+        finally:
+            self.train(was_training)
 
     def translate(
         self,
@@ -239,45 +239,38 @@ class TaskModule(LightningModule):
             InputError: If the model does not translate in that direction.
         """
         task = self._find_task("translation")
-        assert isinstance(task, TranslationTask)
-        direction = task.direction(source, target)
-        language = split_direction(direction)[0]
+        column, group = task.choose(source, target)
         several = [texts] if isinstance(texts, str) else texts
-        answers = self.answer([{language: text} for text in several], task.name, direction, decoding)
+        answers = self.answer([{column: text} for text in several], task.name, group, decoding)
         translations = [best.text for best, *_ in answers]
         return translations[0] if isinstance(texts, str) else translations
 
-    @torch.inference_mode()
     def align(
         self, text: str, answer: str | None = None, group: str | None = None
     ) -> tuple[list[str], list[str], Tensor]:
         """Return source pieces, target pieces and how much each target piece reads of each source piece, (T, S).
 
-        Without `answer` it is the model's own.
+        Without `answer` it is the model's own; `group` is needed where it could answer in several ways.
         """
-        assert self.tokenizer is not None, "train or load the module first"
-        assert self.backbone is not None
+        backbone, tokenizer = self._built()
+        row = dict.fromkeys(self.task.source_columns, text)
+        words = self.answer([row], group=group)[0][0].text if answer is None else answer
+        (example,) = answering.task_examples(self.task, tokenizer, [row], group)
         self.eval()
-        task = self.task
-        column = task.source_columns[0] if group is None else split_direction(group)[0]
-        (example,) = [e for e in task.examples([{column: text}], self.tokenizer) if group in (None, e.group)]
-        batch = _source_batch(task.name, [example.source]).to(self.device)
-        words = self._search(batch, self.decoding)[0][0].text if answer is None else answer
-        target = [*self.tokenizer.encode(words), self.tokenizer.end]
-        memory = self.backbone.encode(batch.source, batch.source_mask)
-        read = shift_right(torch.tensor([target], device=self.device), self.tokenizer.start)
-        weights = self.backbone.alignment(read, memory)[0].float().cpu()
-        return self.tokenizer.pieces(example.source), self.tokenizer.pieces(target), weights
+        weights = answering.align(backbone, tokenizer, example.source, words)
+        return tokenizer.pieces(example.source), tokenizer.pieces([*tokenizer.encode(words), tokenizer.end]), weights
 
     def _search(self, batch: Batch, decoding: Decoding) -> list[list[Answer]]:
-        assert self.tokenizer is not None
-        found = self._head(batch).predict(self.backbone, batch, decoding)
-        texts = self.tokenizer.decode_batch([hypothesis.tokens for several in found for hypothesis in several])
-        answers = iter(texts)
-        return [[Answer(next(answers), hypothesis.score) for hypothesis in several] for several in found]
+        backbone, tokenizer = self._built()
+        return answering.search_texts(backbone, self.heads[batch.task], tokenizer, batch, decoding)
 
     def _head(self, batch: Batch) -> Any:
         return self.heads[batch.task]
+
+    def _built(self) -> tuple[Backbone, Tokenizer]:
+        assert self.backbone is not None, "fit or load the module first"
+        assert self.tokenizer is not None
+        return self.backbone, self.tokenizer
 
     def _find_task(self, name: str | None) -> Task:
         if name is None and len(self.tasks) == 1:
@@ -293,13 +286,16 @@ class TaskModule(LightningModule):
         checkpoint["lmtasks"] = self.describe()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that the weights belong to the tokenizer of now."""
+        """Check that the weights belong to the tokenizer of now, and recount what Lightning counts in micro-batches."""
         assert self.tokenizer is not None
         if checkpoint.get("lmtasks", {}).get("tokenizer") != self.tokenizer.to_json():
             raise InputError(
                 "the checkpoint was trained with another tokenizer than this run has; "
                 "start from lmtasks.load(checkpoint), or give the tokenizer.json of its run as tokenizer.file"
             )
+        trainer: Any = self._trainer
+        if trainer is not None and trainer.training:
+            recount(checkpoint, trainer.datamodule.plan.steps_per_epoch, trainer.accumulate_grad_batches)
 
 
 class TranslationModule(TaskModule):
@@ -343,8 +339,11 @@ class TranslationModule(TaskModule):
         )
 
 
-def _source_batch(task: str, sources: Sequence[Sequence[int]]) -> Batch:
-    """Return a batch that has sources and nothing to predict."""
-    mask = lengths_to_mask([len(source) for source in sources])
-    nothing = torch.full((len(sources), 1), IGNORE)
-    return Batch(task, pad(sources, 0), mask, nothing, torch.arange(len(sources)))
+def _steps(trainer: Any) -> int | None:
+    """Return the number of optimiser steps of the run, None if only time or a callback ends it."""
+    if trainer.fast_dev_run:
+        return None
+    ends = [trainer.max_steps] if trainer.max_steps > 0 else []
+    if trainer.max_epochs is not None and trainer.max_epochs > 0 and trainer.datamodule is not None:
+        ends.append(trainer.max_epochs * trainer.datamodule.plan.steps_per_epoch)
+    return min(ends, default=None)

@@ -11,6 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -138,13 +139,21 @@ class Schedule:
     final: float = 0.0
     """Factor at the last step of cosine and linear."""
 
-    def build(self, optimizer: Optimizer, steps: int) -> LambdaLR:
-        """Return the schedule for a run of `steps` optimiser steps."""
-        if self.kind in ("cosine", "linear") and steps <= self.warmup:
+    def build(self, optimizer: Optimizer, steps: int | None) -> LambdaLR:
+        """Return the schedule for a run of `steps` optimiser steps, None where nobody knows how many.
+
+        Raises:
+            InputError: If cosine or linear do not know where they end, or the run is not longer than the warm-up.
+        """
+        if self.kind in ("inverse_sqrt", "constant"):
+            steps = 0  # they have no end
+        elif steps is None:
+            raise InputError(f"schedule: {self.kind} must know when the run ends; set trainer.max_steps or max_epochs")
+        elif steps <= self.warmup:
             raise InputError(
                 f"schedule: warmup is {self.warmup} steps and the whole run only {steps}; set a shorter warmup"
             )
-        return LambdaLR(optimizer, lambda step: self.factor(step + 1, steps))
+        return LambdaLR(optimizer, partial(self._factor_after, steps=steps))
 
     def factor(self, step: int, steps: int) -> float:
         """Return the factor of step 1, 2, ... of `steps`."""
@@ -157,6 +166,9 @@ class Schedule:
         left = max(0.0, (steps - step) / (steps - self.warmup))
         shape = left if self.kind == "linear" else 0.5 * (1 - math.cos(math.pi * left))
         return self.final + (1 - self.final) * shape
+
+    def _factor_after(self, done: int, steps: int) -> float:
+        return self.factor(done + 1, steps)
 
 
 def _trained(model: nn.Module) -> Iterable[Tensor]:

@@ -29,7 +29,7 @@ LAYERS = [
     "data.rows data.files",
     "data.*",
     "data.module",
-    "evaluation",
+    "answering evaluation",
     "optim",
     "training.*",
     "module",

@@ -29,8 +29,7 @@ class Tiny(LightningModule):
         self.tasks = tasks
 
     def training_step(self, batch, batch_idx):
-        for task in self.tasks:
-            self.log(f"train/{task}/loss", 2.5, batch_size=1)
+        self.log(f"train/{batch.task}/loss", 2.5, batch_size=1)
         return self.weight.sum()
 
     def validation_step(self, batch, batch_idx):
@@ -43,10 +42,10 @@ class Tiny(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def batches(count):
+def batches(count, tasks=("fr",)):
     target = torch.tensor([[5, 6, 7, IGNORE]])
-    batch = Batch("fr", target, target != IGNORE, target, torch.tensor([0]))
-    return DataLoader([batch] * count, batch_size=None)
+    each = [Batch(task, target, target != IGNORE, target, torch.tensor([0])) for task in tasks]
+    return DataLoader([each[i % len(each)] for i in range(count)], batch_size=None)
 
 
 def trainer(callback, **settings):
@@ -57,7 +56,8 @@ def trainer(callback, **settings):
 
 def fit(callback, module=None, **settings):
     runner = trainer(callback, **settings)
-    runner.fit(module or Tiny(), batches(12), batches(2))
+    module = module or Tiny()
+    runner.fit(module, batches(12, module.tasks), batches(2))
     return runner
 
 

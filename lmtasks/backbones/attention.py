@@ -42,8 +42,11 @@ class Rotary(nn.Module):
 
     def __init__(self, d_head: int, max_length: int, base: float = 10_000.0) -> None:
         super().__init__()
-        frequencies = base ** (-torch.arange(0, d_head, 2) / d_head)  # (d_head/2,)
-        angles = torch.arange(max_length)[:, None] * frequencies.repeat(2)[None, :]  # (max_length, d_head)
+        # float32 even where a model is built in bfloat16, which cannot tell position 257 from 256
+        frequencies = base ** (-torch.arange(0, d_head, 2, dtype=torch.float32) / d_head)  # (d_head/2,)
+        angles = (
+            torch.arange(max_length, dtype=torch.float32)[:, None] * frequencies.repeat(2)[None, :]
+        )  # (max_length, d_head)
         self.register_buffer("cosine", angles.cos(), persistent=False)
         self.register_buffer("sine", angles.sin(), persistent=False)
 

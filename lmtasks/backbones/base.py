@@ -44,6 +44,8 @@ class Backbone(nn.Module, ABC):
 
     d_model: int
     """D, the width of encoder and decoder states."""
+    max_length: int | None = None
+    """Longest source and target in tokens; None = any."""
     embedding: nn.Embedding
     """(V, D) vectors of the tokens, of source and target alike."""
 

@@ -312,7 +312,7 @@ class Recurrent(Backbone):
         for name, parameter in self.named_parameters():
             if "weight_hh" in name or name.startswith("cells"):
                 for gate in parameter.data.split(parameter.shape[1]):
-                    nn.init.orthogonal_(gate)
+                    gate.copy_(nn.init.orthogonal_(torch.empty_like(gate, dtype=torch.float32)))
             elif parameter.ndim > 1:
                 nn.init.xavier_uniform_(parameter)
             else:

@@ -55,7 +55,7 @@ class TransformerConfig(BackboneConfig):
     positions: Literal["sinusoidal", "learned", "rotary", "relative"] = "sinusoidal"
     """How a token knows its place."""
     max_length: int = 1024
-    """Longest text in tokens, of source and target each."""
+    """Longest text in tokens, of source and target each; relative positions have no limit."""
     position_offset: int = 0
     """Rows skipped at the top of the learned position table; BART skips 2."""
     relative_buckets: int = 32
@@ -89,6 +89,9 @@ class TransformerConfig(BackboneConfig):
             raise InputError(
                 f"d_model {self.d_model} is not a multiple of n_heads {self.n_heads}; change one or set d_head"
             )
+        d_head = self.d_head or self.d_model // self.n_heads
+        if self.positions == "rotary" and d_head % 2:
+            raise InputError(f"rotary positions turn pairs of features, but a head is {d_head} wide; make it even")
         return Transformer(self, vocab_size)
 
 
@@ -120,6 +123,7 @@ class Transformer(Backbone):
         super().__init__()
         self.config = config
         self.d_model = config.d_model
+        self.max_length = None if config.positions == "relative" else config.max_length
         self.embedding = nn.Embedding(vocab_size, config.d_model)
         self.encoder = Stack(config, config.encoder_layers, causal=False) if config.encoder_layers else None
         self.decoder = Stack(config, config.decoder_layers, causal=True)
@@ -242,7 +246,7 @@ class Stack(nn.Module):
     def prepare(self, x: Tensor, first: int) -> Tensor:
         """Add positions to embeddings (B, T, D) that start at position `first`, norm and drop."""
         last = first + x.size(1)
-        if last > self.config.max_length:
+        if self.relative is None and last > self.config.max_length:
             raise InputError(
                 f"a text of {last} tokens, but the backbone's max_length is {self.config.max_length}; "
                 "raise it or cut the text"
@@ -337,6 +341,7 @@ def _sinusoids(length: int, width: int) -> Tensor:
     """Return sines in the left half and cosines in the right, (length, width): section 3.5, in tensor2tensor's
     order."""
     half = width // 2
-    frequencies = 10_000 ** (-torch.arange(half) / max(1, half - 1))
-    angles = torch.arange(length)[:, None] * frequencies[None, :]
+    # float32 even where a model is built in bfloat16, which cannot tell position 257 from 256
+    frequencies = 10_000 ** (-torch.arange(half, dtype=torch.float32) / max(1, half - 1))
+    angles = torch.arange(length, dtype=torch.float32)[:, None] * frequencies[None, :]
     return F.pad(torch.cat((angles.sin(), angles.cos()), dim=1), (0, width % 2))

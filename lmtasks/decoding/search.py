@@ -90,7 +90,8 @@ def _prepare(
     if lengths is not None and len(texts) != len(lengths):
         raise InputError(f"prefix has {len(texts)} lists of tokens for {len(lengths)} sources; give one for each")
     limits = [
-        _limit(decoding, text, end, length) for text, length in zip(texts, lengths or [None] * len(texts), strict=True)
+        _limit(decoding, backbone.max_length, text, end, length)
+        for text, length in zip(texts, lengths or [None] * len(texts), strict=True)
     ]
     longest = max(map(len, texts), default=0)
     common = min(map(len, texts), default=0)
@@ -102,19 +103,17 @@ def _prepare(
     return given, Rules(decoding, end, banned, reach, forced, min(limits, default=0))
 
 
-def _limit(decoding: Decoding, prefix: list[int], end: int, source_length: int | None) -> int:
-    """Return how many tokens a text of this source may have, prefix and end counted."""
-    if len(prefix) >= decoding.max_length:
-        raise InputError(
-            f"a prefix of {len(prefix)} tokens leaves no room below decoding.max_length {decoding.max_length}; "
-            "shorten it or raise max_length"
-        )
+def _limit(decoding: Decoding, readable: int | None, prefix: list[int], end: int, source_length: int | None) -> int:
+    """Return how many tokens a text of this source may have, prefix and end counted; a backbone can read `readable`."""
+    longest = decoding.max_length if readable is None else min(decoding.max_length, readable)
+    if len(prefix) >= longest:
+        raise InputError(f"a prefix of {len(prefix)} tokens leaves no room below max_length {longest}; shorten it")
     if end in prefix:
         raise InputError(f"a prefix holds the end token {end}, after which nothing can follow; remove it")
     if source_length is None or not decoding.max_ratio:
-        return decoding.max_length
+        return longest
     wanted = int(decoding.max_ratio * source_length) + SLACK
-    return min(decoding.max_length, max(wanted, decoding.min_length, len(prefix) + 1))
+    return min(longest, max(wanted, decoding.min_length, len(prefix) + 1))
 
 
 def _choice(rules: Rules, ids: Sequence[int] | None) -> Choice:

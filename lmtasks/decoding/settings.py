@@ -24,7 +24,7 @@ class Decoding:
     """Hypotheses returned for each source; with `sample`, independent samples."""
     max_length: int = 256
     """Longest text in tokens, prefix and end counted; a hypothesis that gets there must end."""
-    max_ratio: float = 2.0
+    max_ratio: float = 4.0
     """Most target tokens for each source token, plus 10, which stops a model that repeats itself; 0 = no such limit."""
     min_length: int = 0
     """Shortest text in tokens, prefix and end counted."""

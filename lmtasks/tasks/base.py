@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from lmtasks.errors import InputError
 from lmtasks.text.tokenizer import Tokenizer
 
 Row = Mapping[str, Any]
@@ -65,6 +66,16 @@ class Task(ABC):
     def languages(self) -> tuple[str, ...]:
         """Languages that need a tag in the vocabulary."""
         return ()
+
+    def choose(self, source: str | None, target: str | None) -> tuple[str, str | None]:
+        """Return (column of the text, group of the examples) that a user means; source and target are languages.
+
+        Raises:
+            InputError: If the task has no such choice.
+        """
+        if source is not None or target is not None:
+            raise InputError(f"{self.name} has no languages to choose from; leave out source and target")
+        return self.source_columns[0], None
 
     @property
     @abstractmethod

@@ -95,6 +95,11 @@ class TranslationTask(Task):
         """Return the token that names the wanted language, none where there is no choice."""
         return [tokenizer.tag(split_direction(direction)[1])] if self.languages else []
 
+    def choose(self, source: str | None, target: str | None) -> tuple[str, str | None]:
+        """Return (source language, direction); see `direction`."""
+        direction = self.direction(source, target)
+        return split_direction(direction)[0], direction
+
     def direction(self, source: str | None, target: str | None) -> str:
         """Return the direction that a user means who names source, target or neither.
 

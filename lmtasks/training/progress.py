@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from time import monotonic
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.trainer.states import TrainerFn
@@ -28,8 +29,9 @@ CLEAR = "\r\x1b[K"  # go to the start of the line and erase it
 class Progress(ProgressBar):
     """Show step, loss, speed and time left on one line, and the validation scores on one line each time.
 
-    The loss is what the module logs as `train/<task>/loss`. The speed counts real targets (tokens without padding), of
-    this process times the number of processes, and leaves out validation; the time left includes it.
+    The loss is the mean, since the last full line, of what the module logs as `train/<task>/loss`: a step holds
+    sentences of one length, and long ones are harder. The speed counts real targets (tokens without padding), of this
+    process times the number of processes, and leaves out validation; the time left includes it.
 
     step 400/8000  loss 3.214  12,300 tokens/s  54 min left
     """
@@ -66,6 +68,7 @@ class Progress(ProgressBar):
         self._step = self._first_step = trainer.global_step
         self._started = monotonic()
         self._paused = 0.0  # seconds in validation
+        self._losses: dict[str, list[Tensor]] = {}  # of each task since the last full line
         self._targets: Tensor | int = 0  # stays on the device: asking for its value would wait for the GPU
         self._marks = deque([(self._started, 0)], maxlen=2)  # (training seconds, targets), every `every` steps
 
@@ -76,6 +79,8 @@ class Progress(ProgressBar):
         if not self._enabled:
             return
         self._targets = self._targets + (batch.target != IGNORE).sum()
+        if (loss := trainer.callback_metrics.get(f"train/{batch.task}/loss")) is not None:
+            self._losses.setdefault(batch.task, []).append(loss)
         if trainer.global_step == self._step:
             return
         self._step = trainer.global_step
@@ -161,7 +166,7 @@ class Progress(ProgressBar):
 
     def _training_line(self, trainer: Trainer) -> str:
         last = _last_step(trainer)
-        parts = [f"step {self._step}/{last}" if last else f"step {self._step}", *_losses(trainer.callback_metrics)]
+        parts = [f"step {self._step}/{last}" if last else f"step {self._step}", *self._mean_losses()]
         targets = int(self._targets) * trainer.world_size  # waits for the GPU, so the clock is read after it
         now = monotonic()
         trained = now - self._paused
@@ -173,7 +178,13 @@ class Progress(ProgressBar):
             parts.append(f"{_duration(seconds * (last - self._step))} left")
         if self._step % self.every == 0:
             self._marks.append((trained, targets))
+            self._losses = {}
         return "  ".join(parts)
+
+    def _mean_losses(self) -> list[str]:
+        """Return "loss 3.214", or "<task> 3.214" for each of several tasks."""
+        means = {task: float(torch.stack(losses).mean()) for task, losses in self._losses.items()}
+        return [f"{task if len(means) > 1 else 'loss'} {mean:.3f}" for task, mean in means.items()]
 
     def _show_batch(self, name: str, batch: int, total: int | float) -> None:
         if self._enabled and _on_terminal() and monotonic() - self._shown > REFRESH:
@@ -241,12 +252,6 @@ def _one_line(scores: Mapping[tuple[str, str], Mapping[str, float]]) -> str:
     for (_, task), values in scores.items():
         rows.append("  ".join([task, *(f"{name} {_number(value):>7}" for name, value in values.items())]))
     return " | ".join(rows)
-
-
-def _losses(metrics: Mapping[str, Tensor]) -> list[str]:
-    """Return "loss 3.214", or "<task> 3.214" for each of several tasks."""
-    scores = _sort_scores({k: v for k, v in metrics.items() if k.startswith("train/") and k.endswith("/loss")})
-    return [f"{task if len(scores) > 1 else 'loss'} {row['loss']:.3f}" for (_, task), row in scores.items()]
 
 
 def _number(value: float) -> str:
