@@ -31,6 +31,7 @@ def answer(
     rows: Sequence[Row],
     decoding: Decoding,
     group: str | None = None,
+    prefix: str = "",
 ) -> list[list[Answer]]:
     """Return for each row its `n_best` answers, best first; a row without text has one empty answer.
 
@@ -44,19 +45,19 @@ def answer(
     sources = [_readable(example.source, example.row, backbone.max_length) for example in examples]
     lengths = torch.tensor([[len(source)] * 2 for source in sources]).reshape(-1, 2).numpy()
     answers = [[Answer("", 0.0)] for _ in rows]
-    device = backbone.embedding.weight.device
+    device, begin = backbone.embedding.weight.device, tokenizer.encode(prefix)
     for picked in evaluation_batches(lengths, TOKENS_PER_BATCH):
         batch = source_batch(task.name, [sources[i] for i in picked]).to(device)
-        for i, found in zip(picked, search_texts(backbone, head, tokenizer, batch, decoding), strict=True):
+        for i, found in zip(picked, search_texts(backbone, head, tokenizer, batch, decoding, begin), strict=True):
             answers[examples[i].row] = found
     return answers
 
 
 def search_texts(
-    backbone: Backbone, head: Any, tokenizer: Tokenizer, batch: Batch, decoding: Decoding
+    backbone: Backbone, head: Any, tokenizer: Tokenizer, batch: Batch, decoding: Decoding, prefix: Sequence[int] = ()
 ) -> list[list[Answer]]:
-    """Return the answers to a batch as texts."""
-    found = head.predict(backbone, batch, decoding)
+    """Return the answers to a batch as texts, which begin with the tokens of `prefix`."""
+    found = head.predict(backbone, batch, decoding, prefix)
     texts = iter(tokenizer.decode_batch([hypothesis.tokens for several in found for hypothesis in several]))
     return [[Answer(next(texts), hypothesis.score) for hypothesis in several] for several in found]
 

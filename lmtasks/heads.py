@@ -40,10 +40,16 @@ class Seq2SeqHead(nn.Module):
         smoothing = self.label_smoothing if self.training else 0.0
         return linear_cross_entropy(hidden, *backbone.output(), batch.target, smoothing)
 
-    def predict(self, backbone: Backbone, batch: Batch, decoding: Decoding) -> list[list[Hypothesis]]:
-        """Return the `n_best` texts found for each source, best first; `forbidden` tokens are in none."""
+    def predict(
+        self, backbone: Backbone, batch: Batch, decoding: Decoding, prefix: Sequence[int] = ()
+    ) -> list[list[Hypothesis]]:
+        """Return the `n_best` texts found for each source, best first.
+
+        `forbidden` tokens are in none, and all begin with `prefix`.
+        """
         memory = backbone.encode(batch.source, batch.source_mask)
-        return search(backbone, memory, decoding, self.start, self.end, self.forbidden, ids=batch.ids.tolist())
+        begin, ids = [prefix] * len(batch) if prefix else None, batch.ids.tolist()
+        return search(backbone, memory, decoding, self.start, self.end, self.forbidden, begin, ids)
 
 
 def shift_right(target: torch.Tensor, start: int) -> torch.Tensor:

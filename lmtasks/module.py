@@ -128,7 +128,7 @@ class TaskModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimiser and its schedule over all steps of the run."""
-        steps = _steps(self.trainer)
+        steps = self.schedule.warmup + 1 if self.trainer.fast_dev_run else _steps(self.trainer)
         optimizer = self.optimizer_config.build(self)
         return {
             "optimizer": optimizer,
@@ -205,11 +205,17 @@ class TaskModule(LightningModule):
     # Use.
 
     def answer(
-        self, rows: Sequence[Row], task: str | None = None, group: str | None = None, decoding: Decoding | None = None
+        self,
+        rows: Sequence[Row],
+        task: str | None = None,
+        group: str | None = None,
+        decoding: Decoding | None = None,
+        prefix: str = "",
     ) -> list[list[Answer]]:
         """Return for each row its `n_best` answers, best first; a row without text has one empty answer.
 
-        `task` names one of several; `group` keeps the examples of one kind, such as the direction en-de.
+        `task` names one of several; `group` keeps the examples of one kind, such as the direction en-de; with `prefix`
+        every answer begins so.
 
         Raises:
             InputError: If the module has no such task, or a row could be answered in several ways.
@@ -220,7 +226,7 @@ class TaskModule(LightningModule):
         self.eval()
         try:
             head = self.heads[chosen.name]
-            return answering.answer(backbone, head, chosen, tokenizer, rows, decoding or self.decoding, group)
+            return answering.answer(backbone, head, chosen, tokenizer, rows, decoding or self.decoding, group, prefix)
         finally:
             self.train(was_training)
 
@@ -230,10 +236,12 @@ class TaskModule(LightningModule):
         target: str | None = None,
         source: str | None = None,
         decoding: Decoding | None = None,
+        prefix: str = "",
     ) -> str | list[str]:
         """Translate a text, or several, keeping their order; blank texts stay blank.
 
-        `target` and `source` are language codes, needed only where the model knows several directions.
+        `target` and `source` are language codes, needed only where the model knows several directions; with `prefix`
+        every translation begins so.
 
         Raises:
             InputError: If the model does not translate in that direction.
@@ -241,7 +249,7 @@ class TaskModule(LightningModule):
         task = self._find_task("translation")
         column, group = task.choose(source, target)
         several = [texts] if isinstance(texts, str) else texts
-        answers = self.answer([{column: text} for text in several], task.name, group, decoding)
+        answers = self.answer([{column: text} for text in several], task.name, group, decoding, prefix)
         translations = [best.text for best, *_ in answers]
         return translations[0] if isinstance(texts, str) else translations
 
@@ -341,8 +349,6 @@ class TranslationModule(TaskModule):
 
 def _steps(trainer: Any) -> int | None:
     """Return the number of optimiser steps of the run, None if only time or a callback ends it."""
-    if trainer.fast_dev_run:
-        return None
     ends = [trainer.max_steps] if trainer.max_steps > 0 else []
     if trainer.max_epochs is not None and trainer.max_epochs > 0 and trainer.datamodule is not None:
         ends.append(trainer.max_epochs * trainer.datamodule.plan.steps_per_epoch)

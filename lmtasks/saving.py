@@ -7,6 +7,7 @@ The folder holds config.json (settings), model.safetensors (weights), tokenizer.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,35 +17,37 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lmtasks.errors import InputError
-from lmtasks.module import TaskModule
+from lmtasks.module import TOKENIZER, TaskModule
 from lmtasks.settings import from_plain
 from lmtasks.text.tokenizer import Tokenizer
 from lmtasks.training.checkpoints import FOLDER, LAST, last_checkpoint, read_checkpoint
 
-CONFIG, WEIGHTS, TOKENIZER, METRICS, CARD = (
-    "config.json",
-    "model.safetensors",
-    "tokenizer.json",
-    "metrics.json",
-    "README.md",
-)
+CONFIG, WEIGHTS, METRICS, CARD = "config.json", "model.safetensors", "metrics.json", "README.md"
 MODEL = "model"
 
 
 def save(module: TaskModule, folder: str | Path, metrics: Mapping[str, float] | None = None) -> Path:
-    """Write a trained module as a model folder and return its path."""
+    """Write a trained module as a model folder and return its path; a folder that is there is replaced as a whole."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    described = module.describe()
-    metrics = dict(metrics or {})
-    (folder / CONFIG).write_text(
-        json.dumps(described["settings"], indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
-    (folder / TOKENIZER).write_text(described["tokenizer"], encoding="utf-8")
-    (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    (folder / CARD).write_text(_card(module, folder, metrics), encoding="utf-8")
+    part, old = (folder.with_name(f".{folder.name}.{ending}") for ending in ("part", "old"))
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    described, metrics = module.describe(), dict(metrics or {})
+    texts = {
+        CONFIG: json.dumps(described["settings"], indent=2, ensure_ascii=False) + "\n",
+        TOKENIZER: described["tokenizer"],
+        METRICS: json.dumps(metrics, indent=2) + "\n",
+        CARD: _card(module, folder, metrics),
+    }
+    for name, text in texts.items():
+        (part / name).write_text(text, encoding="utf-8")
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    save_file(weights, part / WEIGHTS, metadata={"format": "pt"})
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+    part.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
     return folder
 
 

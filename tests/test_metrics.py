@@ -1,7 +1,6 @@
 """The metrics against sacrebleu's public functions, and against themselves under every way of splitting the rows."""
 
 import copy
-import doctest
 import math
 import pickle
 import random
@@ -13,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmtasks.errors import InputError
-from lmtasks.metrics import BLEU, CHRF, TER, Perplexity, perplexity, translation
+from lmtasks.metrics import BLEU, CHRF, TER, translation
 
 MAKERS = [BLEU, lambda: BLEU(lowercase=True), lambda: BLEU("zh"), CHRF, lambda: CHRF(word_order=2), TER]
 WORDS = ["the", "The", "cat", "sat", "on", "a", "mat", ",", "dog.", "猫在", "垫子上。", "Äpfel"]
@@ -181,23 +180,3 @@ def test_unequal_numbers_of_references_are_found_between_batches_and_ranks():
 def test_an_unknown_tokeniser_is_named_with_the_choices():
     with pytest.raises(InputError, match=r"'14a'.*13a"):
         BLEU(tokenize="14a")
-
-
-def test_perplexity_weighs_tokens_and_not_batches():
-    nll = torch.rand(10, generator=torch.Generator().manual_seed(0))
-    metric = Perplexity()
-    metric.update(nll[:9].sum(), 9)
-    metric.update(nll[9:].sum(), torch.tensor(1))
-    assert metric.compute().item() == pytest.approx(torch.exp(nll.mean()).item())
-
-
-@pytest.mark.filterwarnings("ignore:The ``compute`` method")
-def test_perplexity_of_nothing_is_not_a_number():
-    assert math.isnan(Perplexity().compute().item())
-
-
-@pytest.mark.parametrize("module", [translation, perplexity])
-def test_the_examples_in_the_docstrings_run(module):
-    result = doctest.testmod(module)
-    assert result.attempted > 0
-    assert result.failed == 0

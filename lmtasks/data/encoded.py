@@ -1,7 +1,7 @@
 """Encoded: the examples of a split as token ids in an Arrow file, mapped into memory.
 
-The file is made once for the same rows, task and tokenizer, and found again by a hash of the three. `datasets` maps
-it; a row is a view into the file, so the memory of a run does not grow with its data. Tokenising uses all cores.
+The file is made once for the same rows, task and tokenizer, and found again by a hash of the three. It is mapped, and
+a row is a view into it, so the memory of a run does not grow with its data. Tokenising uses all cores.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-import datasets
 import numpy as np
 import pyarrow as pa
 
@@ -20,7 +19,8 @@ from lmtasks.tasks.base import Example, Row, Task
 from lmtasks.text.tokenizer import Tokenizer
 
 ROWS_AT_ONCE = 2000
-FORMAT = "1"  # part of the hash: count up when the columns or their meaning change
+READ = "rows"  # key in the metadata of an Arrow batch: how many rows were read for its examples
+FORMAT = "2"  # part of the hash: count up when the columns or their meaning change
 SCHEMA = pa.schema(
     [
         ("source", pa.list_(pa.int32())),
@@ -34,11 +34,19 @@ SCHEMA = pa.schema(
 
 
 class Encoded:
-    """The examples of one split: `source` and `target` ids, and what scoring needs."""
+    """The examples of one split: `source` and `target` ids, and what scoring needs; `rows` were read to make them.
 
-    def __init__(self, table: pa.Table) -> None:
-        self.source, self.target = Tokens(table["source"]), Tokens(table["target"])
-        self._table = table
+    A pickle holds the path of the file alone.
+    """
+
+    def __init__(self, file: Path) -> None:
+        batches = list(pa.ipc.open_stream(pa.memory_map(str(file))).iter_batches_with_custom_metadata())
+        self._file, self._table = file, pa.Table.from_batches([batch for batch, _ in batches], SCHEMA)
+        self.source, self.target = Tokens(self._table["source"]), Tokens(self._table["target"])
+        self.rows = sum(int(metadata[READ]) for _, metadata in batches)
+
+    def __reduce__(self) -> tuple[type[Encoded], tuple[Path]]:
+        return Encoded, (self._file,)
 
     def __len__(self) -> int:
         return self._table.num_rows
@@ -72,12 +80,12 @@ def encode(rows: Iterable[Row], task: Task, tokenizer: Tokenizer, file: Path) ->
         unfinished = file.with_suffix(f".{os.getpid()}.tmp")
         try:
             with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_stream(sink, SCHEMA) as writer:
-                for batch in _encoded(rows, task, tokenizer):
-                    writer.write_batch(batch)
+                for batch, read in _encoded(rows, task, tokenizer):
+                    writer.write_batch(batch, custom_metadata={READ: str(read)})
             unfinished.replace(file)
         finally:
             unfinished.unlink(missing_ok=True)
-    return Encoded(datasets.Dataset.from_file(str(file)).data.table)
+    return Encoded(file)
 
 
 def cache_file(folder: Path, rows: str, task: Task, tokenizer: Tokenizer) -> Path:
@@ -86,11 +94,13 @@ def cache_file(folder: Path, rows: str, task: Task, tokenizer: Tokenizer) -> Pat
     return folder / f"{hashlib.sha256(parts.encode()).hexdigest()[:32]}.arrow"
 
 
-def _encoded(rows: Iterable[Row], task: Task, tokenizer: Tokenizer) -> Iterator[pa.RecordBatch]:
+def _encoded(rows: Iterable[Row], task: Task, tokenizer: Tokenizer) -> Iterator[tuple[pa.RecordBatch, int]]:
+    """Yield examples, and the number of rows that they were made of."""
     numbered = enumerate(rows)
     while several := list(islice(numbered, ROWS_AT_ONCE)):
         examples = task.examples([row for _, row in several], tokenizer)
-        yield pa.RecordBatch.from_pylist([_record(example, several[0][0]) for example in examples], SCHEMA)
+        records = [_record(example, several[0][0]) for example in examples]
+        yield pa.RecordBatch.from_pylist(records, SCHEMA), len(several)
 
 
 def _record(example: Example, first: int) -> dict:

@@ -101,7 +101,7 @@ def is_hub_id(path: str) -> bool:
 
 def _records(path: str, wanted: Collection[str], split: str) -> Iterator[Record]:
     if is_hub_id(path):
-        return _hub_records(path, split)
+        return _hub_records(path, wanted, split)
     file = _existing(path)
     ending = Path(file.name.lower().removesuffix(".gz")).suffix
     by_position = all(re.fullmatch("[0-9]+", column) for column in wanted)
@@ -144,10 +144,7 @@ def _parquet_records(file: Path, wanted: Collection[str]) -> Iterator[Record]:
     try:
         with _open(file) as raw:
             table = ParquetFile(BytesIO(raw.read()) if file.suffix.lower() == ".gz" else raw)
-            names = table.schema_arrow.names
-            roots = {column if column in names else column.split(".")[0] for column in wanted}
-            chosen = sorted(roots) if roots.issubset(names) else None  # None: all, so that the error can list them
-            batches = table.iter_batches(batch_size=1024, columns=chosen)
+            batches = table.iter_batches(batch_size=1024, columns=_chosen(table.schema_arrow.names, wanted))
             yield from enumerate(chain.from_iterable(batch.to_pylist() for batch in batches), 1)
     except (ArrowException, OSError, EOFError, zlib.error) as error:
         raise InputError(f"{file}: cannot be read as Parquet ({_one_line(error)})") from None
@@ -194,15 +191,22 @@ def _text_records(file: Path, wanted: Collection[str]) -> Iterator[Record]:
     return ((number, {column: line}) for number, line in enumerate(read_lines(file), 1))
 
 
-def _hub_records(path: str, split: str) -> Iterator[Record]:
+def _hub_records(path: str, wanted: Collection[str], split: str) -> Iterator[Record]:
     from datasets import load_dataset
 
     name, config, own_split = cast(re.Match[str], HUB_ID.fullmatch(path)).group("name", "config", "split")
     try:
-        return enumerate(load_dataset(name, config, split=own_split or split), 1)
+        table = load_dataset(name, config, split=own_split or split)
     except Exception as error:  # what the hub raises has no common base
         fault = f"no such file here, and the hub gave no split '{own_split or split}' of it ({_one_line(error)})"
         raise InputError(f"{path}: {fault}; write owner/name, owner/name:config or owner/name[split]") from error
+    return enumerate(table.select_columns(_chosen(table.column_names, wanted)), 1)  # a picture would be decoded
+
+
+def _chosen(names: list[str], wanted: Collection[str]) -> list[str]:
+    """Return the columns of a table to read, all where one that is wanted is not there: the error lists them."""
+    roots = {column if column in names else column.split(".")[0] for column in wanted}
+    return sorted(roots) if roots.issubset(names) else names
 
 
 def _check_columns(path: str | Path, number: int, wanted: Collection[str], present: list[str]) -> None:

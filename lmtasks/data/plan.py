@@ -51,12 +51,11 @@ class Plan:
     @property
     def padding(self) -> float:
         """Share of padded tokens that are padding, of source and target together."""
-        padded = sum(
-            self.lengths[rows].max(axis=0).sum() * len(rows)
-            for step in range(self.steps_per_epoch)
-            for rows in self.step(step)
-            if len(rows)
-        )
+        first, rows = self._bounds[:-1, None], np.diff(self._bounds)[:, None]  # of each step
+        part = np.arange(self.parts)
+        starts = (first + part * (rows // self.parts) + np.minimum(part, rows % self.parts)).ravel()  # as array_split
+        longest = np.maximum.reduceat(self.lengths[_by_length(self.lengths)], starts)  # (micro-batches, 2)
+        padded = longest.sum(axis=1) @ np.diff(starts, append=len(self.lengths))
         return float(1 - self.lengths.sum() / padded)
 
     def step(self, k: int) -> list[np.ndarray]:
@@ -79,7 +78,7 @@ class Plan:
         """Where steps begin and end in the sorted rows; the same for each epoch, since lengths sort the same."""
         source, target = self.lengths[_by_length(self.lengths)].T
         bounds, longest = [0], 0
-        for row, length in enumerate(np.maximum(source, target)):
+        for row, length in enumerate(np.maximum(source, target).tolist()):
             longest = max(longest, length)
             rows = row - bounds[-1]
             if rows >= self.parts and longest * (rows + 1) > self.tokens_per_step:

@@ -78,6 +78,11 @@ class Task(ABC):
         return self.source_columns[0], None
 
     @property
+    def examples_a_row(self) -> int:
+        """How many examples a row gives that lacks nothing."""
+        return 1
+
+    @property
     @abstractmethod
     def main_metric(self) -> str:
         """The score that says how good the task is, 0 to 100, higher is better."""
@@ -97,3 +102,11 @@ class Task(ABC):
     @abstractmethod
     def score(self, predictions: Sequence[str], references: Sequence[str], groups: Sequence[str]) -> dict[str, float]:
         """Compare answers with references, line by line: metric name -> value."""
+
+    @abstractmethod
+    def signatures(self) -> dict[str, str]:
+        """Say how each score is computed, so that others can repeat it: metric name -> signature of the scorer.
+
+        Raises:
+            InputError: If a scorer cannot work here, since a package is missing; asked before training starts.
+        """

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lmtasks.errors import InputError
@@ -60,6 +60,10 @@ class TranslationTask(Task):
     @property
     def languages(self) -> tuple[str, ...]:
         return self.targets if len(self.targets) > 1 else ()
+
+    @property
+    def examples_a_row(self) -> int:
+        return len(self.directions)
 
     @property
     def main_metric(self) -> str:
@@ -125,19 +129,27 @@ class TranslationTask(Task):
     def score(self, predictions: Sequence[str], references: Sequence[str], groups: Sequence[str]) -> dict[str, float]:
         """Return BLEU and chrF, the mean over directions, and of each direction where there are several."""
         scores: dict[str, float] = {}
-        for metric, kind in (("bleu", BLEU), ("chrf", CHRF)):
+        for metric, make in SCORERS.items():
             each = {}
             for direction in dict.fromkeys(groups):
                 lines = [i for i, group in enumerate(groups) if group == direction]
-                language = split_direction(direction)[1]
-                # every process has all predictions already: they must not be added up again
-                scorer = BLEU(language, sync_on_compute=False) if kind is BLEU else CHRF(sync_on_compute=False)
+                scorer = make(direction)
                 scorer.update([predictions[i] for i in lines], [[references[i]] for i in lines])
                 each[direction] = float(scorer.compute())
             scores[metric] = sum(each.values()) / len(each) if each else math.nan
             if len(each) > 1:
                 scores |= {f"{metric}_{direction}": value for direction, value in each.items()}
         return scores
+
+    def signatures(self) -> dict[str, str]:
+        """Return sacrebleu's signatures under the names of `score`, of each direction where there are several."""
+        signatures = {}
+        for metric, make in SCORERS.items():
+            for direction in self.directions:
+                scorer = make(direction)
+                scorer.update(["a"], [["a"]])  # the signature tells the number of references
+                signatures[f"{metric}_{direction}" if len(self.directions) > 1 else metric] = scorer.signature
+        return signatures
 
 
 def split_direction(direction: str) -> tuple[str, str]:
@@ -150,3 +162,11 @@ def split_direction(direction: str) -> tuple[str, str]:
     match = DIRECTION.fullmatch(direction)
     assert match is not None, direction
     return match["source"], match["target"]
+
+
+# Every process has all predictions when it scores: they must not be added up again.
+SCORERS: dict[str, Callable[[str], BLEU | CHRF]] = {
+    "bleu": lambda direction: BLEU(split_direction(direction)[1], sync_on_compute=False),
+    "chrf": lambda direction: CHRF(sync_on_compute=False),
+}
+"""The scorer of a direction, for each metric."""

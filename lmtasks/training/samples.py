@@ -32,14 +32,19 @@ class Samples(Callback):
     def _show(self, trainer: Trainer, pl_module: Any, title: str) -> None:
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
-        print(samples_text(pl_module.samples, self.shown), file=sys.stderr, flush=True)
+        if self.shown:
+            print(samples_text(pl_module.samples, self.shown), file=sys.stderr, flush=True)
         with (Path(trainer.default_root_dir) / FILE).open("a", encoding="utf-8") as file:
             print(f"== {title}\n\n{samples_text(pl_module.samples, self.kept)}", file=file)
 
 
 def samples_text(samples: Mapping[str, Sequence[Sample]], count: int) -> str:
     """Return `count` rows of each task, spread evenly over the data, for people to read."""
-    chosen = [(task, row) for task, rows in samples.items() for row in rows[:: max(1, len(rows) // count)][:count]]
+    chosen = [
+        (task, row)
+        for task, rows in samples.items()
+        for row in rows[:: max(1, len(rows) // max(1, count))][: max(0, count)]
+    ]
     return "\n".join(
         f"  {task}\n    source      {row.text}\n    reference   {row.reference}\n    prediction  {row.prediction}"
         for task, row in chosen

@@ -1,0 +1,69 @@
+"""Examples: those of a split that are used, and the batches made of them.
+
+They know no trainer and no module, so that a worker process can be given them, however it is started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from lmtasks.batch import IGNORE, Batch, lengths_to_mask, pad
+from lmtasks.data.encoded import Encoded
+from lmtasks.data.plan import Plan
+
+
+@dataclass(frozen=True, eq=False)
+class Examples(Dataset):
+    """The examples of a split that are used; those numbered `ids` are the item `examples[ids]`, a batch."""
+
+    task: str
+    """Name of their task."""
+    encoded: Encoded
+    """All examples of the split."""
+    kept: np.ndarray
+    """(examples,) row numbers in `encoded` of those that are used."""
+    max_length: int
+    """Longest source and target in tokens; the rest is cut off."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of source and target, (examples, 2)."""
+        lengths = np.stack((self.encoded.source.lengths, self.encoded.target.lengths), axis=1)
+        return lengths[self.kept].clip(max=self.max_length)
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def __getitem__(self, ids: np.ndarray | Sequence[int]) -> Batch:
+        return self.batch(ids)
+
+    def batch(self, ids: np.ndarray | Sequence[int], scale: float = 1.0) -> Batch:
+        """Return some of the examples as a batch."""
+        rows = self.kept[ids]
+        source = [self._cut(self.encoded.source[row]) for row in rows]
+        target = [self._cut(self.encoded.target[row]) for row in rows]
+        mask = lengths_to_mask([len(row) for row in source])
+        return Batch(self.task, pad(source, 0), mask, pad(target, IGNORE), torch.from_numpy(rows), scale)
+
+    def _cut(self, ids: np.ndarray) -> np.ndarray:
+        """Cut to the limit, but keep the end token."""
+        return ids if len(ids) <= self.max_length else np.append(ids[: self.max_length - 1], ids[-1])
+
+
+@dataclass(frozen=True, eq=False)
+class Steps(Dataset):
+    """The micro-batches of training: `steps[k, part]` is a part of step k."""
+
+    examples: Examples
+    """What is learnt from."""
+    plan: Plan
+    """Which of them make step k."""
+
+    def __getitem__(self, key: tuple[int, int]) -> Batch:
+        step, part = key
+        return self.examples.batch(self.plan.step(step)[part], self.plan.scale(step))
