@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from lmtasks.data.village import Village
     from lmtasks.decoding import Decoding
     from lmtasks.heads import Seq2SeqHead
-    from lmtasks.module import TaskModule, TranslationModule
+    from lmtasks.module import TaskModule
+    from lmtasks.named import TranslationModule
     from lmtasks.saving import load
     from lmtasks.tasks.translation import TranslationTask
     from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
@@ -35,7 +36,7 @@ _HOMES = {
     "Tokenizer": "text.tokenizer",
     "TokenizerConfig": "text.tokenizer",
     "TransformerConfig": "backbones.transformer",
-    "TranslationModule": "module",
+    "TranslationModule": "named",
     "TranslationTask": "tasks.translation",
     "Village": "data.village",
     "load": "saving",

@@ -1,6 +1,6 @@
 """TaskModule: tokenizer + tasks + backbone + heads under Lightning, the only class with training logic.
 
-The named modules (`TranslationModule`) are short signatures over it. Layers are built in `configure_model`, when the
+The modules named after tasks are short signatures over it (`named.py`). Layers are built in `configure_model`, when the
 tokenizer is known; training, validation and test share one loss, and an evaluation scores all rows once, gathered by
 row number over all processes.
 """
@@ -21,7 +21,6 @@ from torch.optim import Optimizer
 
 from lmtasks import answering
 from lmtasks.backbones.base import Backbone, BackboneConfig
-from lmtasks.backbones.transformer import TransformerConfig
 from lmtasks.batch import Batch
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
@@ -29,7 +28,6 @@ from lmtasks.evaluation import Evaluation, Sample
 from lmtasks.optim import Adam, OptimizerConfig, Schedule
 from lmtasks.settings import to_plain
 from lmtasks.tasks.base import Answer, Row, Task
-from lmtasks.tasks.translation import TranslationTask
 from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
 from lmtasks.text.vectors import initialise
 from lmtasks.training.resume import recount
@@ -128,7 +126,8 @@ class TaskModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimiser and its schedule over all steps of the run."""
-        steps = self.schedule.warmup + 1 if self.trainer.fast_dev_run else _steps(self.trainer)
+        trainer: Any = self.trainer
+        steps = self.schedule.warmup + 1 if trainer.fast_dev_run else _steps(trainer)  # a rehearsal ends nowhere
         optimizer = self.optimizer_config.build(self)
         return {
             "optimizer": optimizer,
@@ -304,47 +303,6 @@ class TaskModule(LightningModule):
         trainer: Any = self._trainer
         if trainer is not None and trainer.training:
             recount(checkpoint, trainer.datamodule.plan.steps_per_epoch, trainer.accumulate_grad_batches)
-
-
-class TranslationModule(TaskModule):
-    """Translate in one direction or several.
-
-    Args:
-        directions: Source and target language with a hyphen between: [en-de], or several for one model.
-        backbone: Architecture and sizes.
-        tokenizer: How texts become token ids; trained on the training texts unless it names a file.
-        optimizer: Optimiser with its settings.
-        schedule: Learning rate over the steps.
-        label_smoothing: Share of the target's probability spread over the vocabulary.
-        decoding: How translations are searched in test, predict and use.
-        validation_decoding: How they are searched in validation, where speed counts; greedy by default.
-        vectors: A GloVe or word2vec text file from which embeddings start.
-        compile: Let torch.compile make encode and decode faster; worth the minutes it takes on a GPU.
-
-    Example:
-        >>> from lmtasks import TransformerConfig, TranslationModule
-        >>> module = TranslationModule(["en-fr"], TransformerConfig(d_model=64, d_ff=128))
-        >>> module.task.columns
-        ('en', 'fr')
-    """
-
-    def __init__(
-        self,
-        directions: list[str],
-        backbone: BackboneConfig = TransformerConfig(),
-        tokenizer: TokenizerConfig = TokenizerConfig(),
-        optimizer: OptimizerConfig = Adam(),
-        schedule: Schedule = Schedule(),
-        label_smoothing: float = 0.1,
-        decoding: Decoding = Decoding(),
-        validation_decoding: Decoding = Decoding(beam=1),
-        vectors: str | None = None,
-        compile: bool = False,
-    ) -> None:
-        task = TranslationTask(tuple(directions), label_smoothing)
-        super().__init__(
-            [task], backbone, tokenizer, optimizer, schedule, decoding, validation_decoding, vectors, compile
-        )
 
 
 def _steps(trainer: Any) -> int | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tiny import fit, write_corpus
 
-from lmtasks.module import TranslationModule
+from lmtasks.named import TranslationModule
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader
 
 from lmtasks.errors import InputError
@@ -271,6 +271,60 @@ def test_steps_and_the_end_are_saved_without_validation(tmp_path):
     checkpoints = Checkpoints(keep_last=3, every_n_steps=2)
     make_trainer(tmp_path, checkpoints, max_steps=5, limit_val_batches=0).fit(Toy())
     assert files(tmp_path) == ["last.ckpt", "step=2.ckpt", "step=4.ckpt", "step=5.ckpt"]
+
+
+class StopAt(Callback):
+    """Tell training to stop after a step, and leave as `StopOnSignal` does if it is an interruption."""
+
+    def __init__(self, step, leave):
+        self.step, self.leave = step, leave
+
+    def on_train_batch_end(self, trainer, *args, **kwargs):
+        trainer.should_stop = trainer.should_stop or trainer.global_step == self.step
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        if self.leave:
+            raise SystemExit(130)
+
+
+def test_an_interruption_is_no_checkpoint_among_the_last(tmp_path):
+    trainer = make_trainer(
+        tmp_path, StopAt(3, leave=True), Checkpoints(keep_last=2, every_n_steps=2), max_steps=6, limit_val_batches=0
+    )
+    with pytest.raises(SystemExit):
+        trainer.fit(Toy())
+    assert files(tmp_path) == ["last.ckpt", "step=2.ckpt"]
+    assert read_checkpoint(last_checkpoint(tmp_path))["global_step"] == 3
+    checkpoints = Checkpoints(keep_last=2, every_n_steps=2)
+    make_trainer(tmp_path, checkpoints, max_steps=6, limit_val_batches=0).fit(Toy(), ckpt_path="last")
+    assert [Path(path).name for path in checkpoints.last_paths] == ["step=4.ckpt", "step=6.ckpt"]
+
+
+def test_a_run_that_a_limit_ends_keeps_its_last_step(tmp_path):
+    checkpoints = Checkpoints(keep_last=2, every_n_steps=2)
+    make_trainer(tmp_path, StopAt(3, leave=False), checkpoints, max_steps=6, limit_val_batches=0).fit(Toy())
+    assert files(tmp_path) == ["last.ckpt", "step=2.ckpt", "step=3.ckpt"]
+
+
+@pytest.mark.parametrize("monitor", ["validation/score", None])
+def test_a_finished_run_that_is_resumed_knows_its_checkpoints(tmp_path, monitor):
+    first, second = (Checkpoints(monitor, mode="max", keep_last=2) for _ in range(2))
+    make_trainer(tmp_path, first, max_steps=3, val_check_interval=1).fit(Toy(scores=[0.1, 0.9, 0.2]))
+    trainer = make_trainer(tmp_path, second, max_steps=3, val_check_interval=1)
+    trainer.fit(Toy(), ckpt_path=last_checkpoint(tmp_path))
+    assert trainer.global_step == 3
+    assert Path(second.best_model_path).name == ("step=2.ckpt" if monitor else "last.ckpt")
+    for name in ("best_model_path", "last_model_path", "best_paths", "last_paths", "best_model_score"):
+        assert getattr(second, name) == getattr(first, name)
+
+
+def test_a_finished_run_whose_checkpoints_are_gone_has_the_one_it_was_given(tmp_path):
+    make_trainer(tmp_path / "a", Checkpoints(keep_last=2), max_steps=1, limit_val_batches=0).fit(Toy())
+    checkpoints = Checkpoints(keep_last=2)
+    trainer = make_trainer(tmp_path / "b", checkpoints, max_steps=1, limit_val_batches=0)
+    trainer.fit(Toy(), ckpt_path=last_checkpoint(tmp_path / "a"))
+    assert checkpoints.last_paths == []
+    assert Path(checkpoints.best_model_path) == last_checkpoint(tmp_path / "a")
 
 
 def test_minutes_are_a_reason_to_save(tmp_path):

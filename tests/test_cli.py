@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import logging
 import os
 import resource
 import subprocess
@@ -14,9 +15,17 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import lmtasks
+from lmtasks.cli.folders import find_weights, new_run
+from lmtasks.cli.loggers import continue_metrics, metrics_loggers
 from lmtasks.cli.main import COMMANDS, main
+from lmtasks.cli.messages import quiet
+from lmtasks.cli.train import Job
+from lmtasks.training.randomness import RandomState
+from lmtasks.training.samples import Samples
+from lmtasks.training.signals import StopOnSignal
 
 CONFIG = """# lmtasks fit -c tiny.yaml
 model:
@@ -37,6 +46,10 @@ data:
 trainer: {max_steps: 2, log_every_n_steps: 1, accelerator: cpu}
 """
 ROOT = Path(__file__).parent.parent
+
+
+def _type_on_stdin(monkeypatch, content: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
 
 
 @pytest.fixture(scope="module")
@@ -144,13 +157,89 @@ def test_a_resume_refuses_what_it_cannot_change(cli):
     assert "was trained with optimizer.lr = 0.001, not 0.5" in line
 
 
-def test_test_gives_the_scores_that_fit_gave(cli, work):
-    config = (work / "runs/tiny/config.yaml").read_text()
-    status, out, _ = cli("test", "-c", "runs/tiny")
-    metrics = json.loads((work / "runs/tiny/model/metrics.json").read_text())
+def test_a_resume_refuses_another_schedule(cli):
+    status, _, (line,) = cli("fit", "-c", "tiny.yaml", "--ckpt_path", "last", "--model.schedule.warmup", 5)
+    assert status == 2
+    assert "was trained with schedule.warmup = 1000, not 5" in line
+
+
+def test_test_gives_the_table_that_fit_printed_of_averaged_weights(cli, work):
+    average = ["--average.of", "last", "--average.count", 2, "--trainer.val_check_interval", 1]
+    status, table, _ = cli("fit", "-c", "tiny.yaml", "--name", "mean", "--model.schedule.warmup", 0, *average)
+    config = (work / "runs/mean/config.yaml").read_text()
     assert status == 0
-    assert f"{metrics['test/translation/loss']:.4f}" in out
-    assert (work / "runs/tiny/config.yaml").read_text() == config
+    assert cli("test", "-c", "runs/mean")[:2] == (0, table)
+    assert cli("test", "-c", "runs/mean", "--ckpt_path", "runs/mean/model")[:2] == (0, table)
+    assert cli("test", "-c", "runs/mean", "--ckpt_path", "last")[1] != table
+    assert (work / "runs/mean/config.yaml").read_text() == config
+
+
+def test_best_says_so_where_no_checkpoint_has_a_score(work, tmp_path, capsys):
+    (tmp_path / "checkpoints").mkdir()
+    torch.save({"callbacks": {"ModelCheckpoint{}": {}}}, tmp_path / "checkpoints/last.ckpt")
+    assert find_weights(None, tmp_path, "max") == tmp_path / "checkpoints/last.ckpt"
+    assert "last.ckpt says of no checkpoint how good it is" in capsys.readouterr().err
+
+
+def test_a_fit_without_checkpoints_inherits_no_metrics(cli, work):
+    (work / "runs/bare").mkdir()
+    (work / "runs/bare/metrics.csv").write_text("dead,step\n1.0,900\n")
+    bare = ["--trainer.enable_checkpointing", "false", "--trainer.enable_progress_bar", "false"]
+    assert cli("fit", "-c", "tiny.yaml", "--name", "bare", *bare)[0] == 0
+    assert "dead" not in (work / "runs/bare/metrics.csv").read_text()
+    assert not (work / "runs/bare/checkpoints").exists()
+
+
+def test_metrics_of_steps_that_are_done_again_are_dropped_by_the_first_process(tmp_path, monkeypatch):
+    file = tmp_path / "metrics.csv"
+    rows = [f"{step},{step / 2}" for step in range(10)]
+    file.write_text("\n".join(["step,train/loss", *rows, ""]))
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    continue_metrics(metrics_loggers(tmp_path), 8)
+    assert len(file.read_text().splitlines()) == 11
+    monkeypatch.setattr(rank_zero_only, "rank", 0)
+    continue_metrics(metrics_loggers(tmp_path), 8)
+    assert file.read_text().splitlines() == ["step,train/loss", *rows[:8]]
+
+
+def test_two_runs_started_together_get_two_folders(tmp_path, monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    folders = [new_run("mine", str(tmp_path), []) for _ in range(2)]
+    assert folders == [tmp_path / "mine", tmp_path / "mine-2"]
+    monkeypatch.setenv("LOCAL_RANK", "1")  # as in a process that the trainer started
+    assert new_run("mine", str(tmp_path), []) == tmp_path / "mine-2"
+
+
+@pytest.mark.parametrize("problem", [["--trainer.devices", "0"], ["--data.rows.train", "0"]])
+def test_a_fit_that_cannot_start_leaves_no_folder(cli, work, problem):
+    assert cli("fit", "-c", "tiny.yaml", "--name", "nothing", *problem)[0] != 0
+    assert not (work / "runs/nothing").exists()
+
+
+def test_a_rehearsal_leaves_the_name_free(cli, work):
+    assert cli("fit", "-c", "tiny.yaml", "--name", "rehearsal", "--trainer.fast_dev_run", "true")[0] == 0
+    assert not (work / "runs/rehearsal/config.yaml").exists()
+
+
+def test_a_callback_of_the_config_replaces_ours(work, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    kinds = [Samples, RandomState, StopOnSignal]
+    options = [f"--trainer.callbacks+={kind.__module__}.{kind.__name__}" for kind in kinds]
+    job = Job("fit", [work / "tiny.yaml"], options)
+    assert [sum(isinstance(callback, kind) for callback in job.trainer.callbacks) for kind in kinds] == [1, 1, 1]
+
+
+def test_of_lightnings_log_only_the_useful_lines_are_seen():
+    quiet()
+    seen = {
+        line: logging.getLogger(f"lightning.{name}").filter(logging.makeLogRecord({"msg": line}))
+        for name, line in [
+            ("fabric.utilities.seed", "Seed set to 1"),
+            ("pytorch.utilities.rank_zero", "GPU available: False, used: False"),
+            ("pytorch.utilities.rank_zero", "`Trainer.fit` stopped: `max_steps=2` reached."),
+        ]
+    }
+    assert [bool(kept) for kept in seen.values()] == [False, False, True]
 
 
 def test_validate_finds_the_run_by_the_name_of_its_config(cli):
@@ -174,12 +263,20 @@ def test_run_answers_arguments_stdin_and_files_alike(cli, work, monkeypatch):
     answers = out.splitlines()
     assert len(answers) == 3
     assert answers[1] == ""
-    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(texts) + "\n"))
+    _type_on_stdin(monkeypatch, "\n".join(texts).encode() + b"\n")
     assert cli("run", "runs/tiny")[1] == out
     with gzip.open(work / "in.txt.gz", "wt") as file:
         file.write("\n".join(texts) + "\n")
     assert cli("run", "runs/tiny", "--input", "in.txt.gz", "--output", "out.txt")[:2] == (0, "")
     assert (work / "out.txt").read_text() == out
+
+
+def test_run_answers_the_lines_before_one_that_is_not_utf8(cli, monkeypatch):
+    _type_on_stdin(monkeypatch, b"A dog.\rA cow.\n\ncaf\xe9\nA cat.\n")
+    status, out, (line,) = cli("run", "runs/tiny")
+    assert status == 2
+    assert len(out.split("\n")) == 3  # a lone \r ends no line
+    assert "stdin, line 3: byte 4 is not UTF-8" in line
 
 
 def test_run_adds_its_answers_to_json_lines(cli, work):
@@ -228,7 +325,8 @@ def test_attend_prints_a_line_for_each_target_token(cli, work):
         "   le  ██ ·",
         "chien  ▂▂ ▆▆",
     ]
-    assert cli("attend", "runs/tiny", "A dog.")[0] == 0
+    assert cli("attend", "runs/tiny", "A dog.", "--target", "fr", "--device", "cpu")[0] == 0
+    assert "the model cannot translate" in cli("attend", "runs/tiny", "A dog.", "--target", "de")[2][0]
 
 
 def test_attend_draws_a_picture(cli, work):

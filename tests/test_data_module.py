@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import pickle
 
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.trainer.states import TrainerFn
 from tiny import ROWS, fit, tiny_data, tiny_module, tiny_rows, trainer, write_corpus
 
@@ -66,7 +68,99 @@ def test_the_log_counts_the_rows_of_the_file(corpus, caplog):
     write(corpus, "train", [("a", "b"), ("", "c"), ("d", ""), ("e", "f")])
     with caplog.at_level(logging.INFO, "lmtasks"):
         prepared(corpus, tiny_data(corpus))
-    assert logged(caplog, "train").startswith("train: 4 rows, 2 examples; without target 1")
+    assert logged(caplog, "train").startswith("train: 4 rows, 2 examples; without source 1, without target 1")
+
+
+def test_blank_sources_count_at_the_end_of_a_file_and_in_each_direction(corpus, caplog):
+    write(corpus, "train", [("a", "b")] * 2100 + [("", "b"), (" ", ""), ("c", "")])
+    with caplog.at_level(logging.INFO, "lmtasks"):
+        prepared(corpus, tiny_data(corpus), module=tiny_module(("en-de", "de-en")))
+    assert logged(caplog, "train").startswith("train: 2,103 rows, 4,200 examples; without source 4, without target 2")
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_rows_that_cannot_be_scored_are_said_aloud(corpus, caplog, split):
+    stage = {"validation": "validate", "test": "test"}[split]
+    with caplog.at_level(logging.WARNING, "lmtasks"):
+        prepared(corpus, tiny_data(corpus), stage)
+    assert not caplog.records
+    write(corpus, split, [("a", "b"), ("", "c"), ("d", ""), ("e", "f"), ("", "")])
+    with caplog.at_level(logging.WARNING, "lmtasks"):
+        prepared(corpus, tiny_data(corpus), stage)
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"{split}: 3 of 5 examples have no source or no target")
+
+
+def test_what_makes_batches_travels_to_a_worker_light_and_whole(corpus):
+    write(corpus, "train", [("a b c", "d e f")] * 3000)
+    data = prepared(corpus, tiny_data(corpus))
+    assert len(pickle.dumps(data.encoded["train"])) < 500
+    steps = data.train_dataloader().dataset
+    (ids, *_) = data.val_dataloader().sampler
+    for dataset, key in ((steps, (2, 0)), (data.val_dataloader().dataset, ids)):
+        here, there = dataset[key], pickle.loads(pickle.dumps(dataset))[key]
+        assert (here.task, here.scale) == (there.task, there.scale)
+        for name in ("source", "source_mask", "target", "ids"):
+            assert torch.equal(getattr(here, name), getattr(there, name))
+
+
+def test_data_used_by_another_trainer_and_module_are_planned_anew(corpus):
+    data = tiny_data(corpus)
+    prepared(corpus, data)
+    rows = len(data.plan.lengths)
+    data.trainer.accumulate_grad_batches = 1
+    other = trainer(corpus / "other", max_steps=1, accumulate_grad_batches=2)
+    module = tiny_module(("en-de", "de-en"))
+    other.strategy._lightning_module = module
+    other.state.fn = TrainerFn.FITTING
+    module.trainer = data.trainer = other
+    data.prepare_data()
+    data.setup(TrainerFn.FITTING)
+    assert data.plan.parts == 2
+    assert len(data.plan.lengths) == 2 * rows
+
+
+def test_other_accumulation_than_planned_is_refused(corpus):
+    with pytest.raises(InputError, match=r"laid for 1 micro-batches a step, now it is 2; .*Scheduler"):
+        fit(corpus, callbacks=[GradientAccumulationScheduler({0: 2})])
+    with pytest.raises(InputError, match="laid for 1 micro-batches a step, now it is 2"):
+        fit(corpus, callbacks=[GradientAccumulationScheduler({1: 2})], max_steps=100)
+
+
+def test_overfit_batches_is_refused_in_a_line(corpus):
+    with pytest.raises(InputError, match="train on a file of few rows"):
+        fit(corpus, overfit_batches=2)
+
+
+def test_a_resume_with_as_many_rows_of_other_lengths_is_refused(corpus):
+    saved = prepared(corpus, tiny_data(corpus, too_long="cut")).state_dict()
+    prepared(corpus, tiny_data(corpus, too_long="cut")).load_state_dict(saved)
+    with pytest.raises(InputError, match="lengths of the rows"):
+        prepared(corpus, tiny_data(corpus, too_long="cut", max_length=5)).load_state_dict(saved)
+    write(corpus, "train", [(f"{i}", f"{i}") for i in range(ROWS["train"])])
+    with pytest.raises(InputError, match="lengths of the rows"):
+        prepared(corpus, tiny_data(corpus, too_long="cut")).load_state_dict(saved)
+
+
+@pytest.mark.parametrize("fault", ["no validation.de", "no column in test", "no scorer"])
+def test_faults_show_before_the_tokenizer_is_trained(corpus, monkeypatch, fault):
+    rows, expected = tiny_rows(corpus), "needs a package"
+    if fault == "no validation.de":
+        (corpus / "validation.de").unlink()
+        expected = r"validation\.de: no such file"
+    elif fault == "no column in test":
+        (corpus / "test.csv").write_text("en,nl\na,b\n", encoding="utf-8")
+        rows, expected = tiny_rows(corpus, test=str(corpus / "test.csv")), r"test\.csv.*no column 'de'"
+    else:
+
+        def missing(self):
+            raise InputError("ja-mecab needs a package")
+
+        monkeypatch.setattr(TranslationTask, "signatures", missing)
+    module = tiny_module()
+    monkeypatch.setattr(module, "train_tokenizer", lambda *_: pytest.fail("the tokenizer was trained"))
+    with pytest.raises(InputError, match=expected):
+        prepared(corpus, tiny_data(corpus, rows=rows), module=module)
 
 
 def test_cutting_keeps_the_end_token(corpus):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from lmtasks.evaluation import Evaluation, Sample
 from lmtasks.loss import Loss
 from lmtasks.tasks.translation import TranslationTask
 from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
-from lmtasks.training.samples import samples_text
+from lmtasks.training.samples import Samples, samples_text
 
 PAIRS = [("a dog", "un chien"), ("a cat", "un chat"), ("the old man", "le vieil homme"), ("two cows", "deux vaches")]
 
@@ -56,6 +57,15 @@ def test_right_answers_score_100_and_perplexity_is_that_of_the_mean_loss(rows):
     assert scores["chrf"] == pytest.approx(100)
     assert scores["loss"] == pytest.approx(0.5)
     assert scores["perplexity"] == pytest.approx(math.exp(0.5))
+
+
+def test_no_samples_may_be_asked_for(tmp_path, capsys):
+    rows = {"translation": [Sample("source", "reference", "answer")]}
+    assert samples_text(rows, 0) == ""
+    trainer = SimpleNamespace(is_global_zero=True, sanity_checking=False, default_root_dir=tmp_path)
+    Samples(shown=0, kept=1).on_test_end(trainer, SimpleNamespace(samples=rows))
+    assert capsys.readouterr().err == ""
+    assert "answer" in (tmp_path / "samples.txt").read_text()
 
 
 def test_samples_are_spread_over_the_data():

@@ -283,6 +283,14 @@ def test_a_hub_set_is_read_by_its_splits(tmp_path, monkeypatch):
     assert fingerprint("owner/name:de-en") == "owner/name:de-en"
 
 
+def test_the_pictures_of_a_hub_set_are_not_looked_at(monkeypatch):
+    rows = [{"caption": {"en": "a"}, "picture": {"bytes": b"no picture", "path": None}}]
+    features = datasets.Features({"caption": {"en": datasets.Value("string")}, "picture": datasets.Image()})
+    table = datasets.Dataset.from_list(rows, features)
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, config, split: table)
+    assert rows_of("owner/name", {"en": "caption.en"}) == [{"en": "a"}]
+
+
 def test_the_fingerprint_follows_the_file(tmp_path, monkeypatch):
     path = Path(write(tmp_path / "a.txt", "one"))
     before = fingerprint(str(path))

@@ -33,6 +33,7 @@ LAYERS = [
     "optim",
     "training.*",
     "module",
+    "named",
     "saving",
     "cli.*",
 ]  # a file imports only from lines above its own, and from its own line; of several that fit a name the longest counts

@@ -27,11 +27,15 @@ import sys
 import torch
 from pathlib import Path
 sys.path.insert(0, {tests!r})
+from lmtasks.training.checkpoints import Checkpoints
 from tiny import fit, tiny_data, tiny_module, trainer, weights
 
 if __name__ == "__main__":
     folder = Path({folder!r})
-    module = fit(folder, data=tiny_data(folder), **{settings!r})
+    settings = {settings!r}
+    if settings["enable_checkpointing"]:
+        settings["callbacks"] = [Checkpoints()]
+    module = fit(folder, data=tiny_data(folder), **settings)
     scores = {{name: float(value) for name, value in module.trainer.callback_metrics.items()}}
     if module.trainer.is_global_zero:
         torch.save({{"weights": weights(module), "scores": scores}}, folder / "result.pt")
@@ -123,10 +127,10 @@ def test_an_epoch_of_a_run_has_each_row_once(corpus):
 # Several processes.
 
 
-def two_processes(folder, **settings):
-    """Run `fit` in two processes and return weights and scores."""
+def two_processes(folder, save=False, **settings):
+    """Run `fit` in two processes, with a checkpoint at the end if it is to `save`; return weights and scores."""
     script = folder / "train.py"
-    settings = {"devices": 2, "strategy": "ddp", **settings}
+    settings = {"devices": 2, "strategy": "ddp", "enable_checkpointing": save, **settings}
     script.write_text(TWO_PROCESSES.format(tests=str(Path(__file__).parent), folder=str(folder), settings=settings))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
     done = subprocess.run(
@@ -176,6 +180,25 @@ def test_a_resumed_run_goes_on_bit_for_bit(corpus, tmp_path, accumulate, first):
     assert before + after == rows
     assert resumed.trainer.global_step == 14
     assert torch.equal(weights(resumed), weights(straight))
+
+
+def test_a_checkpoint_from_the_middle_of_a_step_takes_that_step_again(corpus):
+    half = {"accumulate_grad_batches": 2, "limit_val_batches": 1, "check_val_every_n_epoch": None}
+    straight, _ = saving_run(corpus, 8, **half, val_check_interval=100)
+    saving = {"callbacks": [Checkpoints(keep_last=9)], "enable_checkpointing": True, "max_steps": 3}
+    fit(corpus, **saving, **half, val_check_interval=5)  # which is the first of the two micro-batches of step 3
+    middle = last_checkpoint(corpus / "run").with_name("step=2.ckpt")
+    resumed, _ = saving_run(corpus, 8, ckpt_path=middle, **half, val_check_interval=100)
+    assert torch.equal(weights(resumed), weights(straight))
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_goes_on_in_one_that_accumulates(corpus):
+    straight = fit(corpus, max_steps=7, accumulate_grad_batches=2)
+    two_processes(corpus, max_steps=3, save=True)
+    resumed, _ = saving_run(corpus, 7, ckpt_path=last_checkpoint(corpus / "run"), accumulate_grad_batches=2)
+    assert resumed.trainer.global_step == 7
+    torch.testing.assert_close(weights(resumed), weights(straight), rtol=0, atol=1e-5)
 
 
 def test_validation_between_changes_nothing_of_the_training(corpus):
@@ -370,7 +393,7 @@ def test_translations_keep_their_order_and_blank_stays_blank(trained):
 def test_translating_in_small_batches_changes_nothing(trained, monkeypatch):
     texts = ["a b c d", "a", "f e", "b", "c d e"]
     at_once = trained.translate(texts)
-    monkeypatch.setattr("lmtasks.module.TOKENS_PER_BATCH", 1)
+    monkeypatch.setattr("lmtasks.answering.TOKENS_PER_BATCH", 1)
     assert trained.translate(texts) == at_once
 
 

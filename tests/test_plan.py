@@ -144,6 +144,15 @@ def test_padding_is_what_it_says_and_small_on_lengths_of_real_texts():
     assert plan(lengths, 4096, 4).padding <= made.padding
 
 
+@settings(max_examples=60, deadline=None)
+@given(LENGTHS, TOKENS, PARTS)
+def test_padding_counts_each_micro_batch_by_itself(lengths, tokens, parts):
+    made = plan(lengths, tokens, parts)
+    batches = [lengths[rows] for k in range(made.steps_per_epoch) for rows in made.step(k)]
+    padded = sum(batch.max(axis=0).sum() * len(batch) for batch in batches)
+    assert made.padding == pytest.approx(1 - lengths.sum() / padded)
+
+
 def test_fewer_rows_than_micro_batches_are_refused():
     with pytest.raises(InputError, match="3 training rows cannot be dealt to 4"):
         plan(np.ones((3, 2), int), parts=4)

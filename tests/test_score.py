@@ -79,7 +79,7 @@ def test_json_lines_and_gz_and_stdin_give_the_score_of_plain_lines(files, tmp_pa
     assert len(set(lines)) == 1
 
 
-@pytest.mark.parametrize("content", ["", "\n", "a", "a\n", "a\n\n", "a\u2028b\r\nc\n", "\ufeffa\n"])
+@pytest.mark.parametrize("content", ["", "\n", "a", "a\n", "a\n\n", "a\u2028b\r\nc\n", "a\rb\n", "\ufeffa\n"])
 def test_stdin_has_the_lines_of_a_file(content, tmp_path, monkeypatch):
     file = tmp_path / "lines.txt"
     file.write_bytes(content.encode())
@@ -111,8 +111,8 @@ def test_an_absent_prediction_is_named(tmp_path, files):
 
 
 def test_bytes_that_are_not_utf8_are_named(monkeypatch, files):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9\n")))
-    with pytest.raises(InputError, match="stdin: not UTF-8"):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"tea\ncaf\xe9\n")))
+    with pytest.raises(InputError, match="stdin, line 2: byte 4 is not UTF-8"):
         run("bleu", "-", files[1])
 
 

@@ -7,6 +7,7 @@ import math
 import pytest
 import sacrebleu
 
+import lmtasks.metrics.translation
 from lmtasks.errors import InputError
 from lmtasks.tasks.translation import TranslationTask, split_direction
 from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
@@ -119,6 +120,33 @@ def test_several_directions_have_a_score_each_and_their_mean():
         assert each[0] == pytest.approx(
             TranslationTask(("de-en",)).score(PREDICTIONS[::2], REFERENCES[::2], groups[::2])[metric]
         )
+
+
+def test_each_score_has_the_signature_of_sacrebleu():
+    bleu, chrf = sacrebleu.BLEU(), sacrebleu.CHRF()
+    for scorer in (bleu, chrf):
+        scorer.corpus_score(PREDICTIONS, [REFERENCES])
+    expected = {"bleu": str(bleu.get_signature()), "chrf": str(chrf.get_signature())}
+    assert TranslationTask(("de-en",)).signatures() == expected
+    several = TranslationTask(("de-en", "en-zh"))
+    assert set(several.signatures()) < set(several.score(["a", "b"], ["a", "b"], several.directions))
+    assert several.signatures()["bleu_de-en"] == expected["bleu"]
+    assert "tok:zh" in several.signatures()["bleu_en-zh"]
+
+
+def test_a_scorer_that_cannot_work_here_is_an_error(monkeypatch):
+    def missing(tokenize, lowercase):
+        raise InputError(f"{tokenize} needs a package that is missing")
+
+    monkeypatch.setattr(lmtasks.metrics.translation, "_bleu_scorer", missing)
+    with pytest.raises(InputError, match="ja-mecab needs a package"):
+        TranslationTask(("en-ja",)).signatures()
+
+
+def test_a_row_that_lacks_nothing_gives_as_many_examples_as_it_says(tokenizer):
+    for directions in (("en-de",), ("en-de", "en-fr", "fr-de")):
+        task = TranslationTask(directions)
+        assert len(task.examples([{"en": "a", "de": "b", "fr": "c"}], tokenizer)) == task.examples_a_row
 
 
 def test_the_main_score_is_among_the_scores():

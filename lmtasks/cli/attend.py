@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmtasks.cli.run import choose
+from lmtasks.cli.run import add_choice
 from lmtasks.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,25 +30,25 @@ FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen H
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("model", metavar="MODEL", help="run folder, model folder or .ckpt file")
-    parser.add_argument("source", metavar="SOURCE", help="the sentence to read")
-    parser.add_argument("target", metavar="TARGET", nargs="?", help="its target; default: the model's own answer")
-    parser.add_argument("--to", metavar="LANG", help="language to translate into, where the model knows several")
+    parser.add_argument("text", metavar="TEXT", help="the sentence to read")
+    parser.add_argument("answer", metavar="ANSWER", nargs="?", help="what to write; default: the model's own answer")
     parser.add_argument("--output", metavar="FILE", help="write a picture (.png, .svg or .pdf) instead of text")
+    add_choice(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Show one alignment and return the exit status."""
-    if not arguments.source.strip():
-        raise InputError("SOURCE is blank; give a sentence")
+    if not arguments.text.strip():
+        raise InputError("TEXT is blank; give a sentence")
     if arguments.output:
         _check_output(Path(arguments.output))
     from lmtasks.saving import load
 
-    model = load(arguments.model)
-    _, group, _ = choose(model, None, None, arguments.to)
-    source, target, weights = model.align(arguments.source, arguments.target, group)
+    model = load(arguments.model, arguments.device)
+    _, group = model._find_task(arguments.task).choose(arguments.source, arguments.target)
+    source, target, weights = model.align(arguments.text, arguments.answer, group)
     if arguments.output:
-        draw(source, target, weights, arguments.output, title=arguments.source)
+        draw(source, target, weights, arguments.output, title=arguments.text)
         print(f"wrote {arguments.output}", file=sys.stderr)
     else:
         print(as_text(source, target, weights))

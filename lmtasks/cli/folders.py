@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import count
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import chain, count
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lmtasks.cli.configs import RUN_CONFIG
+from lmtasks.cli.messages import say
 from lmtasks.errors import InputError
-from lmtasks.training.checkpoints import FOLDER, last_checkpoint, read_checkpoint, steps_to_keep
+from lmtasks.saving import CONFIG, MODEL
+from lmtasks.training.checkpoints import FOLDER, Checkpoints, last_checkpoint, read_checkpoint, steps_to_keep
+from lmtasks.training.samples import FILE as SAMPLES
 
 ROOT = "runs"
+INHERITED = "LMTASKS_RUN"  # environment variable: the run folder, for the processes that the trainer starts
 
 
 def existing_run(name: str | None, root: str | None, configs: Sequence[Path]) -> Path:
@@ -23,10 +29,28 @@ def existing_run(name: str | None, root: str | None, configs: Sequence[Path]) ->
 
 
 def new_run(name: str | None, root: str | None, configs: Sequence[Path]) -> Path:
-    """Return the run folder of a new training: NAME, or NAME-2, NAME-3, ... where the ones before hold checkpoints."""
+    """Claim and return the run folder of a new training: NAME, or NAME-2, NAME-3, ... where others have been.
+
+    The processes that the trainer starts get the folder from this one. Those that somebody started together cannot know
+    which of them was first: they take the first folder without checkpoints.
+    """
+    if os.environ.get("LOCAL_RANK", "0") != "0" and INHERITED in os.environ:
+        return Path(os.environ[INHERITED])
     wanted = existing_run(name, root, configs)
-    numbered = (wanted.with_name(f"{wanted.name}-{number}") for number in count(2))
-    return wanted if not checkpoints(wanted) else next(folder for folder in numbered if not checkpoints(folder))
+    candidates = chain([wanted], (wanted.with_name(f"{wanted.name}-{number}") for number in count(2)))
+    free = (folder for folder in candidates if not checkpoints(folder))
+    folder = next(free) if _started_together() else next(folder for folder in free if _claim(folder))
+    os.environ[INHERITED] = str(folder.absolute())
+    return folder
+
+
+def release(run: Path) -> None:
+    """Give up the folder of a run that came to nothing, so that the next try has its name."""
+    if not checkpoints(run):
+        for name in (RUN_CONFIG, SAMPLES):
+            (run / name).unlink(missing_ok=True)
+        with suppress(OSError):  # other files are in it, such as the tokenizer
+            run.rmdir()
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -52,6 +76,16 @@ def find_checkpoint(wanted: str, run: Path, mode: Literal["min", "max"]) -> Path
     raise InputError(f"--ckpt_path {wanted}: there is no such checkpoint; {_listed(run)}")
 
 
+def find_weights(wanted: str | None, run: Path, mode: Literal["min", "max"]) -> Path:
+    """Return what `--ckpt_path` means where weights are enough: a model folder too, and by default that of the run.
+
+    Raises:
+        InputError: There is none.
+    """
+    folder = Path(wanted) if wanted else run / MODEL
+    return folder if (folder / CONFIG).is_file() else find_checkpoint(wanted or "best", run, mode)
+
+
 def best_checkpoint(run: Path, mode: Literal["min", "max"]) -> Path:
     """Return the checkpoint with the best score of validation, the last one where none has a score.
 
@@ -61,10 +95,35 @@ def best_checkpoint(run: Path, mode: Literal["min", "max"]) -> Path:
     last = last_checkpoint(run)
     if not last.is_file():
         raise InputError(f"{run}: there is no {FOLDER}/{last.name}; {_listed(run)}")
-    scores = read_checkpoint(last).get("callbacks", {}).get("Checkpoints", {}).get("scores", {})
-    present = {step: score for step, score in scores.items() if (run / FOLDER / f"step={step}.ckpt").is_file()}
+    scores = scores_of(read_checkpoint(last))[1]
+    files = {step: run / FOLDER / f"step={step}.ckpt" for step in scores}
+    present = {step: score for step, score in scores.items() if files[step].is_file()}
     best, _ = steps_to_keep(present, best=1, last=0, mode=mode)
-    return run / FOLDER / f"step={best[0]}.ckpt" if best else last
+    if not best:
+        say(f"{last} says of no checkpoint how good it is; it is the last one and counts as the best")
+    return files[best[0]] if best else last
+
+
+def scores_of(checkpoint: Mapping[str, Any]) -> tuple[str | None, dict[int, float | None]]:
+    """Return (metric, its value at each step that was kept), which `Checkpoints` wrote into a checkpoint."""
+    kept = checkpoint.get("callbacks", {}).get(Checkpoints().state_key, {})
+    return kept.get("monitor"), kept.get("scores", {})
+
+
+def _started_together() -> bool:
+    """Tell whether torchrun, SLURM or a script on each node started this process as one of several."""
+    sizes = (os.environ.get(name, "1") for name in ("WORLD_SIZE", "SLURM_NTASKS"))
+    return any(size != "1" for size in sizes) or "NODE_RANK" in os.environ
+
+
+def _claim(folder: Path) -> bool:
+    """Take a folder by creating its config, which only one process can; tell whether it was this one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        (folder / RUN_CONFIG).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _home(configs: Sequence[Path]) -> Path | None:

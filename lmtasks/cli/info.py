@@ -33,6 +33,7 @@ def describe(path: str) -> dict[str, Any]:
     Raises:
         InputError: If there is no model at `path`.
     """
+    from lmtasks.cli.folders import checkpoints, scores_of
     from lmtasks.saving import METRICS, find_model, load, read_checkpoint
 
     place = find_model(path)
@@ -47,11 +48,9 @@ def describe(path: str) -> dict[str, Any]:
     else:
         checkpoint = read_checkpoint(place)
         about["step"], about["epoch"] = checkpoint.get("global_step"), checkpoint.get("epoch")
-        kept = checkpoint.get("callbacks", {}).get("Checkpoints", {})
-        about["scores"] = {
-            f"{kept.get('monitor')} at step {step}": score for step, score in kept.get("scores", {}).items()
-        }
-    about["checkpoints"] = [str(file) for file in sorted(Path(path).glob("checkpoints/*.ckpt"))]
+        monitor, scores = scores_of(checkpoint)
+        about["scores"] = {f"{monitor} at step {step}": score for step, score in scores.items()}
+    about["checkpoints"] = list(map(str, checkpoints(Path(path))))
     return about
 
 

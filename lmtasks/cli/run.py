@@ -18,6 +18,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import IO, TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
+from lmtasks.cli.lines import stdin_lines
 from lmtasks.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,12 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="texts to answer; without any, stdin is read")
     parser.add_argument("--input", metavar="FILE", help="answer a file: .jsonl, else a text a line; also .gz")
     parser.add_argument("--output", metavar="FILE", help="write there and not to stdout; .jsonl, else an answer a line")
-    parser.add_argument("--task", metavar="NAME", help="one of the model's tasks; default: its only one")
-    parser.add_argument("--target", metavar="LANG", help="language to translate into, where the model knows several")
-    parser.add_argument("--source", metavar="LANG", help="language to translate from, where the model knows several")
     parser.add_argument("--column", metavar="NAME", help="column of the text in .jsonl; default: that of the task")
     parser.add_argument("--scores", action="store_true", help="print the score before each answer, with a tab between")
-    parser.add_argument("--device", default="cpu", help="where to compute: cpu, cuda, cuda:1, mps (default: cpu)")
+    add_choice(parser)
     add_decoding(parser.add_argument_group("search (default: as the model was trained to)"))
 
 
@@ -68,7 +66,8 @@ class Question:
 
     def __init__(self, model: TaskModule, arguments: argparse.Namespace) -> None:
         self.model = model
-        self.task, self.group, self.column = choose(model, arguments.task, arguments.source, arguments.target)
+        self.task = model._find_task(arguments.task)
+        self.column, self.group = self.task.choose(arguments.source, arguments.target)
         self.key = arguments.column or self.column
         self.decoding = chosen_decoding(model.decoding, arguments)
         self.scores = arguments.scores
@@ -77,9 +76,9 @@ class Question:
 
     def answers(self, texts: list[str]) -> list[list[Answer]]:
         """Return the answers to each text, best first."""
-        others = dict.fromkeys(self.model.tasks[self.task].source_columns)
+        others = dict.fromkeys(self.task.source_columns)
         rows = [{**others, self.column: text} for text in texts]
-        return self.model.answer(rows, self.task, self.group, self.decoding)
+        return self.model.answer(rows, self.task.name, self.group, self.decoding)
 
     def texts(self, texts: list[str]) -> Iterator[str]:
         """Give a line for each text: the answer, or `n_best` of them with tabs between."""
@@ -111,27 +110,12 @@ class Question:
         return [f"{answer.score:.4f}", text] if self.scores else [text]
 
 
-def choose(model: TaskModule, task: str | None, source: str | None, target: str | None) -> tuple[str, str | None, str]:
-    """Return (task, group of its examples, column of the text) that the options mean.
-
-    Raises:
-        InputError: The model has no such task or direction, or several and none was chosen.
-    """
-    from lmtasks.tasks.translation import TranslationTask, split_direction
-
-    known = ", ".join(model.tasks)
-    if task is None and len(model.tasks) > 1:
-        raise InputError(f"the model knows several tasks; choose one with --task: {known}")
-    if task not in (None, *model.tasks):
-        raise InputError(f"the model has no task {task!r}; it has {known}")
-    chosen = model.tasks[task] if task else model.task
-    if chosen.name == "translation":
-        assert isinstance(chosen, TranslationTask)
-        direction = chosen.direction(source, target)
-        return chosen.name, direction, split_direction(direction)[0]
-    if source or target:
-        raise InputError(f"--source and --target are for translation, and the task is {chosen.name}")
-    return chosen.name, None, chosen.source_columns[0]
+def add_choice(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what a model is asked for, and where it computes."""
+    parser.add_argument("--task", metavar="NAME", help="one of the model's tasks; default: its only one")
+    parser.add_argument("--target", metavar="LANG", help="language to translate into, where the model knows several")
+    parser.add_argument("--source", metavar="LANG", help="language to translate from, where the model knows several")
+    parser.add_argument("--device", default="cpu", help="where to compute: cpu, cuda, cuda:1, mps (default: cpu)")
 
 
 def add_decoding(group: argparse._ArgumentGroup) -> None:
@@ -182,39 +166,45 @@ def _texts(arguments: argparse.Namespace) -> Iterable[list[str]]:
         return [arguments.texts]
     if arguments.input:
         return _chunks(read_lines(arguments.input))
-    return _prompted() if sys.stdin.isatty() else _waiting(sys.stdin)
+    return _prompted() if sys.stdin.isatty() else _waiting(stdin_lines())
 
 
 def _prompted() -> Iterator[list[str]]:
     """Ask a person for one text after the other, until Ctrl-D."""
-    print("type a text and press Enter; Ctrl-D ends", file=sys.stderr)
-    while True:
+    print("type a text and press Enter; Ctrl-D ends\n> ", end="", file=sys.stderr, flush=True)
+    for line in stdin_lines():
+        yield [line]
         print("> ", end="", file=sys.stderr, flush=True)
-        line = sys.stdin.readline()
-        if not line:
-            print(file=sys.stderr)
-            return
-        yield [line.rstrip("\n")]
+    print(file=sys.stderr)
 
 
-def _waiting(stream: IO[str]) -> Iterator[list[str]]:
-    """Give the lines that wait in `stream`: at least one, so that a slow writer gets his answer at once."""
-    lines: SimpleQueue[str | None] = SimpleQueue()
+def _waiting(lines: Iterable[str]) -> Iterator[list[str]]:
+    """Give the lines that wait: at least one, so that a slow writer gets his answer at once.
+
+    A thread reads them. What goes wrong there is raised here, when the lines before it are answered.
+    """
+    queue: SimpleQueue[str | Exception | None] = SimpleQueue()
 
     def read() -> None:
-        for line in stream:
-            lines.put(line.rstrip("\r\n"))
-        lines.put(None)
+        try:
+            for line in lines:
+                queue.put(line)
+        except Exception as error:
+            queue.put(error)
+        else:
+            queue.put(None)
 
     Thread(target=read, daemon=True).start()
-    while (line := lines.get()) is not None:
-        waiting = [line]
-        while len(waiting) < AT_ONCE and not lines.empty():
-            if (line := lines.get()) is None:
-                yield waiting
-                return
-            waiting.append(line)
+    waiting: list[str] = []
+    while isinstance(item := queue.get(), str):
+        waiting.append(item)
+        if len(waiting) == AT_ONCE or queue.empty():
+            yield waiting
+            waiting = []
+    if waiting:
         yield waiting
+    if item is not None:
+        raise item
 
 
 def _json_rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:

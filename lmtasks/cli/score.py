@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from lmtasks.cli.lines import STDIN, stdin_lines
 from lmtasks.data.files import read_lines, read_rows
 from lmtasks.errors import InputError
 
 HELP = "score a file of predictions against a file of references"
-STDIN = "-"
 WITH_COLUMNS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")  # all else is plain text, a line a row
 
 Scorer = Callable[[list[str], list[list[str]], argparse.Namespace], tuple[float, str]]
@@ -98,7 +97,7 @@ def _read(arguments: argparse.Namespace) -> tuple[list[str], list[list[str]]]:
 
 def _texts(path: str, column: str) -> list[str]:
     if path == STDIN:
-        return _stdin_lines()
+        return list(stdin_lines())
     if Path(path.lower().removesuffix(".gz")).suffix not in WITH_COLUMNS:
         return list(read_lines(path))
     texts = []
@@ -107,12 +106,3 @@ def _texts(path: str, column: str) -> list[str]:
             raise InputError(f"{path}, row {number}, column '{column}': null or absent, expected a text ('' if empty)")
         texts.append(row["text"])
     return texts
-
-
-def _stdin_lines() -> list[str]:
-    r"""Return the lines of stdin as `read_lines` does those of a file: only \n ends one."""
-    try:
-        text = sys.stdin.buffer.read().decode().removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise InputError(f"stdin: not UTF-8 (byte {error.start + 1}); convert it, for example with iconv") from None
-    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from lmtasks.cli.lines import STDIN, stdin_lines
+
 HELP = "train a tokenizer from lines of text, or show the pieces of a text"
 
 KINDS = ("bpe", "unigram", "character", "byte")  # those of text.pieces, which is slow to import
@@ -59,7 +61,7 @@ def _show(arguments: argparse.Namespace) -> int:
     from lmtasks.text.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.load(arguments.show)
-    for text in arguments.inputs or _lines(["-"]):
+    for text in arguments.inputs or _lines([STDIN]):
         print(json.dumps(tokenizer.pieces(tokenizer.encode(text)), ensure_ascii=False), flush=True)
     return 0
 
@@ -68,4 +70,4 @@ def _lines(paths: list[str]) -> Iterator[str]:
     from lmtasks.data.files import read_lines
 
     for path in paths:
-        yield from (line.removesuffix("\n") for line in sys.stdin) if path == "-" else read_lines(path)
+        yield from stdin_lines() if path == STDIN else read_lines(path)

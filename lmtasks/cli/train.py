@@ -7,9 +7,6 @@ nothing by itself: given a checkpoint it would take settings from there, over th
 from __future__ import annotations
 
 import json
-import logging
-import sys
-import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
 from copy import deepcopy
@@ -28,15 +25,18 @@ from lmtasks.backbones.transformer import TransformerConfig
 from lmtasks.cli import folders
 from lmtasks.cli.complaint import explain
 from lmtasks.cli.configs import RUN_CONFIG, take_configs
-from lmtasks.cli.finish import finish, metrics_loggers
+from lmtasks.cli.finish import finish
+from lmtasks.cli.loggers import continue_metrics, metrics_loggers
+from lmtasks.cli.messages import Sizes, quiet, say
 from lmtasks.data.module import TextDataModule
 from lmtasks.data.parallel import ParallelText
 from lmtasks.data.village import Village
 from lmtasks.errors import InputError
-from lmtasks.module import TaskModule, TranslationModule
+from lmtasks.module import TaskModule
+from lmtasks.named import TranslationModule
 from lmtasks.optim import OptimizerConfig
+from lmtasks.saving import load
 from lmtasks.settings import to_plain
-from lmtasks.text.tokenizer import Tokenizer
 from lmtasks.training.averaging import CheckpointAverage
 from lmtasks.training.checkpoints import Checkpoints, SafeCheckpointIO, read_checkpoint
 from lmtasks.training.progress import Progress, score_table
@@ -48,7 +48,6 @@ HELP = "train a model, or use one of its checkpoints, as configs and options say
 
 MONITOR = "validation/score"  # chooses the best checkpoint; logged by TaskModule: the mean of the tasks' main metrics
 CLASSES = (TranslationModule, TransformerConfig, RecurrentConfig, ParallelText, Village)  # short names for configs
-NOISE = ("\N{ELECTRIC LIGHT BULB} Tip:", "TPU available")  # what Lightning logs to everybody
 FIXED = ("backbone", "tasks")  # settings of a checkpoint whose weights mean nothing under others
 DESCRIPTION = """Settings come from configs (-c NAME or FILE, several are merged) and options, which win.
 --model.help TranslationModule and --data.rows.help ParallelText list the settings of a class."""
@@ -56,7 +55,7 @@ DESCRIPTION = """Settings come from configs (-c NAME or FILE, several are merged
 
 def train(command: str, arguments: Sequence[str]) -> int:
     """Run one of the four commands and return the exit status."""
-    _quiet()
+    quiet()
     asks_help = any(argument.split("=")[0].endswith(("-h", "help")) for argument in arguments)
     set_parsing_settings(docstring_parse_attribute_docstrings=asks_help)  # it reads source files, which takes its time
     configs, others = take_configs(arguments)
@@ -69,7 +68,6 @@ class Job(LightningCLI):
 
     def __init__(self, command: str, configs: list[Path], options: list[str]) -> None:
         self.command, self.configs = command, configs
-        self.checkpoint: Path | None = None
         super().__init__(
             TaskModule,
             TextDataModule,
@@ -95,7 +93,7 @@ class Job(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options that are neither model, data nor trainer."""
         parser.add_argument("--name", type=str | None, help="name of the run: runs/NAME (default: that of the config)")
-        parser.add_argument("--ckpt_path", type=str | None, help="last, best or a .ckpt file: resume or evaluate it")
+        parser.add_argument("--ckpt_path", type=str | None, help="resume or evaluate: last, best, a .ckpt file")
         parser.add_argument("--average", type=CheckpointAverage | None, help="average checkpoints when `fit` ends")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -105,12 +103,6 @@ class Job(LightningCLI):
         except ArgumentError as error:
             known = [*CLASSES, *OptimizerConfig.__subclasses__()]
             raise InputError(explain(str(error), parser._option_string_actions, known, self.configs)) from None
-
-    def before_instantiate_classes(self) -> None:
-        """Choose the run folder."""
-        self.root = self.config.trainer.default_root_dir
-        find = folders.existing_run if self.command != "fit" or self.config.ckpt_path else folders.new_run
-        self.folder = find(self.config.name, self.root, self.configs)
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer; jsonargparse wraps what our classes say of a wrong value: unwrap it."""
@@ -128,29 +120,43 @@ class Job(LightningCLI):
         given = settings.callbacks or []
         fitting = self.command == "fit"
         saving = fitting or any(isinstance(callback, ModelCheckpoint) for callback in given)
-        return super().instantiate_trainer(
-            default_root_dir=str(self.folder),
-            callbacks=[*given, *self._callbacks(given)],
-            logger=self._loggers(settings.logger) if fitting else False,
-            enable_checkpointing=saving and settings.enable_checkpointing is not False,
-            plugins=[*_listed(settings.plugins), SafeCheckpointIO()],
-            strategy=_strategy(settings, several_tasks=len(self.model.tasks) > 1),
-            use_distributed_sampler=False,  # the plan deals the rows out itself
-        )
+        strategy = _strategy(settings, several_tasks=len(self.model.tasks) > 1)
+        find = folders.new_run if self._is_new else folders.existing_run
+        self.folder = find(self.config.name, self.config.trainer.default_root_dir, self.configs)
+        try:
+            return super().instantiate_trainer(
+                default_root_dir=str(self.folder),
+                callbacks=[*given, *self._callbacks(given)],
+                logger=self._loggers(settings.logger) if fitting else False,
+                enable_checkpointing=saving and settings.enable_checkpointing is not False,
+                plugins=[*_listed(settings.plugins), SafeCheckpointIO()],
+                strategy=strategy,
+                use_distributed_sampler=False,  # the plan deals the rows out itself
+            )
+        except Exception:
+            self.give_up()
+            raise
 
-    def find_checkpoint(self, wanted: str) -> Path:
-        """Return the checkpoint that an option means; check that it is of this model, and take its tokenizer."""
-        kept = self.trainer.checkpoint_callback
-        path = folders.find_checkpoint(wanted, self.folder, getattr(kept, "mode", "max"))
-        saved = read_checkpoint(path).get("lmtasks")
-        if saved is None:
-            raise InputError(f"{path}: a checkpoint, but not one that lmtasks wrote; give the .ckpt of a `lmtasks fit`")
-        self.model.tokenizer = Tokenizer.from_json(saved["tokenizer"])
-        own = self.model.describe()["settings"]
-        for part in (*FIXED, *(["optimizer"] if self.command == "fit" else [])):
-            if change := _difference(saved["settings"][part], own[part], part):
-                raise InputError(f"{path} was trained with {change}; -c {self.folder} takes the settings of the run")
+    def find_checkpoint(self) -> Path:
+        """Return the checkpoint to go on from; check that it is of this model, and take its tokenizer."""
+        path = folders.find_checkpoint(self.config.ckpt_path, self.folder, self._mode)
+        self._check(load(path), path, (*FIXED, "optimizer", "schedule"))
         return path
+
+    def take_weights(self) -> None:
+        """Give the model the weights of --ckpt_path, by default those that `fit` made of the run."""
+        path = folders.find_weights(self.config.ckpt_path, self.folder, self._mode)
+        trained = load(path)
+        self._check(trained, path, FIXED)
+        self.model.configure_model()
+        self.model.load_state_dict(trained.state_dict())
+        say(f"weights: {path}")
+
+    @rank_zero_only
+    def give_up(self) -> None:
+        """Leave no folder of a new run in which nothing was saved."""
+        if self._is_new:
+            folders.release(self.folder)
 
     @rank_zero_only
     def write_config(self) -> None:
@@ -160,58 +166,76 @@ class Job(LightningCLI):
         self.folder.mkdir(parents=True, exist_ok=True)
         self.parser.save(config, self.folder / RUN_CONFIG, skip_none=False, overwrite=True, multifile=False)
 
+    @property
+    def _is_new(self) -> bool:
+        return self.command == "fit" and not self.config.ckpt_path
+
+    @property
+    def _mode(self) -> Any:
+        """Whether a high or a low score is the better one."""
+        return getattr(self.trainer.checkpoint_callback, "mode", "max")
+
+    def _check(self, trained: TaskModule, path: Path, parts: Sequence[str]) -> None:
+        """Take the tokenizer of `trained`, after checking that these parts of its settings are those of our model."""
+        self.model.tokenizer = trained.tokenizer
+        saved, own = (module.describe()["settings"] for module in (trained, self.model))
+        for part in parts:
+            if change := _difference(saved[part], own[part], part):
+                raise InputError(f"{path} was trained with {change}; -c {self.folder} takes the settings of the run")
+
     def _callbacks(self, given: Sequence[Callback]) -> list[Callback]:
         """Return our callbacks where the config has none of their kind."""
-        ours: list[Callback] = []
-        if not any(isinstance(callback, ProgressBar) for callback in given):
-            ours.append(Progress())
-        if self.command != "fit":
-            return ours
-        if not any(isinstance(callback, ModelCheckpoint) for callback in given):
-            validated = self.datamodule.rows.path("validation") is not None
-            average = self.config_init.average
-            count = average.count if average else 1
-            last = count if average and average.of == "last" else 0
-            ours.append(Checkpoints(MONITOR if validated else None, "max", best=max(1, count - last), keep_last=last))
-        return [*ours, Samples(), Sizes(), RandomState(), StopOnSignal()]
+        settings = self.config_init.trainer
+        ours: list[tuple[type, Callback]] = []
+        if settings.enable_progress_bar is not False:
+            ours.append((ProgressBar, Progress()))
+        if self.command == "fit":
+            ours += [(type(callback), callback) for callback in (Samples(), Sizes(), RandomState(), StopOnSignal())]
+            if settings.enable_checkpointing is not False:
+                ours.append((ModelCheckpoint, self._checkpoints()))
+        return [own for kind, own in ours if not any(isinstance(callback, kind) for callback in given)]
+
+    def _checkpoints(self) -> Checkpoints:
+        """Return what keeps the best checkpoint, and those that the average needs."""
+        validated = self.datamodule.rows.path("validation") is not None
+        average = self.config_init.average
+        count = average.count if average else 1
+        last = count if average and average.of == "last" else 0
+        return Checkpoints(MONITOR if validated else None, "max", best=max(1, count - last), keep_last=last)
 
     def _loggers(self, given: Any) -> Any:
         return given if given not in (None, True) else metrics_loggers(self.folder)
 
 
-class Sizes(Callback):
-    """Say how large the model is, when it is built."""
-
-    def on_fit_start(self, trainer: Trainer, pl_module: TaskModule) -> None:  # type: ignore[override]
-        """Print one line."""
-        parameters = sum(parameter.numel() for parameter in pl_module.parameters())
-        name, tokens = type(pl_module.backbone).__name__, len(pl_module.tokenizer or ())
-        _say(f"model: {name}, {parameters:,} parameters, {tokens:,} tokens")
-
-
 def _fit(job: Job) -> int:
     """Train, then test the best weights and write the model folder."""
-    checkpoint = job.find_checkpoint(job.config.ckpt_path) if job.config.ckpt_path else None
-    if job.config.trainer.fast_dev_run:
-        job.trainer.fit(job.model, datamodule=job.datamodule)
-        _say("fast_dev_run: the settings work; no model was kept")
-        return 0
-    job.write_config()
-    _say(f"run folder: {job.folder}")
+    rehearsal = bool(job.config.trainer.fast_dev_run)
     try:
+        checkpoint = job.find_checkpoint() if job.config.ckpt_path else None
+        if checkpoint:
+            say(f"going on from {checkpoint}")
+            continue_metrics(job.trainer.loggers, read_checkpoint(checkpoint)["global_step"])
+        if not rehearsal:
+            job.write_config()
+            say(f"run folder: {job.folder}")
         job.trainer.fit(job.model, datamodule=job.datamodule, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit:
-        _say(f"go on with: lmtasks fit -c {job.folder} --ckpt_path last")
+    except BaseException as error:
+        if isinstance(error, SystemExit) and folders.checkpoints(job.folder):
+            say(f"go on with: lmtasks fit -c {job.folder} --ckpt_path last")
+        job.give_up()
         raise
+    if rehearsal:
+        job.give_up()
+        say("fast_dev_run: the settings work; no model was kept")
+        return 0
     return finish(job.trainer, job.model, job.datamodule, job.folder, job.config_init.average)
 
 
 def _evaluate(job: Job) -> int:
-    """Score a checkpoint, by default the best of the run, and print the table."""
-    path = job.find_checkpoint(job.config.ckpt_path or "best")
-    _say(f"checkpoint: {path}")
+    """Score a model, by default that which `fit` made, and print the table."""
+    job.take_weights()
     evaluate = {"validate": job.trainer.validate, "test": job.trainer.test}[job.command]
-    (scores,) = evaluate(job.model, datamodule=job.datamodule, ckpt_path=path, verbose=False, weights_only=True)
+    (scores,) = evaluate(job.model, datamodule=job.datamodule, verbose=False)
     if job.trainer.is_global_zero:
         print(score_table(scores))
     return 0
@@ -219,9 +243,8 @@ def _evaluate(job: Job) -> int:
 
 def _predict(job: Job) -> int:
     """Print the predictions of the predict split as JSON Lines, in the order of its rows."""
-    path = job.find_checkpoint(job.config.ckpt_path or "best")
-    _say(f"checkpoint: {path}")
-    batches = job.trainer.predict(job.model, datamodule=job.datamodule, ckpt_path=path, weights_only=True) or []
+    job.take_weights()
+    batches = job.trainer.predict(job.model, datamodule=job.datamodule) or []
     found = _gathered([answer for batch in batches for answer in batch], job.trainer.world_size)
     if job.trainer.is_global_zero:
         encoded = job.datamodule.encoded["predict"]
@@ -229,14 +252,8 @@ def _predict(job: Job) -> int:
         ids = [answer["id"] for answer in answers]
         columns = [encoded.column(name, ids) for name in ("row", "group", "text")]
         for answer, row, group, text in zip(answers, *columns, strict=True):
-            line = {
-                "row": row,
-                "group": group,
-                "text": text,
-                "prediction": answer["prediction"],
-                "score": answer["score"],
-            }
-            print(json.dumps(line, ensure_ascii=False))
+            said = {name: answer[name] for name in ("prediction", "score")}
+            print(json.dumps({"row": row, "group": group, "text": text, **said}, ensure_ascii=False))
     return 0
 
 
@@ -289,22 +306,3 @@ def _difference(saved: Any, own: Any, name: str) -> str:
 
 def _listed(value: Any) -> list[Any]:
     return [] if value is None else value if isinstance(value, list) else [value]
-
-
-@rank_zero_only
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def _quiet() -> None:
-    """Let our own log be seen, and drop what Lightning says that is not for this user."""
-    logging.basicConfig(stream=sys.stderr, format="%(message)s")
-    logging.getLogger("lmtasks").setLevel(logging.WARNING if getattr(rank_zero_only, "rank", 0) else logging.INFO)
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
-        logging.getLogger(name).addFilter(lambda record: not record.getMessage().startswith(NOISE))
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # the plan is, by the step number
-    warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")  # evaluation needs none
-    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # scores are gathered: the same on all processes
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own call of a name that torch renamed
-    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # all share the run folder

@@ -7,9 +7,10 @@ tokenizer)`.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,16 +18,19 @@ import datasets
 import numpy as np
 import torch
 from lightning import LightningDataModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from lmtasks.batch import IGNORE, Batch, lengths_to_mask, pad
+from lmtasks.batch import Batch
 from lmtasks.data.encoded import Encoded, cache_file, encode
+from lmtasks.data.examples import Examples, Steps
 from lmtasks.data.plan import Plan, evaluation_batches
 from lmtasks.data.rows import Rows
 from lmtasks.errors import InputError
 from lmtasks.tasks.base import Task
 from lmtasks.text.tokenizer import Tokenizer
 
+SCORED = {"validation", "test"}
 SPLITS = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("predict",)}
 logger = logging.getLogger(__name__)
 
@@ -67,15 +71,17 @@ class TextDataModule(LightningDataModule):
         self.cache = Path(cache) if cache else Path(datasets.config.HF_DATASETS_CACHE) / "lmtasks"
         self.encoded: dict[str, Encoded] = {}
         self.plan: Plan | None = None
-        self._kept: dict[str, np.ndarray] = {}
+        self._examples: dict[str, Examples] = {}
 
     def prepare_data(self) -> None:
         """Train the tokenizer if the module has none, and write the token ids; one process a machine does it."""
-        module, stage = self._module(), str(self.trainer.state.fn.value)  # type: ignore[union-attr]
+        module, stage = self._module(), TrainerFn(self.trainer.state.fn).value
+        also = ("test",) if stage == "fit" and self.rows.path("test") is not None else ()  # a fault in it shows now
+        splits = (*self._given(stage), *also)
+        self._find_faults(splits, module.task)
         if module.tokenizer is None:
             module.train_tokenizer(self._texts(module.task), Path(self.trainer.default_root_dir))
-        also = ("test",) if stage == "fit" and self.rows.path("test") is not None else ()  # a fault in it shows now
-        for split in (*self._given(stage), *also):
+        for split in splits:
             self.encode(split, module.task, module.tokenizer)
 
     def setup(self, stage: str) -> None:
@@ -87,10 +93,9 @@ class TextDataModule(LightningDataModule):
             module.load_tokenizer(Path(self.trainer.default_root_dir))
         for split in self._given(stage):
             self.encoded[split] = self.encode(split, module.task, module.tokenizer)
-            self._kept[split] = self._within_limits(split)
-        if stage == "fit" and self.plan is None:
-            parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
-            lengths = self._lengths("train")
+            self._examples[split] = self._within_limits(split, module.task)
+        if stage == "fit":
+            parts, lengths = _parts(self.trainer), self._examples["train"].lengths
             self.plan = Plan(lengths, lengths[:, 1], self.tokens_per_step, parts, self.seed)
             logger.info(
                 "train: %s rows a pass, %s steps a pass, %.1f %% padding",
@@ -103,7 +108,7 @@ class TextDataModule(LightningDataModule):
         Raises:
             InputError: If the split has no rows with text in them.
         """
-        columns = task.source_columns if split == "predict" else task.columns
+        columns = _columns(split, task)
         file = cache_file(self.cache, self.rows.fingerprint(split), task, tokenizer)
         encoded = encode(self.rows.rows(split, columns), task, tokenizer, file)
         if not len(encoded):
@@ -113,7 +118,7 @@ class TextDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Return the micro-batches of this process, from the step on at which the run stands."""
         assert self.plan is not None
-        return self._loader(_TrainingSampler(self.plan, self.trainer), _Steps(self, self.plan))
+        return self._loader(_TrainingSampler(self.plan, self.trainer), Steps(self._examples["train"], self.plan))
 
     def val_dataloader(self) -> DataLoader | list:
         """Return the batches of validation of this process."""
@@ -127,13 +132,9 @@ class TextDataModule(LightningDataModule):
         """Return the batches to predict of this process."""
         return self._evaluation_loader("predict")
 
-    def batch(self, split: str, ids: np.ndarray, scale: float = 1.0) -> Batch:
-        """Return some kept examples of a split as a batch."""
-        rows, encoded = self._kept[split][ids], self.encoded[split]
-        source = [self._cut(encoded.source[row]) for row in rows]
-        target = [self._cut(encoded.target[row]) for row in rows]
-        mask = lengths_to_mask([len(row) for row in source])
-        return Batch(self._module().task.name, pad(source, 0), mask, pad(target, IGNORE), torch.from_numpy(rows), scale)
+    def batch(self, split: str, ids: np.ndarray | Sequence[int]) -> Batch:
+        """Return some of the examples of a split that are used as a batch."""
+        return self._examples[split].batch(ids)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resume must find the same: step k has the same rows only then."""
@@ -143,8 +144,8 @@ class TextDataModule(LightningDataModule):
         """Check that the steps done were steps of the plan of now."""
         if self.plan is None or not state_dict:
             return
-        now = _identity(self.plan)
-        changed = [f"{key} was {state_dict[key]} and is {now[key]}" for key in now if now[key] != state_dict.get(key)]
+        before, now = state_dict, _identity(self.plan)
+        changed = [f"{key} was {before[key]} and is {now[key]}" for key in now if now[key] != before.get(key, now[key])]
         if changed:
             raise InputError(f"the run cannot go on exactly: {', '.join(changed)}; set them back, or start a new run")
 
@@ -152,16 +153,26 @@ class TextDataModule(LightningDataModule):
         return self.trainer.lightning_module
 
     def _given(self, stage: str) -> list[str]:
-        splits = [split for split in SPLITS[str(getattr(stage, "value", stage))] if self.rows.path(split) is not None]
+        possible = SPLITS[TrainerFn(stage).value]
+        splits = [split for split in possible if self.rows.path(split) is not None]
         if not splits or (stage == "fit" and "train" not in splits):
-            wanted = SPLITS[stage][0]
+            wanted = possible[0]
             raise InputError(f"{stage} needs the split {wanted!r}; set data.rows.{wanted} to a file or a hub id")
         return splits
+
+    def _find_faults(self, splits: Sequence[str], task: Task) -> None:
+        """Look at what would show late: the settings, the first row of each split, and what scores them."""
+        if self.trainer.overfit_batches:  # type: ignore[attr-defined]
+            raise InputError("overfit_batches cannot choose among the steps of the plan; train on a file of few rows")
+        for split in splits:
+            next(self.rows.rows(split, _columns(split, task)), None)
+        if SCORED.intersection(splits):
+            task.signatures()
 
     def _texts(self, task: Task) -> Iterable[str]:
         return (text for row in self.rows.rows("train", task.columns) for text in task.texts(row))
 
-    def _within_limits(self, split: str) -> np.ndarray:
+    def _within_limits(self, split: str, task: Task) -> Examples:
         """Return the examples to use, and say in the log what is not used as it is."""
         encoded = self.encoded[split]
         source, target = encoded.source.lengths, encoded.target.lengths
@@ -169,36 +180,30 @@ class TextDataModule(LightningDataModule):
         answered = (target > 0) | (split == "predict")
         dropped = long & (split == "train" and self.too_long == "drop")
         kept = np.flatnonzero(answered & ~dropped)
-        rows = encoded.column("row", [len(encoded) - 1])[0] + 1
+        possible, cut = encoded.rows * task.examples_a_row, long & ~dropped
+        unasked, unanswered = possible - len(encoded), int((~answered).sum())
         logger.info(
-            f"{split}: {rows:,} rows, {len(kept):,} examples; without target {(~answered).sum()}, longer than "
-            f"{self.max_length} tokens: dropped {dropped.sum()}, cut {(long & ~dropped).sum()}"
+            f"{split}: {encoded.rows:,} rows, {len(kept):,} examples; without source {unasked}, without target "
+            f"{unanswered}, longer than {self.max_length} tokens: dropped {dropped.sum()}, cut {cut.sum()}"
         )
         if not len(kept):
-            raise InputError(
-                f"{self.rows.path(split)}: all {rows} rows are without target or longer than {self.max_length} tokens"
-            )
-        return kept
-
-    def _lengths(self, split: str) -> np.ndarray:
-        encoded, kept = self.encoded[split], self._kept[split]
-        lengths = np.stack((encoded.source.lengths[kept], encoded.target.lengths[kept]), axis=1)
-        return lengths.clip(max=self.max_length)
-
-    def _cut(self, ids: np.ndarray) -> np.ndarray:
-        """Cut to the limit, but keep the end token."""
-        return ids if len(ids) <= self.max_length else np.append(ids[: self.max_length - 1], ids[-1])
+            problem = f"without source or target or longer than {self.max_length} tokens"
+            raise InputError(f"{self.rows.path(split)}: all {encoded.rows} rows are {problem}")
+        if split in SCORED and unasked + unanswered and self.trainer.is_global_zero:
+            share = f"{unasked + unanswered} of {possible} examples"
+            logger.warning(f"{split}: {share} have no source or no target and are LEFT OUT of the scores")
+        return Examples(task.name, encoded, kept, self.max_length)
 
     def _evaluation_loader(self, split: str) -> DataLoader | list:
-        if split not in self.encoded:
+        if split not in self._examples:
             return []
-        lengths, rank, world_size = self._lengths(split), self.trainer.global_rank, self.trainer.world_size
-        if len(lengths) < world_size:
+        examples, rank, world_size = self._examples[split], self.trainer.global_rank, self.trainer.world_size
+        if len(examples) < world_size:
             raise InputError(
-                f"{self.rows.path(split)}: {len(lengths)} rows for {world_size} processes; use fewer devices"
+                f"{self.rows.path(split)}: {len(examples)} rows for {world_size} processes; use fewer devices"
             )
-        batches = evaluation_batches(lengths, self.tokens_per_batch, rank, world_size)
-        return self._loader(batches, _Evaluation(self, split))
+        batches = evaluation_batches(examples.lengths, self.tokens_per_batch, rank, world_size)
+        return self._loader(batches, examples)
 
     def _loader(self, sampler: Iterable, dataset: Dataset) -> DataLoader:
         """`batch_size=None`: what the sampler names, the dataset turns into a whole batch."""
@@ -226,26 +231,17 @@ class _TrainingSampler(Sampler):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         first, epoch = self.trainer.global_step, self.plan.steps_per_epoch
         for step in range(first, (first // epoch + 1) * epoch):
+            self._check_parts()
             yield from (
                 (step, part) for part in range(self.trainer.global_rank, self.plan.parts, self.trainer.world_size)
             )
 
-
-class _Steps(Dataset):
-    def __init__(self, data: TextDataModule, plan: Plan) -> None:
-        self.data, self.plan = data, plan
-
-    def __getitem__(self, key: tuple[int, int]) -> Batch:
-        step, part = key
-        return self.data.batch("train", self.plan.step(step)[part], self.plan.scale(step))
-
-
-class _Evaluation(Dataset):
-    def __init__(self, data: TextDataModule, split: str) -> None:
-        self.data, self.split = data, split
-
-    def __getitem__(self, ids: np.ndarray) -> Batch:
-        return self.data.batch(self.split, ids)
+    def _check_parts(self) -> None:
+        if _parts(self.trainer) != self.plan.parts:
+            raise InputError(
+                f"the plan was laid for {self.plan.parts} micro-batches a step, now it is {_parts(self.trainer)}; "
+                "keep accumulate_grad_batches the same all through a run, without GradientAccumulationScheduler"
+            )
 
 
 def _leave_signals(worker: int) -> None:
@@ -254,5 +250,21 @@ def _leave_signals(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def _columns(split: str, task: Task) -> tuple[str, ...]:
+    return task.source_columns if split == "predict" else task.columns
+
+
+def _parts(trainer: Trainer) -> int:
+    """Return the micro-batches of a step."""
+    return trainer.world_size * trainer.accumulate_grad_batches
+
+
 def _identity(plan: Plan) -> dict[str, Any]:
-    return {"rows": len(plan.lengths), "tokens_per_step": plan.tokens_per_step, "parts": plan.parts, "seed": plan.seed}
+    lengths = hashlib.sha256(plan.lengths.astype("<i8").tobytes()).hexdigest()[:8]
+    return {
+        "rows": len(plan.lengths),
+        "tokens_per_step": plan.tokens_per_step,
+        "parts": plan.parts,
+        "seed": plan.seed,
+        "lengths of the rows (a hash)": lengths,
+    }

@@ -20,6 +20,12 @@ from lmtasks.text.tokenizer import Tokenizer
 
 DIRECTION = re.compile(r"(?P<source>[A-Za-z_]+(?:-[A-Z]\w+)?)-(?P<target>[A-Za-z_]+(?:-[A-Z]\w+)?)")
 
+SCORERS: dict[str, Callable[[str], BLEU | CHRF]] = {
+    "bleu": lambda direction: BLEU(split_direction(direction)[1], sync_on_compute=False),
+    "chrf": lambda direction: CHRF(sync_on_compute=False),
+}
+"""Metric -> the scorer of a direction. All processes have all predictions: they must not be added up again."""
+
 
 @dataclass(frozen=True)
 class TranslationTask(Task):
@@ -162,11 +168,3 @@ def split_direction(direction: str) -> tuple[str, str]:
     match = DIRECTION.fullmatch(direction)
     assert match is not None, direction
     return match["source"], match["target"]
-
-
-# Every process has all predictions when it scores: they must not be added up again.
-SCORERS: dict[str, Callable[[str], BLEU | CHRF]] = {
-    "bleu": lambda direction: BLEU(split_direction(direction)[1], sync_on_compute=False),
-    "chrf": lambda direction: CHRF(sync_on_compute=False),
-}
-"""The scorer of a direction, for each metric."""

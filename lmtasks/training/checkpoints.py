@@ -132,7 +132,7 @@ class Checkpoints(ModelCheckpoint):
 
     It saves after every validation (after every epoch where there is none), when training ends or is told to stop
     (`trainer.should_stop`), and every so many steps or minutes. `step=2000.ckpt` is the state after 2000 optimiser
-    steps; `last.ckpt` is a file of its own and always the newest state.
+    steps; `last.ckpt` is a file of its own and always the newest state, after an interruption the only file of it.
     """
 
     def __init__(
@@ -187,22 +187,20 @@ class Checkpoints(ModelCheckpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget checkpoints that somebody removed, and say so if an earlier run's `last.ckpt` will be replaced."""
-        present = {step: score for step, score in self._scores.items() if self._fs.exists(self._path(step))}
-        self._scores = trainer.strategy.broadcast(present)
-        self._publish()
+        self._take_stock(trainer)
         self._steps_done = self._last_global_step_saved = trainer.global_step
         self._stopping, self._saved_at = False, time.monotonic()
         if trainer.ckpt_path is None and self._may_save(trainer) and self._fs.exists(self._last_path):
-            rank_zero_warn(
-                f"{self._last_path} is of an earlier run and will be replaced; pass ckpt_path to go on with it."
-            )
+            rank_zero_warn(f"{self._last_path} is of an earlier run and will be replaced; ckpt_path goes on with it.")
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
         """Save when an optimiser step was the last one, or its number or the clock says so."""
         stopping, self._stopping = trainer.should_stop and not self._stopping, trainer.should_stop
         stepped, self._steps_done = trainer.global_step != self._steps_done, trainer.global_step
-        if stopping or (stepped and (trainer.global_step == trainer.max_steps or self._is_due(trainer))):
+        if stepped and (trainer.global_step == trainer.max_steps or self._is_due(trainer)):
             self._save_unscored(trainer)
+        elif stopping and self._may_save(trainer):
+            self._save_interrupted(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save if there is no validation to do it."""
@@ -221,6 +219,10 @@ class Checkpoints(ModelCheckpoint):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save what was not saved yet."""
         self._save_unscored(trainer)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Know what is kept though nothing was left to train: Lightning skips `on_train_start` then."""
+        self._take_stock(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the scores by step: no paths, so that a run folder may be moved."""
@@ -246,11 +248,9 @@ class Checkpoints(ModelCheckpoint):
         return trainer.state.fn == TrainerFn.FITTING and not rehearsing
 
     def _is_due(self, trainer: Trainer) -> bool:
-        if self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0:
-            return True
-        if self.every_n_minutes is None:
-            return False
-        return trainer.strategy.broadcast(time.monotonic() - self._saved_at >= 60 * self.every_n_minutes)
+        passed = (time.monotonic() - self._saved_at) / 60  # minutes
+        late = self.every_n_minutes is not None and trainer.strategy.broadcast(passed >= self.every_n_minutes)
+        return late or (self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0)
 
     def _score(self, trainer: Trainer) -> float | None:
         if self.monitor is None:
@@ -281,6 +281,19 @@ class Checkpoints(ModelCheckpoint):
         for dropped in before - set(self._scores):
             trainer.strategy.remove_checkpoint(self._path(dropped))
         self._saved_at = time.monotonic()
+
+    def _save_interrupted(self, trainer: Trainer) -> None:
+        """Save `last.ckpt` alone: a run without interruption keeps nothing of this step."""
+        before, self.last_model_path = self._last_global_step_saved, self._last_path
+        self._save_checkpoint(trainer, self._last_path)
+        self._last_global_step_saved = before  # if a time limit stopped it, `on_train_end` saves the step as any other
+
+    def _take_stock(self, trainer: Trainer) -> None:
+        present = {step: score for step, score in self._scores.items() if self._fs.exists(self._path(step))}
+        self._scores = trainer.strategy.broadcast(present)
+        if trainer.ckpt_path is not None:
+            self.last_model_path = self._last_path if self._fs.exists(self._last_path) else str(trainer.ckpt_path)
+        self._publish()
 
     def _publish(self) -> None:
         """Set what Lightning and its loggers read of a `ModelCheckpoint`."""

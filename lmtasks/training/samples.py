@@ -40,11 +40,8 @@ class Samples(Callback):
 
 def samples_text(samples: Mapping[str, Sequence[Sample]], count: int) -> str:
     """Return `count` rows of each task, spread evenly over the data, for people to read."""
-    chosen = [
-        (task, row)
-        for task, rows in samples.items()
-        for row in rows[:: max(1, len(rows) // max(1, count))][: max(0, count)]
-    ]
+    every = {task: max(1, len(rows) // max(1, count)) for task, rows in samples.items()}
+    chosen = [(task, row) for task, rows in samples.items() for row in rows[:: every[task]][:count]]
     return "\n".join(
         f"  {task}\n    source      {row.text}\n    reference   {row.reference}\n    prediction  {row.prediction}"
         for task, row in chosen
