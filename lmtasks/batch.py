@@ -19,6 +19,13 @@ class Batch:
 
     The training loss of a batch is `scale` times the sum of its targets' losses; `scale` is computed from the whole
     optimiser step in advance, so that micro-batches and ranks add up to the exact mean (see `data.plan`).
+
+    Example:
+        >>> source = pad([[5, 6, 2], [7, 2]], 0)
+        >>> mask = lengths_to_mask([3, 2])
+        >>> batch = Batch("translation", source, mask, pad([[8, 2], [9, 9, 2]], IGNORE), torch.tensor([0, 1]))
+        >>> batch.target.tolist()
+        [[8, 2, -100], [9, 9, 2]]
     """
 
     task: str

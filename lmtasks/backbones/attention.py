@@ -88,6 +88,16 @@ class RelativeBias(nn.Module):
         return first + torch.where(distance < exact, distance, far)
 
 
+def sinusoids(length: int, width: int) -> Tensor:
+    """Return sines in the left half and cosines in the right, (length, width): section 3.5, in tensor2tensor's
+    order."""
+    half = width // 2
+    # float32 even where a model is built in bfloat16, which cannot tell position 257 from 256
+    frequencies = 10_000 ** (-torch.arange(half, dtype=torch.float32) / max(1, half - 1))
+    angles = torch.arange(length, dtype=torch.float32)[:, None] * frequencies[None, :]
+    return F.pad(torch.cat((angles.sin(), angles.cos()), dim=1), (0, width % 2))
+
+
 class SelfAttention(nn.Module):
     """Each position of a text reads the others."""
 

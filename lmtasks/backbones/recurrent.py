@@ -21,7 +21,14 @@ from lmtasks.errors import InputError
 
 @dataclass(frozen=True)
 class RecurrentConfig(BackboneConfig):
-    """A recurrent encoder-decoder with additive attention."""
+    """A recurrent encoder-decoder with additive attention.
+
+    Example:
+        >>> backbone = RecurrentConfig(d_model=16, d_hidden=16).build(vocab_size=10)
+        >>> source = torch.tensor([[5, 6, 2]])
+        >>> backbone.encode(source, source > 0).states.shape
+        torch.Size([1, 3, 16])
+    """
 
     cell: Literal["lstm", "gru"] = "lstm"
     """Kind of recurrent unit; `gru` has three quarters of the weights."""

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lmtasks.backbones.attention import Cache, CrossAttention, RelativeBias, Rotary, SelfAttention
+from lmtasks.backbones.attention import Cache, CrossAttention, RelativeBias, Rotary, SelfAttention, sinusoids
 from lmtasks.backbones.base import Backbone, BackboneConfig, Memory, State
 from lmtasks.backbones.dropout import Dropout
 from lmtasks.errors import InputError
@@ -28,7 +28,15 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.
 
 @dataclass(frozen=True)
 class TransformerConfig(BackboneConfig):
-    """Sizes and choices of a Transformer."""
+    """Sizes and choices of a Transformer.
+
+    Example:
+        >>> backbone = TransformerConfig(d_model=16, n_heads=2, d_ff=32).build(vocab_size=10)
+        >>> source = torch.tensor([[5, 6, 2]])
+        >>> memory = backbone.encode(source, source > 0)
+        >>> backbone.logits(backbone.decode(torch.tensor([[1, 7]]), memory)).shape
+        torch.Size([1, 2, 10])
+    """
 
     d_model: int = 256
     """Width of the states."""
@@ -213,10 +221,10 @@ class Stack(nn.Module):
             self.relative = RelativeBias(config.n_heads, config.relative_buckets, config.relative_distance, not causal)
         if config.positions == "learned":
             self.register_parameter(
-                "places", nn.Parameter(_sinusoids(config.max_length + config.position_offset, config.d_model) * 0.1)
+                "places", nn.Parameter(sinusoids(config.max_length + config.position_offset, config.d_model) * 0.1)
             )
         elif config.positions == "sinusoidal":
-            self.register_buffer("places", _sinusoids(config.max_length, config.d_model), persistent=False)
+            self.register_buffer("places", sinusoids(config.max_length, config.d_model), persistent=False)
         else:
             self.places = None
 
@@ -335,13 +343,3 @@ def _norm(config: TransformerConfig) -> nn.Module:
 
 def _attention_mask(memory: Memory | None) -> Tensor | None:
     return None if memory is None else memory.mask[:, None, None, :]
-
-
-def _sinusoids(length: int, width: int) -> Tensor:
-    """Return sines in the left half and cosines in the right, (length, width): section 3.5, in tensor2tensor's
-    order."""
-    half = width // 2
-    # float32 even where a model is built in bfloat16, which cannot tell position 257 from 256
-    frequencies = 10_000 ** (-torch.arange(half, dtype=torch.float32) / max(1, half - 1))
-    angles = torch.arange(length, dtype=torch.float32)[:, None] * frequencies[None, :]
-    return F.pad(torch.cat((angles.sin(), angles.cos()), dim=1), (0, width % 2))

@@ -13,15 +13,24 @@ from lmtasks.module import TaskModule
 
 NOISE = (
     "\N{ELECTRIC LIGHT BULB} Tip:",
+    "-----",  # a frame around the number of processes
     "GPU available",
-    "TPU available",
+    "Initializing distributed",
     "Loaded model weights",
     "Restor",
     "Running in `fast_dev_run`",
     "Seed set",
+    "TPU available",
     "Using ",
+    "[rank: ",
     "`Trainer(",
-)  # how lines begin that Lightning logs and nobody can do anything about
+)  # how lines begin that Lightning logs and that help nobody
+TALKERS = (
+    "pytorch.utilities.rank_zero",
+    "fabric.utilities.rank_zero",
+    "fabric.utilities.seed",
+    "fabric.utilities.distributed",
+)
 
 
 @rank_zero_only
@@ -34,8 +43,7 @@ def quiet() -> None:
     """Let our own log be seen, and drop what Lightning says that is not for this user."""
     logging.basicConfig(stream=sys.stderr, format="%(message)s")
     logging.getLogger("lmtasks").setLevel(logging.WARNING if getattr(rank_zero_only, "rank", 0) else logging.INFO)
-    talkers = ("pytorch.utilities.rank_zero", "fabric.utilities.rank_zero", "fabric.utilities.seed")
-    for name in talkers:
+    for name in TALKERS:
         logging.getLogger(f"lightning.{name}").addFilter(lambda record: not record.getMessage().startswith(NOISE))
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # the plan is, by the step number
@@ -52,4 +60,5 @@ class Sizes(Callback):
         """Print one line."""
         parameters = sum(parameter.numel() for parameter in pl_module.parameters())
         name, tokens = type(pl_module.backbone).__name__, len(pl_module.tokenizer or ())
-        say(f"model: {name}, {parameters:,} parameters, {tokens:,} tokens, on {pl_module.device}")
+        device = pl_module.device.type if trainer.world_size == 1 else f"{trainer.world_size} x {pl_module.device.type}"
+        say(f"model: {name}, {parameters:,} parameters, {tokens:,} tokens, on {device}")

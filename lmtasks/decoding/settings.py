@@ -13,6 +13,10 @@ from lmtasks.errors import InputError
 class Decoding:
     """How to turn a model's probabilities into a text: greedy (beam 1), beam search, or sampling.
 
+    Example:
+        >>> Decoding(beam=1, sample=True, top_p=0.9, seed=7).early_stop
+        'exact'
+
     Raises: InputError for settings that contradict each other.
     """
 

@@ -29,7 +29,12 @@ SCORERS: dict[str, Callable[[str], BLEU | CHRF]] = {
 
 @dataclass(frozen=True)
 class TranslationTask(Task):
-    """Translate in one direction or several."""
+    """Translate in one direction or several.
+
+    Example:
+        >>> TranslationTask(("en-de", "en-fr")).direction(source=None, target="fr")
+        'en-fr'
+    """
 
     directions: tuple[str, ...] = ("en-de",)
     """Source and target language codes with a hyphen between: en-de, zh-en."""

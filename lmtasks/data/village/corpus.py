@@ -28,6 +28,10 @@ class Village(Rows):
 
     A row of `rows("train", ("en", "fr"))` is
     `{"en": "The miller sees a cow.", "fr": "Le meunier voit une vache."}`.
+
+    Example:
+        >>> len(list(Village(train=10, validation=2, test=2).rows("train", ("en", "fr"))))
+        10
     """
 
     train: int = 6000
