@@ -190,6 +190,7 @@ def test_a_fit_without_checkpoints_inherits_no_metrics(cli, work):
     assert not (work / "runs/bare/checkpoints").exists()
 
 
+@pytest.mark.filterwarnings("ignore:.*exists and is not empty")
 def test_metrics_of_steps_that_are_done_again_are_dropped_by_the_first_process(tmp_path, monkeypatch):
     file = tmp_path / "metrics.csv"
     rows = [f"{step},{step / 2}" for step in range(10)]

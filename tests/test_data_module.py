@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -96,6 +100,7 @@ def test_what_makes_batches_travels_to_a_worker_light_and_whole(corpus):
     data = prepared(corpus, tiny_data(corpus))
     assert len(pickle.dumps(data.encoded["train"])) < 500
     steps = data.train_dataloader().dataset
+    assert b"lightning" not in pickle.dumps(steps)  # a trainer or a module cannot travel
     (ids, *_) = data.val_dataloader().sampler
     for dataset, key in ((steps, (2, 0)), (data.val_dataloader().dataset, ids)):
         here, there = dataset[key], pickle.loads(pickle.dumps(dataset))[key]
@@ -203,6 +208,24 @@ def test_an_epoch_has_each_row_once_and_scales_to_the_mean(corpus, workers):
     assert sorted(int(row) for batch in batches for row in batch.ids) == list(range(ROWS["train"]))
     assert len(batches) == len(data.train_dataloader()) == data.plan.steps_per_epoch
     assert all(batch.scale * int((batch.target != IGNORE).sum()) == pytest.approx(1) for batch in batches)
+
+
+@pytest.mark.slow
+def test_workers_that_are_left_do_not_keep_a_program_from_ending(corpus):
+    code = f"""
+from pathlib import Path
+from test_data_module import prepared, tiny_data
+corpus = Path({str(corpus)!r})
+loader = prepared(corpus, tiny_data(corpus, workers=1)).train_dataloader()
+print(sum(len(batch) for batch in loader))
+"""
+    here = Path(__file__).parent
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (here, here.parent)))}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.split() == [str(ROWS["train"])]
 
 
 def test_prediction_needs_the_source_column_only(corpus):

@@ -7,9 +7,11 @@ tokenizer)`.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import logging
 import signal
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -207,7 +209,7 @@ class TextDataModule(LightningDataModule):
 
     def _loader(self, sampler: Iterable, dataset: Dataset) -> DataLoader:
         """`batch_size=None`: what the sampler names, the dataset turns into a whole batch."""
-        return DataLoader(
+        loader = DataLoader(
             dataset,
             batch_size=None,
             sampler=sampler,
@@ -217,6 +219,8 @@ class TextDataModule(LightningDataModule):
             generator=torch.Generator(),  # the global one is left to dropout: a resume starts a loader more
             worker_init_fn=_leave_signals,
         )
+        atexit.register(_end_workers, weakref.ref(loader))
+        return loader
 
 
 class _TrainingSampler(Sampler):
@@ -248,6 +252,13 @@ def _leave_signals(worker: int) -> None:
     """Let the training process alone answer SIGINT and SIGTERM: it saves first and ends its workers then."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+def _end_workers(loader: weakref.ref[DataLoader]) -> None:
+    """End what workers are left before Python does: it sends SIGTERM, which they ignore, and waits for ever."""
+    workers = getattr(loader(), "_iterator", None)
+    if workers is not None:
+        workers._shutdown_workers()
 
 
 def _columns(split: str, task: Task) -> tuple[str, ...]:
