@@ -81,6 +81,12 @@ class TaskModule(LightningModule):
         (task,) = self.tasks.values()
         return task
 
+    @property
+    def signatures(self) -> dict[str, str]:
+        """How each score is computed, task/metric -> signature, so that others can repeat it."""
+        signed = {name: task.signatures() for name, task in self.tasks.items()}
+        return {f"{name}/{metric}": text for name, several in signed.items() for metric, text in several.items()}
+
     def describe(self) -> dict[str, Any]:
         """Return settings and tokenizer as plain data, from which the layers can be built again."""
         assert self.tokenizer is not None
@@ -219,7 +225,7 @@ class TaskModule(LightningModule):
         Raises:
             InputError: If the module has no such task, or a row could be answered in several ways.
         """
-        chosen = self._find_task(task)
+        chosen = self.find_task(task)
         backbone, tokenizer = self._built()
         was_training = self.training
         self.eval()
@@ -245,7 +251,7 @@ class TaskModule(LightningModule):
         Raises:
             InputError: If the model does not translate in that direction.
         """
-        task = self._find_task("translation")
+        task = self.find_task("translation")
         column, group = task.choose(source, target)
         several = [texts] if isinstance(texts, str) else texts
         answers = self.answer([{column: text} for text in several], task.name, group, decoding, prefix)
@@ -279,11 +285,17 @@ class TaskModule(LightningModule):
         assert self.tokenizer is not None
         return self.backbone, self.tokenizer
 
-    def _find_task(self, name: str | None) -> Task:
+    def find_task(self, name: str | None = None) -> Task:
+        """Return the task of that name, or the only one.
+
+        Raises:
+            InputError: If there is no such task, or several and no name.
+        """
         if name is None and len(self.tasks) == 1:
             return self.task
         if name not in self.tasks:
-            raise InputError(f"the model has no task {name!r}; it has {', '.join(self.tasks)}")
+            problem = f"the model has no task {name!r}" if name else "the model has several tasks"
+            raise InputError(f"{problem}; choose one of {', '.join(self.tasks)}")
         return self.tasks[name]
 
     # Checkpoints.

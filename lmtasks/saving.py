@@ -36,7 +36,7 @@ def save(module: TaskModule, folder: str | Path, metrics: Mapping[str, float] | 
     texts = {
         CONFIG: json.dumps(described["settings"], indent=2, ensure_ascii=False) + "\n",
         TOKENIZER: described["tokenizer"],
-        METRICS: json.dumps(metrics, indent=2) + "\n",
+        METRICS: json.dumps({"scores": metrics, "signatures": module.signatures}, indent=2) + "\n",
         CARD: _card(module, folder, metrics),
     }
     for name, text in texts.items():
@@ -117,6 +117,7 @@ def _card(module: TaskModule, folder: Path, metrics: Mapping[str, float]) -> str
     """Return a model card: what the model does, how to use it, what it scored."""
     parameters = sum(parameter.numel() for parameter in module.parameters())
     scores = "\n".join(f"| {name} | {value:.2f} |" for name, value in metrics.items())
+    signatures = "\n".join(f"- {name}: `{text}`" for name, text in module.signatures.items())
     return f"""# {folder.resolve().parent.name}
 
 {"; ".join(repr(task) for task in module.tasks.values())}
@@ -128,4 +129,6 @@ def _card(module: TaskModule, folder: Path, metrics: Mapping[str, float]) -> str
 | score | value |
 |---|---|
 {scores}
+
+{signatures}
 """

@@ -107,7 +107,8 @@ def test_fit_leaves_everything_in_the_run_folder(work):
     ]
     assert all((run / name).is_file() for name in names)
     metrics = json.loads((run / "model/metrics.json").read_text())
-    assert {"test/translation/bleu", "test/translation/loss"} <= set(metrics)
+    assert {"test/translation/bleu", "test/translation/loss"} <= set(metrics["scores"])
+    assert metrics["signatures"]["translation/bleu"].startswith("nrefs:1|case:mixed")
 
 
 def test_the_saved_config_names_the_run_and_starts_it_anew(work):

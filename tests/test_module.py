@@ -413,7 +413,7 @@ def test_use_leaves_the_mode_of_the_module_as_it_was(trained):
 
 
 def test_a_task_that_the_model_does_not_have_is_refused(trained):
-    with pytest.raises(InputError, match="no task 'sentiment'; it has translation"):
+    with pytest.raises(InputError, match="no task 'sentiment'; choose one of translation"):
         trained.answer([{"en": "a"}], task="sentiment")
 
 
@@ -465,3 +465,9 @@ def test_the_padding_of_a_batch_changes_no_gradient(trained):
         grads.append(torch.autograd.grad(loss, list(trained.backbone.parameters())))
     for ours, theirs in zip(*grads, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_answers_begin_with_the_prefix(trained):
+    texts = ["a b", "c", ""]
+    assert [text[:2] for text in trained.translate(texts, prefix="zz")] == ["zz", "zz", ""]
+    assert trained.translate(texts, prefix="") == trained.translate(texts)

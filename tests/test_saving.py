@@ -46,7 +46,10 @@ def test_a_saved_module_loads_as_it_was(trained, folder):
     assert not loaded.training
     same(trained, loaded)
     assert loaded.describe() == trained.describe()
-    assert json.loads((folder / METRICS).read_text()) == {"test/translation/bleu": 12.5}
+    assert json.loads((folder / METRICS).read_text()) == {
+        "scores": {"test/translation/bleu": 12.5},
+        "signatures": trained.signatures,
+    }
     assert "12.50" in (folder / "README.md").read_text()
 
 

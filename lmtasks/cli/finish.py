@@ -33,8 +33,15 @@ def finish(
     save(module, folder / MODEL, scores)
     if scores:
         print(score_table(scores))
+        print_signatures(module)
     say(f'model: {folder / MODEL}\ntry it: lmtasks run {folder} "A sentence."')
     return 0
+
+
+def print_signatures(module: TaskModule) -> None:
+    """Say how the scores were computed."""
+    for name, signature in module.signatures.items():
+        say(f"{name}: {signature}")
 
 
 def _score(trainer: Trainer, module: TaskModule, data: TextDataModule) -> Mapping[str, float]:

@@ -44,7 +44,7 @@ def describe(path: str) -> dict[str, Any]:
     about["tokenizer"] = tokenizer(model)
     if place.is_dir():
         metrics = place / METRICS
-        about["scores"] = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {}
+        about["scores"] = json.loads(metrics.read_text(encoding="utf-8"))["scores"] if metrics.is_file() else {}
     else:
         checkpoint = read_checkpoint(place)
         about["step"], about["epoch"] = checkpoint.get("global_step"), checkpoint.get("epoch")

@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", metavar="FILE", help="answer a file: .jsonl, else a text a line; also .gz")
     parser.add_argument("--output", metavar="FILE", help="write there and not to stdout; .jsonl, else an answer a line")
     parser.add_argument("--column", metavar="NAME", help="column of the text in .jsonl; default: that of the task")
+    parser.add_argument("--prefix", metavar="TEXT", default="", help="let every answer begin with this text")
     parser.add_argument("--scores", action="store_true", help="print the score before each answer, with a tab between")
     add_choice(parser)
     add_decoding(parser.add_argument_group("search (default: as the model was trained to)"))
@@ -66,11 +67,11 @@ class Question:
 
     def __init__(self, model: TaskModule, arguments: argparse.Namespace) -> None:
         self.model = model
-        self.task = model._find_task(arguments.task)
+        self.task = model.find_task(arguments.task)
         self.column, self.group = self.task.choose(arguments.source, arguments.target)
         self.key = arguments.column or self.column
         self.decoding = chosen_decoding(model.decoding, arguments)
-        self.scores = arguments.scores
+        self.scores, self.prefix = arguments.scores, arguments.prefix
         self.as_json = (arguments.output or "").endswith(ROWS)
         self.file = arguments.input
 
@@ -78,7 +79,7 @@ class Question:
         """Return the answers to each text, best first."""
         others = dict.fromkeys(self.task.source_columns)
         rows = [{**others, self.column: text} for text in texts]
-        return self.model.answer(rows, self.task.name, self.group, self.decoding)
+        return self.model.answer(rows, self.task.name, self.group, self.decoding, self.prefix)
 
     def texts(self, texts: list[str]) -> Iterator[str]:
         """Give a line for each text: the answer, or `n_best` of them with tabs between."""

@@ -25,7 +25,7 @@ from lmtasks.backbones.transformer import TransformerConfig
 from lmtasks.cli import folders
 from lmtasks.cli.complaint import explain
 from lmtasks.cli.configs import RUN_CONFIG, take_configs
-from lmtasks.cli.finish import finish
+from lmtasks.cli.finish import finish, print_signatures
 from lmtasks.cli.loggers import continue_metrics, metrics_loggers
 from lmtasks.cli.messages import Sizes, quiet, say
 from lmtasks.data.module import TextDataModule
@@ -238,6 +238,7 @@ def _evaluate(job: Job) -> int:
     (scores,) = evaluate(job.model, datamodule=job.datamodule, verbose=False)
     if job.trainer.is_global_zero:
         print(score_table(scores))
+        print_signatures(job.model)
     return 0
 
 
