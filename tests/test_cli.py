@@ -424,3 +424,34 @@ def test_ctrl_c_and_a_closed_pipe_are_no_errors(monkeypatch, capsys):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, shell=True, capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_another_class_brings_its_own_defaults(tmp_path):
+    from lmtasks.backbones.recurrent import RecurrentConfig
+    from lmtasks.cli.train import Job
+    from lmtasks.optim import Muon
+
+    config = tmp_path / "config.yaml"
+    config.write_text(CONFIG.replace("directions", "optimizer: {class_path: Adam, init_args: {lr: 0.5}}\n    directions"))
+    options = ["--model.optimizer", "Muon", "--model.backbone", "RecurrentConfig", "--model.backbone.d_model", "16"]
+    job = Job("fit", [config], [*options, f"--trainer.default_root_dir={tmp_path}"])
+    assert job.model.optimizer_config == Muon()
+    assert job.model.backbone_config == RecurrentConfig(d_model=16)
+
+
+def test_the_same_class_keeps_its_settings(tmp_path):
+    from lmtasks.cli.train import Job
+
+    config = tmp_path / "config.yaml"
+    config.write_text(CONFIG)
+    options = ["--model.backbone.dropout", "0.25", f"--trainer.default_root_dir={tmp_path}"]
+    backbone = Job("fit", [config], options).model.backbone_config
+    assert (backbone.d_model, backbone.encoder_layers, backbone.dropout) == (16, 1, 0.25)
+
+
+def test_the_lstm_config_has_as_many_layers_as_its_class(tmp_path):
+    from lmtasks.cli.configs import find_config
+    from lmtasks.cli.train import Job
+
+    job = Job("fit", [find_config("multi30k-de-en-lstm")], [f"--trainer.default_root_dir={tmp_path}"])
+    assert (job.model.backbone_config.encoder_layers, job.model.backbone_config.decoder_layers) == (1, 1)

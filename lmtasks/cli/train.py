@@ -23,6 +23,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from lmtasks.backbones.recurrent import RecurrentConfig
 from lmtasks.backbones.transformer import TransformerConfig
 from lmtasks.cli import folders
+from lmtasks.cli.classes import keep_no_settings_of_another_class
 from lmtasks.cli.complaint import explain
 from lmtasks.cli.configs import RUN_CONFIG, take_configs
 from lmtasks.cli.finish import finish, print_signatures
@@ -68,6 +69,7 @@ class Job(LightningCLI):
 
     def __init__(self, command: str, configs: list[Path], options: list[str]) -> None:
         self.command, self.configs = command, configs
+        keep_no_settings_of_another_class()
         super().__init__(
             TaskModule,
             TextDataModule,
