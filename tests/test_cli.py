@@ -432,7 +432,9 @@ def test_another_class_brings_its_own_defaults(tmp_path):
     from lmtasks.optim import Muon
 
     config = tmp_path / "config.yaml"
-    config.write_text(CONFIG.replace("directions", "optimizer: {class_path: Adam, init_args: {lr: 0.5}}\n    directions"))
+    config.write_text(
+        CONFIG.replace("directions", "optimizer: {class_path: Adam, init_args: {lr: 0.5}}\n    directions")
+    )
     options = ["--model.optimizer", "Muon", "--model.backbone", "RecurrentConfig", "--model.backbone.d_model", "16"]
     job = Job("fit", [config], [*options, f"--trainer.default_root_dir={tmp_path}"])
     assert job.model.optimizer_config == Muon()

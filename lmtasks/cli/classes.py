@@ -18,7 +18,9 @@ def keep_no_settings_of_another_class() -> None:
 
 
 def _discard(parser_or_action: Any, prev_val: Any, value: Any) -> None:
-    if not prev_val or "init_args" not in prev_val or _name(prev_val) == _name(value):
+    if not prev_val or "init_args" not in prev_val:
+        return
+    if prev_val["class_path"] is None or _name(prev_val) == _name(value):  # None: not a class yet
         return
     settings = _typehints.subclass_spec_as_namespace(prev_val).init_args
     for key in list(settings.keys()):
