@@ -1,8 +1,8 @@
 """A class chosen anew brings its own defaults.
 
-Where an option or a later config names another class, jsonargparse keeps those settings of the class before that the new
-one has too: `--model.optimizer Muon` would run with Adam's learning rate, and a recurrent backbone get as many layers as the
-default Transformer. Here nothing of the class before is kept.
+Where an option or a later config names another class, jsonargparse keeps those settings of the class before that the
+new one has too: `--model.optimizer Muon` would run with Adam's learning rate, and a recurrent backbone get as many
+layers as the default Transformer. Here nothing of the class before is kept.
 """
 
 from __future__ import annotations
