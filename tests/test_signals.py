@@ -19,6 +19,9 @@ from lmtasks.training.randomness import RandomState
 from lmtasks.training.signals import StopOnSignal
 
 PATIENCE = 60  # seconds until a test gives up
+# Forked from a process that has used no OpenMP threads, which would not be there in the child; imports are paid once.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload([__name__])
 
 
 class Endless(LightningModule):
@@ -66,7 +69,7 @@ def train(folder, settings, model):
 
 
 def start(folder, settings=None, **model):
-    process = multiprocessing.get_context("fork").Process(target=train, args=(folder, settings or {}, model))
+    process = PROCESSES.Process(target=train, args=(folder, settings or {}, model))
     process.start()
     return process
 
