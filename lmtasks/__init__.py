@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lmtasks.heads import Seq2SeqHead
     from lmtasks.module import TaskModule
     from lmtasks.named import TranslationModule
-    from lmtasks.saving import load
+    from lmtasks.saving import load, save
     from lmtasks.tasks.translation import TranslationTask
     from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
 
@@ -40,6 +40,7 @@ _HOMES = {
     "TranslationTask": "tasks.translation",
     "Village": "data.village",
     "load": "saving",
+    "save": "saving",
 }  # exported name -> the file that defines it
 
 __all__ = [  # the keys of _HOMES, written out for readers and type checkers
@@ -57,6 +58,7 @@ __all__ = [  # the keys of _HOMES, written out for readers and type checkers
     "TranslationTask",
     "Village",
     "load",
+    "save",
 ]
 
 try:

@@ -127,7 +127,7 @@ class TranslationTask(Task):
         ]
         if len(wanted) != 1:
             problem = "cannot translate" if not wanted else "must be told how to translate"
-            asked = f" from {source or 'any'} to {target or 'any'}" if source or target else ""
+            asked = (f" from {source}" if source else "") + (f" to {target}" if target else "")
             raise InputError(
                 f"the model {problem}{asked}; it knows {', '.join(self.directions)}: choose source and target"
             )
