@@ -1,7 +1,7 @@
 """Dropout (Srivastava et al. 2014) that is not the bottleneck of training on a CPU.
 
 There `F.dropout` draws one double for each element, on one core, and takes a tenth of a step. One 64-bit draw decides
-four elements here, by 16 bits each, seven times as fast; the share dropped is right to 1 / 65,536 and the scale to
+four elements here, by 16 bits each, about four times as fast; the share dropped is right to 1 / 65,536 and the scale to
 the last bit.
 """
 
