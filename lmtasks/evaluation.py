@@ -46,12 +46,8 @@ class Evaluation:
 
     def gathered(self) -> Evaluation:
         """Return what all processes have."""
-        if not torch.distributed.is_available() or not torch.distributed.is_initialized():
-            return self
-        parts: list[Any] = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(parts, self)
         merged = Evaluation()
-        for part in parts:
+        for part in gather(self):
             merged.answers.update(part.answers)
             merged.nll += part.nll
             merged.count += part.count
@@ -70,3 +66,12 @@ class Evaluation:
         ids = sorted(self.answers)
         texts, references = rows.column("text", ids), rows.column("reference", ids)
         return [Sample(text, right, self.answers[row]) for row, text, right in zip(ids, texts, references, strict=True)]
+
+
+def gather(own: Any) -> list[Any]:
+    """Return what each process has, in the order of their ranks."""
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return [own]
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, own)
+    return parts

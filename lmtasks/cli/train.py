@@ -33,6 +33,7 @@ from lmtasks.data.module import TextDataModule
 from lmtasks.data.parallel import ParallelText
 from lmtasks.data.village import Village
 from lmtasks.errors import InputError
+from lmtasks.evaluation import gather
 from lmtasks.module import TaskModule
 from lmtasks.named import TranslationModule
 from lmtasks.optim import OptimizerConfig
@@ -248,7 +249,7 @@ def _predict(job: Job) -> int:
     """Print the predictions of the predict split as JSON Lines, in the order of its rows."""
     job.take_weights()
     batches = job.trainer.predict(job.model, datamodule=job.datamodule) or []
-    found = _gathered([answer for batch in batches for answer in batch], job.trainer.world_size)
+    found = [answer for part in gather(batches) for batch in part for answer in batch]
     if job.trainer.is_global_zero:
         encoded = job.datamodule.encoded["predict"]
         answers = sorted({answer["id"]: answer for answer in found}.values(), key=lambda answer: answer["id"])
@@ -258,15 +259,6 @@ def _predict(job: Job) -> int:
             said = {name: answer[name] for name in ("prediction", "score")}
             print(json.dumps({"row": row, "group": group, "text": text, **said}, ensure_ascii=False))
     return 0
-
-
-def _gathered(own: list[dict], world_size: int) -> list[dict]:
-    """Return the predictions of all processes."""
-    if world_size == 1:
-        return own
-    parts: list[Any] = [None] * world_size
-    torch.distributed.all_gather_object(parts, own)
-    return [answer for part in parts for answer in part]
 
 
 def _strategy(settings: Any, several_tasks: bool) -> Any:
