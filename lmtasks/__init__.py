@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from lmtasks.data.parallel import ParallelText
     from lmtasks.data.village import Village
     from lmtasks.decoding import Decoding
-    from lmtasks.heads import Seq2SeqHead
+    from lmtasks.heads.seq2seq import Seq2SeqHead
     from lmtasks.module import TaskModule
-    from lmtasks.named import TranslationModule
+    from lmtasks.named.translation import TranslationModule
     from lmtasks.saving import load, save
     from lmtasks.tasks.translation import TranslationTask
     from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
@@ -30,13 +30,13 @@ _HOMES = {
     "Decoding": "decoding",
     "ParallelText": "data.parallel",
     "RecurrentConfig": "backbones.recurrent",
-    "Seq2SeqHead": "heads",
+    "Seq2SeqHead": "heads.seq2seq",
     "TaskModule": "module",
     "TextDataModule": "data.module",
     "Tokenizer": "text.tokenizer",
     "TokenizerConfig": "text.tokenizer",
     "TransformerConfig": "backbones.transformer",
-    "TranslationModule": "named",
+    "TranslationModule": "named.translation",
     "TranslationTask": "tasks.translation",
     "Village": "data.village",
     "load": "saving",

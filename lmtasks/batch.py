@@ -35,8 +35,8 @@ class Batch:
     source_mask: Tensor
     """(B, S) bool, True = a real token."""
     target: Tensor
-    """What the head must predict, IGNORE where there is nothing: (B, T) tokens, (B,) class, (B, 2) span, (B, S)
-    tags."""
+    """What the head must predict, IGNORE where there is nothing: (B, T) tokens, (B, 1) class or (B, C) truth of each
+    class, (B, 2) first and last token of a span, (B, S) tags at the first piece of each word."""
     ids: Tensor
     """(B,) int64 row numbers, for an evaluation that is exact whatever the order."""
     scale: float = 1.0
@@ -53,6 +53,10 @@ class Batch:
         """Return the batch in page-locked memory, from which a GPU copies without waiting."""
         return self._with_tensors(lambda tensor: tensor.pin_memory())
 
+    def select(self, rows: Sequence[int]) -> Batch:
+        """Return the batch of some of the rows, by their places."""
+        return self._with_tensors(lambda tensor: tensor[torch.as_tensor(rows, device=tensor.device)])
+
     def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> Batch:
         names = ("source", "source_mask", "target", "ids")
         changed: dict[str, Any] = {name: change(getattr(self, name)) for name in names}
@@ -65,6 +69,11 @@ def pad(rows: Sequence[Sequence[int] | np.ndarray], value: int) -> Tensor:
     for line, row in zip(padded, rows, strict=True):
         line[: len(row)] = row
     return torch.from_numpy(padded)
+
+
+def cut(ids: list[int], max_length: int) -> list[int]:
+    """Cut token ids to a limit, but keep the last one, the end."""
+    return ids if len(ids) <= max_length else [*ids[: max_length - 1], ids[-1]]
 
 
 def lengths_to_mask(lengths: Sequence[int]) -> Tensor:

@@ -1,12 +1,12 @@
 """Evaluation: the answers of all processes to the rows of one task, scored once.
 
-Answers are gathered by row number and duplicates dropped, so the score is the same at any world size. Losses add up
+Answers are gathered by example number and duplicates dropped, so the score is the same at any world size. Losses add up
 as sums.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,30 +15,21 @@ import torch
 from lmtasks.batch import Batch
 from lmtasks.data.encoded import Encoded
 from lmtasks.loss import Loss
-from lmtasks.tasks.base import Task
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A row of an evaluation, for people to read."""
-
-    text: str
-    reference: str
-    prediction: str
+from lmtasks.tasks.base import Answer, Sample, Task
 
 
 @dataclass
 class Evaluation:
     """What one pass over the rows of a task has brought so far."""
 
-    answers: dict[int, str] = field(default_factory=dict)
-    """Row number -> answer."""
+    answers: dict[int, list[Answer]] = field(default_factory=dict)
+    """Number of an example -> its answers, best first; none where the task does not ask for them."""
     nll: float = 0.0
     """Summed negative log-likelihood of the targets in nats."""
     count: int = 0
     """Number of targets."""
 
-    def add(self, batch: Batch, answers: list[str], loss: Loss) -> None:
+    def add(self, batch: Batch, answers: Sequence[list[Answer]], loss: Loss) -> None:
         """Take in a batch."""
         self.answers.update(zip(batch.ids.tolist(), answers, strict=True))
         self.nll += float(loss.nll)
@@ -53,19 +44,24 @@ class Evaluation:
             merged.count += part.count
         return merged
 
-    def scores(self, task: Task, rows: Encoded) -> dict[str, float]:
-        """Return loss (nats a target), perplexity and the task's own scores."""
+    def samples(self, task: Task, rows: Encoded) -> list[Sample]:
+        """Return all rows with their best answers, in the order of the data."""
         ids = sorted(self.answers)
-        predictions = [self.answers[row] for row in ids]
-        loss = self.nll / max(1, self.count)
-        own = task.score(predictions, rows.column("reference", ids), rows.column("group", ids))
-        return {"loss": loss, "perplexity": math.exp(min(loss, 100.0)), **own}
+        examples = rows.examples(ids)
+        parts: dict[tuple[int, str], list[int]] = {}  # row and group -> its examples, by their places in `ids`
+        for place, example in enumerate(examples):
+            parts.setdefault((example.row, example.group), []).append(place)
+        samples = []
+        for places in parts.values():
+            first = examples[places[0]]
+            answers = [self.answers[ids[place]] for place in places]
+            best = task.join(answers)[0] if all(answers) else None
+            samples.append(Sample(first.text, first.reference, first.references, best, first.group))
+        return samples
 
-    def samples(self, rows: Encoded) -> list[Sample]:
-        """Return all rows with their answers, in the order of the data."""
-        ids = sorted(self.answers)
-        texts, references = rows.column("text", ids), rows.column("reference", ids)
-        return [Sample(text, right, self.answers[row]) for row, text, right in zip(ids, texts, references, strict=True)]
+    def scores(self, task: Task, samples: Sequence[Sample]) -> dict[str, float]:
+        """Return loss (nats a target) and the task's own scores."""
+        return {"loss": self.nll / max(1, self.count), **task.score(samples, self.nll, self.count)}
 
 
 def gather(own: Any) -> list[Any]:

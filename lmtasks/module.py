@@ -7,10 +7,12 @@ row number over all processes.
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning import LightningModule
@@ -22,21 +24,25 @@ from torch.optim import Optimizer
 from lmtasks import answering
 from lmtasks.backbones.base import Backbone, BackboneConfig
 from lmtasks.batch import Batch
+from lmtasks.data.encoded import Encoded
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
-from lmtasks.evaluation import Evaluation, Sample
+from lmtasks.evaluation import Evaluation
+from lmtasks.heads.base import Head
 from lmtasks.optim import Adam, OptimizerConfig, Schedule
-from lmtasks.settings import to_plain
-from lmtasks.tasks.base import Answer, Row, Task
+from lmtasks.settings import from_plain, to_plain
+from lmtasks.tasks.base import Answer, Row, Sample, Task
 from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
 from lmtasks.text.vectors import initialise
 from lmtasks.training.resume import recount
+from lmtasks.use import Use
 
 TOKENIZER = "tokenizer.json"  # in the run folder and in the model folder
+TASKS = "tasks.json"  # in the run folder
 logger = logging.getLogger(__name__)
 
 
-class TaskModule(LightningModule):
+class TaskModule(Use, LightningModule):
     """Tasks on one backbone.
 
     Args:
@@ -103,10 +109,23 @@ class TaskModule(LightningModule):
 
     # Building: the trainer calls prepare_data of the data module, its setup, then configure_model.
 
+    def learn(self, rows: Iterable[Row], folder: Path) -> None:
+        """Let the task see the training rows, and write what it is then to the run folder."""
+        self.tasks[self.task.name] = self.task.learn(rows)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / TASKS).write_text(json.dumps(to_plain(list(self.tasks.values()))), encoding="utf-8")
+
+    def load_tasks(self, folder: Path) -> None:
+        """Take the tasks that another process wrote to the run folder."""
+        tasks = from_plain(json.loads((folder / TASKS).read_text(encoding="utf-8")))
+        self.tasks = {task.name: task for task in tasks}
+
     def train_tokenizer(self, texts: Iterable[str], folder: Path) -> None:
         """Make the tokenizer, from its file or of the training texts, and write it to the run folder."""
-        languages = tuple(dict.fromkeys(language for task in self.tasks.values() for language in task.languages))
-        self.tokenizer = Tokenizer.train(texts, self.tokenizer_config, languages)
+        tasks = self.tasks.values()
+        languages = tuple(dict.fromkeys(language for task in tasks for language in task.languages))
+        marks = tuple(dict.fromkeys(mark for task in tasks for mark in task.marks))
+        self.tokenizer = Tokenizer.train(texts, self.tokenizer_config, languages, marks)
         folder.mkdir(parents=True, exist_ok=True)
         self.tokenizer.save(folder / TOKENIZER)
         logger.info("tokenizer: %s tokens", f"{len(self.tokenizer):,}")
@@ -122,7 +141,7 @@ class TaskModule(LightningModule):
         assert self.tokenizer is not None, "set module.tokenizer, or fit with a TextDataModule"
         self.backbone = self.backbone_config.build(len(self.tokenizer))
         for task in self.tasks.values():
-            self.heads[task.name] = task.head(self.tokenizer)
+            self.heads[task.name] = task.head(self.tokenizer, self.backbone.d_model)
         if self.vectors:
             found = initialise(self.backbone.embedding, self.tokenizer, self.vectors)
             logger.info("vectors: %.1f %% of the vocabulary found in %s", 100 * found, self.vectors)
@@ -161,25 +180,21 @@ class TaskModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the share of this micro-batch in the step's mean loss."""
-        loss = self._head(batch).loss(self.backbone, batch)
+        loss = self._head(batch).loss(self.built()[0], batch)
         self.log(f"train/{batch.task}/loss", loss.nll / loss.count, batch_size=len(batch))
         return loss.total * batch.scale
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect losses and answers."""
-        self._evaluate(batch, self.validation_decoding)
+        self._evaluate(batch, "validation", self.validation_decoding)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect losses and answers."""
-        self._evaluate(batch, self.decoding)
+        self._evaluate(batch, "test", self.decoding)
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> list[dict[str, Any]]:
-        """Return the best answer to each row: {"id": row number, "prediction": text, "score": ...}."""
-        answers = self._search(batch, self.decoding)
-        return [
-            {"id": row, "prediction": best.text, "score": best.score}
-            for row, (best, *_) in zip(batch.ids.tolist(), answers, strict=True)
-        ]
+    def predict_step(self, batch: Batch, batch_idx: int) -> list[tuple[int, list[Answer]]]:
+        """Return (number of the example, its answers, best first) for each example of the batch."""
+        return list(zip(batch.ids.tolist(), self._answers(batch, "predict", self.decoding), strict=True))
 
     def on_validation_epoch_end(self) -> None:
         """Score the validation rows of all processes."""
@@ -189,27 +204,25 @@ class TaskModule(LightningModule):
         """Score the test rows of all processes."""
         self._score("test")
 
-    def _evaluate(self, batch: Batch, decoding: Decoding) -> None:
-        loss = self._head(batch).loss(self.backbone, batch)
-        answers = [best.text for best, *_ in self._search(batch, decoding)]
-        self._evaluations[batch.task].add(batch, answers, loss)
+    def _evaluate(self, batch: Batch, split: str, decoding: Decoding) -> None:
+        loss = self._head(batch).loss(self.built()[0], batch)
+        self._evaluations[batch.task].add(batch, self._answers(batch, split, decoding), loss)
 
     def _score(self, split: str) -> None:
-        """Log loss, perplexity and scores of each task, and the mean of the tasks' main scores."""
+        """Log the loss and the scores of each task, and the mean of the tasks' main scores."""
         main = []
         for name, task in self.tasks.items():
-            rows = self.trainer.datamodule.encoded[split]  # type: ignore[attr-defined]
             evaluation = self._evaluations[name].gathered()
             self._evaluations[name] = Evaluation()
-            scores = evaluation.scores(task, rows)
-            self.samples[name] = evaluation.samples(rows)
+            self.samples[name] = evaluation.samples(task, self._rows(split))
+            scores = evaluation.scores(task, self.samples[name])
             self.log_dict({f"{split}/{name}/{metric}": value for metric, value in scores.items()})
             main.append(scores[task.main_metric])
         self.log(f"{split}/score", sum(main) / len(main))
 
     # Use.
 
-    def answer(
+    def solve(
         self,
         rows: Sequence[Row],
         task: str | None = None,
@@ -217,70 +230,52 @@ class TaskModule(LightningModule):
         decoding: Decoding | None = None,
         prefix: str = "",
     ) -> list[list[Answer]]:
-        """Return for each row its `n_best` answers, best first; a row without text has one empty answer.
+        """Return for each row its answers, best first; a row without text has one empty answer.
 
         `task` names one of several; `group` keeps the examples of one kind, such as the direction en-de; with `prefix`
-        every answer begins so.
+        every written answer begins so.
 
         Raises:
             InputError: If the module has no such task, or a row could be answered in several ways.
         """
         chosen = self.find_task(task)
-        backbone, tokenizer = self._built()
+        backbone, tokenizer = self.built()
+        with self.evaluating():
+            head = cast(Head, self.heads[chosen.name])
+            return answering.answer(backbone, head, chosen, tokenizer, rows, decoding or self.decoding, group, prefix)
+
+    def _answers(self, batch: Batch, split: str, decoding: Decoding) -> list[list[Answer]]:
+        """Return the answers to the examples of a batch, none to those for which the task asks none."""
+        task, rows, ids = self.tasks[batch.task], self._rows(split), batch.ids.tolist()
+        every = 1 if task.answered is None else max(1, len(rows) // max(1, task.answered))
+        asked = [place for place, example in enumerate(ids) if example % every == 0]
+        answers: list[list[Answer]] = [[] for _ in ids]
+        if asked:
+            backbone, tokenizer = self.built()
+            found = self._head(batch).predict(backbone, batch.select(asked), decoding)
+            examples = rows.examples([ids[place] for place in asked])
+            for place, several in zip(asked, task.answers(found, examples, tokenizer), strict=True):
+                answers[place] = several
+        return answers
+
+    def _rows(self, split: str) -> Encoded:
+        return self.trainer.datamodule.encoded[split]  # type: ignore[attr-defined]
+
+    def _head(self, batch: Batch) -> Head:
+        return cast(Head, self.heads[batch.task])
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Answer without dropout, and go on as before."""
         was_training = self.training
         self.eval()
         try:
-            head = self.heads[chosen.name]
-            return answering.answer(backbone, head, chosen, tokenizer, rows, decoding or self.decoding, group, prefix)
+            yield
         finally:
             self.train(was_training)
 
-    def translate(
-        self,
-        texts: str | Sequence[str],
-        target: str | None = None,
-        source: str | None = None,
-        decoding: Decoding | None = None,
-        prefix: str = "",
-    ) -> str | list[str]:
-        """Translate a text, or several, keeping their order; blank texts stay blank.
-
-        `target` and `source` are language codes, needed only where the model knows several directions; with `prefix`
-        every translation begins so.
-
-        Raises:
-            InputError: If the model does not translate in that direction.
-        """
-        task = self.find_task("translation")
-        column, group = task.choose(source, target)
-        several = [texts] if isinstance(texts, str) else texts
-        answers = self.answer([{column: text} for text in several], task.name, group, decoding, prefix)
-        translations = [best.text for best, *_ in answers]
-        return translations[0] if isinstance(texts, str) else translations
-
-    def align(
-        self, text: str, answer: str | None = None, group: str | None = None
-    ) -> tuple[list[str], list[str], Tensor]:
-        """Return source pieces, target pieces and how much each target piece reads of each source piece, (T, S).
-
-        Without `answer` it is the model's own; `group` is needed where it could answer in several ways.
-        """
-        backbone, tokenizer = self._built()
-        row = dict.fromkeys(self.task.source_columns, text)
-        words = self.answer([row], group=group)[0][0].text if answer is None else answer
-        (example,) = answering.task_examples(self.task, tokenizer, [row], group)
-        self.eval()
-        weights = answering.align(backbone, tokenizer, example.source, words)
-        return tokenizer.pieces(example.source), tokenizer.pieces([*tokenizer.encode(words), tokenizer.end]), weights
-
-    def _search(self, batch: Batch, decoding: Decoding) -> list[list[Answer]]:
-        backbone, tokenizer = self._built()
-        return answering.search_texts(backbone, self.heads[batch.task], tokenizer, batch, decoding)
-
-    def _head(self, batch: Batch) -> Any:
-        return self.heads[batch.task]
-
-    def _built(self) -> tuple[Backbone, Tokenizer]:
+    def built(self) -> tuple[Backbone, Tokenizer]:
+        """Return backbone and tokenizer of a module that was fitted or loaded."""
         assert self.backbone is not None, "fit or load the module first"
         assert self.tokenizer is not None
         return self.backbone, self.tokenizer

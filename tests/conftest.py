@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tiny import fit, write_corpus
 
-from lmtasks.named import TranslationModule
+from lmtasks.named.translation import TranslationModule
 
 
 @pytest.fixture

@@ -182,7 +182,7 @@ def test_evaluation_keeps_all_rows_that_have_a_reference(corpus):
     write(corpus, "validation", [("a b c d e f", "f e d c b a"), ("a", "b"), ("c", ""), ("", "d"), ("e", "f")])
     data = prepared(corpus, tiny_data(corpus, max_length=6))
     ids = [int(row) for batch in data.val_dataloader() for row in batch.ids]
-    assert sorted(data.encoded["validation"].column("row", ids)) == [0, 1, 4]
+    assert sorted(example.row for example in data.encoded["validation"].examples(ids)) == [0, 1, 4]
 
 
 def test_batches_are_padded_on_the_right_and_their_masks_say_where(corpus):
@@ -235,7 +235,7 @@ def test_prediction_needs_the_source_column_only(corpus):
         corpus, tiny_data(corpus, rows=tiny_rows(corpus, predict=str(corpus / "lonely.{lang}"))), "predict", module
     )
     (batch,) = data.predict_dataloader()
-    assert sorted(data.encoded["predict"].column("row", batch.ids.tolist())) == [0, 2]
+    assert sorted(example.row for example in data.encoded["predict"].examples(batch.ids.tolist())) == [0, 2]
     assert batch.target.shape == (2, 0)
 
 
@@ -271,11 +271,11 @@ def test_a_failed_tokenising_leaves_nothing_behind(corpus, tokenizer):
 def test_more_rows_than_one_arrow_batch_keep_their_numbers(corpus, tokenizer):
     write(corpus, "train", [(f"{i}" if i % 7 else "", f"{i}") for i in range(4100)])
     encoded = tiny_data(corpus).encode("train", TASK, tokenizer)
-    ids = list(range(len(encoded)))
-    assert encoded.column("row", ids) == [i for i in range(4100) if i % 7]
-    assert encoded.column("text", ids) == [f"{i}" for i in range(4100) if i % 7]
-    for i in (0, 1999, 2000, len(ids) - 1):
-        assert tokenizer.decode(encoded.source[i].tolist()) == encoded.column("text", [i])[0]
+    examples = encoded.examples(range(len(encoded)))
+    assert [example.row for example in examples] == [i for i in range(4100) if i % 7]
+    assert [example.text for example in examples] == [f"{i}" for i in range(4100) if i % 7]
+    for i in (0, 1999, 2000, len(examples) - 1):
+        assert tokenizer.decode(encoded.source[i].tolist()) == examples[i].text
 
 
 def test_fit_without_a_train_split_says_what_to_set(corpus):

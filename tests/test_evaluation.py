@@ -10,26 +10,33 @@ import torch
 
 from lmtasks.batch import Batch
 from lmtasks.data.encoded import encode
-from lmtasks.evaluation import Evaluation, Sample
+from lmtasks.evaluation import Evaluation
 from lmtasks.loss import Loss
+from lmtasks.tasks.base import Answer, Sample
 from lmtasks.tasks.translation import TranslationTask
 from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
 from lmtasks.training.samples import Samples, samples_text
 
 PAIRS = [("a dog", "un chien"), ("a cat", "un chat"), ("the old man", "le vieil homme"), ("two cows", "deux vaches")]
+TASK = TranslationTask(("en-fr",))
 
 
 @pytest.fixture
 def rows(tmp_path):
     tokenizer = Tokenizer.train(["bytes need no learning"], TokenizerConfig(kind="byte"))
     records = [{"en": en, "fr": fr} for en, fr in PAIRS]
-    return encode(records, TranslationTask(("en-fr",)), tokenizer, tmp_path / "rows.arrow")
+    return encode(records, TASK.examples, tokenizer, tmp_path / "rows.arrow")
 
 
 def add(evaluation, ids, answers, nll=1.0, count=2):
     nothing = torch.zeros(len(ids), 1, dtype=torch.long)
     batch = Batch("translation", nothing, nothing > 0, nothing, torch.tensor(ids))
-    evaluation.add(batch, answers, Loss(torch.tensor(nll), torch.tensor(nll), torch.tensor(count)))
+    loss = Loss(torch.tensor(nll), torch.tensor(nll), torch.tensor(count))
+    evaluation.add(batch, [[Answer(text, 0.0)] for text in answers], loss)
+
+
+def scores(evaluation, rows):
+    return evaluation.scores(TASK, evaluation.samples(TASK, rows))
 
 
 def test_the_order_of_batches_changes_nothing(rows):
@@ -38,29 +45,28 @@ def test_the_order_of_batches_changes_nothing(rows):
     add(one, [0, 1, 2, 3], answers, nll=4.0, count=8)
     for ids in ([3, 1], [2], [0]):
         add(other, ids, [answers[i] for i in ids], nll=len(ids), count=2 * len(ids))
-    task = TranslationTask(("en-fr",))
-    assert one.scores(task, rows) == other.scores(task, rows)
-    assert one.samples(rows) == other.samples(rows)
+    assert one.samples(TASK, rows) == other.samples(TASK, rows)
+    assert scores(one, rows) == scores(other, rows)
 
 
 def test_a_row_that_two_processes_answered_counts_once(rows):
     evaluation = Evaluation()
     add(evaluation, [0, 1], ["un chien", "un chat"])
     add(evaluation, [1], ["un chat"])
-    assert [sample.text for sample in evaluation.samples(rows)] == ["a dog", "a cat"]
+    assert [sample.text for sample in evaluation.samples(TASK, rows)] == ["a dog", "a cat"]
 
 
 def test_right_answers_score_100_and_perplexity_is_that_of_the_mean_loss(rows):
     evaluation = Evaluation()
     add(evaluation, [0, 1, 2, 3], [fr for _, fr in PAIRS], nll=3.0, count=6)
-    scores = evaluation.scores(TranslationTask(("en-fr",)), rows)
-    assert scores["chrf"] == pytest.approx(100)
-    assert scores["loss"] == pytest.approx(0.5)
-    assert scores["perplexity"] == pytest.approx(math.exp(0.5))
+    found = scores(evaluation, rows)
+    assert found["chrf"] == pytest.approx(100)
+    assert found["loss"] == pytest.approx(0.5)
+    assert found["perplexity"] == pytest.approx(math.exp(0.5))
 
 
 def test_no_samples_may_be_asked_for(tmp_path, capsys):
-    rows = {"translation": [Sample("source", "reference", "answer")]}
+    rows = {"translation": [Sample("source", "reference", answer=Answer("answer", 0.0))]}
     assert samples_text(rows, 0) == ""
     trainer = SimpleNamespace(is_global_zero=True, sanity_checking=False, default_root_dir=tmp_path)
     Samples(shown=0, kept=1).on_test_end(trainer, SimpleNamespace(samples=rows))
@@ -69,7 +75,7 @@ def test_no_samples_may_be_asked_for(tmp_path, capsys):
 
 
 def test_samples_are_spread_over_the_data():
-    rows = [Sample(f"source {i}", f"reference {i}", f"answer {i}") for i in range(10)]
+    rows = [Sample(f"source {i}", f"reference {i}", answer=Answer(f"answer {i}", 0.0)) for i in range(10)]
     text = samples_text({"translation": rows}, 2)
     assert [line.split()[-1] for line in text.splitlines() if "source" in line] == ["0", "5"]
     assert "answer 5" in text

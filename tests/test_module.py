@@ -375,10 +375,10 @@ def test_validation_loss_is_the_mean_over_all_targets_without_smoothing(corpus, 
 def test_prediction_answers_every_row_by_its_number(corpus, trained):
     rows = tiny_rows(corpus, predict=str(corpus / "predict.{lang}"))
     batches = trainer(corpus / "run").predict(trained, datamodule=tiny_data(corpus, rows=rows))
-    answers = {answer["id"]: answer for batch in batches for answer in batch}
+    answers = {number: best for batch in batches for number, (best, *_) in batch}
     texts = (corpus / "predict.en").read_text().splitlines()
-    assert [answers[i]["prediction"] for i in range(len(texts))] == trained.translate(texts)
-    assert all(answer["score"] < 0 for answer in answers.values())
+    assert [answers[i].text for i in range(len(texts))] == trained.translate(texts)
+    assert all(answer.score < 0 for answer in answers.values())
 
 
 def test_translations_keep_their_order_and_blank_stays_blank(trained):
@@ -399,7 +399,7 @@ def test_translating_in_small_batches_changes_nothing(trained, monkeypatch):
 
 def test_answers_are_as_many_as_asked_for_best_first(trained):
     decoding = Decoding(beam=3, n_best=3, max_length=5)
-    (answers, blank) = trained.answer([{"en": "a b"}, {"en": ""}], decoding=decoding)
+    (answers, blank) = trained.solve([{"en": "a b"}, {"en": ""}], decoding=decoding)
     assert len(answers) == 3
     assert [answer.score for answer in answers] == sorted((answer.score for answer in answers), reverse=True)
     assert [answer.text for answer in blank] == [""]
@@ -414,7 +414,7 @@ def test_use_leaves_the_mode_of_the_module_as_it_was(trained):
 
 def test_a_task_that_the_model_does_not_have_is_refused(trained):
     with pytest.raises(InputError, match="no task 'sentiment'; choose one of translation"):
-        trained.answer([{"en": "a"}], task="sentiment")
+        trained.solve([{"en": "a"}], task="sentiment")
 
 
 def test_several_directions_share_a_model_and_must_be_named(corpus):
@@ -439,7 +439,7 @@ def test_the_tag_decides_the_language(corpus):
     assert a.source[0:1] == german
     assert b.source[0:1] == french
     assert a.source[1:] == b.source[1:]
-    assert module.translate("a b", target="de") == module.answer([{"en": "a b"}], group="en-de")[0][0].text
+    assert module.translate("a b", target="de") == module.solve([{"en": "a b"}], group="en-de")[0][0].text
 
 
 def test_alignment_names_the_pieces_and_sums_to_one(trained):

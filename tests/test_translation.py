@@ -9,6 +9,7 @@ import sacrebleu
 
 import lmtasks.metrics.translation
 from lmtasks.errors import InputError
+from lmtasks.tasks.base import Answer, Sample
 from lmtasks.tasks.translation import TranslationTask, split_direction
 from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
 
@@ -89,7 +90,7 @@ def test_the_only_direction_need_not_be_named_and_others_must():
 
 
 def test_the_head_forbids_what_is_no_text(tokenizer):
-    head = TranslationTask(("en-de", "en-fr"), label_smoothing=0.2).head(tokenizer)
+    head = TranslationTask(("en-de", "en-fr"), label_smoothing=0.2).head(tokenizer, d_model=8)
     assert set(head.forbidden) == {tokenizer.pad, tokenizer.start, tokenizer.tag("de"), tokenizer.tag("fr")}
     assert (head.start, head.end, head.label_smoothing) == (tokenizer.start, tokenizer.end, 0.2)
 
@@ -103,22 +104,29 @@ PREDICTIONS = [
 REFERENCES = ["the small dog ran home", "a cat sat on a mat", "birds fly over the big tree", "it rains again tomorrow"]
 
 
+def score(task, predictions, references, groups):
+    rows = zip(predictions, references, groups, strict=True)
+    samples = [Sample("", right, answer=Answer(text, 0.0), group=group) for text, right, group in rows]
+    return task.score(samples, nll=4.0, count=8)
+
+
 def test_scores_are_those_of_sacrebleu():
-    scores = TranslationTask(("de-en",)).score(PREDICTIONS, REFERENCES, ["de-en"] * 4)
+    scores = score(TranslationTask(("de-en",)), PREDICTIONS, REFERENCES, ["de-en"] * 4)
     assert scores["bleu"] == pytest.approx(sacrebleu.corpus_bleu(PREDICTIONS, [REFERENCES]).score)
     assert scores["chrf"] == pytest.approx(sacrebleu.corpus_chrf(PREDICTIONS, [REFERENCES]).score)
-    assert set(scores) == {"bleu", "chrf"}
+    assert scores["perplexity"] == pytest.approx(math.exp(0.5))
+    assert set(scores) == {"perplexity", "bleu", "chrf"}
 
 
 def test_several_directions_have_a_score_each_and_their_mean():
     task = TranslationTask(("de-en", "fr-en"))
     groups = ["de-en", "fr-en", "de-en", "fr-en"]
-    scores = task.score(PREDICTIONS, REFERENCES, groups)
+    scores = score(task, PREDICTIONS, REFERENCES, groups)
     for metric in ("bleu", "chrf"):
         each = [scores[f"{metric}_de-en"], scores[f"{metric}_fr-en"]]
         assert scores[metric] == pytest.approx(sum(each) / 2)
         assert each[0] == pytest.approx(
-            TranslationTask(("de-en",)).score(PREDICTIONS[::2], REFERENCES[::2], groups[::2])[metric]
+            score(TranslationTask(("de-en",)), PREDICTIONS[::2], REFERENCES[::2], groups[::2])[metric]
         )
 
 
@@ -129,7 +137,7 @@ def test_each_score_has_the_signature_of_sacrebleu():
     expected = {"bleu": str(bleu.get_signature()), "chrf": str(chrf.get_signature())}
     assert TranslationTask(("de-en",)).signatures() == expected
     several = TranslationTask(("de-en", "en-zh"))
-    assert set(several.signatures()) < set(several.score(["a", "b"], ["a", "b"], several.directions))
+    assert set(several.signatures()) < set(score(several, ["a", "b"], ["a", "b"], several.directions))
     assert several.signatures()["bleu_de-en"] == expected["bleu"]
     assert "tok:zh" in several.signatures()["bleu_en-zh"]
 
@@ -151,5 +159,5 @@ def test_a_row_that_lacks_nothing_gives_as_many_examples_as_it_says(tokenizer):
 
 def test_the_main_score_is_among_the_scores():
     task = TranslationTask(("de-en",))
-    assert task.main_metric in task.score(["a"], ["a"], ["de-en"])
-    assert math.isnan(task.score([], [], [])[task.main_metric])
+    assert task.main_metric in score(task, ["a"], ["a"], ["de-en"])
+    assert math.isnan(score(task, [], [], [])[task.main_metric])

@@ -13,7 +13,7 @@ from lmtasks.backbones.transformer import TransformerConfig
 from lmtasks.data.module import TextDataModule
 from lmtasks.data.parallel import ParallelText
 from lmtasks.decoding import Decoding
-from lmtasks.named import TranslationModule
+from lmtasks.named.translation import TranslationModule
 from lmtasks.optim import Adam, Schedule
 from lmtasks.text.tokenizer import TokenizerConfig
 

@@ -79,7 +79,7 @@ class Question:
         """Return the answers to each text, best first."""
         others = dict.fromkeys(self.task.source_columns)
         rows = [{**others, self.column: text} for text in texts]
-        return self.model.answer(rows, self.task.name, self.group, self.decoding, self.prefix)
+        return self.model.solve(rows, self.task.name, self.group, self.decoding, self.prefix)
 
     def texts(self, texts: list[str]) -> Iterator[str]:
         """Give a line for each text: the answer, or `n_best` of them with tabs between."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -29,16 +29,18 @@ from lmtasks.cli.configs import RUN_CONFIG, take_configs
 from lmtasks.cli.finish import finish, print_signatures
 from lmtasks.cli.loggers import continue_metrics, metrics_loggers
 from lmtasks.cli.messages import Sizes, quiet, say
+from lmtasks.data.encoded import Encoded
 from lmtasks.data.module import TextDataModule
 from lmtasks.data.parallel import ParallelText
 from lmtasks.data.village import Village
 from lmtasks.errors import InputError
 from lmtasks.evaluation import gather
 from lmtasks.module import TaskModule
-from lmtasks.named import TranslationModule
+from lmtasks.named.translation import TranslationModule
 from lmtasks.optim import OptimizerConfig
 from lmtasks.saving import load
 from lmtasks.settings import to_plain
+from lmtasks.tasks.base import Answer, Task
 from lmtasks.training.averaging import CheckpointAverage
 from lmtasks.training.checkpoints import Checkpoints, SafeCheckpointIO, read_checkpoint
 from lmtasks.training.progress import Progress, score_table
@@ -179,12 +181,13 @@ class Job(LightningCLI):
         return getattr(self.trainer.checkpoint_callback, "mode", "max")
 
     def _check(self, trained: TaskModule, path: Path, parts: Sequence[str]) -> None:
-        """Take the tokenizer of `trained`, after checking that these parts of its settings are those of our model."""
+        """Take tokenizer and tasks of `trained`, after checking that these parts of its settings are our model's."""
         self.model.tokenizer = trained.tokenizer
         saved, own = (module.describe()["settings"] for module in (trained, self.model))
         for part in parts:
             if change := _difference(saved[part], own[part], part):
                 raise InputError(f"{path} was trained with {change}; -c {self.folder} takes the settings of the run")
+        self.model.tasks = trained.tasks  # with what they have learnt of the training rows
 
     def _callbacks(self, given: Sequence[Callback]) -> list[Callback]:
         """Return our callbacks where the config has none of their kind."""
@@ -249,16 +252,23 @@ def _predict(job: Job) -> int:
     """Print the predictions of the predict split as JSON Lines, in the order of its rows."""
     job.take_weights()
     batches = job.trainer.predict(job.model, datamodule=job.datamodule) or []
-    found = [answer for part in gather(batches) for batch in part for answer in batch]
+    found = dict(pair for part in gather(batches) for batch in part for pair in batch)
     if job.trainer.is_global_zero:
-        encoded = job.datamodule.encoded["predict"]
-        answers = sorted({answer["id"]: answer for answer in found}.values(), key=lambda answer: answer["id"])
-        ids = [answer["id"] for answer in answers]
-        columns = [encoded.column(name, ids) for name in ("row", "group", "text")]
-        for answer, row, group, text in zip(answers, *columns, strict=True):
-            said = {name: answer[name] for name in ("prediction", "score")}
-            print(json.dumps({"row": row, "group": group, "text": text, **said}, ensure_ascii=False))
+        for line in _prediction_rows(job.model.task, job.datamodule.encoded["predict"], found):
+            print(json.dumps(line, ensure_ascii=False))
     return 0
+
+
+def _prediction_rows(task: Task, encoded: Encoded, found: dict[int, list[Answer]]) -> Iterator[dict[str, Any]]:
+    """Give each row of the data with its best answer, in their order."""
+    ids = sorted(found)
+    parts: dict[tuple[int, str], list[list[Answer]]] = {}
+    texts = {}
+    for example, number in zip(encoded.examples(ids), ids, strict=True):
+        parts.setdefault((example.row, example.group), []).append(found[number])
+        texts[example.row] = example.text
+    for (row, group), several in parts.items():
+        yield {"row": row, "group": group, "text": texts[row], **task.join(several)[0].plain()}
 
 
 def _strategy(settings: Any, several_tasks: bool) -> Any:
@@ -288,7 +298,12 @@ def _devices(settings: Any) -> int:
 
 
 def _difference(saved: Any, own: Any, name: str) -> str:
-    """Return the first difference of two plain settings, as "backbone.d_model = 64, not 128", or nothing."""
+    """Return the first difference of two plain settings, as "backbone.d_model = 64, not 128", or nothing.
+
+    What our own leave empty, such as the labels of a task, is learnt from the training rows.
+    """
+    if own == [] and isinstance(saved, list):
+        return ""
     if isinstance(saved, list) and isinstance(own, list) and len(saved) == len(own):
         pairs = [(old, new, name) for old, new in zip(saved, own, strict=True)]
     elif isinstance(saved, dict) and isinstance(own, dict):

@@ -8,25 +8,28 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from lmtasks.batch import IGNORE
 from lmtasks.tasks.base import Example, Row, Task
 from lmtasks.text.tokenizer import Tokenizer
 
 ROWS_AT_ONCE = 2000
 READ = "rows"  # key in the metadata of an Arrow batch: how many rows were read for its examples
-FORMAT = "2"  # part of the hash: count up when the columns or their meaning change
+FORMAT = "3"  # part of the hash: count up when the columns or their meaning change
 SCHEMA = pa.schema(
     [
         ("source", pa.list_(pa.int32())),
         ("target", pa.list_(pa.int32())),
         ("text", pa.string()),
         ("reference", pa.string()),
+        ("references", pa.list_(pa.string())),
+        ("offsets", pa.list_(pa.int32())),
         ("group", pa.string()),
         ("row", pa.int64()),
     ]
@@ -51,13 +54,16 @@ class Encoded:
     def __len__(self) -> int:
         return self._table.num_rows
 
-    def column(self, name: str, ids: Sequence[int]) -> list:
-        """Return "text", "reference", "group" or "row" (its number in the data) of some examples."""
-        return self._table[name].take(pa.array(ids, pa.int64())).to_pylist()
+    def examples(self, ids: Sequence[int]) -> list[Example]:
+        """Return some of the examples; their `row` is its number in the data."""
+        return [Example(**values) for values in self._table.take(pa.array(ids, pa.int64())).to_pylist()]
 
 
 class Tokens:
-    """Token ids of all examples: `tokens[i]` is a view of row i, `tokens.lengths` (rows,) counts them."""
+    """Token ids of all examples: `tokens[i]` is a view of row i, `tokens.lengths` (rows,) counts them.
+
+    `tokens.counts` (rows,) counts those that are not IGNORE.
+    """
 
     def __init__(self, column: pa.ChunkedArray) -> None:
         chunks = [chunk for chunk in column.chunks if len(chunk)]
@@ -65,6 +71,9 @@ class Tokens:
         self._offsets = [chunk.offsets.to_numpy() for chunk in chunks]
         self._firsts = np.cumsum([0, *(len(chunk) for chunk in chunks)])
         self.lengths = np.concatenate([np.zeros(0, np.int64), *map(np.diff, self._offsets)]).astype(np.int64)
+        real = [np.append(0, (values != IGNORE).cumsum()) for values in self._values]
+        counts = [np.diff(sums[offsets]) for sums, offsets in zip(real, self._offsets, strict=True)]
+        self.counts = np.concatenate([np.zeros(0, np.int64), *counts])
 
     def __getitem__(self, row: int) -> np.ndarray:
         chunk = int(np.searchsorted(self._firsts, row, side="right")) - 1
@@ -72,15 +81,19 @@ class Tokens:
         return self._values[chunk][offsets[at] : offsets[at + 1]]
 
 
-def encode(rows: Iterable[Row], task: Task, tokenizer: Tokenizer, file: Path) -> Encoded:
-    """Return the examples that `task` makes of `rows`, out of the Arrow `file` if it is there, else written to it
-    first."""
+def encode(
+    rows: Iterable[Row], make: Callable[[Sequence[Row], Tokenizer], list[Example]], tokenizer: Tokenizer, file: Path
+) -> Encoded:
+    """Return the examples that `make`, a method of a task, makes of `rows`.
+
+    They come out of the Arrow `file` if it is there, else they are written to it first.
+    """
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         unfinished = file.with_suffix(f".{os.getpid()}.tmp")
         try:
             with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_stream(sink, SCHEMA) as writer:
-                for batch, read in _encoded(rows, task, tokenizer):
+                for batch, read in _encoded(rows, make, tokenizer):
                     writer.write_batch(batch, custom_metadata={READ: str(read)})
             unfinished.replace(file)
         finally:
@@ -94,11 +107,13 @@ def cache_file(folder: Path, rows: str, task: Task, tokenizer: Tokenizer) -> Pat
     return folder / f"{hashlib.sha256(parts.encode()).hexdigest()[:32]}.arrow"
 
 
-def _encoded(rows: Iterable[Row], task: Task, tokenizer: Tokenizer) -> Iterator[tuple[pa.RecordBatch, int]]:
+def _encoded(
+    rows: Iterable[Row], make: Callable[[Sequence[Row], Tokenizer], list[Example]], tokenizer: Tokenizer
+) -> Iterator[tuple[pa.RecordBatch, int]]:
     """Yield examples, and the number of rows that they were made of."""
     numbered = enumerate(rows)
     while several := list(islice(numbered, ROWS_AT_ONCE)):
-        examples = task.examples([row for _, row in several], tokenizer)
+        examples = make([row for _, row in several], tokenizer)
         records = [_record(example, several[0][0]) for example in examples]
         yield pa.RecordBatch.from_pylist(records, SCHEMA), len(several)
 

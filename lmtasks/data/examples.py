@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from lmtasks.batch import IGNORE, Batch, lengths_to_mask, pad
+from lmtasks.batch import IGNORE, Batch, cut, lengths_to_mask, pad
 from lmtasks.data.encoded import Encoded
 from lmtasks.data.plan import Plan
 
@@ -36,6 +36,15 @@ class Examples(Dataset):
         lengths = np.stack((self.encoded.source.lengths, self.encoded.target.lengths), axis=1)
         return lengths[self.kept].clip(max=self.max_length)
 
+    @property
+    def targets(self) -> np.ndarray:
+        """Number of targets, over which a loss is averaged, (examples,)."""
+        target = self.encoded.target
+        counts = target.counts.copy()
+        for row in np.flatnonzero(target.lengths > self.max_length).tolist():
+            counts[row] = sum(value != IGNORE for value in self._cut(target[row]))
+        return counts[self.kept]
+
     def __len__(self) -> int:
         return len(self.kept)
 
@@ -50,9 +59,8 @@ class Examples(Dataset):
         mask = lengths_to_mask([len(row) for row in source])
         return Batch(self.task, pad(source, 0), mask, pad(target, IGNORE), torch.from_numpy(rows), scale)
 
-    def _cut(self, ids: np.ndarray) -> np.ndarray:
-        """Cut to the limit, but keep the end token."""
-        return ids if len(ids) <= self.max_length else np.append(ids[: self.max_length - 1], ids[-1])
+    def _cut(self, ids: np.ndarray) -> np.ndarray | list[int]:
+        return ids if len(ids) <= self.max_length else cut(ids.tolist(), self.max_length)
 
 
 @dataclass(frozen=True, eq=False)

@@ -81,8 +81,10 @@ class TextDataModule(LightningDataModule):
         also = ("test",) if stage == "fit" and self.rows.path("test") is not None else ()  # a fault in it shows now
         splits = (*self._given(stage), *also)
         self._find_faults(splits, module.task)
+        if stage == "fit":
+            module.learn(self.rows.rows("train", module.task.columns), self._folder)
         if module.tokenizer is None:
-            module.train_tokenizer(self._texts(module.task), Path(self.trainer.default_root_dir))
+            module.train_tokenizer(self._texts(module.task), self._folder)
         for split in splits:
             self.encode(split, module.task, module.tokenizer)
 
@@ -91,14 +93,16 @@ class TextDataModule(LightningDataModule):
         # rows are dealt out here; it is asked before the first loader, be it that of validation
         self.trainer._accelerator_connector.use_distributed_sampler = False
         module = self._module()
+        if stage == "fit":
+            module.load_tasks(self._folder)
         if module.tokenizer is None:
-            module.load_tokenizer(Path(self.trainer.default_root_dir))
+            module.load_tokenizer(self._folder)
         for split in self._given(stage):
             self.encoded[split] = self.encode(split, module.task, module.tokenizer)
             self._examples[split] = self._within_limits(split, module.task)
         if stage == "fit":
-            parts, lengths = _parts(self.trainer), self._examples["train"].lengths
-            self.plan = Plan(lengths, lengths[:, 1], self.tokens_per_step, parts, self.seed)
+            train, parts = self._examples["train"], _parts(self.trainer)
+            self.plan = Plan(lengths := train.lengths, train.targets, self.tokens_per_step, parts, self.seed)
             logger.info(
                 "train: %s rows a pass, %s steps a pass, %.1f %% padding",
                 f"{len(lengths):,}", f"{self.plan.steps_per_epoch:,}", 100 * self.plan.padding,
@@ -112,7 +116,8 @@ class TextDataModule(LightningDataModule):
         """
         columns = _columns(split, task)
         file = cache_file(self.cache, self.rows.fingerprint(split), task, tokenizer)
-        encoded = encode(self.rows.rows(split, columns), task, tokenizer, file)
+        make = task.questions if split == "predict" else task.examples
+        encoded = encode(self.rows.rows(split, columns), make, tokenizer, file)
         if not len(encoded):
             raise InputError(f"{self.rows.path(split)}: no row has text in {' and '.join(columns)}; nothing to do")
         return encoded
@@ -154,6 +159,10 @@ class TextDataModule(LightningDataModule):
     def _module(self) -> Any:
         return self.trainer.lightning_module
 
+    @property
+    def _folder(self) -> Path:
+        return Path(self.trainer.default_root_dir)
+
     def _given(self, stage: str) -> list[str]:
         possible = SPLITS[TrainerFn(stage).value]
         splits = [split for split in possible if self.rows.path(split) is not None]
@@ -182,7 +191,7 @@ class TextDataModule(LightningDataModule):
         answered = (target > 0) | (split == "predict")
         dropped = long & (split == "train" and self.too_long == "drop")
         kept = np.flatnonzero(answered & ~dropped)
-        possible, cut = encoded.rows * task.examples_a_row, long & ~dropped
+        possible, cut = encoded.rows * (task.examples_a_row or 0) or len(encoded), long & ~dropped
         unasked, unanswered = possible - len(encoded), int((~answered).sum())
         logger.info(
             f"{split}: {encoded.rows:,} rows, {len(kept):,} examples; without source {unasked}, without target "

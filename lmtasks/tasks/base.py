@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-from torch import nn
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from lmtasks.errors import InputError
+from lmtasks.heads.base import Head
 from lmtasks.text.tokenizer import Tokenizer
 
 Row = Mapping[str, Any]
+"""{column: value}; the row of a file has its PLACE too."""
+PLACE = "place"
+"""Where a row stands, for complaints: "train.jsonl, row 7"."""
 
 
 @dataclass(frozen=True)
@@ -27,25 +29,65 @@ class Example:
     """The source as a person reads it."""
     reference: str = ""
     """The right answer as a person reads it."""
+    references: list[str] = field(default_factory=list)
+    """The right answers as scorers compare them, where they are several or have another form."""
+    offsets: list[int] = field(default_factory=list)
+    """Start and stop, one after the other, of the characters of `text` that each source token is; empty where no answer
+    is a part of the text."""
     group: str = ""
     """Rows that are scored together, such as a translation direction."""
     row: int = 0
     """Which of the rows given it comes from."""
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a model says to one row."""
+class Span(NamedTuple):
+    """A part of a text, `text[start:stop]`, and what it is."""
+
+    start: int
+    stop: int
+    text: str
+    label: str = ""
+
+
+class Answer(NamedTuple):
+    """What a model says to one row. (A named tuple: Lightning copies what is predicted, which it cannot do to a frozen
+    dataclass.)"""
 
     text: str
     """The answer."""
     score: float
-    """How sure the search was of it: log-probability / length ** length_penalty."""
+    """How sure the model is of it, of a written text its log-probability / length ** length_penalty."""
+    probabilities: Mapping[str, float] = {}
+    """How likely each label is; empty where there are none."""
+    spans: tuple[Span, ...] = ()
+    """Where in the text the answer stands; empty where it was written."""
+
+    def plain(self) -> dict[str, Any]:
+        """Return the answer as a row of a file: prediction, score, and what else there is."""
+        found = {"probabilities": dict(self.probabilities), "spans": [span._asdict() for span in self.spans]}
+        return {"prediction": self.text, "score": self.score} | {name: value for name, value in found.items() if value}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A row of an evaluation with its answer, for scorers and for people to read."""
+
+    text: str
+    reference: str
+    references: list[str] = field(default_factory=list)
+    answer: Answer | None = None
+    """None where the task asks for few answers only."""
+    group: str = ""
+
+    @property
+    def prediction(self) -> str:
+        """The answer as a person reads it."""
+        return self.answer.text if self.answer else ""
 
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """The contract of a task."""
+    """The contract of a task. What a method does by default suits a task whose answer is a written text."""
 
     @property
     @abstractmethod
@@ -67,6 +109,11 @@ class Task(ABC):
         """Languages that need a tag in the vocabulary."""
         return ()
 
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """Other special tokens that the vocabulary needs, such as "<user>"."""
+        return ()
+
     def choose(self, source: str | None, target: str | None) -> tuple[str, str | None]:
         """Return (column of the text, group of the examples) that a user means; source and target are languages.
 
@@ -78,8 +125,8 @@ class Task(ABC):
         return self.source_columns[0], None
 
     @property
-    def examples_a_row(self) -> int:
-        """How many examples a row gives that lacks nothing."""
+    def examples_a_row(self) -> int | None:
+        """How many examples a row gives that lacks nothing; None where that depends on its length."""
         return 1
 
     @property
@@ -87,21 +134,51 @@ class Task(ABC):
     def main_metric(self) -> str:
         """The score that says how good the task is, 0 to 100, higher is better."""
 
+    @property
+    def answered(self) -> int | None:
+        """How many examples an evaluation answers, for people to read; None = all, as their scores need it."""
+        return None
+
+    def learn(self, rows: Iterable[Row]) -> Task:
+        """Return the task with what it must know of the training rows, such as the labels; asked before training."""
+        return self
+
     @abstractmethod
     def texts(self, row: Row) -> Iterator[str]:
         """Give the texts of a row from which a tokenizer learns."""
 
     @abstractmethod
     def examples(self, rows: Sequence[Row], tokenizer: Tokenizer) -> list[Example]:
-        """Turn rows into examples; a row may give none, one or several."""
+        """Turn rows into examples; a row may give none, one or several.
+
+        Raises:
+            InputError: If a row does not fit, naming its PLACE.
+        """
+
+    def questions(self, rows: Sequence[Row], tokenizer: Tokenizer) -> list[Example]:
+        """Turn rows that have `source_columns` alone into examples to be answered."""
+        return self.examples(rows, tokenizer)
 
     @abstractmethod
-    def head(self, tokenizer: Tokenizer) -> nn.Module:
-        """Return the head that learns the task."""
+    def head(self, tokenizer: Tokenizer, d_model: int) -> Head:
+        """Return the head that learns the task, on states of width `d_model`."""
+
+    def answers(self, found: Sequence[Any], examples: Sequence[Example], tokenizer: Tokenizer) -> list[list[Answer]]:
+        """Turn what the head found for each example into answers, best first."""
+        texts = iter(tokenizer.decode_batch([hypothesis.tokens for several in found for hypothesis in several]))
+        return [[Answer(next(texts), hypothesis.score) for hypothesis in several] for several in found]
+
+    def join(self, parts: Sequence[list[Answer]]) -> list[Answer]:
+        """Make one list of answers of those to the parts of a row, where a row is too long to be read at once."""
+        (answers,) = parts
+        return answers
 
     @abstractmethod
-    def score(self, predictions: Sequence[str], references: Sequence[str], groups: Sequence[str]) -> dict[str, float]:
-        """Compare answers with references, line by line: metric name -> value."""
+    def score(self, samples: Sequence[Sample], nll: float, count: int) -> dict[str, float]:
+        """Compare answers with references: metric name -> value.
+
+        `nll` is the summed negative log-likelihood of `count` targets in nats.
+        """
 
     @abstractmethod
     def signatures(self) -> dict[str, str]:
@@ -110,3 +187,37 @@ class Task(ABC):
         Raises:
             InputError: If a scorer cannot work here, since a package is missing; asked before training starts.
         """
+
+
+def text_of(row: Row, column: str) -> str:
+    """Return a text of a row, "" where it has none.
+
+    Raises:
+        InputError: If there is something else than a text.
+    """
+    value = row.get(column)
+    if value is not None and not isinstance(value, str):
+        raise InputError(f"{_place(row)}column '{column}': {str(value)[:40]}, expected a text")
+    return value or ""
+
+
+def texts_of(row: Row, column: str) -> list[str]:
+    """Return a list of texts of a row, of one where it has a text, empty where it has none.
+
+    Raises:
+        InputError: If there is something else.
+    """
+    value = row.get(column)
+    values = [value] if isinstance(value, str) else [] if value is None else value
+    if not isinstance(values, (list, tuple)) or not all(isinstance(text, str) for text in values):
+        raise InputError(f"{_place(row)}column '{column}': {str(value)[:40]}, expected a list of texts")
+    return list(values)
+
+
+def fault(row: Row, problem: str) -> InputError:
+    """Return the complaint of a row: its place, when it has one, and the problem."""
+    return InputError(f"{_place(row)}{problem}")
+
+
+def _place(row: Row) -> str:
+    return f"{row[PLACE]}, " if PLACE in row else ""

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lmtasks.errors import InputError
-from lmtasks.heads import Seq2SeqHead
+from lmtasks.heads.seq2seq import Seq2SeqHead
+from lmtasks.metrics.text import perplexity
 from lmtasks.metrics.translation import BLEU, CHRF
-from lmtasks.tasks.base import Example, Row, Task
+from lmtasks.tasks.base import Example, Row, Sample, Task
 from lmtasks.text.tokenizer import Tokenizer
 
 DIRECTION = re.compile(r"(?P<source>[A-Za-z_]+(?:-[A-Z]\w+)?)-(?P<target>[A-Za-z_]+(?:-[A-Z]\w+)?)")
@@ -133,19 +134,18 @@ class TranslationTask(Task):
             )
         return wanted[0]
 
-    def head(self, tokenizer: Tokenizer) -> Seq2SeqHead:
-        forbidden = [tokenizer.pad, tokenizer.start, *map(tokenizer.tag, tokenizer.languages)]
-        return Seq2SeqHead(tokenizer.start, tokenizer.end, forbidden, self.label_smoothing)
+    def head(self, tokenizer: Tokenizer, d_model: int) -> Seq2SeqHead:
+        return Seq2SeqHead(tokenizer.start, tokenizer.end, tokenizer.unwritable, self.label_smoothing)
 
-    def score(self, predictions: Sequence[str], references: Sequence[str], groups: Sequence[str]) -> dict[str, float]:
-        """Return BLEU and chrF, the mean over directions, and of each direction where there are several."""
-        scores: dict[str, float] = {}
+    def score(self, samples: Sequence[Sample], nll: float, count: int) -> dict[str, float]:
+        """Return perplexity, BLEU and chrF, the mean over directions, and those of each where there are several."""
+        scores = {"perplexity": perplexity(nll, count)}
         for metric, make in SCORERS.items():
             each = {}
-            for direction in dict.fromkeys(groups):
-                lines = [i for i, group in enumerate(groups) if group == direction]
+            for direction in dict.fromkeys(sample.group for sample in samples):
+                rows = [sample for sample in samples if sample.group == direction]
                 scorer = make(direction)
-                scorer.update([predictions[i] for i in lines], [[references[i]] for i in lines])
+                scorer.update([sample.prediction for sample in rows], [[sample.reference] for sample in rows])
                 each[direction] = float(scorer.compute())
             scores[metric] = sum(each.values()) / len(each) if each else math.nan
             if len(each) > 1:

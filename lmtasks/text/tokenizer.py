@@ -35,6 +35,7 @@ SPECIALS = ("<pad>", "<s>", "</s>")  # ids 0, 1, 2 in every tokenizer
 
 _LANGUAGE = re.compile(r"[A-Za-z0-9_-]+")
 _TAG = re.compile(r"<2([A-Za-z0-9_-]+)>")
+_MARK = re.compile(r"<[a-z]+>")
 _BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
@@ -77,12 +78,16 @@ class Tokenizer:
         added = sorted(inner.get_added_tokens_decoder().items())
         self._special_ids = frozenset(i for i, _ in added)
         self._tags = {m[1]: i for i, token in added if (m := _TAG.fullmatch(token.content))}
+        self._marks = {token.content: i for i, token in added}
 
     @classmethod
-    def train(cls, texts: Iterable[str], config: TokenizerConfig, languages: Sequence[str] = ()) -> Tokenizer:
+    def train(
+        cls, texts: Iterable[str], config: TokenizerConfig, languages: Sequence[str] = (), marks: Sequence[str] = ()
+    ) -> Tokenizer:
         """Learn the pieces from `texts`, read once; the same texts always give the same tokenizer.
 
-        With `config.file` that file is loaded and `texts` is left alone.
+        Each language gets a tag, and each of `marks`, such as "<user>", a token too. With `config.file` that file is
+        loaded and `texts` is left alone.
 
         Raises:
             InputError: vocab_size is too small, there is no text, or the file does not know a language.
@@ -91,8 +96,10 @@ class Tokenizer:
             tokenizer = cls.load(config.file)
             for language in languages:
                 tokenizer.tag(language)
+            for mark in marks:
+                tokenizer.mark(mark)
             return tokenizer
-        specials = [*SPECIALS, *map(_tag_name, dict.fromkeys(languages))]
+        specials = list(dict.fromkeys([*SPECIALS, *map(_tag_name, languages), *map(_checked_mark, marks)]))
         _check_size(config, len(specials))
         inner = _LEARNERS[config.kind](_checked(texts), config.vocab_size, specials)
         inner.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in specials])
@@ -144,6 +151,21 @@ class Tokenizer:
             known = ", ".join(self._tags) or "none"
             raise InputError(f"the tokenizer has no tag for language {language!r} (it has: {known}); train it with one")
         return self._tags[language]
+
+    def mark(self, name: str) -> int:
+        """Return the id of a special token, such as "<user>".
+
+        Raises:
+            InputError: the tokenizer has no such token.
+        """
+        if name not in self._marks:
+            raise InputError(f"the tokenizer has no token {name} (it has: {', '.join(self._marks)}); train it with one")
+        return self._marks[name]
+
+    @property
+    def unwritable(self) -> list[int]:
+        """Ids of the special tokens that no text has: all but the end."""
+        return sorted(self._special_ids - {self.end})
 
     def __len__(self) -> int:
         return self._inner.get_vocab_size()
@@ -270,6 +292,12 @@ def _tag_name(language: str) -> str:
     if not _LANGUAGE.fullmatch(language):
         raise InputError(f"language {language!r}: expected a code of letters, digits, - and _, such as de or zh-Hans")
     return f"<2{language}>"
+
+
+def _checked_mark(name: str) -> str:
+    if not _MARK.fullmatch(name):
+        raise InputError(f"mark {name!r}: expected lower-case letters in angle brackets, such as <user>")
+    return name
 
 
 def _check_size(config: TokenizerConfig, n_specials: int) -> None:

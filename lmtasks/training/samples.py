@@ -9,9 +9,10 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lmtasks.evaluation import Sample
+from lmtasks.tasks.base import Sample
 
 FILE = "samples.txt"
+LONGEST = 600  # characters of a text that are shown
 
 
 class Samples(Callback):
@@ -39,10 +40,20 @@ class Samples(Callback):
 
 
 def samples_text(samples: Mapping[str, Sequence[Sample]], count: int) -> str:
-    """Return `count` rows of each task, spread evenly over the data, for people to read."""
-    every = {task: max(1, len(rows) // max(1, count)) for task, rows in samples.items()}
-    chosen = [(task, row) for task, rows in samples.items() for row in rows[:: every[task]][:count]]
+    """Return `count` rows of each task that have an answer, spread evenly over the data, for people to read."""
     return "\n".join(
-        f"  {task}\n    source      {row.text}\n    reference   {row.reference}\n    prediction  {row.prediction}"
-        for task, row in chosen
+        f"  {task}\n    source      {_line(row.text)}\n    reference   {_line(row.reference)}\n"
+        f"    prediction  {_line(row.prediction)}"
+        for task, rows in samples.items()
+        for row in _spread([row for row in rows if row.answer is not None], count)
     )
+
+
+def _spread(rows: Sequence[Sample], count: int) -> Sequence[Sample]:
+    return rows[:: max(1, len(rows) // max(1, count))][:count]
+
+
+def _line(text: str) -> str:
+    """Show a text of several lines on one, and of a very long one the ends."""
+    line = text.replace("\n", " ⏎ ")
+    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"

@@ -1,23 +1,19 @@
-"""Heads: the loss, and the few parameters, of one kind of task.
-
-A head is given the backbone as an argument and never keeps it, so that the parameters of the backbone stand once in the
-state_dict. Heads are plain PyTorch.
-"""
+"""Writing a text: the loss of its tokens one by one, and the search for the likeliest text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
-from torch import nn
 
 from lmtasks.backbones.base import Backbone
 from lmtasks.batch import Batch
 from lmtasks.decoding import Decoding, Hypothesis, search
+from lmtasks.heads.base import Head
 from lmtasks.loss import Loss, linear_cross_entropy
 
 
-class Seq2SeqHead(nn.Module):
+class Seq2SeqHead(Head):
     """Loss of writing the target token by token; no parameters of its own.
 
     Example:

@@ -1,4 +1,4 @@
-"""The modules named after tasks: short signatures over TaskModule, one for each task."""
+"""TranslationModule: TaskModule with the settings of translation."""
 
 from __future__ import annotations
 

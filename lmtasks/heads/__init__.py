@@ -1,0 +1,1 @@
+"""Heads: the loss, and the few parameters, of one kind of task."""

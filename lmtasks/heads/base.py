@@ -1,0 +1,35 @@
+"""The contract of a head: the loss, and the few parameters, of one kind of task.
+
+A head is given the backbone as an argument and never keeps it, so that the parameters of the backbone stand once in the
+state_dict. Heads are plain PyTorch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from lmtasks.backbones.base import Backbone
+from lmtasks.batch import Batch
+from lmtasks.decoding import Decoding
+from lmtasks.loss import Loss
+
+
+class Head(nn.Module, ABC):
+    """What turns the states of a backbone into a loss and into answers."""
+
+    @abstractmethod
+    def loss(self, backbone: Backbone, batch: Batch) -> Loss:
+        """Return the summed loss of the targets of a batch."""
+
+    @abstractmethod
+    def predict(
+        self, backbone: Backbone, batch: Batch, decoding: Decoding, prefix: Sequence[int] = ()
+    ) -> list[Any]:
+        """Return what is found for each row, as plain Python that the task turns into answers.
+
+        A head that writes text begins it with `prefix`, and obeys `decoding`; the others have no use for either.
+        """

@@ -1,0 +1,139 @@
+"""What a trained module does for its user: plain texts in, plain texts and numbers out, one method for each task.
+
+Each method says what a task is given in the words of that task and calls `solve`, which takes rows of any task.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from lmtasks import answering
+from lmtasks.backbones.base import Backbone
+from lmtasks.decoding import Decoding
+from lmtasks.tasks.base import Answer, Row, Span, Task
+from lmtasks.text.tokenizer import Tokenizer
+
+
+class Use:
+    """The methods of a module by the names of its tasks.
+
+    A method is given one text and returns one answer, or several texts and returns a list in their order. `task` names
+    the task where the model has several of that kind under other names.
+    """
+
+    if TYPE_CHECKING:  # what the module brings
+
+        @abstractmethod
+        def solve(
+            self,
+            rows: Sequence[Row],
+            task: str | None = None,
+            group: str | None = None,
+            decoding: Decoding | None = None,
+            prefix: str = "",
+        ) -> list[list[Answer]]: ...
+
+        @abstractmethod
+        def find_task(self, name: str | None = None) -> Task: ...
+
+        @abstractmethod
+        def built(self) -> tuple[Backbone, Tokenizer]: ...
+
+        @abstractmethod
+        def evaluating(self) -> AbstractContextManager[None]: ...
+
+    def translate(
+        self,
+        texts: str | Sequence[str],
+        target: str | None = None,
+        source: str | None = None,
+        decoding: Decoding | None = None,
+        prefix: str = "",
+    ) -> str | list[str]:
+        """Translate a text, or several, keeping their order; blank texts stay blank.
+
+        `target` and `source` are language codes, needed only where the model knows several directions; with `prefix`
+        every translation begins so.
+
+        Raises:
+            InputError: If the model does not translate in that direction.
+        """
+        task = self.find_task("translation")
+        column, group = task.choose(source, target)
+        rows = [{column: text} for text in _several(texts)]
+        return _like(texts, [best.text for best, *_ in self.solve(rows, task.name, group, decoding, prefix)])
+
+    def generate(self, prompts: str | Sequence[str] = "", decoding: Decoding | None = None) -> str | list[str]:
+        """Go on from a prompt, or from several; each answer is what comes after the prompt.
+
+        An empty prompt is the beginning of a text. With `Decoding(beam=1, sample=True, ...)` texts are drawn.
+        """
+        rows = [{"text": prompt} for prompt in _several(prompts)]
+        return _like(prompts, [best.text for best, *_ in self.solve(rows, "generation", decoding=decoding)])
+
+    def answer(self, questions: str | Sequence[str], contexts: str | Sequence[str]) -> str | list[str]:
+        """Answer a question from a context, or each of several from its own, or all from the same context.
+
+        "" means that the context does not tell. `solve` gives the places in the context and further answers.
+        """
+        asked = _several(questions)
+        read = [contexts] * len(asked) if isinstance(contexts, str) else contexts
+        rows = [{"question": question, "context": context} for question, context in zip(asked, read, strict=True)]
+        return _like(questions, [best.text for best, *_ in self.solve(rows, "answering")])
+
+    def classify(self, texts: str | Sequence[str]) -> str | list[str]:
+        """Return the label of a text, or of each of several; `probabilities` says how sure it is."""
+        return _like(texts, [best.text for best, *_ in self.solve(_texts(texts), "classification")])
+
+    def probabilities(self, texts: str | Sequence[str]) -> dict[str, float] | list[dict[str, float]]:
+        """Return how likely each label is for a text, or for each of several."""
+        found = [dict(best.probabilities) for best, *_ in self.solve(_texts(texts), "classification")]
+        return found[0] if isinstance(texts, str) else found
+
+    def tag(self, texts: str | Sequence[str]) -> list[Span] | list[list[Span]]:
+        """Return the names in a text, or in each of several: label, words, and characters `text[start:stop]`."""
+        found = [list(best.spans) for best, *_ in self.solve(_texts(texts), "tagging")]
+        return found[0] if isinstance(texts, str) else found
+
+    def reply(self, turns: Sequence[str], decoding: Decoding | None = None) -> str:
+        """Return what the model says after these turns of a dialogue, the last of which is its partner's."""
+        ((best, *_),) = self.solve([{"turns": list(turns)}], "dialogue", decoding=decoding)
+        return best.text
+
+    def summarise(self, texts: str | Sequence[str], decoding: Decoding | None = None) -> str | list[str]:
+        """Return a summary of a text, or of each of several."""
+        return _like(texts, [best.text for best, *_ in self.solve(_texts(texts), "summarisation", decoding=decoding)])
+
+    def align(
+        self, text: str, answer: str | None = None, group: str | None = None, task: str | None = None
+    ) -> tuple[list[str], list[str], Tensor]:
+        """Return source pieces, target pieces and how much each target piece reads of each source piece, (T, S).
+
+        Without `answer` it is the model's own; `group` is needed where it could answer in several ways.
+        """
+        backbone, tokenizer = self.built()
+        chosen = self.find_task(task)
+        row = dict.fromkeys(chosen.source_columns, text)
+        words = self.solve([row], chosen.name, group)[0][0].text if answer is None else answer
+        (example,) = answering.task_examples(chosen, tokenizer, [row], group)
+        with self.evaluating():
+            weights = answering.align(backbone, tokenizer, example.source, words)
+        return tokenizer.pieces(example.source), tokenizer.pieces([*tokenizer.encode(words), tokenizer.end]), weights
+
+
+def _several(texts: str | Sequence[str]) -> Sequence[str]:
+    return [texts] if isinstance(texts, str) else texts
+
+
+def _texts(texts: str | Sequence[str]) -> list[Row]:
+    return [{"text": text} for text in _several(texts)]
+
+
+def _like(texts: str | Sequence[str], answers: list[str]) -> str | list[str]:
+    """Return one answer to one text, a list to several."""
+    return answers[0] if isinstance(texts, str) else answers
