@@ -21,7 +21,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lmtasks import answering
+from lmtasks import solving
 from lmtasks.backbones.base import Backbone, BackboneConfig
 from lmtasks.batch import Batch
 from lmtasks.data.encoded import Encoded
@@ -242,7 +242,7 @@ class TaskModule(Use, LightningModule):
         backbone, tokenizer = self.built()
         with self.evaluating():
             head = cast(Head, self.heads[chosen.name])
-            return answering.answer(backbone, head, chosen, tokenizer, rows, decoding or self.decoding, group, prefix)
+            return solving.solve(backbone, head, chosen, tokenizer, rows, decoding or self.decoding, group, prefix)
 
     def _answers(self, batch: Batch, split: str, decoding: Decoding) -> list[list[Answer]]:
         """Return the answers to the examples of a batch, none to those for which the task asks none."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from lmtasks import answering
+from lmtasks import solving
 from lmtasks.backbones.base import Backbone
 from lmtasks.decoding import Decoding
 from lmtasks.tasks.base import Answer, Row, Span, Task
@@ -120,9 +120,9 @@ class Use:
         chosen = self.find_task(task)
         row = dict.fromkeys(chosen.source_columns, text)
         words = self.solve([row], chosen.name, group)[0][0].text if answer is None else answer
-        (example,) = answering.task_examples(chosen, tokenizer, [row], group)
+        (example,) = solving.task_examples(chosen, tokenizer, [row], group)
         with self.evaluating():
-            weights = answering.align(backbone, tokenizer, example.source, words)
+            weights = solving.align(backbone, tokenizer, example.source, words)
         return tokenizer.pieces(example.source), tokenizer.pieces([*tokenizer.encode(words), tokenizer.end]), weights
 
 

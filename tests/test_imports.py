@@ -30,7 +30,7 @@ LAYERS = [
     "data.rows data.files",
     "data.*",
     "data.module",
-    "answering evaluation",
+    "solving evaluation",
     "optim",
     "training.*",
     "use",
