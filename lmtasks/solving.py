@@ -1,4 +1,4 @@
-"""Answering: from rows to answers and alignments, with a trained backbone and head and without a trainer."""
+"""Solving: from rows to answers and alignments, with a trained backbone and head and without a trainer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 @torch.inference_mode()
-def answer(
+def solve(
     backbone: Backbone,
     head: Head,
     task: Task,

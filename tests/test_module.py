@@ -393,7 +393,7 @@ def test_translations_keep_their_order_and_blank_stays_blank(trained):
 def test_translating_in_small_batches_changes_nothing(trained, monkeypatch):
     texts = ["a b c d", "a", "f e", "b", "c d e"]
     at_once = trained.translate(texts)
-    monkeypatch.setattr("lmtasks.answering.TOKENS_PER_BATCH", 1)
+    monkeypatch.setattr("lmtasks.solving.TOKENS_PER_BATCH", 1)
     assert trained.translate(texts) == at_once
 
 
