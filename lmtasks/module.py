@@ -7,9 +7,8 @@ row number over all processes.
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -38,7 +37,6 @@ from lmtasks.training.resume import recount
 from lmtasks.use import Use
 
 TOKENIZER = "tokenizer.json"  # in the run folder and in the model folder
-TASKS = "tasks.json"  # in the run folder
 logger = logging.getLogger(__name__)
 
 
@@ -109,16 +107,9 @@ class TaskModule(Use, LightningModule):
 
     # Building: the trainer calls prepare_data of the data module, its setup, then configure_model.
 
-    def learn(self, rows: Iterable[Row], folder: Path) -> None:
-        """Let the task see the training rows, and write what it is then to the run folder."""
+    def learn(self, rows: Iterable[Row]) -> None:
+        """Let the task see the training rows."""
         self.tasks[self.task.name] = self.task.learn(rows)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / TASKS).write_text(json.dumps(to_plain(list(self.tasks.values()))), encoding="utf-8")
-
-    def load_tasks(self, folder: Path) -> None:
-        """Take the tasks that another process wrote to the run folder."""
-        tasks = from_plain(json.loads((folder / TASKS).read_text(encoding="utf-8")))
-        self.tasks = {task.name: task for task in tasks}
 
     def train_tokenizer(self, texts: Iterable[str], folder: Path) -> None:
         """Make the tokenizer, from its file or of the training texts, and write it to the run folder."""
@@ -130,9 +121,12 @@ class TaskModule(Use, LightningModule):
         self.tokenizer.save(folder / TOKENIZER)
         logger.info("tokenizer: %s tokens", f"{len(self.tokenizer):,}")
 
-    def load_tokenizer(self, folder: Path) -> None:
-        """Take the tokenizer that another process wrote to the run folder."""
-        self.tokenizer = Tokenizer.load(folder / TOKENIZER)
+    def share(self, broadcast: Callable[[Any], Any]) -> None:
+        """Give tokenizer and tasks of the first process to all; `broadcast` returns what that one has."""
+        tokenizer = None if self.tokenizer is None else self.tokenizer.to_json()
+        tokenizer, tasks = broadcast((tokenizer, to_plain(list(self.tasks.values()))))
+        self.tokenizer = self.tokenizer or Tokenizer.from_json(tokenizer)
+        self.tasks = {task.name: task for task in from_plain(tasks)}
 
     def configure_model(self) -> None:
         """Build backbone and heads, once."""

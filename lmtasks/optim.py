@@ -145,15 +145,20 @@ class Schedule:
         Raises:
             InputError: If cosine or linear do not know where they end, or the run is not longer than the warm-up.
         """
+        self.check(steps)
+        return LambdaLR(optimizer, partial(self._factor_after, steps=steps or 0))
+
+    def check(self, steps: int | None) -> None:
+        """Complain of a run that this schedule does not fit; see `build`."""
         if self.kind in ("inverse_sqrt", "constant"):
-            steps = 0  # they have no end
-        elif steps is None:
+            return  # they have no end
+        if steps is None:
             raise InputError(f"schedule: {self.kind} must know when the run ends; set trainer.max_steps or max_epochs")
-        elif steps <= self.warmup:
+        if steps <= self.warmup:
             raise InputError(
-                f"schedule: warmup is {self.warmup} steps and the whole run only {steps}; set a shorter warmup"
+                f"schedule: the warm-up takes {self.warmup} steps and the whole run only {steps}; "
+                "set a shorter model.schedule.warmup"
             )
-        return LambdaLR(optimizer, partial(self._factor_after, steps=steps))
 
     def factor(self, step: int, steps: int) -> float:
         """Return the factor of step 1, 2, ... of `steps`."""

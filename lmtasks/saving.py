@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,20 @@ def save(module: TaskModule, folder: str | Path, metrics: Mapping[str, float] | 
     return folder
 
 
+@dataclass(frozen=True)
+class Saved:
+    """What a model folder or a checkpoint holds, before layers are built of it."""
+
+    settings: dict[str, Any]
+    """Arguments of TaskModule as plain data."""
+    tokenizer: str
+    """The tokenizer.json as text."""
+    weights: dict[str, Tensor]
+    """The state_dict of the module."""
+    step: int = 0
+    """Optimiser steps done; 0 in a model folder, which has no use for it."""
+
+
 def load(path: str | Path, device: str = "cpu") -> TaskModule:
     """Load a model folder, a run folder (its model, else its last checkpoint) or a .ckpt, ready for use.
 
@@ -58,13 +73,22 @@ def load(path: str | Path, device: str = "cpu") -> TaskModule:
         InputError: If there is no model at `path`, or it is damaged or someone else's.
     """
     place = find_model(path)
-    parts = _read_folder(place) if place.is_dir() else _read_checkpoint(place)
+    saved = read(place)
     try:
-        module = rebuild(*parts)
+        module = rebuild(saved)
     except (TypeError, KeyError, AttributeError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(f"{place}: settings and weights do not fit this version of lmtasks ({reason})") from error
     return module.to(device).eval()
+
+
+def read(place: Path) -> Saved:
+    """Read a model folder or a checkpoint.
+
+    Raises:
+        InputError: If it is damaged or someone else's.
+    """
+    return _read_folder(place) if place.is_dir() else _read_checkpoint(place)
 
 
 def find_model(path: str | Path) -> Path:
@@ -86,31 +110,32 @@ def find_model(path: str | Path) -> Path:
     raise InputError(f"{path}: neither a model folder ({CONFIG}) nor a run folder ({FOLDER}/{LAST})")
 
 
-def rebuild(settings: dict[str, Any], tokenizer: str, weights: Mapping[str, Tensor]) -> TaskModule:
-    """Return the module that these settings describe, with these weights."""
-    module = TaskModule(**from_plain(settings))
-    module.tokenizer = Tokenizer.from_json(tokenizer)
+def rebuild(saved: Saved) -> TaskModule:
+    """Return the module with its layers and weights."""
+    module = TaskModule(**from_plain(saved.settings))
+    module.tokenizer = Tokenizer.from_json(saved.tokenizer)
     module.configure_model()
-    module.load_state_dict(dict(weights))
+    module.load_state_dict(saved.weights)
     return module
 
 
-def _read_folder(folder: Path) -> tuple[dict[str, Any], str, dict[str, Tensor]]:
-    """Return settings, tokenizer and weights of a model folder."""
+def _read_folder(folder: Path) -> Saved:
     try:
         settings = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        return settings, (folder / TOKENIZER).read_text(encoding="utf-8"), load_file(folder / WEIGHTS)
+        return Saved(settings, (folder / TOKENIZER).read_text(encoding="utf-8"), load_file(folder / WEIGHTS))
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{folder}: not a whole model folder ({reason}); save or copy the model again") from error
 
 
-def _read_checkpoint(path: Path) -> tuple[dict[str, Any], str, dict[str, Tensor]]:
-    """Return settings, tokenizer and weights of a checkpoint."""
+def _read_checkpoint(path: Path) -> Saved:
     checkpoint = read_checkpoint(path)
     if not isinstance(checkpoint, dict) or "lmtasks" not in checkpoint:
         raise InputError(f"{path}: a checkpoint, but not one that lmtasks wrote; give the .ckpt of a `lmtasks fit`")
-    return checkpoint["lmtasks"]["settings"], checkpoint["lmtasks"]["tokenizer"], checkpoint["state_dict"]
+    described = checkpoint["lmtasks"]
+    return Saved(
+        described["settings"], described["tokenizer"], checkpoint["state_dict"], checkpoint.get("global_step", 0)
+    )
 
 
 def _card(module: TaskModule, folder: Path, metrics: Mapping[str, float]) -> str:

@@ -161,7 +161,7 @@ def test_every_schedule_goes_without_warm_up(kind):
 @pytest.mark.parametrize("kind", ["cosine", "linear"])
 def test_a_warm_up_as_long_as_the_run_is_refused(kind):
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], 0.1)
-    with pytest.raises(InputError, match="warmup is 10 steps and the whole run only 10"):
+    with pytest.raises(InputError, match="warm-up takes 10 steps and the whole run only 10"):
         Schedule(kind, warmup=10).build(optimizer, 10)
 
 

@@ -119,7 +119,8 @@ def test_epochs_and_seeds_give_other_orders():
 def test_micro_batches_add_up_to_the_mean_over_the_targets_of_the_step(lengths, tokens, devices, k):
     world_size, accumulate = devices
     made = plan(lengths, tokens, world_size * accumulate)
-    parts, scale = made.step(k), made.scale(k)
+    parts = made.step(k)
+    scale = made.scale(parts)
     of_ranks = [
         sum(scale * lengths[parts[i], 1].sum() / accumulate for i in range(rank, len(parts), world_size))
         for rank in range(world_size)

@@ -143,7 +143,7 @@ def test_each_score_has_the_signature_of_sacrebleu():
 
 
 def test_a_scorer_that_cannot_work_here_is_an_error(monkeypatch):
-    def missing(tokenize, lowercase):
+    def missing(tokenize, *others):
         raise InputError(f"{tokenize} needs a package that is missing")
 
     monkeypatch.setattr(lmtasks.metrics.translation, "_bleu_scorer", missing)

@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import gzip
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", metavar="FILE", help="answer a file: .jsonl, else a text a line; also .gz")
     parser.add_argument("--output", metavar="FILE", help="write there and not to stdout; .jsonl, else an answer a line")
     parser.add_argument("--column", metavar="NAME", help="column of the text in .jsonl; default: that of the task")
+    parser.add_argument("--context", metavar="TEXT", help="what a question is about: a text, or the path of a text file")
     parser.add_argument("--prefix", metavar="TEXT", default="", help="let every answer begin with this text")
     parser.add_argument("--scores", action="store_true", help="print the score before each answer, with a tab between")
     add_choice(parser)
@@ -74,16 +76,12 @@ class Question:
         self.scores, self.prefix = arguments.scores, arguments.prefix
         self.as_json = (arguments.output or "").endswith(ROWS)
         self.file = arguments.input
-
-    def answers(self, texts: list[str]) -> list[list[Answer]]:
-        """Return the answers to each text, best first."""
-        others = dict.fromkeys(self.task.source_columns)
-        rows = [{**others, self.column: text} for text in texts]
-        return self.model.solve(rows, self.task.name, self.group, self.decoding, self.prefix)
+        self.beside = self._beside(arguments)
+        self.said: list[str] = []  # in a dialogue
 
     def texts(self, texts: list[str]) -> Iterator[str]:
         """Give a line for each text: the answer, or `n_best` of them with tabs between."""
-        for text, answers in zip(texts, self.answers(texts), strict=True):
+        for text, answers in zip(texts, self._answers(texts), strict=True):
             if self.as_json:
                 yield self._json({self.key: text}, answers)
             else:
@@ -91,20 +89,62 @@ class Question:
 
     def rows(self, rows: list[tuple[int, dict[str, Any]]]) -> Iterator[str]:
         """Give each row again as JSON, with its answer added."""
+        from lmtasks.tasks.base import PLACE
+
+        needed = (self.key, *([self.task.context] if self.task.context else []))
         for number, row in rows:
-            if not isinstance(row.get(self.key), str):
-                there = ", ".join(row)
+            if missing := [column for column in needed if row.get(column) is None]:
                 raise InputError(
-                    f"{self.file}, row {number}: no text in column {self.key!r} (columns: {there}); --column=NAME"
+                    f"{self.file}, row {number}: nothing in column {missing[0]!r} (columns: {', '.join(row)}); "
+                    "--column=NAME names that of the text"
                 )
-        answers = self.answers([row[self.key] for _, row in rows])
+        answers = self._solve(
+            [{**row, self.column: row[self.key], PLACE: f"{self.file}, row {number}"} for number, row in rows]
+        )
         for (_, row), several in zip(rows, answers, strict=True):
             yield self._json(row, several)
 
+    def _answers(self, texts: list[str]) -> Iterable[list[Answer]]:
+        """Give the answers to each text, best first."""
+        if self.task.remembers:
+            return map(self._reply, texts)
+        others = dict.fromkeys(self.task.source_columns)
+        return self._solve([{**others, **self.beside, self.column: text} for text in texts])
+
+    def _reply(self, text: str) -> list[Answer]:
+        """Answer what is said now after all that was said before; a blank line begins anew."""
+        self.said = [*self.said, text] if text.strip() else []
+        if not self.said:
+            return self._solve([{}])[0]
+        (answers,) = self._solve([{self.column: self.said}])
+        self.said.append(answers[0].text)
+        return answers
+
+    def _solve(self, rows: list[dict[str, Any]]) -> list[list[Answer]]:
+        return self.model.solve(rows, self.task.name, self.group, self.decoding, self.prefix)
+
+    def _beside(self, arguments: argparse.Namespace) -> dict[str, str]:
+        """Return the context of the texts, if there is one."""
+        name, given = self.task.context, arguments.context
+        rows = (arguments.input or "").endswith(ROWS)
+        if given and (not name or rows):
+            why = f"the column {name!r} of the rows" if name else f"{self.task.name}, which has no context"
+            raise InputError(f"--context does not go with {why}; leave it out")
+        if not name or rows:
+            return {}
+        if not given:
+            raise InputError(
+                f"{self.task.name} needs a {name}: --{name} TEXT, or the path of a text file; or give --input a .jsonl "
+                f"with columns {', '.join(self.task.source_columns)}"
+            )
+        from lmtasks.data.files import read_lines
+
+        return {name: "\n".join(read_lines(given)) if os.path.isfile(given) else given}
+
     def _json(self, row: dict[str, Any], answers: list[Answer]) -> str:
-        best = {"prediction": answers[0].text} | ({"score": answers[0].score} if self.scores else {})
-        others = [{"prediction": other.text, "score": other.score} for other in answers] if len(answers) > 1 else None
-        return json.dumps({**row, **best, **({"n_best": others} if others else {})}, ensure_ascii=False)
+        said = [answer.plain() for answer in answers]
+        best = said[0] if self.scores else {name: value for name, value in said[0].items() if name != "score"}
+        return json.dumps({**row, **best, **({"n_best": said} if len(said) > 1 else {})}, ensure_ascii=False)
 
     def _fields(self, answer: Answer) -> list[str]:
         text = " ".join(answer.text.splitlines())  # one line in, one line out

@@ -38,11 +38,12 @@ from lmtasks.evaluation import gather
 from lmtasks.module import TaskModule
 from lmtasks.named.translation import TranslationModule
 from lmtasks.optim import OptimizerConfig
-from lmtasks.saving import load
-from lmtasks.settings import to_plain
+from lmtasks.saving import Saved, read
+from lmtasks.settings import from_plain, to_plain
 from lmtasks.tasks.base import Answer, Task
+from lmtasks.text.tokenizer import Tokenizer
 from lmtasks.training.averaging import CheckpointAverage
-from lmtasks.training.checkpoints import Checkpoints, SafeCheckpointIO, read_checkpoint
+from lmtasks.training.checkpoints import Checkpoints, SafeCheckpointIO
 from lmtasks.training.progress import Progress, score_table
 from lmtasks.training.randomness import RandomState
 from lmtasks.training.samples import Samples
@@ -142,19 +143,20 @@ class Job(LightningCLI):
             self.give_up()
             raise
 
-    def find_checkpoint(self) -> Path:
-        """Return the checkpoint to go on from; check that it is of this model, and take its tokenizer."""
+    def find_checkpoint(self) -> tuple[Path, int]:
+        """Return the checkpoint to go on from, and the steps that were done; take its tokenizer and tasks."""
         path = folders.find_checkpoint(self.config.ckpt_path, self.folder, self._mode)
-        self._check(load(path), path, (*FIXED, "optimizer", "schedule"))
-        return path
+        saved = read(path)
+        self._take(saved, path, (*FIXED, "optimizer", "schedule"))
+        return path, saved.step
 
     def take_weights(self) -> None:
         """Give the model the weights of --ckpt_path, by default those that `fit` made of the run."""
         path = folders.find_weights(self.config.ckpt_path, self.folder, self._mode)
-        trained = load(path)
-        self._check(trained, path, FIXED)
+        saved = read(path)
+        self._take(saved, path, FIXED)
         self.model.configure_model()
-        self.model.load_state_dict(trained.state_dict())
+        self.model.load_state_dict(saved.weights)
         say(f"weights: {path}")
 
     @rank_zero_only
@@ -180,14 +182,17 @@ class Job(LightningCLI):
         """Whether a high or a low score is the better one."""
         return getattr(self.trainer.checkpoint_callback, "mode", "max")
 
-    def _check(self, trained: TaskModule, path: Path, parts: Sequence[str]) -> None:
-        """Take tokenizer and tasks of `trained`, after checking that these parts of its settings are our model's."""
-        self.model.tokenizer = trained.tokenizer
-        saved, own = (module.describe()["settings"] for module in (trained, self.model))
+    def _take(self, saved: Saved, path: Path, parts: Sequence[str]) -> None:
+        """Take tokenizer and tasks of a saved model, after checking that these parts of its settings are our model's.
+
+        The tasks then know what they learnt of the training rows.
+        """
+        self.model.tokenizer = Tokenizer.from_json(saved.tokenizer)
+        own = self.model.describe()["settings"]
         for part in parts:
-            if change := _difference(saved[part], own[part], part):
+            if change := _difference(saved.settings[part], own[part], part):
                 raise InputError(f"{path} was trained with {change}; -c {self.folder} takes the settings of the run")
-        self.model.tasks = trained.tasks  # with what they have learnt of the training rows
+        self.model.tasks = {task.name: task for task in from_plain(saved.settings["tasks"])}
 
     def _callbacks(self, given: Sequence[Callback]) -> list[Callback]:
         """Return our callbacks where the config has none of their kind."""
@@ -217,10 +222,11 @@ def _fit(job: Job) -> int:
     """Train, then test the best weights and write the model folder."""
     rehearsal = bool(job.config.trainer.fast_dev_run)
     try:
-        checkpoint = job.find_checkpoint() if job.config.ckpt_path else None
-        if checkpoint:
-            say(f"going on from {checkpoint}")
-            continue_metrics(job.trainer.loggers, read_checkpoint(checkpoint)["global_step"])
+        checkpoint = None
+        if job.config.ckpt_path:
+            checkpoint, done = job.find_checkpoint()
+            say(f"going on from {checkpoint}, {done} steps done")
+            continue_metrics(job.trainer.loggers, done)
         if not rehearsal:
             job.write_config()
             say(f"run folder: {job.folder}")

@@ -73,5 +73,6 @@ class Steps(Dataset):
     """Which of them make step k."""
 
     def __getitem__(self, key: tuple[int, int]) -> Batch:
-        step, part = key
-        return self.examples.batch(self.plan.step(step)[part], self.plan.scale(step))
+        number, part = key
+        step = self.plan.step(number)
+        return self.examples.batch(step[part], self.plan.scale(step))

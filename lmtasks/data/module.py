@@ -82,9 +82,9 @@ class TextDataModule(LightningDataModule):
         splits = (*self._given(stage), *also)
         self._find_faults(splits, module.task)
         if stage == "fit":
-            module.learn(self.rows.rows("train", module.task.columns), self._folder)
+            module.learn(self.rows.rows("train", module.task.columns))
         if module.tokenizer is None:
-            module.train_tokenizer(self._texts(module.task), self._folder)
+            module.train_tokenizer(self._texts(module.task), Path(self.trainer.default_root_dir))
         for split in splits:
             self.encode(split, module.task, module.tokenizer)
 
@@ -93,10 +93,7 @@ class TextDataModule(LightningDataModule):
         # rows are dealt out here; it is asked before the first loader, be it that of validation
         self.trainer._accelerator_connector.use_distributed_sampler = False
         module = self._module()
-        if stage == "fit":
-            module.load_tasks(self._folder)
-        if module.tokenizer is None:
-            module.load_tokenizer(self._folder)
+        module.share(self.trainer.strategy.broadcast)
         for split in self._given(stage):
             self.encoded[split] = self.encode(split, module.task, module.tokenizer)
             self._examples[split] = self._within_limits(split, module.task)
@@ -159,10 +156,6 @@ class TextDataModule(LightningDataModule):
     def _module(self) -> Any:
         return self.trainer.lightning_module
 
-    @property
-    def _folder(self) -> Path:
-        return Path(self.trainer.default_root_dir)
-
     def _given(self, stage: str) -> list[str]:
         possible = SPLITS[TrainerFn(stage).value]
         splits = [split for split in possible if self.rows.path(split) is not None]
@@ -175,6 +168,8 @@ class TextDataModule(LightningDataModule):
         """Look at what would show late: the settings, the first row of each split, and what scores them."""
         if self.trainer.overfit_batches:  # type: ignore[attr-defined]
             raise InputError("overfit_batches cannot choose among the steps of the plan; train on a file of few rows")
+        if "train" in splits and self.trainer.max_steps > 0 and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._module().schedule.check(self.trainer.max_steps)
         for split in splits:
             next(self.rows.rows(split, _columns(split, task)), None)
         if SCORED.intersection(splits):

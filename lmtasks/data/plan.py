@@ -65,13 +65,13 @@ class Plan:
         first, last = self._bounds[turn[index] : turn[index] + 2]
         return np.array_split(order[first:last], self.parts)
 
-    def scale(self, k: int) -> float:
-        """Return what the summed loss of each micro-batch of step k is multiplied by.
+    def scale(self, step: list[np.ndarray]) -> float:
+        """Return what the summed loss of each micro-batch of a step is multiplied by.
 
         Lightning divides by the accumulated micro-batches and DDP by the devices: times `parts`, over the step's
         targets, that makes the exact mean over all targets of the step.
         """
-        return self.parts / float(sum(self.targets[rows].sum() for rows in self.step(k)))
+        return self.parts / float(sum(self.targets[rows].sum() for rows in step))
 
     @cached_property
     def _bounds(self) -> np.ndarray:

@@ -125,6 +125,16 @@ class Task(ABC):
         return self.source_columns[0], None
 
     @property
+    def context(self) -> str | None:
+        """The column with what a text is asked about, as the context of a question; None where it stands alone."""
+        return None
+
+    @property
+    def remembers(self) -> bool:
+        """Whether an answer depends on all that was said before, as in a dialogue."""
+        return False
+
+    @property
     def examples_a_row(self) -> int | None:
         """How many examples a row gives that lacks nothing; None where that depends on its length."""
         return 1

@@ -16,7 +16,7 @@ from lmtasks.errors import InputError
 from lmtasks.heads.seq2seq import Seq2SeqHead
 from lmtasks.metrics.text import perplexity
 from lmtasks.metrics.translation import BLEU, CHRF
-from lmtasks.tasks.base import Example, Row, Sample, Task
+from lmtasks.tasks.base import Example, Row, Sample, Task, text_of
 from lmtasks.text.tokenizer import Tokenizer
 
 DIRECTION = re.compile(r"(?P<source>[A-Za-z_]+(?:-[A-Z]\w+)?)-(?P<target>[A-Za-z_]+(?:-[A-Z]\w+)?)")
@@ -88,10 +88,10 @@ class TranslationTask(Task):
         """Give an example for each row and direction that has a source; a missing target is left empty."""
         pairs = [(direction, *split_direction(direction)) for direction in self.directions]
         chosen = [
-            (number, direction, text, row.get(target) or "")
+            (number, direction, text, text_of(row, target))
             for number, row in enumerate(rows)
             for direction, source, target in pairs
-            if (text := row.get(source) or "").strip()
+            if (text := text_of(row, source)).strip()
         ]
         sources = tokenizer.encode_batch([text for _, _, text, _ in chosen])
         targets = tokenizer.encode_batch([reference for _, _, _, reference in chosen])
