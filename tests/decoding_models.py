@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lmtasks.backbones.base import Backbone, Memory, State
+from lmtasks.backbones.base import Backbone, BackboneConfig, Memory, State
 from lmtasks.backbones.recurrent import RecurrentConfig
 from lmtasks.backbones.transformer import TransformerConfig
 from lmtasks.decoding import Decoding, Hypothesis, search
@@ -84,12 +84,13 @@ def table_memory(model: Table, numbers: list[int], lengths: list[int] | None = N
     return model.encode(torch.tensor(numbers)[:, None].expand(-1, max(lengths)), mask)
 
 
-def real_model(kind: str, seed: int, vocab: int) -> Backbone:
+def real_model(kind: str, seed: int, vocab: int, encoder: bool = True) -> Backbone:
     torch.manual_seed(seed)
+    layers = {"encoder_layers": int(encoder)}
     if kind == "recurrent":
-        config: RecurrentConfig | TransformerConfig = RecurrentConfig(d_model=6, d_hidden=6, d_attention=4)
+        config: BackboneConfig = RecurrentConfig(d_model=6, d_hidden=6, d_attention=4, **layers)
     else:
-        config = TransformerConfig(d_model=8, n_heads=2, d_ff=8, encoder_layers=1, decoder_layers=2)
+        config = TransformerConfig(d_model=8, n_heads=2, d_ff=8, decoder_layers=2, **layers)
     model = config.build(vocab).eval()
     with torch.no_grad():
         model.embedding.weight.mul_(3)  # less even distributions
@@ -141,15 +142,21 @@ def expand(memory: Memory, copies: int) -> Memory:
 
 
 @torch.no_grad()
-def brute_force(model: Backbone, memory: Memory, decoding: Decoding, prefix: tuple[int, ...] = ()) -> list[Hypothesis]:
+def brute_force(
+    model: Backbone,
+    memory: Memory | None,
+    decoding: Decoding,
+    prefix: tuple[int, ...] = (),
+    prompt: tuple[int, ...] = (START,),
+) -> list[Hypothesis]:
     """All texts of one source that obey the lengths, scored by whole-target decoding, best first."""
     free = range(END + 1, model.embedding.num_embeddings)
     found = []
     for count in range(max(decoding.min_length - 1, len(prefix)), decoding.max_length):
         texts = [(*prefix, *rest) for rest in itertools.product(free, repeat=count - len(prefix))]
-        targets = torch.tensor([[START, *text] for text in texts])
-        wide = Memory(*(part.expand(len(texts), *part.shape[1:]) for part in (memory.states, memory.mask)))
-        log_p = model.logits(model.decode(targets, wide)).log_softmax(-1)
+        targets = torch.tensor([[*prompt, *text] for text in texts])
+        wide = None if memory is None else expand(memory, len(texts))
+        log_p = model.logits(model.decode(targets, wide)).log_softmax(-1)[:, len(prompt) - 1 :]
         following = torch.tensor([[*text, END] for text in texts])
         steps = log_p.gather(2, following[..., None]).squeeze(2)[:, len(prefix) :]
         for text, value in zip(texts, steps.sum(1).tolist(), strict=True):

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from lmtasks.backbones.base import Backbone, BackboneConfig, Memory, State
-from lmtasks.backbones.recurrent import AdditiveAttention, BidirectionalLayer, GRUCell, LSTMCell, RecurrentConfig
+from lmtasks.backbones.recurrence import AdditiveAttention, BidirectionalLayer, GRUCell, LSTMCell
+from lmtasks.backbones.recurrent import RecurrentConfig
 from lmtasks.backbones.transformer import TransformerConfig
 from lmtasks.errors import InputError
 
@@ -46,12 +47,29 @@ CONFIGS: dict[str, BackboneConfig] = {
     "gru-2-layers": recurrent(cell="gru", encoder_layers=2, decoder_layers=2),
 }
 EVERY = pytest.mark.parametrize("name", CONFIGS)
+LANGUAGE_MODELS: dict[str, BackboneConfig] = {
+    "gpt-sinusoidal": transformer(encoder_layers=0),
+    "gpt-learned": transformer(encoder_layers=0, positions="learned", activation="gelu", tied_embeddings=False),
+    "gpt-rotary": transformer(encoder_layers=0, positions="rotary", gradient_checkpointing=True),
+    "gpt-relative": transformer(encoder_layers=0, positions="relative", output_bias=True),
+    "lstm-alone": recurrent(encoder_layers=0),
+    "lstm-alone-2-layers": recurrent(encoder_layers=0, decoder_layers=2, tied_embeddings=False),
+    "gru-alone-2-layers": recurrent(encoder_layers=0, decoder_layers=2, cell="gru"),
+}
+ENCODERS: dict[str, BackboneConfig] = {
+    "bert": transformer(decoder_layers=0, tied_embeddings=False, output_bias=True),
+    "bert-relative": transformer(decoder_layers=0, positions="relative"),
+    "lstm-encoder": recurrent(decoder_layers=0, tied_embeddings=False),
+    "gru-encoder-2-layers": recurrent(decoder_layers=0, encoder_layers=2, cell="gru"),
+}
+EVERY_LANGUAGE_MODEL = pytest.mark.parametrize("name", LANGUAGE_MODELS)
+EVERY_ENCODER = pytest.mark.parametrize("name", ENCODERS)
 
 
 def build(name: str, seed: int = 0) -> Backbone:
     """Return the backbone in eval mode, with no parameter left at 0 or 1, where a fault could hide."""
     torch.manual_seed(seed)
-    backbone = CONFIGS[name].build(VOCAB).eval()
+    backbone = (CONFIGS | LANGUAGE_MODELS | ENCODERS)[name].build(VOCAB).eval()
     with torch.no_grad():
         for parameter in backbone.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
@@ -210,8 +228,7 @@ def test_gradients_reach_every_parameter(name):
     backbone, target = build(name).train(), targets()
     logits = backbone.logits(backbone.decode(target, backbone.encode(*sources())))
     F.cross_entropy(logits.flatten(0, 1), target.roll(-1, 1).flatten()).backward()
-    unreached = [key for key, p in backbone.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    assert unreached == []
+    assert _unreached(backbone) == []
 
 
 @EVERY
@@ -279,17 +296,188 @@ def test_a_few_updates_learn_three_rows_by_heart(name):
     assert torch.equal(logits.argmax(-1), target[:, 1:])
 
 
-@pytest.mark.parametrize("positions", ["sinusoidal", "learned", "rotary", "relative"])
-def test_a_decoder_without_encoder_equals_its_steps_and_keeps_beams(positions):
-    torch.manual_seed(0)
-    backbone, target = transformer(encoder_layers=0, positions=positions).build(VOCAB).eval(), targets()
-    state, whole = backbone.start(None), backbone.decode(target, None)
-    same(torch.cat([backbone.step(block, state) for block in target.split((2, 1, 3), dim=1)], dim=1), whole)
+# Without an encoder: a language model
+
+
+@EVERY_LANGUAGE_MODEL
+@pytest.mark.parametrize("blocks", [(1, 1, 1, 1, 1, 1), (3, 1, 1, 1), (1, 3, 2), (6,)], ids=str)
+def test_a_language_model_decodes_as_a_chain_of_steps(name, blocks):
+    backbone, target = build(name), targets()
+    whole, state = backbone.decode(target, None), backbone.start(None)
+    assert whole.shape == (3, 6, backbone.d_model)
+    same(torch.cat([backbone.step(block, state) for block in target.split(blocks, dim=1)], dim=1), whole)
+
+
+@EVERY_LANGUAGE_MODEL
+def test_a_language_model_keeps_beams_and_lets_texts_leave(name):
+    backbone, target = build(name), targets()
+    whole, state = backbone.decode(target, None), backbone.start(None)
+    backbone.step(target[:, :2], state)
+    state.select(torch.tensor([[0, 0], [1, 1], [2, 2]]))
+    backbone.step(target.repeat_interleave(2, 0)[:, 2:3], state)
+    state.select(torch.tensor([[1, 0, 0], [5, 4, 4]]))  # three hypotheses each, the second text left
+    rows = torch.tensor([0, 0, 0, 2, 2, 2])
+    same(backbone.step(target[rows, 3:], state), whole[rows, 3:])
+
+
+@EVERY_LANGUAGE_MODEL
+def test_a_language_model_can_be_widened_before_its_first_token(name):
+    backbone, target = build(name), targets().repeat_interleave(2, 0)
     state = backbone.start(None)
-    backbone.step(target[:, :3], state)
-    state.select(torch.tensor([[0, 0], [2, 2]]))  # two beams of two, the second text left
-    again = backbone.step(target[[0, 0, 2, 2], 3:], state)
-    same(again, whole[[0, 0, 2, 2], 3:])
+    state.select(torch.tensor([[0, 0], [1, 1], [2, 2]]))
+    same(backbone.step(target, state), backbone.decode(target, None))
+
+
+@EVERY_LANGUAGE_MODEL
+def test_in_a_language_model_padding_on_the_right_changes_nothing(name):
+    backbone, target = build(name), targets()
+    whole = backbone.decode(target, None)
+    same(backbone.decode(F.pad(target, (0, 4)), None)[:, :6], whole)
+    for row in range(3):
+        same(backbone.decode(target[row : row + 1], None)[0], whole[row])
+
+
+@EVERY_LANGUAGE_MODEL
+def test_a_language_model_reads_what_stands_before_and_nothing_after(name):
+    backbone, target = build(name), targets()
+    hidden, changed = backbone.decode(target, None), target.clone()
+    changed[:, 3] = (target[:, 3] + 1) % VOCAB
+    other = backbone.decode(changed, None)
+    same(other[:, :3], hidden[:, :3])
+    assert ((other[:, 3:] - hidden[:, 3:]).abs().amax(dim=2) > 1e-4).all()
+
+
+@EVERY_LANGUAGE_MODEL
+def test_every_parameter_of_a_language_model_gets_a_gradient(name):
+    backbone, target = build(name).train(), targets()
+    logits = backbone.logits(backbone.decode(target[:, :-1], None))
+    F.cross_entropy(logits.flatten(0, 1), target[:, 1:].flatten()).backward()
+    assert _unreached(backbone) == []
+
+
+@EVERY_LANGUAGE_MODEL
+def test_a_language_model_goes_in_bfloat16_autocast_step_by_step_too(name):
+    backbone, target = build(name), targets()
+    exact = backbone.decode(target, None)
+    with torch.autocast("cpu", torch.bfloat16):
+        state = backbone.start(None)
+        chain = torch.cat([backbone.step(block, state) for block in target.split(2, dim=1)], dim=1)
+        whole = backbone.decode(target, None)
+    assert (chain.float() - exact).abs().mean() < 0.05 * exact.std()
+    assert (whole.float() - exact).abs().mean() < 0.05 * exact.std()
+    whole.float().sum().backward()
+
+
+@pytest.mark.parametrize("name", ["gpt-rotary", "lstm-alone", "gru-alone-2-layers"])
+def test_a_language_model_learns_three_rows_by_heart(name):
+    torch.manual_seed(0)
+    backbone, target = LANGUAGE_MODELS[name].build(VOCAB).eval(), targets()
+    target[:, 0] = torch.tensor([6, 9, 3])  # the first token tells them apart
+    optimizer = torch.optim.Adam(backbone.parameters(), lr=0.03)
+    for _ in range(60):
+        logits = backbone.logits(backbone.decode(target[:, :-1], None))
+        optimizer.zero_grad()
+        F.cross_entropy(logits.flatten(0, 1), target[:, 1:].flatten()).backward()
+        optimizer.step()
+    assert torch.equal(logits.argmax(-1), target[:, 1:])
+
+
+@EVERY_LANGUAGE_MODEL
+def test_a_language_model_that_is_given_a_source_names_the_setting(name):
+    backbone, memory = build(name), Memory(torch.zeros(3, 5, 8), sources()[1])
+    for ask in (
+        lambda: backbone.encode(*sources()),
+        lambda: backbone.decode(targets(), memory),
+        lambda: backbone.start(memory),
+        lambda: backbone.alignment(targets(), None),
+    ):
+        with pytest.raises(InputError, match="encoder_layers=0"):
+            ask()
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_the_recurrent_language_model_equals_its_equations(cell):
+    torch.manual_seed(0)
+    backbone, target = recurrent(encoder_layers=0, cell=cell).build(VOCAB).eval(), targets()
+    layer = backbone.decoder[0]
+    reference = (nn.LSTMCell if cell == "lstm" else nn.GRUCell)(8, 6)
+    reference.load_state_dict({key.removesuffix("_l0"): value for key, value in layer.state_dict().items()})
+    state, expected = None, []
+    for token in target.t():
+        embedded = backbone.embedding(token) * 8**0.5
+        state = reference(embedded, state)
+        hidden = state[0] if cell == "lstm" else state
+        expected.append(torch.tanh(backbone.token_readout(embedded) + backbone.state_readout(hidden)))
+    same(backbone.decode(target, None), torch.stack(expected, dim=1))
+
+
+# Without a decoder: an encoder alone
+
+
+@EVERY_ENCODER
+def test_an_encoder_alone_reads_and_padding_changes_nothing(name):
+    backbone, (source, mask) = build(name), sources()
+    together = backbone.encode(source, mask).states
+    assert together.shape == (3, 5, backbone.d_model)
+    for row, length in enumerate(mask.sum(1)):
+        alone = backbone.encode(source[row : row + 1, :length], mask[row : row + 1, :length])
+        same(alone.states[0], together[row, :length])
+
+
+@EVERY_ENCODER
+def test_an_encoder_alone_has_no_parameter_that_it_does_not_use(name):
+    backbone = build(name).train()
+    backbone.encode(*sources()).states.square().sum().backward()
+    assert _unreached(backbone) == []
+
+
+@EVERY_ENCODER
+def test_an_encoder_alone_has_the_embedding_as_output(name):
+    backbone = build(name)
+    weight, bias = backbone.output()
+    assert weight is backbone.embedding.weight
+    assert bias is None
+
+
+@EVERY_ENCODER
+def test_an_encoder_alone_that_is_asked_to_write_names_the_setting(name):
+    backbone = build(name)
+    memory = backbone.encode(*sources())
+    for ask in (
+        lambda: backbone.decode(targets(), memory),
+        lambda: backbone.decode(targets(), None),
+        lambda: backbone.start(memory),
+        lambda: backbone.alignment(targets(), memory),
+    ):
+        with pytest.raises(InputError, match="decoder_layers=0"):
+            ask()
+
+
+@EVERY
+def test_an_encoder_decoder_without_a_source_is_refused(name):
+    backbone = build(name)
+    for ask in (backbone.decode, backbone.alignment):
+        with pytest.raises(InputError, match="reads a source"):
+            ask(targets(), None)
+    with pytest.raises(InputError, match="reads a source"):
+        backbone.start(None)
+
+
+@pytest.mark.parametrize("make", [transformer, recurrent])
+@pytest.mark.parametrize(("encoder", "decoder"), [(0, 0), (-1, 2), (1, -1)])
+def test_a_backbone_without_any_layer_is_refused(make, encoder, decoder):
+    with pytest.raises(InputError, match=f"encoder_layers {encoder}, decoder_layers {decoder}"):
+        make(encoder_layers=encoder, decoder_layers=decoder).build(VOCAB)
+
+
+@pytest.mark.parametrize("missing", ["encoder_layers", "decoder_layers"])
+def test_input_feeding_without_attention_is_refused(missing):
+    with pytest.raises(InputError, match="input_feeding"):
+        recurrent(input_feeding=True, **{missing: 0}).build(VOCAB)
+
+
+def _unreached(backbone: Backbone) -> list[str]:
+    return [key for key, p in backbone.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
 
 
 # The recurrent backbone against references
@@ -380,14 +568,3 @@ def test_a_source_without_any_token_gives_finite_numbers(name):
     hidden.sum().backward()
     assert hidden.isfinite().all()
     assert all(p.grad.isfinite().all() for p in backbone.parameters() if p.grad is not None)
-
-
-@pytest.mark.parametrize("choice", ["encoder_layers", "decoder_layers"])
-def test_a_recurrent_stack_without_layers_is_refused(choice):
-    with pytest.raises(InputError, match=f"{choice}=0"):
-        recurrent(**{choice: 0}).build(VOCAB)
-
-
-def test_a_recurrent_decoder_without_source_is_refused():
-    with pytest.raises(InputError, match="source"):
-        build("lstm").decode(targets(), None)

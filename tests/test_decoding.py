@@ -26,7 +26,7 @@ from decoding_models import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmtasks.backbones.base import Memory
+from lmtasks.backbones.base import Backbone, Memory
 from lmtasks.backbones.transformer import TransformerConfig
 from lmtasks.decoding import Decoding, Hypothesis, search, stream
 from lmtasks.decoding.beam import beam_search
@@ -271,17 +271,70 @@ def test_a_stream_gives_each_token_before_the_next_is_computed():
         assert len(model.rows_seen) == count
 
 
-@pytest.mark.parametrize("how", [{"beam": 1}, {"beam": 3}])
-def test_a_decoder_only_model_goes_on_from_prefixes_of_any_length(how):
-    torch.manual_seed(0)
-    config = TransformerConfig(d_model=8, n_heads=2, d_ff=8, encoder_layers=0, decoder_layers=1)
-    model = config.build(9).eval()
-    prefix = [[4], [5, 6, 7], [8, 3]]
-    decoding = Decoding(**how, max_length=10, min_length=6)
-    together = search(model, None, decoding, START, END, (PAD, START), prefix)
-    for text, found in zip(prefix, together, strict=True):
-        assert found[0].tokens[: len(text)] == text
-        assert_same(found, search(model, None, decoding, START, END, (PAD, START), [text])[0])
+ONE_OR_SEVERAL = [{"beam": 1}, {"beam": 3, "n_best": 2}, {"beam": 1, "sample": True, "seed": 5, "n_best": 2}]
+PROMPTS = [[END, 4], [END], [5, 6, 7], [END, 8, END, 3], [3, 3]]
+
+
+@pytest.mark.parametrize("kind", ["transformer", "recurrent"])
+@pytest.mark.parametrize("how", ONE_OR_SEVERAL)
+def test_a_language_model_goes_on_from_prompts_of_any_length(kind, how):
+    model = real_model(kind, 2, vocab=9, encoder=False)
+    decoding, prefix = Decoding(**how, max_length=7, min_length=4), [[4], [], [5, 6, 8], [], [7]]
+    together = search(model, None, decoding, START, END, (PAD, START), prefix, prompt=PROMPTS)
+    for line, (prompt, begin) in enumerate(zip(PROMPTS, prefix, strict=True)):
+        alone = search(model, None, decoding, START, END, (PAD, START), [begin], [line], [prompt])[0]
+        assert_same(together[line], alone)
+        for text in alone:
+            assert text.tokens[: len(begin)] == begin
+            assert 4 <= len(text.tokens) + 1 <= 7
+            assert_true_score(model, prompt, len(begin), text, decoding)
+
+
+def assert_true_score(model: Backbone, prompt: list[int], forced: int, text: Hypothesis, decoding: Decoding) -> None:
+    """Compare with one pass over prompt and text; a last token that was not free has its own probability too."""
+    whole = [*prompt, *text.tokens, END]
+    log_p = model.logits(model.decode(torch.tensor([whole[:-1]]), None))[0].log_softmax(-1).detach()
+    first = len(prompt) + forced
+    wanted = sum(float(log_p[place - 1, whole[place]]) for place in range(first, len(whole)))
+    assert text.log_probability == pytest.approx(wanted, abs=1e-4)
+    assert text.score == pytest.approx(wanted / (len(text.tokens) + 1) ** decoding.length_penalty, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["transformer", "recurrent"])
+@pytest.mark.parametrize("penalty", [0.0, 1.0, -0.5])
+def test_a_wide_beam_after_prompts_finds_what_brute_force_finds(kind, penalty):
+    model = real_model(kind, 4, vocab=6, encoder=False)
+    decoding = Decoding(60, penalty, 4, max_length=4)
+    prompts = [[END, 4, 3], [5], [3, END, 4, 4]]
+    found = search(model, None, decoding, START, END, (PAD, START), prompt=prompts)
+    for prompt, lines in zip(prompts, found, strict=True):
+        assert_same(lines, brute_force(model, None, decoding, prompt=tuple(prompt))[:4])
+
+
+@pytest.mark.parametrize("kind", ["transformer", "recurrent"])
+@pytest.mark.parametrize("how", [{}, {"sample": True, "seed": 4}])
+def test_a_stream_of_a_language_model_gives_what_search_gives(kind, how):
+    model, decoding = real_model(kind, 6, 8, encoder=False), Decoding(1, max_length=12, **how)
+    for prompt in PROMPTS[:2]:
+        found = search(model, None, decoding, START, END, (PAD, START), [[4]], prompt=[prompt])[0][0].tokens
+        assert [4, *stream(model, None, decoding, START, END, (PAD, START), [4], prompt=prompt)] == found
+
+
+@pytest.mark.parametrize("how", ONE_OR_SEVERAL)
+def test_what_prompts_have_in_common_is_read_in_one_pass(how, monkeypatch):
+    model, seen = real_model("transformer", 2, vocab=9, encoder=False), []
+    step = type(model).step
+    monkeypatch.setattr(type(model), "step", lambda *given: seen.append(given[1].size(1)) or step(*given))
+    search(model, None, Decoding(**how, max_length=4), START, END, prompt=[[END, 3, 4, 5, 6], [5, 4, 3, END, 6, 7, 8]])
+    assert seen[0] == 5
+    assert set(seen[1:]) == {1}
+
+
+def test_a_source_and_a_prompt_go_together():
+    model = real_model("transformer", 2, vocab=9)
+    memory, decoding = real_memory(model, 2, [3, 2]), Decoding(3, max_length=6)
+    start = search(model, memory, decoding, START, END)
+    assert search(model, memory, decoding, 7, END, prompt=[[START]] * 2) == start
 
 
 def test_no_sources_give_no_texts():
@@ -336,7 +389,15 @@ def test_wrong_calls_say_what_to_do():
             run(model, memory, Decoding(), **more)
     with pytest.raises(InputError, match="end token"):
         search(model, memory, Decoding(), START, END, forbidden=[END])
-    with pytest.raises(InputError, match="give prefix"):
+    with pytest.raises(InputError, match="give prompt"):
         search(model, None, Decoding(), START, END)
+    with pytest.raises(InputError, match="1 lists of tokens for 2 sources"):
+        search(model, None, Decoding(), START, END, prefix=[[3]], prompt=[[3], [4]])
+    with pytest.raises(InputError, match="a prompt has no token"):
+        search(model, None, Decoding(), START, END, prompt=[[]])
+    short = TransformerConfig(d_model=8, n_heads=2, d_ff=8, encoder_layers=0, decoder_layers=1, max_length=5).build(9)
+    assert len(search(short.eval(), None, Decoding(1, min_length=9), START, END, prompt=[[3] * 5])[0][0].tokens) == 0
+    with pytest.raises(InputError, match="a prompt of 6 tokens leaves no room"):
+        search(short, None, Decoding(), START, END, prompt=[[3] * 6])
     with pytest.raises(InputError, match="with one hypothesis only"):
         stream(model, memory, Decoding(), START, END)

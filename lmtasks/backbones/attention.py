@@ -20,6 +20,11 @@ class Cache:
         self.keys: Tensor | None = None
         self.values: Tensor | None = None
 
+    @property
+    def length(self) -> int:
+        """t, the tokens seen."""
+        return 0 if self.keys is None else self.keys.size(2)
+
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Add (N, H, T, D/H) at the end and return all there is."""
         if self.keys is not None and self.values is not None:
@@ -111,10 +116,9 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None, causal: bool, cache: Cache | None = None) -> Tensor:
         """Mix x (B, T, D) under a mask that broadcasts to (B, H, T, t): bool, True = read, or a float to add."""
-        qkv = self.query_key_value(x).unflatten(-1, (3, self.n_heads, self.d_head))  # (B, T, 3, H, D/H)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # 3 of (B, H, T, D/H)
+        query, key, value = split_heads(self.query_key_value(x), 3, self.d_head)  # (B, H, T, D/H) each
         if self.rotary is not None:
-            first = 0 if cache is None or cache.keys is None else cache.keys.size(2)
+            first = 0 if cache is None else cache.length
             query, key = self.rotary(query, first), self.rotary(key, first)
         if cache is not None:
             key, value = cache.append(key, value)
@@ -134,8 +138,8 @@ class CrossAttention(nn.Module):
 
     def project(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Turn memory states (B, S, D) into keys and values, (B, H, S, D/H) each: once for all steps of search."""
-        key, value = self.key_value(states).unflatten(-1, (2, self.n_heads, self.d_head)).permute(2, 0, 3, 1, 4)
-        return key, value
+        keys, values = split_heads(self.key_value(states), 2, self.d_head)
+        return keys, values
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         """Read for x (N, T, D) from B memories, where N = B * K: K hypotheses share the memory of their source."""
@@ -152,6 +156,14 @@ class CrossAttention(nn.Module):
     def _queries(self, x: Tensor, sources: int) -> Tensor:
         query = self.query(x).unflatten(-1, (self.n_heads, self.d_head))  # (N, T, H, D/H)
         return query.reshape(sources, -1, self.n_heads, self.d_head).transpose(1, 2)
+
+
+def split_heads(x: Tensor, parts: int, d_head: int) -> list[Tensor]:
+    """Cut the features of x (B, T, parts * H * D/H) into parts and heads: `parts` times (B, H, T, D/H).
+
+    Parts first: the gradient of a chunk is written once, that of an unbound dimension is copied once more.
+    """
+    return [part.unflatten(-1, (-1, d_head)).transpose(1, 2) for part in x.chunk(parts, dim=-1)]
 
 
 def attend(

@@ -12,6 +12,18 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+NO_ENCODER = (
+    "this backbone is a language model without an encoder (encoder_layers=0), it can read no source; "
+    "set encoder_layers to 1 or more"
+)
+NO_DECODER = (
+    "this backbone has an encoder only (decoder_layers=0), it can write no text; set decoder_layers to 1 or more"
+)
+NO_SOURCE = (
+    "this backbone's decoder reads a source, and there is none; give it one, or set encoder_layers to 0 for a language "
+    "model"
+)
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -40,7 +52,11 @@ class State(ABC):
 
 
 class Backbone(nn.Module, ABC):
-    """The parameters that all tasks share."""
+    """The parameters that all tasks share.
+
+    Without an encoder it is a language model: it decodes with memory None. Without a decoder it reads only. Whoever
+    asks for the part that is not there gets an InputError that names the setting.
+    """
 
     d_model: int
     """D, the width of encoder and decoder states."""
@@ -63,7 +79,10 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def start(self, memory: Memory | None) -> State:
-        """Return the state before the first token, one hypothesis for each source."""
+        """Return the state before the first token, one hypothesis for each source.
+
+        With memory None the first `step` tells how many there are.
+        """
 
     @abstractmethod
     def step(self, target: Tensor, state: State) -> Tensor:

@@ -1,27 +1,28 @@
-"""The recurrent backbone: a bidirectional LSTM or GRU encoder and a decoder with additive attention.
+"""The recurrent backbones: an encoder and a decoder that attends to it, an encoder alone, a language model.
 
 Bahdanau, Cho, Bengio, "Neural Machine Translation by Jointly Learning to Align and Translate" (2015), sections 3.1,
 3.2 and A.1, A.2; with `input_feeding`, Luong, Pham, Manning, "Effective Approaches to Attention-based Neural Machine
-Translation" (2015), section 3.3.
+Translation" (2015), section 3.3. The language model: Zaremba, Sutskever, Vinyals, "Recurrent Neural Network
+Regularization" (2014).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lmtasks.backbones.base import Backbone, BackboneConfig, Memory, State
+from lmtasks.backbones.base import NO_DECODER, NO_ENCODER, NO_SOURCE, Backbone, BackboneConfig, Memory, State
 from lmtasks.backbones.dropout import Dropout
+from lmtasks.backbones.recurrence import CELLS, LAYERS, AdditiveAttention, BidirectionalLayer, LSTMCell, Source
 from lmtasks.errors import InputError
 
 
 @dataclass(frozen=True)
 class RecurrentConfig(BackboneConfig):
-    """A recurrent encoder-decoder with additive attention.
+    """A recurrent encoder-decoder with additive attention, or an encoder alone, or a language model.
 
     Example:
         >>> backbone = RecurrentConfig(d_model=16, d_hidden=16).build(vocab_size=10)
@@ -39,99 +40,71 @@ class RecurrentConfig(BackboneConfig):
     d_attention: int = 128
     """Width in which a decoder state and an encoder state are compared; the cost of attention grows with it."""
     encoder_layers: int = 1
-    """Number of bidirectional layers, at least 1."""
+    """Bidirectional layers of the encoder; 0 = a language model, which has only a decoder and goes on from a text."""
     decoder_layers: int = 1
-    """Number of recurrent layers of the decoder, at least 1."""
+    """Recurrent layers of the decoder; 0 = an encoder only, for tasks that read and do not write."""
     input_feeding: bool = False
     """Feed the previous readout to the next step (Luong et al., section 3.3), not only the previous context."""
     dropout: float = 0.2
     """Share of zeroed units in embeddings, between layers, in encoder states and in the readout (0 to 1)."""
     tied_embeddings: bool = True
-    """Score the vocabulary with the embedding matrix (Press and Wolf 2017), not with a matrix of its own."""
+    """Score the vocabulary with the embedding matrix (Press and Wolf 2017), as an encoder alone always does."""
 
-    def build(self, vocab_size: int) -> Recurrent:
+    def build(self, vocab_size: int) -> Backbone:
         """Return the backbone with fresh random weights for `vocab_size` tokens.
 
-        Raises: InputError if a stack has no layer.
+        Raises: InputError if there is no layer at all, or nothing that could be fed.
         """
-        if self.encoder_layers < 1 or self.decoder_layers < 1:
-            raise InputError(
-                f"RecurrentConfig: encoder_layers={self.encoder_layers}, decoder_layers={self.decoder_layers}; "
-                "a recurrent backbone needs at least 1 of each"
-            )
-        return Recurrent(self, vocab_size)
+        encoder, decoder = self.encoder_layers, self.decoder_layers
+        if min(encoder, decoder) < 0 or not encoder + decoder:
+            raise InputError(f"encoder_layers {encoder}, decoder_layers {decoder}; give at least one of them 1")
+        if self.input_feeding and not (encoder and decoder):
+            raise InputError("input_feeding feeds what was read of a source; it needs encoder and decoder layers")
+        kind = Recurrent if encoder and decoder else RecurrentEncoder if encoder else RecurrentLanguageModel
+        backbone: Backbone = kind(self, vocab_size)
+        _initialise(backbone, self.cell)
+        return backbone
 
 
-class LSTMCell(nn.Module):
-    """One step of an LSTM that is given its input already multiplied by the input weights.
+class RecurrentEncoder(Backbone):
+    """Bidirectional layers that read a source (Bahdanau et al., section 3.2); alone, it writes nothing."""
 
-    Source: Hochreiter and Schmidhuber 1997; forget gate: Gers et al. 2000. Gates in the order i, f, g, o of PyTorch.
-    """
-
-    gates = 4
-
-    def __init__(self, d_hidden: int) -> None:
+    def __init__(self, config: RecurrentConfig, vocab_size: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(self.gates * d_hidden, d_hidden))
+        self.d_model = config.d_model
+        self.embedding = nn.Embedding(vocab_size, config.d_model)
+        self.dropout = Dropout(config.dropout)
+        widths = [config.d_model] + [2 * config.d_hidden] * (config.encoder_layers - 1)
+        self.encoder = nn.ModuleList(BidirectionalLayer(config.cell, width, config.d_hidden) for width in widths)
+        self.states = nn.Linear(2 * config.d_hidden, config.d_model)
 
-    @staticmethod
-    def start(hidden: Tensor) -> tuple[Tensor, ...]:
-        """Return the state (hidden, memory cell), each (N, H), that begins at `hidden` (N, H)."""
-        return hidden, torch.zeros_like(hidden)
+    def encode(self, source: Tensor, mask: Tensor) -> Memory:
+        """Read source ids (B, S) with mask (B, S), True = a real token; the padding is on the right."""
+        order = torch.arange(source.shape[1], device=source.device)
+        reverse = torch.where(mask, mask.sum(dim=1, keepdim=True) - 1 - order, order)  # (B, S), its own inverse
+        x = self._embed(source)  # (B, S, D)
+        for layer in self.encoder:
+            x = layer(self.dropout(x), reverse)  # (B, S, 2H)
+        return Memory(self.dropout(self.states(x)), mask)
 
-    def forward(self, inputs: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Take inputs (N, 4H), biases included, and the state into the next state."""
-        hidden, memory = state
-        i, f, g, o = torch.addmm(inputs, hidden, self.weight.t()).chunk(4, dim=1)  # each (N, H)
-        memory = torch.sigmoid(f) * memory + torch.sigmoid(i) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(memory), memory
+    def decode(self, target: Tensor, memory: Memory | None) -> Tensor:
+        raise InputError(NO_DECODER)
 
+    def start(self, memory: Memory | None) -> State:
+        raise InputError(NO_DECODER)
 
-class GRUCell(nn.Module):
-    """One step of a GRU that is given its input already multiplied by the input weights.
+    def step(self, target: Tensor, state: State) -> Tensor:
+        raise InputError(NO_DECODER)
 
-    Source: Cho et al. 2014, in the variant of cuDNN and PyTorch (reset after the product). Gates in the order r, z, n.
-    """
+    def output(self) -> tuple[Tensor, Tensor | None]:
+        """Return the (V, D) embedding, and no bias."""
+        return self.embedding.weight, None
 
-    gates = 3
+    def alignment(self, target: Tensor, memory: Memory) -> Tensor:
+        raise InputError(NO_DECODER)
 
-    def __init__(self, d_hidden: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(self.gates * d_hidden, d_hidden))
-
-    @staticmethod
-    def start(hidden: Tensor) -> tuple[Tensor, ...]:
-        """Return the state (hidden,) that begins at `hidden` (N, H)."""
-        return (hidden,)
-
-    def forward(self, inputs: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Take inputs (N, 3H), biases included, and the state into the next state."""
-        (hidden,) = state
-        input_r, input_z, input_n = inputs.chunk(3, dim=1)  # each (N, H)
-        hidden_r, hidden_z, hidden_n = F.linear(hidden, self.weight).chunk(3, dim=1)
-        update = torch.sigmoid(input_z + hidden_z)
-        new = torch.tanh(input_n + torch.sigmoid(input_r + hidden_r) * hidden_n)
-        return (new + update * (hidden - new),)
-
-
-LAYERS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}  # whole sentences, for the encoder
-CELLS: dict[str, type[LSTMCell] | type[GRUCell]] = {"lstm": LSTMCell, "gru": GRUCell}  # steps, for the decoder
-
-
-@dataclass
-class Source:
-    """What attention needs of the sources, once for each of B."""
-
-    keys: Tensor
-    """(B, 1, S, A) states in the width of attention."""
-    values: Tensor
-    """(B, S, D) states."""
-    bias: Tensor
-    """(B, 1, S) added to the scores: 0 at a real token, the lowest number at padding."""
-
-    def select(self, sources: Tensor) -> Source:
-        """Return the sources with these numbers (B',)."""
-        return Source(self.keys[sources], self.values[sources], self.bias[sources])
+    def _embed(self, tokens: Tensor) -> Tensor:
+        return self.embedding(tokens) * self.d_model**0.5
 
 
 class RecurrentState(State):
@@ -152,51 +125,8 @@ class RecurrentState(State):
         self.feed = self.feed[chosen]
 
 
-class BidirectionalLayer(nn.Module):
-    """Two recurrent layers that read the sentence from either end (Bahdanau et al., section 3.2).
-
-    Each row is reversed within its own length, so the padding always comes last and no state has seen it. That needs
-    no packing: it takes three quarters of the time on a CPU, and the lengths need not leave a GPU.
-    """
-
-    def __init__(self, cell: str, d_input: int, d_hidden: int) -> None:
-        super().__init__()
-        self.ahead = LAYERS[cell](d_input, d_hidden, batch_first=True)
-        self.back = LAYERS[cell](d_input, d_hidden, batch_first=True)
-
-    def forward(self, x: Tensor, reverse: Tensor) -> Tensor:
-        """Read x (B, S, D) of which `reverse` (B, S) holds the positions in backward order: (B, S, 2H)."""
-        ahead, _ = self.ahead(x)  # (B, S, H)
-        back, _ = self.back(_reorder(x, reverse))  # (B, S, H)
-        return torch.cat([ahead, _reorder(back, reverse)], dim=-1)
-
-
-class AdditiveAttention(nn.Module):
-    """Attention scored by a small network, v . tanh(W s + U h) (Bahdanau et al., section A.1.2)."""
-
-    def __init__(self, d_query: int, d_memory: int, d_attention: int) -> None:
-        super().__init__()
-        self.query = nn.Linear(d_query, d_attention, bias=False)
-        self.key = nn.Linear(d_memory, d_attention)
-        self.score = nn.Parameter(torch.empty(d_attention))
-
-    def read(self, memory: Memory) -> Source:
-        """Compute once for each source what every query needs."""
-        keys = self.key(memory.states).unsqueeze(1)  # (B, 1, S, A)
-        bias = torch.zeros(memory.mask.shape, dtype=self.score.dtype, device=keys.device)
-        bias = bias.masked_fill(~memory.mask, torch.finfo(bias.dtype).min).unsqueeze(1)  # (B, 1, S)
-        return Source(keys, memory.states, bias)
-
-    def forward(self, hidden: Tensor, source: Source) -> tuple[Tensor, Tensor]:
-        """Attend with hidden (N, H), N = B * K, to B sources: the context (N, D) and the weights (N, S)."""
-        query = self.query(hidden).unflatten(0, (len(source.keys), -1)).unsqueeze(2)  # (B, K, 1, A)
-        energies = (source.keys + query).tanh_()  # (B, K, S, A), the one big tensor of a step
-        weights = F.softmax(energies @ self.score + source.bias, dim=-1)  # (B, K, S)
-        return torch.bmm(weights, source.values).flatten(0, 1), weights.flatten(0, 1)
-
-
-class Recurrent(Backbone):
-    """The recurrent backbone.
+class Recurrent(RecurrentEncoder):
+    """The recurrent encoder-decoder.
 
     A step of the decoder updates the state by the token and by what the step before fed, attends with the new state,
     and reads out h~ = tanh(W [state; token; context]):
@@ -211,17 +141,11 @@ class Recurrent(Backbone):
     """
 
     def __init__(self, config: RecurrentConfig, vocab_size: int) -> None:
-        super().__init__()
-        self.d_model = config.d_model
+        super().__init__(config, vocab_size)
         self.input_feeding = config.input_feeding
         d_model, d_hidden = config.d_model, config.d_hidden
         self.cell = CELLS[config.cell]
         d_gates = self.cell.gates * d_hidden
-        self.embedding = nn.Embedding(vocab_size, d_model)
-        self.dropout = Dropout(config.dropout)
-        widths = [d_model] + [2 * d_hidden] * (config.encoder_layers - 1)
-        self.encoder = nn.ModuleList(BidirectionalLayer(config.cell, width, d_hidden) for width in widths)
-        self.states = nn.Linear(2 * d_hidden, d_model)
         self.first = nn.ModuleList(nn.Linear(d_model, d_hidden) for _ in range(config.decoder_layers))
         self.token_input = nn.Linear(d_model, d_gates)
         self.feed_input = nn.Linear(d_model, d_gates, bias=False)
@@ -231,16 +155,6 @@ class Recurrent(Backbone):
         self.token_readout = nn.Linear(d_model, d_model)
         self.state_readout = nn.Linear(d_hidden + d_model, d_model, bias=False)
         self.output_weight = None if config.tied_embeddings else nn.Parameter(torch.empty(vocab_size, d_model))
-        self._initialise()
-
-    def encode(self, source: Tensor, mask: Tensor) -> Memory:
-        """Read source ids (B, S) with mask (B, S), True = a real token; the padding is on the right."""
-        order = torch.arange(source.shape[1], device=source.device)
-        reverse = torch.where(mask, mask.sum(dim=1, keepdim=True) - 1 - order, order)  # (B, S), its own inverse
-        x = self._embed(source)  # (B, S, D)
-        for layer in self.encoder:
-            x = layer(self.dropout(x), reverse)  # (B, S, 2H)
-        return Memory(self.dropout(self.states(x)), mask)
 
     def decode(self, target: Tensor, memory: Memory | None) -> Tensor:
         """Read the whole target (B, T), each position seeing itself and those before it: (B, T, D)."""
@@ -249,12 +163,10 @@ class Recurrent(Backbone):
     def start(self, memory: Memory | None) -> RecurrentState:
         """Return the state before the first token, one hypothesis for each source.
 
-        Raises: InputError without a memory: this backbone always reads a source.
+        Raises: InputError without a memory.
         """
         if memory is None:
-            raise InputError(
-                "a recurrent backbone cannot decode without a source; use TransformerConfig(encoder_layers=0)"
-            )
+            raise InputError(NO_SOURCE)
         kept = memory.mask.unsqueeze(-1)  # (B, S, 1)
         mean = memory.states.masked_fill(~kept, 0).sum(dim=1) / kept.sum(dim=1).clamp(min=1)  # (B, D)
         dtype = self.embedding.weight.dtype  # under autocast too, the states that are summed up stay exact
@@ -295,9 +207,6 @@ class Recurrent(Backbone):
             hidden = self._readout(hidden, readouts)
         return self.dropout(hidden.transpose(0, 1).contiguous()), torch.stack(weights, dim=1)
 
-    def _embed(self, tokens: Tensor) -> Tensor:
-        return self.embedding(tokens) * self.d_model**0.5
-
     def _update(self, inputs: Tensor, layers: list[tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
         """Take every layer one step on, the first by its inputs (N, gates * H), the others by the layer below."""
         updated: list[tuple[Tensor, ...]] = []
@@ -310,28 +219,85 @@ class Recurrent(Backbone):
     def _readout(self, read: Tensor, token: Tensor) -> Tensor:
         return torch.tanh(token + self.state_readout(read))  # (..., D)
 
-    def _initialise(self) -> None:
-        """Draw the first weights.
 
-        Recurrent matrices are orthogonal gate by gate (Bahdanau et al., section B.1; Saxe et al. 2014), others Glorot
-        uniform, the embeddings N(0, 1/D). An LSTM's forget gate starts with bias 1 (Jozefowicz et al. 2015).
-        """
-        for name, parameter in self.named_parameters():
-            if "weight_hh" in name or name.startswith("cells"):
-                for gate in parameter.data.split(parameter.shape[1]):
-                    gate.copy_(nn.init.orthogonal_(torch.empty_like(gate, dtype=torch.float32)))
-            elif parameter.ndim > 1:
-                nn.init.xavier_uniform_(parameter)
-            else:
-                nn.init.zeros_(parameter)
-                if self.cell is LSTMCell and ("bias_ih" in name or "_input" in name):
-                    nn.init.ones_(parameter.data.chunk(LSTMCell.gates)[1])
-        nn.init.normal_(self.attention.score, std=len(self.attention.score) ** -0.5)
-        nn.init.normal_(self.embedding.weight, std=self.d_model**-0.5)
-        if self.output_weight is not None:
-            nn.init.normal_(self.output_weight, std=self.d_model**-0.5)
+class LanguageModelState(State):
+    """What the layers of a recurrent language model have read: None before the first token."""
+
+    def __init__(self, layers: int) -> None:
+        self.layers: list[Any] = [None] * layers  # LSTM: hidden and memory cell, (1, N, H) each; GRU: hidden
+
+    def select(self, rows: Tensor) -> None:
+        if self.layers[0] is not None:
+            self.layers = [_select(layer, rows.flatten()) for layer in self.layers]
 
 
-def _reorder(x: Tensor, positions: Tensor) -> Tensor:
-    """Take the positions (B, S) of each row of x (B, S, D)."""
-    return x.gather(1, positions.unsqueeze(-1).expand_as(x))
+class RecurrentLanguageModel(Backbone):
+    """Recurrent layers over the tokens so far (Zaremba et al. 2014), read out as in `Recurrent`, without a context.
+
+    s_t = cell(s_{t-1}, E y_t),  h~_t = tanh(W [s_t; E y_t])
+    """
+
+    def __init__(self, config: RecurrentConfig, vocab_size: int) -> None:
+        super().__init__()
+        self.d_model = config.d_model
+        d_model, d_hidden = config.d_model, config.d_hidden
+        self.embedding = nn.Embedding(vocab_size, d_model)
+        self.dropout = Dropout(config.dropout)
+        widths = [d_model] + [d_hidden] * (config.decoder_layers - 1)
+        self.decoder = nn.ModuleList(LAYERS[config.cell](width, d_hidden, batch_first=True) for width in widths)
+        self.token_readout = nn.Linear(d_model, d_model)
+        self.state_readout = nn.Linear(d_hidden, d_model, bias=False)
+        self.output_weight = None if config.tied_embeddings else nn.Parameter(torch.empty(vocab_size, d_model))
+
+    def encode(self, source: Tensor, mask: Tensor) -> Memory:
+        raise InputError(NO_ENCODER)
+
+    def decode(self, target: Tensor, memory: Memory | None) -> Tensor:
+        return self.step(target, self.start(memory))
+
+    def start(self, memory: Memory | None) -> LanguageModelState:
+        if memory is not None:
+            raise InputError(NO_ENCODER)
+        return LanguageModelState(len(self.decoder))
+
+    def step(self, target: Tensor, state: LanguageModelState) -> Tensor:  # type: ignore[override]  # its own state
+        """Append the tokens (N, T) to the texts of `state`, in place: (N, T, D)."""
+        embedded = self.dropout(self.embedding(target) * self.d_model**0.5)  # (N, T, D)
+        x = embedded
+        for i, layer in enumerate(self.decoder):
+            x, state.layers[i] = layer(self.dropout(x) if i else x, state.layers[i])  # (N, T, H)
+        return self.dropout(torch.tanh(self.token_readout(embedded) + self.state_readout(x)))
+
+    def output(self) -> tuple[Tensor, Tensor | None]:
+        """Return the (V, D) weight that turns hidden states into logits, and no bias."""
+        return self.embedding.weight if self.output_weight is None else self.output_weight, None
+
+    def alignment(self, target: Tensor, memory: Memory) -> Tensor:
+        raise InputError(NO_ENCODER)
+
+
+def _initialise(backbone: Backbone, cell: str) -> None:
+    """Draw the first weights.
+
+    Recurrent matrices are orthogonal gate by gate (Bahdanau et al., section B.1; Saxe et al. 2014), others Glorot
+    uniform, the embeddings N(0, 1/D). An LSTM's forget gate starts with bias 1 (Jozefowicz et al. 2015).
+    """
+    named = dict(backbone.named_parameters())
+    for name, parameter in named.items():
+        if "weight_hh" in name or name.startswith("cells"):
+            for gate in parameter.data.split(parameter.shape[1]):
+                gate.copy_(nn.init.orthogonal_(torch.empty_like(gate, dtype=torch.float32)))
+        elif parameter.ndim > 1:
+            nn.init.xavier_uniform_(parameter)
+        else:
+            nn.init.zeros_(parameter)
+            if cell == "lstm" and ("bias_ih" in name or "_input" in name):
+                nn.init.ones_(parameter.data.chunk(LSTMCell.gates)[1])
+    for name in ("attention.score", "embedding.weight", "output_weight"):
+        if name in named:
+            nn.init.normal_(named[name], std=named[name].size(-1) ** -0.5)
+
+
+def _select(layer: Any, rows: Tensor) -> Any:
+    """Take the rows (N',) of a layer's state, a tensor or two of (1, N, H)."""
+    return tuple(part[:, rows] for part in layer) if isinstance(layer, tuple) else layer[:, rows]

@@ -3,27 +3,23 @@
 Training from scratch takes pre-norm (Xiong et al. 2020) and rotary or sinusoidal positions. T5 (Raffel et al. 2020):
 RMS norm, relative bias, unscaled attention, free head width, gated feed-forward, scaled output. BART (Lewis et al.
 2020): learned positions with an offset, embedding norm, post-norm. Marian (Junczys-Dowmunt et al. 2018): sinusoidal
-positions, output bias. Zero encoder layers make a decoder-only language model.
+positions, output bias. Zero encoder layers make a language model (GPT, Radford et al. 2019), zero decoder layers an
+encoder (BERT, Devlin et al. 2019).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from lmtasks.backbones.attention import Cache, CrossAttention, RelativeBias, Rotary, SelfAttention, sinusoids
-from lmtasks.backbones.base import Backbone, BackboneConfig, Memory, State
-from lmtasks.backbones.dropout import Dropout
+from lmtasks.backbones.attention import Cache
+from lmtasks.backbones.base import NO_DECODER, NO_ENCODER, NO_SOURCE, Backbone, BackboneConfig, Memory, State
+from lmtasks.backbones.layers import Layer, Stack
 from lmtasks.errors import InputError
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
 
 
 @dataclass(frozen=True)
@@ -47,9 +43,9 @@ class TransformerConfig(BackboneConfig):
     d_ff: int = 1024
     """Inner width of the feed-forward layers."""
     encoder_layers: int = 3
-    """Layers of the encoder; 0 = a decoder-only language model."""
+    """Layers of the encoder; 0 = a language model, which has only a decoder and goes on from a text."""
     decoder_layers: int = 3
-    """Layers of the decoder."""
+    """Layers of the decoder; 0 = an encoder only, for tasks that read and do not write."""
     dropout: float = 0.1
     """Share of features dropped after the embedding and after each sublayer."""
     attention_dropout: float = 0.0
@@ -77,7 +73,7 @@ class TransformerConfig(BackboneConfig):
     bias: bool = True
     """Give linear layers a bias."""
     tied_embeddings: bool = True
-    """Use the embedding as output weight too (Press and Wolf 2017)."""
+    """Use the embedding as output weight too (Press and Wolf 2017), as an encoder alone always does."""
     output_bias: bool = False
     """Add a bias to the logits."""
     scaled_embeddings: bool = True
@@ -92,7 +88,13 @@ class TransformerConfig(BackboneConfig):
     """Compute layers again in the backward pass: less memory, about a third more time."""
 
     def build(self, vocab_size: int) -> Transformer:
-        """Return a Transformer with fresh random weights."""
+        """Return a Transformer with fresh random weights.
+
+        Raises: InputError if the sizes do not fit together.
+        """
+        if min(self.encoder_layers, self.decoder_layers) < 0 or not self.encoder_layers + self.decoder_layers:
+            counts = f"encoder_layers {self.encoder_layers}, decoder_layers {self.decoder_layers}"
+            raise InputError(f"{counts}; give at least one of them 1")
         if self.d_head is None and self.d_model % self.n_heads:
             raise InputError(
                 f"d_model {self.d_model} is not a multiple of n_heads {self.n_heads}; change one or set d_head"
@@ -111,7 +113,6 @@ class TransformerState(State):
         self.mask = mask  # (B, 1, 1, S)
         self.caches = [Cache() for _ in range(layers)]
         self.beam = 1
-        self.length = 0
 
     def select(self, rows: Tensor) -> None:
         sources = rows[:, 0] // self.beam  # (B',)
@@ -134,16 +135,16 @@ class Transformer(Backbone):
         self.max_length = None if config.positions == "relative" else config.max_length
         self.embedding = nn.Embedding(vocab_size, config.d_model)
         self.encoder = Stack(config, config.encoder_layers, causal=False) if config.encoder_layers else None
-        self.decoder = Stack(config, config.decoder_layers, causal=True)
-        self.output_weight = None if config.tied_embeddings else nn.Parameter(torch.empty(vocab_size, config.d_model))
-        self.output_bias = nn.Parameter(torch.zeros(vocab_size)) if config.output_bias else None
+        self.decoder = Stack(config, config.decoder_layers, causal=True) if config.decoder_layers else None
+        writes = self.decoder is not None
+        untied, biased = writes and not config.tied_embeddings, writes and config.output_bias
+        self.output_weight = nn.Parameter(torch.empty(vocab_size, config.d_model)) if untied else None
+        self.output_bias = nn.Parameter(torch.zeros(vocab_size)) if biased else None
         self._initialise()
 
     def encode(self, source: Tensor, mask: Tensor) -> Memory:
         if self.encoder is None:
-            raise InputError(
-                "this backbone has no encoder (encoder_layers = 0); give it some, or train a language model"
-            )
+            raise InputError(NO_ENCODER)
         return Memory(self.encoder(self._embed(source), mask[:, None, None, :]), mask)
 
     def decode(self, target: Tensor, memory: Memory | None) -> Tensor:
@@ -154,9 +155,7 @@ class Transformer(Backbone):
 
     def step(self, target: Tensor, state: State) -> Tensor:
         assert isinstance(state, TransformerState)
-        hidden = self._decode(target, state.memory, state.mask, state)
-        state.length += target.size(1)
-        return hidden
+        return self._decode(target, state.memory, state.mask, state.caches)
 
     def output(self) -> tuple[Tensor, Tensor | None]:
         return self.embedding.weight if self.output_weight is None else self.output_weight, self.output_bias
@@ -166,7 +165,10 @@ class Transformer(Backbone):
 
         Source: Garg et al. 2019, "Jointly Learning to Align and Translate", section 4.1: that layer aligns best.
         """
+        if self.encoder is None:
+            raise InputError(NO_ENCODER)
         projected, mask = self._project(memory), _attention_mask(memory)
+        assert self.decoder is not None
         assert mask is not None
         chosen = max(0, len(projected) - 2)
         x = self.decoder.prepare(self._embed(target), 0)  # (B, T, D)
@@ -181,13 +183,19 @@ class Transformer(Backbone):
         return self.embedding(ids) * scale
 
     def _project(self, memory: Memory | None) -> list[tuple[Tensor, Tensor]]:
+        """Return the keys and values that each layer of the decoder reads of the memory; none in a language model."""
+        if self.decoder is None:
+            raise InputError(NO_DECODER)
+        if (memory is None) != (self.encoder is None):
+            raise InputError(NO_SOURCE if memory is None else NO_ENCODER)
         layers: list[Any] = list(self.decoder.layers)
         return [] if memory is None else [layer.cross_attention.project(memory.states) for layer in layers]
 
     def _decode(
-        self, target: Tensor, memory: list[tuple[Tensor, Tensor]], mask: Tensor | None, state: TransformerState | None
+        self, target: Tensor, memory: list[tuple[Tensor, Tensor]], mask: Tensor | None, caches: list[Cache] | None
     ) -> Tensor:
-        hidden = self.decoder(self._embed(target), None, memory, mask, state)
+        assert self.decoder is not None
+        hidden = self.decoder(self._embed(target), None, memory, mask, caches)
         return hidden * self.d_model**-0.5 if self.config.scaled_output else hidden
 
     def _initialise(self) -> None:
@@ -201,144 +209,6 @@ class Transformer(Backbone):
                 nn.init.normal_(module.weight, std=self.d_model**-0.5)
         if self.output_weight is not None:
             nn.init.normal_(self.output_weight, std=self.d_model**-0.5)
-
-
-class Stack(nn.Module):
-    """The layers of an encoder or of a decoder, with what stands before the first and after the last."""
-
-    def __init__(self, config: TransformerConfig, layers: int, causal: bool) -> None:
-        super().__init__()
-        self.config, self.causal = config, causal
-        d_head = config.d_head or config.d_model // config.n_heads
-        rotary = Rotary(d_head, config.max_length) if config.positions == "rotary" else None
-        reads_memory = causal and config.encoder_layers > 0
-        self.layers = nn.ModuleList(Layer(config, d_head, rotary, reads_memory) for _ in range(layers))
-        self.embedding_norm = _norm(config) if config.embedding_norm else None
-        self.final_norm = _norm(config) if config.norm_position == "pre" else None
-        self.dropout = Dropout(config.dropout)
-        self.relative = None
-        if config.positions == "relative":
-            self.relative = RelativeBias(config.n_heads, config.relative_buckets, config.relative_distance, not causal)
-        if config.positions == "learned":
-            self.register_parameter(
-                "places", nn.Parameter(sinusoids(config.max_length + config.position_offset, config.d_model) * 0.1)
-            )
-        elif config.positions == "sinusoidal":
-            self.register_buffer("places", sinusoids(config.max_length, config.d_model), persistent=False)
-        else:
-            self.places = None
-
-    def forward(
-        self,
-        x: Tensor,
-        mask: Tensor | None,
-        memory: list[tuple[Tensor, Tensor]] | None = None,
-        memory_mask: Tensor | None = None,
-        state: TransformerState | None = None,
-    ) -> Tensor:
-        """Run x (B, T, D) through all layers."""
-        first = 0 if state is None else state.length
-        bias = self.bias(x.size(1), first + x.size(1))
-        if bias is not None:
-            mask = bias if mask is None else bias.masked_fill(~mask, -torch.inf)
-        x = self.prepare(x, first)
-        for i, layer in enumerate(self.layers):
-            read = memory[i] if memory else None
-            cache = None if state is None else state.caches[i]
-            if self.config.gradient_checkpointing and self.training:
-                x = checkpoint(layer, x, mask, self.causal, read, memory_mask, cache, use_reentrant=False)
-            else:
-                x = layer(x, mask, self.causal, read, memory_mask, cache)
-        return x if self.final_norm is None else self.final_norm(x)
-
-    def prepare(self, x: Tensor, first: int) -> Tensor:
-        """Add positions to embeddings (B, T, D) that start at position `first`, norm and drop."""
-        last = first + x.size(1)
-        if self.relative is None and last > self.config.max_length:
-            raise InputError(
-                f"a text of {last} tokens, but the backbone's max_length is {self.config.max_length}; "
-                "raise it or cut the text"
-            )
-        if self.places is not None:
-            offset = self.config.position_offset
-            x = x + self.places[first + offset : last + offset]
-        if self.embedding_norm is not None:
-            x = self.embedding_norm(x)
-        return self.dropout(x)
-
-    def bias(self, queries: int, keys: int) -> Tensor | None:
-        """Return the relative bias (1, H, queries, keys), or None where positions are told otherwise."""
-        return None if self.relative is None else self.relative(queries, keys)
-
-
-class Layer(nn.Module):
-    """Self-attention, cross-attention in a decoder that has an encoder, feed-forward; each with its residual and
-    norm."""
-
-    def __init__(self, config: TransformerConfig, d_head: int, rotary: Rotary | None, reads_memory: bool) -> None:
-        super().__init__()
-        sizes = (config.d_model, config.n_heads, d_head, config.attention_dropout, config.bias)
-        scale = d_head**-0.5 if config.scaled_attention else 1.0
-        self.pre_norm = config.norm_position == "pre"
-        self.dropout = Dropout(config.dropout)
-        self.self_attention = SelfAttention(*sizes, scale, rotary)
-        self.self_attention_norm = _norm(config)
-        self.cross_attention = CrossAttention(*sizes, scale) if reads_memory else None
-        self.cross_attention_norm = _norm(config) if reads_memory else None
-        self.feed_forward = FeedForward(config)
-        self.feed_forward_norm = _norm(config)
-
-    def forward(
-        self,
-        x: Tensor,
-        mask: Tensor | None,
-        causal: bool,
-        memory: tuple[Tensor, Tensor] | None = None,
-        memory_mask: Tensor | None = None,
-        cache: Cache | None = None,
-    ) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
-        x = self._residual(x, self.self_attention_norm, self.self_attention, mask, causal, cache)
-        if memory is not None:
-            assert self.cross_attention is not None
-            assert self.cross_attention_norm is not None
-            x = self._residual(x, self.cross_attention_norm, self.cross_attention, *memory, memory_mask)
-        return self._residual(x, self.feed_forward_norm, self.feed_forward)
-
-    def alignment(self, x: Tensor, mask: Tensor | None, keys: Tensor, memory_mask: Tensor) -> Tensor:
-        """Return what this layer's cross-attention reads of the memory: (B, H, T, S)."""
-        assert self.cross_attention is not None
-        assert self.cross_attention_norm is not None
-        x = self._residual(x, self.self_attention_norm, self.self_attention, mask, True, None)
-        return self.cross_attention.weights(self.cross_attention_norm(x) if self.pre_norm else x, keys, memory_mask)
-
-    def _residual(self, x: Tensor, norm: nn.Module, sublayer: nn.Module, *arguments: Any) -> Tensor:
-        if self.pre_norm:
-            return x + self.dropout(sublayer(norm(x), *arguments))
-        return norm(x + self.dropout(sublayer(x, *arguments)))
-
-
-class FeedForward(nn.Module):
-    """Two linear layers with a nonlinearity between, at each position alone."""
-
-    def __init__(self, config: TransformerConfig) -> None:
-        super().__init__()
-        self.activation = ACTIVATIONS[config.activation]
-        self.inner = nn.Linear(config.d_model, config.d_ff, bias=config.bias)
-        self.gate = nn.Linear(config.d_model, config.d_ff, bias=config.bias) if config.gated else None
-        self.outer = nn.Linear(config.d_ff, config.d_model, bias=config.bias)
-        self.dropout = Dropout(config.activation_dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
-        inner = self.activation(self.inner(x))  # (B, T, d_ff)
-        if self.gate is not None:
-            inner = inner * self.gate(x)
-        return self.outer(self.dropout(inner))
-
-
-def _norm(config: TransformerConfig) -> nn.Module:
-    return nn.LayerNorm(config.d_model) if config.norm == "layer" else nn.RMSNorm(config.d_model, eps=1e-6)
 
 
 def _attention_mask(memory: Memory | None) -> Tensor | None:

@@ -16,7 +16,7 @@ from lmtasks.decoding.settings import Decoding, Hypothesis
 
 @torch.no_grad()
 def beam_search(backbone: Backbone, state: State, given: Tensor, rules: Rules) -> list[list[Hypothesis]]:
-    """Return up to `n_best` hypotheses of each source, best first; `given` (B, 1 + P) is start and common prefix.
+    """Return up to `n_best` hypotheses of each source, best first; `given` (B, 1 + P) is what all have in common.
 
     The beam begins with one hypothesis for each source and widens as far as there are different continuations.
     """
@@ -32,10 +32,11 @@ def beam_search(backbone: Backbone, state: State, given: Tensor, rules: Rules) -
         length = history.size(1) + 1
         log_p = rules.log_probabilities(backbone.logits(hidden), history, sources)
         candidates, rows, tokens = rank(log_p, totals, decoding.beam)  # (B', C) each
-        is_end = tokens == rules.end
+        is_end = rules.ends(tokens, length, sources)
+        lengths = rules.text_lengths(length, sources)  # (B',)
 
         ended = candidates.masked_fill(~is_end, -torch.inf)[:, : decoding.beam]
-        scores = ended / length**decoding.length_penalty  # (B', min(beam, C))
+        scores = ended / lengths[:, None] ** decoding.length_penalty  # (B', min(beam, C))
         better = scores > best[:, -1:]
         best = torch.cat((best, scores), 1).topk(n_best).values
         ended_count += (ended > -torch.inf).sum(1)
@@ -43,11 +44,12 @@ def beam_search(backbone: Backbone, state: State, given: Tensor, rules: Rules) -
         width = min(decoding.beam, totals.size(1) * (log_p.size(1) - 1))
         totals, places = candidates.masked_fill(is_end, -torch.inf).topk(width)  # (B', K)
         rows, tokens, ended_rows = rows.gather(1, places), tokens.gather(1, places), rows
-        done = is_done(decoding, totals[:, 0], best[:, -1], ended_count, length, rules.limits[sources])
+        limits = rules.limits[sources] - rules.prompts[sources]
+        done = is_done(decoding, totals[:, 0], best[:, -1], ended_count, lengths, limits)
 
         any_better, any_done = torch.stack((better.any(), done.any())).tolist()  # the one wait for the device
         if any_better:
-            _record(found, sources, better, ended, history, ended_rows, decoding)
+            _record(found, sources, better, ended, history, ended_rows, rules)
         if any_done:
             open_ = ~done
             sources, rows, tokens, totals = sources[open_], rows[open_], tokens[open_], totals[open_]
@@ -77,12 +79,12 @@ def rank(log_p: Tensor, totals: Tensor, beam: int) -> tuple[Tensor, Tensor, Tens
 
 
 def is_done(
-    decoding: Decoding, open_total: Tensor, worst: Tensor, ended_count: Tensor, length: int, limits: Tensor
+    decoding: Decoding, open_total: Tensor, worst: Tensor, ended_count: Tensor, lengths: Tensor, limits: Tensor
 ) -> Tensor:
     """Tell for which sources the search is over: (B',) bool.
 
     `open_total` is the log probability of the best open hypothesis, -inf if none is left, and `worst` the score of the
-    last of the n best finished ones, -inf if there are fewer.
+    last of the n best finished ones, -inf if there are fewer; `lengths` (B',) are those of the texts.
 
     "exact" is safe: every continuation has log p <= open_total <= 0, and a length L with length < L <= limit. Its score
     log p / L^a is therefore at most open_total / L^a, which grows with L if a > 0 and falls if a < 0, so it is at most
@@ -90,7 +92,7 @@ def is_done(
     """
     if decoding.early_stop == "beam":
         return (ended_count >= decoding.beam) | (open_total == -torch.inf)
-    longest = limits if decoding.length_penalty > 0 else torch.full_like(limits, length + 1)
+    longest = limits if decoding.length_penalty > 0 else lengths + 1
     return open_total / longest**decoding.length_penalty <= worst
 
 
@@ -101,10 +103,10 @@ def _record(
     ended: Tensor,
     history: Tensor,
     rows: Tensor,
-    decoding: Decoding,
+    rules: Rules,
 ) -> None:
     """Add the finished hypotheses (B', C') that are among the n best so far to those found."""
     lines, places = better.nonzero(as_tuple=True)
-    texts = history[rows[lines, places]].tolist()
-    for source, tokens, log_p in zip(sources[lines].tolist(), texts, ended[lines, places].tolist(), strict=True):
-        found[source].append(Hypothesis.of(tokens, log_p, decoding.length_penalty))
+    columns = (sources[lines], rules.prompts[sources[lines]], history[rows[lines, places]], ended[lines, places])
+    for source, prompt, tokens, log_p in zip(*(column.tolist() for column in columns), strict=True):
+        found[source].append(Hypothesis.of(tokens[prompt:], log_p, rules.decoding.length_penalty))

@@ -26,20 +26,24 @@ class Rules:
     """Id of the token that ends a text."""
     forbidden: Tensor
     """(F,) int64 ids that are never produced."""
+    prompts: Tensor
+    """(B,) int64 tokens of the history that stand before the text."""
     limits: Tensor
-    """(B,) int64 tokens, the end counted, after which a text of that source must be over."""
+    """(B,) int64 tokens of the history, the end counted, after which a text of that source must be over."""
     forced: Tensor
-    """(B, P) int64 first tokens of each source, -1 where there is none."""
+    """(B, P) int64 first tokens of the history of each source, prompt and prefix, -1 where there is none."""
     nearest: int
     """The smallest of `limits`."""
+    longest: int
+    """The largest of `prompts`."""
 
     def log_probabilities(self, logits: Tensor, history: Tensor, sources: Tensor) -> Tensor:
         """Return the log probability of each next token, a new float32 (N, V).
 
-        `logits` is (N, V) and `history` (N, t) the tokens so far, without start; `sources` (B',) numbers the sources
-        that the N = B' * K rows belong to, K rows each.
+        `logits` is (N, V) and `history` (N, t) the tokens so far, without the very first; `sources` (B',) numbers the
+        sources that the N = B' * K rows belong to, K rows each.
         """
-        length = history.size(1) + 1  # of the text with the next token
+        length = history.size(1) + 1  # with the next token
         logits = logits.float()
         if self.decoding.repetition_penalty != 1:
             logits = penalise_repetition(logits, history, self.decoding.repetition_penalty)
@@ -48,13 +52,21 @@ class Rules:
             log_p.index_fill_(1, self.forbidden, -torch.inf)
         if self.decoding.no_repeat_ngram:
             ban_repeated_ngrams(log_p, history, self.decoding.no_repeat_ngram)
-        if length < self.decoding.min_length:
-            ban_end(log_p, self.end)
+        if length < self.longest + self.decoding.min_length:
+            ban_end(log_p, self.prompts[sources] + self.decoding.min_length > length, self.end)
         if length >= self.nearest:
             force_end(log_p, self.limits[sources] <= length, self.end)
         if length <= self.forced.size(1):
             force(log_p, self.forced[sources, length - 1])
         return log_p
+
+    def ends(self, tokens: Tensor, length: int, sources: Tensor) -> Tensor:
+        """Tell which tokens (B', n), at place `length` of the history, end a text: not those in a prompt."""
+        return (tokens == self.end) & (self.prompts[sources] < length)[:, None]
+
+    def text_lengths(self, length: int, sources: Tensor) -> Tensor:
+        """Return how many of `length` tokens of history are text, at least 1: (B',)."""
+        return (length - self.prompts[sources]).clamp(min=1)
 
 
 def penalise_repetition(logits: Tensor, history: Tensor, penalty: float) -> Tensor:
@@ -80,12 +92,16 @@ def ban_repeated_ngrams(log_p: Tensor, history: Tensor, n: int) -> None:
     log_p[rows, ngrams[rows, places, -1]] = -torch.inf
 
 
-def ban_end(log_p: Tensor, end: int) -> None:
-    """Strike out the end in place, but where nothing else is left: a text that cannot go on is over."""
+def ban_end(log_p: Tensor, early: Tensor, end: int) -> None:
+    """Strike out, in place, the end of the rows (B' * K, V) of the sources for which it is too early (B',).
+
+    Where nothing else is left it stays: a text that cannot go on is over.
+    """
+    early = early.repeat_interleave(len(log_p) // len(early))  # (N,)
     ends = log_p[:, end].clone()  # (N,)
     log_p[:, end] = -torch.inf
     stuck = log_p.amax(-1) == -torch.inf
-    log_p[:, end] = ends.masked_fill_(~stuck, -torch.inf)
+    log_p[:, end] = ends.masked_fill_(early & ~stuck, -torch.inf)
 
 
 def force_end(log_p: Tensor, due: Tensor, end: int) -> None:

@@ -1,4 +1,4 @@
-"""From a memory to texts. Knows of a backbone only start, step and logits, and of its state only select."""
+"""From a memory, or a prompt, to texts. Knows of a backbone only start, step and logits, of its state only select."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lmtasks.backbones.base import Backbone, Memory
+from lmtasks.batch import pad
 from lmtasks.decoding.beam import beam_search
 from lmtasks.decoding.rules import Rules
 from lmtasks.decoding.settings import Decoding, Hypothesis
@@ -26,17 +27,21 @@ def search(
     forbidden: Sequence[int] = (),
     prefix: Sequence[Sequence[int]] | None = None,
     ids: Sequence[int] | None = None,
+    prompt: Sequence[Sequence[int]] | None = None,
 ) -> list[list[Hypothesis]]:
     """Return up to `n_best` hypotheses for each of B sources, best first, at least one.
 
     `start` and `end` are token ids; ids in `forbidden` are never produced. `prefix` gives first tokens for each source:
-    they have probability 1 and count as text. `memory` is None for a decoder-only model: B is then the number of
-    prefixes. `ids` are row numbers, which together with the seed fix the samples (the place in the batch if not given).
-    Call it on a backbone in evaluation mode.
+    they have probability 1 and count as text. `ids` are row numbers, which together with the seed fix the samples (the
+    place in the batch if not given). Call it on a backbone in evaluation mode.
 
-    Raises: InputError if a prefix leaves no room below max_length, or holds the end token.
+    `memory` is None for a language model. It goes on from `prompt`, which gives the tokens that it reads in place of
+    `start`, at least one for each text. They are no part of the text: neither lengths nor scores count them, and no
+    hypothesis holds them.
+
+    Raises: InputError if prompt and prefix leave no room for a text, or if a prefix holds the end token.
     """
-    given, rules = _prepare(memory, decoding, start, end, forbidden, prefix, backbone)
+    given, rules = _prepare(memory, decoding, start, end, forbidden, prefix, backbone, prompt)
     if not len(given):
         return []
     state = backbone.start(memory)
@@ -55,6 +60,7 @@ def stream(
     forbidden: Sequence[int] = (),
     prefix: Sequence[int] = (),
     number: int = 0,
+    prompt: Sequence[int] | None = None,
 ) -> Iterator[int]:
     """Return an iterator over the tokens of one source as they are chosen, those after the prefix, without the end.
 
@@ -64,7 +70,8 @@ def stream(
     """
     if decoding.beam > 1 or decoding.n_best > 1:
         raise InputError("token by token goes with one hypothesis only; set decoding.beam and decoding.n_best to 1")
-    given, rules = _prepare(memory, decoding, start, end, forbidden, [prefix], backbone)
+    prompts = None if prompt is None else [prompt]
+    given, rules = _prepare(memory, decoding, start, end, forbidden, [prefix], backbone, prompts)
     steps = walk(backbone, backbone.start(memory), given, rules, _choice(rules, [number]), 1)
     chosen = (int(step.history[0, -1]) for step in steps)
     return (token for token in chosen if token != end)
@@ -78,42 +85,55 @@ def _prepare(
     forbidden: Sequence[int],
     prefix: Sequence[Sequence[int]] | None,
     backbone: Backbone,
+    prompt: Sequence[Sequence[int]] | None = None,
 ) -> tuple[Tensor, Rules]:
-    """Return what to feed first, start and common prefix (B, 1 + P), and the rules."""
-    device = backbone.embedding.weight.device
-    if memory is None and prefix is None:
-        raise InputError("a model without an encoder goes on from a text; give prefix, one list of tokens for each")
+    """Return what to feed first, all that prompts and prefixes have in common (B, 1 + P), and the rules."""
+    if memory is None and prompt is None:
+        raise InputError("a model without an encoder goes on from a text; give prompt, one list of tokens for each")
     if end in forbidden:
         raise InputError(f"the end token {end} is among the forbidden ones; every text needs its end")
-    lengths = None if memory is None else memory.mask.sum(1).tolist()
-    texts = [[] for _ in lengths or ()] if prefix is None else [list(text) for text in prefix]
-    if lengths is not None and len(texts) != len(lengths):
-        raise InputError(f"prefix has {len(texts)} lists of tokens for {len(lengths)} sources; give one for each")
+    sources = [None] * len(prompt or ()) if memory is None else memory.mask.sum(1).tolist()
+    prompts = [[start]] * len(sources) if prompt is None else [list(text) for text in prompt]
+    prefixes = [[]] * len(sources) if prefix is None else [list(text) for text in prefix]
+    for name, given in (("prompt", prompts), ("prefix", prefixes)):
+        if len(given) != len(sources):
+            raise InputError(f"{name} has {len(given)} lists of tokens for {len(sources)} sources; give one for each")
     limits = [
-        _limit(decoding, backbone.max_length, text, end, length)
-        for text, length in zip(texts, lengths or [None] * len(texts), strict=True)
+        _limit(decoding, backbone.max_length, before, text, end, source)
+        for before, text, source in zip(prompts, prefixes, sources, strict=True)
     ]
-    longest = max(map(len, texts), default=0)
-    common = min(map(len, texts), default=0)
-    forced = torch.tensor([text + [-1] * (longest - len(text)) for text in texts], dtype=torch.long, device=device)
-    forced = forced.view(len(texts), longest)
-    given = torch.cat((forced.new_full((len(texts), 1), start), forced[:, :common]), 1)
-    banned = torch.tensor(list(forbidden), dtype=torch.long, device=device)
-    reach = torch.tensor(limits, dtype=torch.long, device=device)
-    return given, Rules(decoding, end, banned, reach, forced, min(limits, default=0))
+    forced = [[*before, *text] for before, text in zip(prompts, prefixes, strict=True)]
+    common = min(map(len, forced), default=1)
+    device = backbone.embedding.weight.device
+    histories = pad(forced, -1).to(device)  # (B, 1 + P)
+    before, reach, banned = (
+        torch.tensor(numbers, dtype=torch.long, device=device)
+        for numbers in ([len(text) - 1 for text in prompts], limits, list(forbidden))
+    )
+    longest = max(map(len, prompts), default=1) - 1
+    rules = Rules(decoding, end, banned, before, reach, histories[:, 1:], min(limits, default=0), longest)
+    return histories[:, :common], rules
 
 
-def _limit(decoding: Decoding, readable: int | None, prefix: list[int], end: int, source_length: int | None) -> int:
-    """Return how many tokens a text of this source may have, prefix and end counted; a backbone can read `readable`."""
-    longest = decoding.max_length if readable is None else min(decoding.max_length, readable)
-    if len(prefix) >= longest:
-        raise InputError(f"a prefix of {len(prefix)} tokens leaves no room below max_length {longest}; shorten it")
+def _limit(
+    decoding: Decoding, readable: int | None, prompt: list[int], prefix: list[int], end: int, source: int | None
+) -> int:
+    """Return how many tokens may follow the first of the prompt, the end counted.
+
+    A backbone can read `readable` of them, the first counted and the end not. `source` is the length of the source.
+    """
+    if not prompt:
+        raise InputError("a prompt has no token; give it one, such as that which opens a text")
     if end in prefix:
         raise InputError(f"a prefix holds the end token {end}, after which nothing can follow; remove it")
-    if source_length is None or not decoding.max_ratio:
-        return longest
-    wanted = int(decoding.max_ratio * source_length) + SLACK
-    return min(longest, max(wanted, decoding.min_length, len(prefix) + 1))
+    before = len(prompt) - 1
+    longest = decoding.max_length if readable is None else min(decoding.max_length, readable - before)
+    if len(prefix) >= longest:
+        asked = f"a prefix of {len(prefix)} tokens" if prefix else f"a prompt of {len(prompt)} tokens"
+        raise InputError(f"{asked} leaves no room for a text of max_length {decoding.max_length}; shorten it")
+    if source is not None and decoding.max_ratio:
+        longest = min(longest, max(int(decoding.max_ratio * source) + SLACK, decoding.min_length, len(prefix) + 1))
+    return before + longest
 
 
 def _choice(rules: Rules, ids: Sequence[int] | None) -> Choice:

@@ -27,11 +27,11 @@ class Decoding:
     n_best: int = 1
     """Hypotheses returned for each source; with `sample`, independent samples."""
     max_length: int = 256
-    """Longest text in tokens, prefix and end counted; a hypothesis that gets there must end."""
+    """Longest text in tokens, prefix and end counted, a prompt not; a hypothesis that gets there must end."""
     max_ratio: float = 4.0
     """Most target tokens for each source token, plus 10, which stops a model that repeats itself; 0 = no such limit."""
     min_length: int = 0
-    """Shortest text in tokens, prefix and end counted."""
+    """Shortest text in tokens, prefix and end counted, a prompt not."""
     early_stop: Literal["exact", "beam"] = "exact"
     """Stop a source when no open hypothesis can still beat the n best (exact), or when `beam` have ended (beam)."""
     sample: bool = False

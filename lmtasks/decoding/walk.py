@@ -27,7 +27,7 @@ class Step(NamedTuple):
     sources: Tensor
     """(B',) numbers of the open sources."""
     history: Tensor
-    """(B' * n, t) tokens so far, filled up with the end token."""
+    """(B' * n, t) tokens so far, without the very first, filled up with the end token."""
     log_p: Tensor
     """(B' * n,) log probability of the tokens after the prefix."""
     done: list[int]
@@ -36,7 +36,7 @@ class Step(NamedTuple):
 
 @torch.no_grad()
 def walk(backbone: Backbone, state: State, given: Tensor, rules: Rules, choose: Choice, n: int) -> Iterator[Step]:
-    """Yield one step after the other until all have ended; `given` (B, 1 + P) is the start and the common prefix."""
+    """Yield one step after the other until all have ended; `given` (B, 1 + P) is what all have in common."""
     sources = torch.arange(len(given), device=given.device)
     hidden = backbone.step(given, state)[:, -1]  # (B, D)
     if n > 1:
@@ -50,7 +50,7 @@ def walk(backbone: Backbone, state: State, given: Tensor, rules: Rules, choose: 
         token = choose(log_p, history.size(1), sources).masked_fill_(ended, rules.end)  # (N,)
         total += log_p.gather(1, token[:, None]).squeeze(1).masked_fill_(ended, 0.0)
         history = torch.cat((history, token[:, None]), 1)
-        ended |= token == rules.end
+        ended |= rules.ends(token.view(-1, n), history.size(1), sources).flatten()
         done = ended.view(-1, n).all(1).nonzero().squeeze(1).tolist()
         yield Step(sources, history, total, done)
         if len(done) == len(sources):
@@ -71,12 +71,13 @@ def collect(steps: Iterator[Step], sources: int, n: int, rules: Rules) -> list[l
         if not step.done:
             continue
         done = torch.tensor(step.done, device=step.sources.device)
-        tokens = step.history.unflatten(0, (-1, n))[done].tolist()
-        totals = step.log_p.view(-1, n)[done].tolist()
-        for source, lines, log_p in zip(step.sources[done].tolist(), tokens, totals, strict=True):
+        sources_done = step.sources[done]
+        histories, totals = step.history.unflatten(0, (-1, n))[done], step.log_p.view(-1, n)[done]
+        columns = (sources_done, rules.prompts[sources_done], histories, totals)
+        for source, prompt, lines, log_p in zip(*(column.tolist() for column in columns), strict=True):
             found[source] = sorted(
                 (
-                    Hypothesis.of(line[: line.index(rules.end)], value, rules.decoding.length_penalty)
+                    Hypothesis.of(line[prompt : line.index(rules.end, prompt)], value, rules.decoding.length_penalty)
                     for line, value in zip(lines, log_p, strict=True)
                 ),
                 key=lambda hypothesis: -hypothesis.score,

@@ -1,0 +1,161 @@
+"""The layers of the Transformer (Vaswani et al. 2017, section 3.1), alone and in stacks.
+
+Norm before or after a sublayer: Xiong et al. 2020. RMS norm: Zhang and Sennrich 2019. Gated feed-forward: Shazeer 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from lmtasks.backbones.attention import Cache, CrossAttention, RelativeBias, Rotary, SelfAttention, sinusoids
+from lmtasks.backbones.dropout import Dropout
+from lmtasks.errors import InputError
+
+if TYPE_CHECKING:
+    from lmtasks.backbones.transformer import TransformerConfig
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with a nonlinearity between, at each position alone."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[config.activation]
+        self.inner = nn.Linear(config.d_model, config.d_ff, bias=config.bias)
+        self.gate = nn.Linear(config.d_model, config.d_ff, bias=config.bias) if config.gated else None
+        self.outer = nn.Linear(config.d_ff, config.d_model, bias=config.bias)
+        self.dropout = Dropout(config.activation_dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        inner = self.activation(self.inner(x))  # (B, T, d_ff)
+        if self.gate is not None:
+            inner = inner * self.gate(x)
+        return self.outer(self.dropout(inner))
+
+
+class Layer(nn.Module):
+    """Self-attention, cross-attention in a decoder that has an encoder, feed-forward; each with its residual and
+    norm."""
+
+    def __init__(self, config: TransformerConfig, d_head: int, rotary: Rotary | None, reads_memory: bool) -> None:
+        super().__init__()
+        sizes = (config.d_model, config.n_heads, d_head, config.attention_dropout, config.bias)
+        scale = d_head**-0.5 if config.scaled_attention else 1.0
+        self.pre_norm = config.norm_position == "pre"
+        self.dropout = Dropout(config.dropout)
+        self.self_attention = SelfAttention(*sizes, scale, rotary)
+        self.self_attention_norm = _norm(config)
+        self.cross_attention = CrossAttention(*sizes, scale) if reads_memory else None
+        self.cross_attention_norm = _norm(config) if reads_memory else None
+        self.feed_forward = FeedForward(config)
+        self.feed_forward_norm = _norm(config)
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        causal: bool,
+        memory: tuple[Tensor, Tensor] | None = None,
+        memory_mask: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        x = self._residual(x, self.self_attention_norm, self.self_attention, mask, causal, cache)
+        if memory is not None:
+            assert self.cross_attention is not None
+            assert self.cross_attention_norm is not None
+            x = self._residual(x, self.cross_attention_norm, self.cross_attention, *memory, memory_mask)
+        return self._residual(x, self.feed_forward_norm, self.feed_forward)
+
+    def alignment(self, x: Tensor, mask: Tensor | None, keys: Tensor, memory_mask: Tensor) -> Tensor:
+        """Return what this layer's cross-attention reads of the memory: (B, H, T, S)."""
+        assert self.cross_attention is not None
+        assert self.cross_attention_norm is not None
+        x = self._residual(x, self.self_attention_norm, self.self_attention, mask, True, None)
+        return self.cross_attention.weights(self.cross_attention_norm(x) if self.pre_norm else x, keys, memory_mask)
+
+    def _residual(self, x: Tensor, norm: nn.Module, sublayer: nn.Module, *arguments: Any) -> Tensor:
+        if self.pre_norm:
+            return x + self.dropout(sublayer(norm(x), *arguments))
+        return norm(x + self.dropout(sublayer(x, *arguments)))
+
+
+class Stack(nn.Module):
+    """The layers of an encoder or of a decoder, with what stands before the first and after the last."""
+
+    def __init__(self, config: TransformerConfig, layers: int, causal: bool) -> None:
+        super().__init__()
+        self.config, self.causal = config, causal
+        d_head = config.d_head or config.d_model // config.n_heads
+        rotary = Rotary(d_head, config.max_length) if config.positions == "rotary" else None
+        reads_memory = causal and config.encoder_layers > 0
+        self.layers = nn.ModuleList(Layer(config, d_head, rotary, reads_memory) for _ in range(layers))
+        self.embedding_norm = _norm(config) if config.embedding_norm else None
+        self.final_norm = _norm(config) if config.norm_position == "pre" else None
+        self.dropout = Dropout(config.dropout)
+        self.relative = None
+        if config.positions == "relative":
+            self.relative = RelativeBias(config.n_heads, config.relative_buckets, config.relative_distance, not causal)
+        if config.positions == "learned":
+            self.register_parameter(
+                "places", nn.Parameter(sinusoids(config.max_length + config.position_offset, config.d_model) * 0.1)
+            )
+        elif config.positions == "sinusoidal":
+            self.register_buffer("places", sinusoids(config.max_length, config.d_model), persistent=False)
+        else:
+            self.places = None
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        memory: list[tuple[Tensor, Tensor]] | None = None,
+        memory_mask: Tensor | None = None,
+        caches: Sequence[Cache] | None = None,
+    ) -> Tensor:
+        """Run x (B, T, D) through all layers."""
+        first = 0 if caches is None else caches[0].length
+        bias = self.bias(x.size(1), first + x.size(1))
+        if bias is not None:
+            mask = bias if mask is None else bias.masked_fill(~mask, -torch.inf)
+        x = self.prepare(x, first)
+        for i, layer in enumerate(self.layers):
+            read = memory[i] if memory else None
+            cache = None if caches is None else caches[i]
+            if self.config.gradient_checkpointing and self.training:
+                x = checkpoint(layer, x, mask, self.causal, read, memory_mask, cache, use_reentrant=False)
+            else:
+                x = layer(x, mask, self.causal, read, memory_mask, cache)
+        return x if self.final_norm is None else self.final_norm(x)
+
+    def prepare(self, x: Tensor, first: int) -> Tensor:
+        """Add positions to embeddings (B, T, D) that start at position `first`, norm and drop."""
+        last = first + x.size(1)
+        if self.relative is None and last > self.config.max_length:
+            raise InputError(
+                f"a text of {last} tokens, but the backbone's max_length is {self.config.max_length}; "
+                "raise it or cut the text"
+            )
+        if self.places is not None:
+            offset = self.config.position_offset
+            x = x + self.places[first + offset : last + offset]
+        if self.embedding_norm is not None:
+            x = self.embedding_norm(x)
+        return self.dropout(x)
+
+    def bias(self, queries: int, keys: int) -> Tensor | None:
+        """Return the relative bias (1, H, queries, keys), or None where positions are told otherwise."""
+        return None if self.relative is None else self.relative(queries, keys)
+
+
+def _norm(config: TransformerConfig) -> nn.Module:
+    return nn.LayerNorm(config.d_model) if config.norm == "layer" else nn.RMSNorm(config.d_model, eps=1e-6)
