@@ -1,0 +1,204 @@
+"""Tagging words: a linear-chain conditional random field, or each word for itself, with rules that no answer breaks.
+
+Lample et al. 2016, "Neural Architectures for Named Entity Recognition", section 2.2; Huang, Xu, Yu 2015,
+"Bidirectional LSTM-CRF Models for Sequence Tagging", section 2.5. Letters beside pieces, and layers over the words: Ma
+and Hovy 2016, "End-to-end Sequence Labeling via Bi-directional LSTM-CNNs-CRF", section 2. Rules that hold in the
+normaliser too, and not only in the search: Papay, Klinger, Pado 2022, "Constraining Linear-chain CRFs to Regular
+Languages".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lmtasks.backbones.base import Backbone
+from lmtasks.backbones.dropout import Dropout
+from lmtasks.backbones.recurrence import BidirectionalLayer
+from lmtasks.batch import IGNORE, Batch
+from lmtasks.decoding import Decoding
+from lmtasks.heads.base import Head
+from lmtasks.heads.spelling import Spelling
+from lmtasks.loss import Loss
+
+FORBIDDEN = -1e9  # added to a score: its exponential is 0, and unlike that of -inf no gradient of it is not a number
+
+
+class TaggingHead(Head):
+    """One tag out of `n_tags` for each word, which is read at its first piece.
+
+    `batch.target` is (B, S): the tag at the first piece of each word, IGNORE elsewhere. Prediction asks it only where
+    the words are.
+
+    Example:
+        >>> from lmtasks import Batch, TransformerConfig
+        >>> backbone = TransformerConfig(d_model=16, n_heads=2, d_ff=32).build(vocab_size=10)
+        >>> ids, tags = torch.tensor([[5, 6, 7, 2]]), torch.tensor([[0, -100, 1, -100]])
+        >>> batch = Batch("names", source=ids, source_mask=ids > 0, target=tags, ids=torch.tensor([0]))
+        >>> int(TaggingHead(d_model=16, n_tags=3).loss(backbone, batch).count)
+        2
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_tags: int,
+        allowed: Sequence[Sequence[bool]] | None = None,
+        first: Sequence[bool] | None = None,
+        last: Sequence[bool] | None = None,
+        dropout: float = 0.1,
+        crf: bool = True,
+        pieces: Sequence[bytes] | None = None,
+        layers: int = 0,
+    ) -> None:
+        """Draw fresh weights.
+
+        allowed: (K, K), whether tag j may follow tag i at [i][j]; not given = always, as for the next two.
+        first: (K,), whether a text may begin with the tag.
+        last: (K,), whether a text may end with the tag.
+        dropout: share of the features of a word dropped.
+        crf: learn which tags follow which; without it each word is learned alone, and only the rules tie the answers.
+        pieces: the bytes of each token of the vocabulary, where the head is to read the letters of the words too.
+        layers: bidirectional LSTM layers of d_model / 2 each way over the words, above the backbone.
+        """
+        super().__init__()
+        self.dropout = Dropout(dropout)
+        self.spelling = Spelling(pieces, dropout=dropout) if pieces is not None else None
+        width, half = d_model + (self.spelling.d_word if self.spelling else 0), d_model // 2
+        widths = [width, *[2 * half] * layers]
+        self.layers = nn.ModuleList(BidirectionalLayer("lstm", d_input, half) for d_input in widths[:-1])
+        self.emission = nn.Linear(widths[-1], n_tags)
+        self.chain = Chain(n_tags, allowed, first, last, learned=crf)
+        self.crf = crf
+
+    def loss(self, backbone: Backbone, batch: Batch) -> Loss:
+        """Return the negative log-likelihood of the tags of all words; count = words."""
+        emissions, mask, tags = self._read(backbone, batch)
+        if self.crf:
+            total = self.chain.nll(emissions, mask, tags).sum()
+        else:
+            total = F.cross_entropy(emissions[mask], tags[mask], reduction="sum")
+        return Loss(total, total.detach(), mask.sum())
+
+    @torch.no_grad()
+    def predict(
+        self, backbone: Backbone, batch: Batch, decoding: Decoding, prefix: Sequence[int] = ()
+    ) -> list[tuple[list[int], float]]:
+        """Return for each row the likeliest tags of its words that break no rule, and their probability."""
+        emissions, mask, _ = self._read(backbone, batch)
+        best = self.chain.best(emissions, mask)  # (B, W)
+        probabilities = (-self.chain.nll(emissions, mask, best)).exp().tolist()
+        found = zip(best.tolist(), mask.sum(1).tolist(), probabilities, strict=True)
+        return [(tags[:length], probability) for tags, length, probability in found]
+
+    def _read(self, backbone: Backbone, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return scores of all tags of the words (B, W, K), float32 or wider, their mask (B, W), their tags (B, W)."""
+        states = backbone.encode(batch.source, batch.source_mask).states  # (B, S, D)
+        words = batch.target != IGNORE  # (B, S)
+        lengths = words.sum(1)  # (B,)
+        width = max(1, int(lengths.max()))
+        places = (~words).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]  # (B, W), first pieces in order
+        order = torch.arange(width, device=words.device)
+        mask = order < lengths[:, None]  # (B, W)
+        x = states.gather(1, places.unsqueeze(-1).expand(-1, -1, states.size(-1)))  # (B, W, D)
+        if self.spelling is not None:
+            x = torch.cat((x, self.spelling(batch.source, places, words).to(x.dtype)), dim=-1)
+        reverse = torch.where(mask, lengths[:, None] - 1 - order, order)  # (B, W), its own inverse
+        for layer in self.layers:
+            x = layer(self.dropout(x), reverse)  # (B, W, D)
+        emissions = self.emission(self.dropout(x))  # (B, W, K)
+        tags = batch.target.gather(1, places).clamp(min=0)
+        return emissions.to(torch.promote_types(emissions.dtype, torch.float32)), mask, tags
+
+
+class Chain(nn.Module):
+    """Scores of neighbouring tags, and what may stand beside what.
+
+    The score of a sequence is begin[y_1] + sum of emission[t, y_t] + sum of follow[y_t-1, y_t] + end[y_n]. All methods
+    read emissions (B, W, K) and a mask (B, W) of words, which stand on the left.
+    """
+
+    follow: Tensor | None
+    begin: Tensor | None
+    end: Tensor | None
+    may_follow: Tensor
+    may_begin: Tensor
+    may_end: Tensor
+
+    def __init__(
+        self,
+        n_tags: int,
+        allowed: Sequence[Sequence[bool]] | None,
+        first: Sequence[bool] | None,
+        last: Sequence[bool] | None,
+        learned: bool,
+    ) -> None:
+        super().__init__()
+        for name, given, shape in (("follow", allowed, (n_tags, n_tags)), ("begin", first, (n_tags,)),
+                                   ("end", last, (n_tags,))):  # fmt: skip
+            rule = torch.ones(shape, dtype=torch.bool) if given is None else torch.tensor(given, dtype=torch.bool)
+            assert rule.shape == shape, f"rules of shape {tuple(rule.shape)} for {n_tags} tags"
+            self.register_buffer(f"may_{name}", rule, persistent=False)  # told by the tags and not learned
+            scores = torch.zeros(shape)
+            self.register_parameter(name, nn.Parameter(scores) if learned else None)
+
+    def nll(self, emissions: Tensor, mask: Tensor, tags: Tensor) -> Tensor:
+        """Return -log p(tags) of each row: (B,), 0 for one without words.
+
+        A row whose own tags break the rules is compared with all lawful sequences and itself: finite, never below 0.
+        """
+        score, lawful = self.score(emissions, mask, tags)
+        normaliser = self.normaliser(emissions, mask)
+        normaliser = torch.where(lawful, normaliser, torch.logaddexp(normaliser, score))
+        return torch.where(mask[:, 0], normaliser - score, torch.zeros_like(score))
+
+    def score(self, emissions: Tensor, mask: Tensor, tags: Tensor) -> tuple[Tensor, Tensor]:
+        """Score the tags (B, W) and say whether they keep the rules: (B,) and (B,) bool."""
+        final = tags.gather(1, (mask.sum(1, keepdim=True) - 1).clamp(min=0))[:, 0]  # (B,)
+        before, after, both = tags[:, :-1], tags[:, 1:], mask[:, 1:]  # (B, W - 1)
+        lawful = (self.may_follow[before, after] | ~both).all(1) & self.may_begin[tags[:, 0]] & self.may_end[final]
+        score = (emissions.gather(2, tags.unsqueeze(-1)).squeeze(-1) * mask).sum(1)  # (B,)
+        if self.follow is not None and self.begin is not None and self.end is not None:
+            neighbours = (self.follow[before, after].to(score.dtype) * both).sum(1)
+            score = score + neighbours + self.begin[tags[:, 0]] + self.end[final]
+        return score, lawful
+
+    def normaliser(self, emissions: Tensor, mask: Tensor) -> Tensor:
+        """Return the logarithm of the summed exponential scores of all lawful sequences: (B,)."""
+        follow, begin, end = self._ruled(emissions.dtype)
+        alpha = begin + emissions[:, 0]  # (B, K), all beginnings that end in this tag
+        for emission, real in zip(emissions[:, 1:].unbind(1), mask[:, 1:, None].unbind(1), strict=True):
+            longer = (alpha.unsqueeze(2) + follow).logsumexp(1) + emission  # (B, K, K) -> (B, K)
+            alpha = torch.where(real, longer, alpha)
+        return (alpha + end).logsumexp(1)
+
+    def best(self, emissions: Tensor, mask: Tensor) -> Tensor:
+        """Return the lawful sequence of the highest score (Viterbi 1967): (B, W), true where the mask is."""
+        follow, begin, end = self._ruled(emissions.dtype)
+        alpha = begin + emissions[:, 0]  # (B, K), the best beginning that ends in this tag
+        stay = torch.arange(alpha.size(1), device=alpha.device).expand_as(alpha)
+        came_from = []
+        for emission, real in zip(emissions[:, 1:].unbind(1), mask[:, 1:, None].unbind(1), strict=True):
+            longer, before = (alpha.unsqueeze(2) + follow).max(1)  # (B, K) each
+            alpha = torch.where(real, longer + emission, alpha)
+            came_from.append(torch.where(real, before, stay))  # padding hands the last tag on
+        tags = [(alpha + end).argmax(1, keepdim=True)]  # (B, 1)
+        for before in reversed(came_from):
+            tags.append(before.gather(1, tags[-1]))
+        return torch.cat(tags[::-1], dim=1)
+
+    def _ruled(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """Return scores of neighbours (K, K), beginnings (K,) and ends (K,), hopeless where a rule forbids them."""
+        return (
+            _rule(self.follow, self.may_follow, dtype),
+            _rule(self.begin, self.may_begin, dtype),
+            _rule(self.end, self.may_end, dtype),
+        )
+
+
+def _rule(scores: Tensor | None, rule: Tensor, dtype: torch.dtype) -> Tensor:
+    scores = torch.zeros_like(rule, dtype=dtype) if scores is None else scores.to(dtype)
+    return scores.masked_fill(~rule, FORBIDDEN)
