@@ -17,7 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from lmtasks.data.files import FIELD_LIMIT, fingerprint, is_hub_id, read_lines, read_rows
+from lmtasks.data import hub
+from lmtasks.data.files import FIELD_LIMIT, exact, fingerprint, numbered_rows, read_json, read_lines, read_rows
+from lmtasks.data.hub import is_hub_id
 from lmtasks.errors import InputError
 
 TRICKY = [
@@ -35,6 +37,12 @@ TRICKY = [
 ]
 COLUMNS = {"en": "english", "de": "de"}
 ENDINGS = [".jsonl", ".json", ".csv", ".tsv", ".parquet"]
+
+
+@pytest.fixture(autouse=True)
+def a_hub_that_answers(monkeypatch):
+    """Tests that look at the hub patch its answer; none of them may ask the network."""
+    monkeypatch.setattr(hub, "_silence", lambda: "")
 
 
 def write(path: Path, text: str | bytes) -> str:
@@ -169,6 +177,41 @@ def test_lists_and_objects_are_given_only_where_asked_for(tmp_path):
     assert "row 1, column 'de': a list, expected text" in fault(path, columns, nested=["answers"])
 
 
+def test_a_list_of_scalars_becomes_a_list_of_exact_texts(tmp_path):
+    assert exact([7, 0.5, True, "007", b"NA"]) == ["7", "0.5", "true", "007", "NA"]
+    assert [exact(value) for value in (7, None, float("nan"), [], "")] == ["7", None, None, [], ""]
+    assert exact([[1], 2]) == [[1], 2]
+    path = write(tmp_path / "a.jsonl", '{"de": ["a"]}\n{"de": ["a", null]}')
+    assert "row 2, column 'de': item 2 of the list is null" in fault(path, {"de": "de"}, nested=["de"])
+
+
+def test_rows_come_with_their_numbers(tmp_path):
+    path = write(tmp_path / "a.csv", 'de\n"one\ntwo"\n\nthree\n')
+    assert list(numbered_rows(path, {"de": "de"}, "train")) == [(2, {"de": "one\ntwo"}), (5, {"de": "three"})]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_column_may_be_absent_where_it_is_said(tmp_path, ending):
+    path = write_table(tmp_path / f"a{ending}", [{"de": "a"}])
+    rows = numbered_rows(path, {"de": "de", "id": "id"}, "train", absent=["id"])
+    assert [row for _, row in rows] == [{"de": "a", "id": None}]
+
+
+def test_a_missing_column_says_how_to_map_it(tmp_path):
+    path = write(tmp_path / "a.csv", "sentence,labels,x\na,b,c\n")
+    with pytest.raises(InputError) as caught:
+        list(numbered_rows(path, {"text": "sentence", "label": "label", "y": "y"}, "train", option="--columns"))
+    mapping = '{"text": "sentence", "label": "labels", "y": "COLUMN"}'
+    assert str(caught.value).endswith(f"it has sentence, labels, x; say which: --columns '{mapping}'")
+
+
+def test_the_first_json_value_of_a_file(tmp_path):
+    assert read_json(write(tmp_path / "a.json.gz", ' {\n"data": [1]}\n')) == {"data": [1]}
+    assert read_json(write(tmp_path / "b.json", '{"a": 1}\n{"a": 2}')) == {"a": 1}
+    with pytest.raises(InputError, match=r"c\.json, line 2, character 9: invalid JSON"):
+        read_json(write(tmp_path / "c.json", '{\n"data": }'))
+
+
 def test_a_missing_value_is_an_error_or_none(tmp_path):
     lines = ['{"de": "a", "english": "b"}', '{"de": null, "english": "b"}', '{"english": ""}', '{"de": NaN}']
     path = write(tmp_path / "a.jsonl", "\n".join(lines))
@@ -281,6 +324,58 @@ def test_a_hub_set_is_read_by_its_splits(tmp_path, monkeypatch):
         rows_of("owner/name", columns, "test")
     assert "owner/name, row 1: no column 'de' (did you mean translation.de?)" in fault("owner/name", {"de": "de"})
     assert fingerprint("owner/name:de-en") == "owner/name:de-en"
+
+
+LABELS = {
+    "label": datasets.ClassLabel(names=["negative", "positive"]),
+    "tags": datasets.Sequence(datasets.ClassLabel(names=["O", "B-PER"])),
+    "inner": {"label": datasets.ClassLabel(names=["a", "b"])},
+    "spans": datasets.Sequence({"kind": datasets.ClassLabel(names=["x", "y"]), "at": datasets.Value("int64")}),
+    "number": datasets.Value("int64"),
+}
+NUMBERED = [
+    {"label": 1, "tags": [0, 1], "inner": {"label": 0}, "spans": {"kind": [1, 0], "at": [3, 4]}, "number": 1},
+    {"label": -1, "tags": [], "inner": {"label": 1}, "spans": {"kind": [], "at": []}, "number": 0},
+]
+NAMED = [
+    {"label": "positive", "tags": ["O", "B-PER"], "kind": "a", "spans": {"kind": ["y", "x"], "at": [3, 4]}, "n": "1"},
+    {"label": None, "tags": [], "kind": "b", "spans": {"kind": [], "at": []}, "n": "0"},
+]
+
+
+@pytest.mark.parametrize("source", ["hub", "file"])
+def test_labels_come_by_their_names(tmp_path, monkeypatch, source):
+    table = datasets.Dataset.from_list(NUMBERED, datasets.Features(LABELS))
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, config, split: table)
+    table.to_parquet(tmp_path / "a.parquet")
+    path = "owner/name" if source == "hub" else str(tmp_path / "a.parquet")
+    columns = {"label": "label", "tags": "tags", "kind": "inner.label", "spans": "spans", "n": "number"}
+    assert rows_of(path, columns, optional=["label"], nested=["tags", "spans"]) == NAMED
+
+
+def test_a_hub_that_is_silent_is_not_a_wrong_name(monkeypatch):
+    def load_dataset(name, config, split):
+        seen.append(datasets.config.HF_HUB_OFFLINE)
+        raise error
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(hub, "_silence", lambda: "no route")
+    seen: list[bool] = []
+    error: Exception = ConnectionError("Couldn't reach it")
+    assert "owner/name: no such file here, the Hugging Face hub cannot be reached (no route)" in fault("owner/name")
+    monkeypatch.setattr(hub, "_silence", lambda: "")
+    error = datasets.exceptions.DatasetNotFoundError("Dataset 'owner/name' doesn't exist")
+    assert "the hub has no such set or does not show it without `hf auth login`" in fault("owner/name")
+    assert seen == [True, False]  # without network it is asked for what it has in its cache
+    assert not datasets.config.HF_HUB_OFFLINE
+
+
+def test_the_hub_is_asked_once_for_a_sign_of_life(monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
+    assert "refused" in hub._silence().lower()
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    assert hub._silence() == "HF_HUB_OFFLINE is set"
 
 
 def test_the_pictures_of_a_hub_set_are_not_looked_at(monkeypatch):

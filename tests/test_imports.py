@@ -27,7 +27,7 @@ LAYERS = [
     "heads.*",
     "tasks.base",
     "tasks.*",
-    "data.rows data.files",
+    "data.rows data.hub data.files",
     "data.*",
     "data.module",
     "solving evaluation",

@@ -13,20 +13,21 @@ import json
 import logging
 import re
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from functools import partial
 from io import BytesIO
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
+from lmtasks.data.hub import hub_table, is_hub_id, named_labels, one_line
 from lmtasks.errors import InputError
 
 Record = tuple[int, dict[str, Any]]  # row number, the row under the file's own column names
 Row = TypeVar("Row", str, list[str])
+Check = Callable[[int, list[str]], None]  # of a row's number and the columns there are
 
-HUB_ID = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(:(?P<config>[^/\[\]]+))?(\[(?P<split>.+)\])?")
-ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt", ".gz")
 FIELD_LIMIT = 1 << 24  # characters of one CSV value: room for a book, and an unclosed quote cannot fill the memory
 SHOWN = 20  # names that an error lists at most
 
@@ -36,12 +37,26 @@ logger = logging.getLogger(__name__)
 def read_rows(
     path: str, columns: Mapping[str, str], split: str, optional: Collection[str] = (), nested: Collection[str] = ()
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a file or hub set in their order, under our own names.
+    """Yield the rows of a file or hub set as `numbered_rows` does, without their numbers."""
+    return (row for _, row in numbered_rows(path, columns, split, optional, nested))
 
-    Every value is text: numbers, and the truth values true and false, become text too (7 -> "7"). Blank lines between
-    the rows of JSON Lines, CSV and TSV are skipped, counted and logged. Where all columns are positions from 1, as in
-    `{"en": "1", "de": "2"}`, a CSV or TSV file has no header, and other text is read as TSV; otherwise other text has
-    one column, under any name, and each line is a row.
+
+def numbered_rows(
+    path: str,
+    columns: Mapping[str, str],
+    split: str,
+    optional: Collection[str] = (),
+    nested: Collection[str] = (),
+    absent: Collection[str] = (),
+    option: str = "",
+) -> Iterator[Record]:
+    """Yield the rows of a file or hub set in their order, under our own names, each with its number.
+
+    Every value is text: numbers, and the truth values true and false, become text too (7 -> "7"); the numbers of
+    labels that a hub set has names for become those names. Blank lines between the rows of JSON Lines, CSV and TSV are
+    skipped, counted and logged. Where all columns are positions from 1, as in `{"en": "1", "de": "2"}`, a CSV or TSV
+    file has no header, and other text is read as TSV; otherwise other text has one column, under any name, and each
+    line is a row.
 
     Args:
         path: A file, or `owner/name` or `owner/name:config` of the Hugging Face hub; `owner/name[dev]` names the hub's
@@ -49,26 +64,60 @@ def read_rows(
         columns: Our name -> the file's column; `translation.en` is the field `en` inside of the column `translation`.
         split: The split of a hub set.
         optional: Our names that may lack a value: null or absent gives None, blank text is given as it is.
-        nested: Our names whose value is given as it is, a list or an object too.
+        nested: Our names whose value may be a list or an object too, as `exact` gives it.
+        absent: Our names whose column need not exist; optional too.
+        option: The option that maps columns, which the error for a missing column then shows.
 
     Raises:
         InputError: Naming file, row and column, for whatever does not fit; at the latest when that row is reached.
     """
-    present: list[str] = []
-    for number, record in _records(path, columns.values(), split):
-        if not present:  # the first row says which columns there are
-            present = list(_names(record))
-            _check_columns(path, number, columns.values(), present)
-        row = {}
+    check = partial(_check_columns, path, columns, option, absent)
+    first = True
+    for number, record in _records(path, columns.values(), split, check):
+        if first:  # it says which columns there are
+            check(number, list(_names(record)))
+        first, row = False, {}
         for name, column in columns.items():
-            value = _value(record, column)
             try:
-                row[name] = value if name in nested else _text(value)
+                row[name] = (exact if name in nested else _text)(_value(record, column))
             except ValueError as error:
                 raise InputError(f"{path}, row {number}, column '{column}': {error}") from None
-            if name not in optional and (row[name] is None or not str(row[name]).strip()):
+            missing = row[name] is None or not str(row[name]).strip()
+            if missing and name not in optional and name not in absent:
                 raise InputError(f"{path}, row {number}, column '{column}': no value (null, absent or blank)")
-        yield row
+        yield number, row
+
+
+def exact(value: Any) -> Any:
+    """Return a number, a truth value or text as exact text, null as None, and a list of such as a list of texts; other
+    lists, and objects, as they are.
+
+    Raises:
+        ValueError: If a list has null beside texts, or a text cannot be stored.
+    """
+    if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value)):
+        return value
+    if not isinstance(value, list):
+        return _text(value)
+    texts = [_text(item) for item in value]
+    if None in texts:
+        raise ValueError(f"item {texts.index(None) + 1} of the list is null, expected text")
+    return texts
+
+
+def read_json(path: str) -> Any:
+    """Return the first JSON value in a file (also .gz): all of the file, but for JSON Lines.
+
+    Raises:
+        InputError: If there is no such file, or no JSON in it.
+    """
+    file = _existing(path)
+    text = "".join(_lines(file)).lstrip()
+    try:
+        return json.JSONDecoder().raw_decode(text)[0]
+    except json.JSONDecodeError as error:
+        at = f"line {error.lineno}, character {error.colno}"
+        raise InputError(f"{file}, {at}: invalid JSON ({error.msg})") from None
 
 
 def read_lines(path: str | Path) -> Iterator[str]:
@@ -93,13 +142,7 @@ def fingerprint(path: str) -> str:
     return f"{file}:{file.stat().st_size}:{file.stat().st_mtime_ns}"
 
 
-def is_hub_id(path: str) -> bool:
-    """Tell whether `path` means a set on the hub: like `owner/name`, no file's ending, no folder `owner` here."""
-    shaped = HUB_ID.fullmatch(path) is not None and not path.lower().endswith(ENDINGS)
-    return shaped and not Path(path.split("/")[0]).is_dir()
-
-
-def _records(path: str, wanted: Collection[str], split: str) -> Iterator[Record]:
+def _records(path: str, wanted: Collection[str], split: str, check: Check) -> Iterator[Record]:
     if is_hub_id(path):
         return _hub_records(path, wanted, split)
     file = _existing(path)
@@ -110,9 +153,9 @@ def _records(path: str, wanted: Collection[str], split: str) -> Iterator[Record]
     if ending == ".parquet":
         return _parquet_records(file, wanted)
     if ending == ".csv":
-        return _table_records(file, _not_blank(file, _csv_rows(file)), wanted, by_position)
+        return _table_records(file, _not_blank(file, _csv_rows(file)), by_position, check)
     if ending == ".tsv" or by_position:
-        return _table_records(file, _not_blank(file, _tsv_rows(file)), wanted, by_position)
+        return _table_records(file, _not_blank(file, _tsv_rows(file)), by_position, check)
     return _text_records(file, wanted)
 
 
@@ -144,19 +187,22 @@ def _parquet_records(file: Path, wanted: Collection[str]) -> Iterator[Record]:
     try:
         with _open(file) as raw:
             table = ParquetFile(BytesIO(raw.read()) if file.suffix.lower() == ".gz" else raw)
-            batches = table.iter_batches(batch_size=1024, columns=_chosen(table.schema_arrow.names, wanted))
-            yield from enumerate(chain.from_iterable(batch.to_pylist() for batch in batches), 1)
+            schema = table.schema_arrow
+            batches = table.iter_batches(batch_size=1024, columns=_chosen(schema.names, wanted))
+            records = chain.from_iterable(batch.to_pylist() for batch in batches)
+            notes = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))  # there if `datasets` wrote the file
+            yield from enumerate(named_labels(records, notes.get("info", {}).get("features") or {}), 1)
     except (ArrowException, OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{file}: cannot be read as Parquet ({_one_line(error)})") from None
+        raise InputError(f"{file}: cannot be read as Parquet ({one_line(error)})") from None
 
 
 def _table_records(
-    file: Path, rows: Iterator[tuple[int, list[str]]], wanted: Collection[str], by_position: bool
+    file: Path, rows: Iterator[tuple[int, list[str]]], by_position: bool, check: Check
 ) -> Iterator[Record]:
     header: list[str] = []
     for number, first in islice(rows, 1):
         header = [str(position) for position in range(1, len(first) + 1)] if by_position else first
-        _check_columns(file, number, wanted, header)
+        check(number, header)
         rows = chain([(number, first)], rows) if by_position else rows
     for number, fields in rows:
         if len(fields) != len(header):
@@ -192,15 +238,9 @@ def _text_records(file: Path, wanted: Collection[str]) -> Iterator[Record]:
 
 
 def _hub_records(path: str, wanted: Collection[str], split: str) -> Iterator[Record]:
-    from datasets import load_dataset
-
-    name, config, own_split = cast(re.Match[str], HUB_ID.fullmatch(path)).group("name", "config", "split")
-    try:
-        table = load_dataset(name, config, split=own_split or split)
-    except Exception as error:  # what the hub raises has no common base
-        fault = f"no such file here, and the hub gave no split '{own_split or split}' of it ({_one_line(error)})"
-        raise InputError(f"{path}: {fault}; write owner/name, owner/name:config or owner/name[split]") from error
-    return enumerate(table.select_columns(_chosen(table.column_names, wanted)), 1)  # a picture would be decoded
+    table = hub_table(path, split)
+    table = table.select_columns(_chosen(table.column_names, wanted))  # a picture would be decoded
+    return enumerate(named_labels(table, table.features.to_dict()), 1)
 
 
 def _chosen(names: list[str], wanted: Collection[str]) -> list[str]:
@@ -209,11 +249,21 @@ def _chosen(names: list[str], wanted: Collection[str]) -> list[str]:
     return sorted(roots) if roots.issubset(names) else names
 
 
-def _check_columns(path: str | Path, number: int, wanted: Collection[str], present: list[str]) -> None:
-    for column in wanted:
-        if column not in present:
-            close = [name for name in present if name.endswith(f".{column}")] or get_close_matches(column, present)
-            raise InputError(f"{path}, row {number}: no column '{column}'{_guess(close)}; it has {_listed(present)}")
+def _check_columns(
+    path: str, columns: Mapping[str, str], option: str, absent: Collection[str], number: int, present: list[str]
+) -> None:
+    missing = {name: column for name, column in columns.items() if column not in present and name not in absent}
+    close = {
+        name: [known for known in present if known.endswith(f".{column}")] or get_close_matches(column, present)
+        for name, column in missing.items()
+    }
+    for name, column in missing.items():
+        mapping = {ours: theirs for ours, theirs in columns.items() if ours != theirs and ours not in absent}
+        mapping |= {ours: names[0] if names else "COLUMN" for ours, names in close.items()}
+        hint = f"; say which: {option} '{json.dumps(mapping, ensure_ascii=False)}'" if option else ""
+        fault = f"no column '{column}'{_guess(close[name])}; it has {_listed(present)}"
+        raise InputError(f"{path}, row {number}: {fault}{hint}")
+    for column in columns.values():
         if present.count(column) > 1:
             raise InputError(f"{path}, row {number}: column '{column}' stands in the header more than once")
 
@@ -267,7 +317,7 @@ def _lines(file: Path) -> Iterator[str]:
     except UnicodeDecodeError as error:
         raise InputError(f"{file}, row {number}: byte {error.start + 1} is not UTF-8; convert the file") from None
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{file}, after row {number}: cannot be read ({_one_line(error)})") from None
+        raise InputError(f"{file}, after row {number}: cannot be read ({one_line(error)})") from None
 
 
 def _open(file: Path) -> BinaryIO:
@@ -297,7 +347,3 @@ def _guess(close: list[str]) -> str:
 def _listed(names: Collection[str]) -> str:
     shown = ", ".join(islice(names, SHOWN))
     return f"{shown} and {len(names) - SHOWN} more" if len(names) > SHOWN else shown
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

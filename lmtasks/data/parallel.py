@@ -11,15 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
-from lmtasks.data.files import fingerprint, read_lines, read_rows
-from lmtasks.data.rows import Rows
+from lmtasks.data.files import numbered_rows, read_lines
+from lmtasks.data.table import OPTION, Files
 from lmtasks.errors import InputError
 
 LANG = "{lang}"
 
 
 @dataclass(frozen=True)
-class ParallelText(Rows):
+class ParallelText(Files):
     """Where the splits of a translation task lie.
 
     Before: `train.en` and `train.de`, their line 7 being "A dog runs." and "Ein Hund rennt."
@@ -29,19 +29,11 @@ class ParallelText(Rows):
     train: str | None = None
     """Training data: `data/train.{lang}` for line-parallel plain files, where `{lang}` stands for the language code; or
     one table with a column per language (.jsonl .json .csv .tsv .parquet, also .gz); or a hub id, `owner/name`."""
-    validation: str | None = None
-    """Data that choose the best checkpoint, in the same forms."""
-    test: str | None = None
-    """Data for the final score, in the same forms."""
     predict: str | None = None
     """Data to translate, in the same forms; only the source language need be there, so a plain text file will do."""
     columns: dict[str, str] = field(default_factory=dict)
     """Column of a language where it is not the language code: {en: english}; a field in a column: {en: translation.en};
     its position from 1 in a table without a header: {en: "1"}. In a file's name it is what `{lang}` stands for."""
-
-    def path(self, split: str) -> str | None:
-        """Return where the split lies, None if it was not given."""
-        return {"train": self.train, "validation": self.validation, "test": self.test, "predict": self.predict}[split]
 
     def rows(self, split: str, columns: Sequence[str]) -> Iterator[dict[str, str | None]]:
         """Yield the rows of a split as {language: text} for the languages in `columns`.
@@ -53,29 +45,22 @@ class ParallelText(Rows):
             InputError: If a file, a column or the split is missing, a row is broken, or files differ in their number of
                 lines; the last can be known only after the last row.
         """
-        path = self._given(split)
+        (path,) = super().paths(split)
         names = {lang: self.columns.get(lang, lang) for lang in columns}
         if LANG in path:
             yield from _side_by_side({lang: path.replace(LANG, name) for lang, name in names.items()})
         else:
-            yield from read_rows(path, names, split, optional=columns)
+            yield from (row for _, row in numbered_rows(path, names, split, optional=columns, option=OPTION))
 
-    def fingerprint(self, split: str) -> str:
-        """Return a text that changes when the rows of a split do, for caches.
+    def paths(self, split: str) -> list[str]:
+        """Return the files that a split is read from, those there are for `{lang}`, or its hub id.
 
         Raises:
-            InputError: If the split or its file is missing.
+            InputError: If the split was not given.
         """
-        path = self._given(split)
+        (path,) = super().paths(split)
         found = glob.glob(glob.escape(os.path.expanduser(path)).replace(LANG, "*")) if LANG in path else []
-        files = sorted(file for file in found if os.path.isfile(file)) or [path]
-        return "\n".join([split, repr(sorted(self.columns.items())), *map(fingerprint, files)])
-
-    def _given(self, split: str) -> str:
-        path = self.path(split)
-        if path is None:
-            raise InputError(f"no data for the split '{split}'; set {split}= to a file, to {LANG} files or to a hub id")
-        return path
+        return sorted(file for file in found if os.path.isfile(file)) or [path]
 
 
 def _side_by_side(paths: Mapping[str, str]) -> Iterator[dict[str, str | None]]:

@@ -1,0 +1,157 @@
+"""Questions about a text, in the forms of SQuAD (Rajpurkar et al. 2016; 2018, with questions that have no answer).
+
+Nested JSON as it is published (data, paragraphs, qas), and the sets that follow it: DRCD, and CMRC 2018 in both its
+forms. Or flat, one question a row, as the hub has it. Answers that do not stand where the file says are put right.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lmtasks.data.files import exact, read_json
+from lmtasks.data.hub import is_hub_id
+from lmtasks.data.table import Files
+from lmtasks.errors import InputError
+
+NOWHERE = -1  # the start of an answer that does not stand in its context
+FORMS = '{"text": ["..."], "answer_start": [0]}, a list of {"text": "...", "answer_start": 0}, or texts alone'
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SquadFile(Files):
+    """Where the questions of a question answering task lie.
+
+    Before: `{"context": "Anna has a cat.", "qas": [{"id": "q1", "question": "Who has a cat?",
+    "answers": [{"text": "Anna", "answer_start": 0}]}]}`, a paragraph of `train.json`.
+    After: `{"id": "q1", "question": "Who has a cat?", "context": "Anna has a cat.", "answers": ["Anna"],
+    "starts": [0], "place": "train.json, row 1 (q1)"}`; both lists are empty where there is no answer.
+    """
+
+    train: str | None = None
+    """Training data: nested JSON as SQuAD 1.1 and 2.0 publish it (.json, also .gz); or one question a row, with columns
+    id, question, context and answers {text: [...], answer_start: [...]}, in a .jsonl .json .parquet or a hub id; or a
+    .csv .tsv with one answer a row and its first character, columns {answers: ..., starts: ...}."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Column of a file with one question a row where its name is not ours, {ours: theirs}; ours are id, question,
+    context, answers, and starts where the starts are in a column of their own."""
+
+    def rows(self, split: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Yield the questions of a split with those of "question", "context", "answers" (texts) and "starts"
+        (characters of the context) that are among `columns`, with "id" if there is one, and "place".
+
+        An answer that does not stand at its start gets the start of the nearest place where it does, NOWHERE if there
+        is none; one warning counts both.
+
+        Raises:
+            InputError: If the file, a column or the split is missing, or a row is broken.
+        """
+        for path in self.paths(split):
+            faults, first, answers = Counter[str](), "", 0
+            for place, record in self._records(path, split, "answers" in columns):
+                row, moved, lost = _row(place, record, columns)
+                yield row
+                faults += Counter(moved=moved, lost=lost)
+                first = first or (place if moved or lost else "")
+                answers += len(row.get("answers", ()))
+            if first:
+                logger.warning(
+                    "%s: %d of %d answers do not stand where the file says, first in %s: %d were moved to the nearest "
+                    "place where they do, %d are nowhere in their context",
+                    path, faults.total(), answers, first.removeprefix(f"{path}, "), faults["moved"], faults["lost"],
+                )  # fmt: skip
+
+    def _records(self, path: str, split: str, answered: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Yield the questions with their places under the names that the flat form has."""
+        if not is_hub_id(path) and path.lower().removesuffix(".gz").endswith(".json"):
+            articles = _articles(read_json(path))
+            if articles is not None:
+                yield from _questions(path, articles)
+                return
+        columns = ["id", "question", "context"] + ["answers"] * answered
+        columns += ["starts"] * (answered and "starts" in self.columns)
+        for number, row in self.table(path, split, columns, absent=["id"]):
+            yield f"{path}, row {number}", row
+
+
+def _articles(document: Any) -> list[dict[str, Any]] | None:
+    """Return the articles of a nested file, None if it is a table: an array of rows, or JSON Lines."""
+    articles = document.get("data") if isinstance(document, dict) else document
+    if not isinstance(articles, list) or not all(isinstance(article, dict) for article in articles):
+        return None
+    nested = isinstance(document, dict) or any("paragraphs" in article or "qas" in article for article in articles)
+    return articles if nested else None
+
+
+def _questions(path: str, articles: list[dict[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the questions of a nested file. CMRC 2018 has a paragraph for an article, and names of its own; and some
+    write {"data": rows}."""
+    number = 0
+    for article in articles:
+        for paragraph in _parts(path, article, "paragraphs"):
+            for question in _parts(path, paragraph, "qas"):
+                number += 1
+                name = question.get("id", question.get("query_id"))
+                record: dict[str, Any] = {
+                    "id": name,
+                    "question": question.get("question", question.get("query_text")),
+                    "context": paragraph.get("context", paragraph.get("context_text")),
+                    "answers": [] if question.get("is_impossible") else question.get("answers"),
+                }
+                yield f"{path}, row {number}" + (f" ({name})" if name is not None else ""), record
+
+
+def _parts(path: str, whole: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    parts = whole.get(name, [whole])
+    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+        raise InputError(f"{path}: '{name}' is {str(parts)[:40]}, expected a list of objects")
+    return parts
+
+
+def _row(place: str, record: Mapping[str, Any], columns: Sequence[str]) -> tuple[dict[str, Any], int, int]:
+    """Return a row, how many of its answers were moved, and how many are lost."""
+    row = {} if record["id"] is None else {"id": exact(record["id"])}
+    for name in ("question", "context"):
+        if not isinstance(record[name], str):
+            raise InputError(f"{place}, '{name}': {str(record[name])[:40]}, expected a text")
+        row[name] = record[name]
+    moved = lost = 0
+    if "answers" in columns:
+        answers = _answers(place, record)
+        row["answers"] = [text for text, _ in answers]
+        if "starts" in columns:
+            row["starts"] = [_nearest(row["context"], text, start) for text, start in answers]
+            lost = row["starts"].count(NOWHERE)
+            given = zip(answers, row["starts"], strict=True)
+            moved = sum(start not in (None, there) and there != NOWHERE for (_, start), there in given)
+    return {**row, "place": place}, moved, lost
+
+
+def _answers(place: str, record: Mapping[str, Any]) -> list[tuple[str, int | None]]:
+    """Return text and start of each answer, whatever the form; a blank text is no answer, and None an unknown start."""
+    value: Any = record["answers"]
+    starts: Any = record.get("starts")
+    if isinstance(value, dict):
+        value, starts = value.get("text"), value.get("answer_start")
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        value, starts = [answer.get("text") for answer in value], [answer.get("answer_start") for answer in value]
+    elif isinstance(value, str) or (value is None and "starts" in record):
+        value, starts = [value or ""], [starts]
+    try:
+        pairs = zip(value, [None] * len(value) if starts is None else starts, strict=True)
+        return [(text, None if start is None else int(start)) for text, start in pairs if text.strip()]
+    except (ValueError, TypeError, AttributeError):
+        raise InputError(f"{place}, 'answers': {str(record['answers'])[:60]}, expected {FORMS}") from None
+
+
+def _nearest(context: str, answer: str, start: int | None) -> int:
+    """Return where `answer` stands in `context` nearest to `start`, NOWHERE if it does not."""
+    start = max(start or 0, 0)
+    before, after = context.rfind(answer, 0, start + len(answer)), context.find(answer, start)
+    found = [place for place in (before, after) if place >= 0]
+    return min(found, key=lambda place: abs(place - start), default=NOWHERE)
