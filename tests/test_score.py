@@ -1,4 +1,4 @@
-"""`lmtasks score` against sacrebleu, from every kind of file."""
+"""`lmtasks score` against sacrebleu and the metrics themselves, from every kind of file."""
 
 import argparse
 import gzip
@@ -10,7 +10,7 @@ import sys
 import pytest
 import sacrebleu
 
-from lmtasks.cli import score
+from lmtasks.cli import score, scored
 from lmtasks.errors import InputError
 
 HYPOTHESES = ["The cat sat on a mat.", "", "It rains in the village today."]
@@ -84,7 +84,7 @@ def test_stdin_has_the_lines_of_a_file(content, tmp_path, monkeypatch):
     file = tmp_path / "lines.txt"
     file.write_bytes(content.encode())
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
-    assert score._texts("-", "text") == score._texts(str(file), "text")
+    assert scored.read_texts("-", "text") == scored.read_texts(str(file), "text")
 
 
 def test_different_numbers_of_rows_name_both_files_and_counts(files, tmp_path):
@@ -126,3 +126,157 @@ def test_options_that_change_nothing_are_refused(metric, option, files):
 def test_the_arguments_are_declared_without_torch():
     code = "import argparse, sys; from lmtasks.cli import score; score.add_arguments(argparse.ArgumentParser()); "
     subprocess.run([sys.executable, "-c", code + "assert 'torch' not in sys.modules"], check=True)
+
+
+def jsonl(path, rows) -> str:
+    return write(path, (json.dumps(row, ensure_ascii=False) for row in rows))
+
+
+def scores_of(capsys) -> dict:
+    return json.loads(capsys.readouterr().out)["scores"]
+
+
+def nested(path, questions: dict[str, list[str]]) -> str:
+    """Write a file as SQuAD has them."""
+    asked = [{"id": name, "question": "?", "answers": [{"text": text, "answer_start": 0} for text in texts]}
+             for name, texts in questions.items()]  # fmt: skip
+    data = [{"title": "t", "paragraphs": [{"context": "c", "qas": [one]}]} for one in asked]
+    path.write_text(json.dumps({"version": "v2.0", "data": data}, indent=1), encoding="utf-8")
+    return str(path)
+
+
+QUESTIONS = {"q1": ["Black Death", "plague"], "q2": [], "q3": ["1347"]}
+ANSWERS = {"q3": "in 1347", "q1": "the black death", "q2": "", "q9": "of another file"}
+
+
+def test_squad_reads_the_official_files_and_rows_alike(tmp_path, capsys):
+    official = tmp_path / "answers.json"
+    official.write_text(json.dumps(ANSWERS))
+    gold = nested(tmp_path / "dev.json", QUESTIONS)
+    in_order = [ANSWERS[name] for name in QUESTIONS]
+    rows = jsonl(tmp_path / "rows.jsonl", ({"text": text} for text in in_order))
+    known = jsonl(tmp_path / "known.jsonl", ({"answers": texts} for texts in QUESTIONS.values()))
+    stored = [{"answers": {"text": texts, "answer_start": []}} for texts in QUESTIONS.values()]
+    pairs = [
+        (str(official), gold),
+        (rows, gold),
+        (write(tmp_path / "rows.txt", in_order), known),
+        (rows, jsonl(tmp_path / "stored.jsonl", stored)),
+    ]
+    outputs = []
+    for pair in pairs:
+        assert run("squad", *pair) == 0
+        outputs.append(capsys.readouterr().out)
+    assert len(set(outputs)) == 1
+    lines = outputs[0].splitlines()
+    assert lines[0] == "88.89 f1 rows:3|unanswerable:1|rules:squad2.0"
+    assert set(lines[1:]) == {
+        "66.67 exact_match", "50.00 has_answer_exact_match", "83.33 has_answer_f1", "100.00 no_answer_exact_match"
+    }  # fmt: skip
+
+
+def test_squad_in_chinese_follows_cmrc(tmp_path, capsys):
+    run(
+        "squad",
+        write(tmp_path / "a.txt", ["中国人"]),
+        write(tmp_path / "b.txt", ["《中国》"]),
+        "--language",
+        "zh",
+        "--json",
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert found["score"] == found["scores"]["f1"] == pytest.approx(80)
+    assert "cmrc2018" in found["signature"]
+
+
+def test_squad_names_questions_without_an_answer(tmp_path):
+    official = tmp_path / "answers.json"
+    official.write_text(json.dumps({"q1": "a"}))
+    with pytest.raises(InputError, match=r"answers\.json: no answer to q2, q3 of .*dev\.json"):
+        run("squad", str(official), nested(tmp_path / "dev.json", QUESTIONS))
+    official.write_text('{"q1": \n ]')
+    with pytest.raises(InputError, match=r"answers\.json, row 2: invalid JSON"):
+        run("squad", str(official), nested(tmp_path / "dev.json", QUESTIONS))
+    official.write_text(json.dumps({"q1": ["a"], "q2": "", "q3": ""}))
+    with pytest.raises(InputError, match=r"answers\.json, answer q1: a list, expected text"):
+        run("squad", str(official), nested(tmp_path / "dev.json", QUESTIONS))
+    official.write_text(json.dumps({"data": [{"title": "t"}]}))
+    with pytest.raises(InputError, match=r"after question 0.*'paragraphs'"):
+        run("squad", str(official), str(official))
+
+
+def test_entities_are_read_from_lists_and_lines_in_every_scheme(tmp_path, capsys):
+    plain = write(tmp_path / "ours.txt", ["B-PER I-PER O", "O B-LOC O"])
+    rows = jsonl(tmp_path / "true.jsonl", [{"tags": ["B-PER", "E-PER", "O"]}, {"tags": ["S-LOC", "O", "O"]}])
+    run("entities", plain, rows)
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first.startswith("50.00 f1 entities:2|match:label+span")
+    assert others[:2] == ["50.00 precision", "50.00 recall"]
+    assert [line.split()[0] for line in others[3:]] == ["precision", "LOC", "PER"]
+
+
+def test_entities_name_rows_that_do_not_fit(tmp_path):
+    ours, true = write(tmp_path / "ours.txt", ["O", "O O"]), write(tmp_path / "true.txt", ["O", "O O O"])
+    with pytest.raises(InputError, match=r"ours\.txt, row 2: 2 tags, .*true\.txt, row 2 has 3"):
+        run("entities", ours, true)
+    with pytest.raises(InputError, match=r"nouns\.txt, row 1: tag 'NOUN'"):
+        run("entities", ours, write(tmp_path / "nouns.txt", ["NOUN", "O O"]))
+
+
+def test_accuracy_prints_macro_f1_and_the_classes(tmp_path, capsys):
+    rows = jsonl(tmp_path / "ours.jsonl", [{"label": "good"}, {"label": "bad"}, {"label": "good"}])
+    picture = tmp_path / "confusion.svg"
+    run("accuracy", rows, write(tmp_path / "true.txt", ["good", "bad", "bad"]), "--picture", str(picture))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["66.67 accuracy rows:3|classes:2|macro:classes that occur", "66.67 macro_f1"]
+    assert lines[-2].split() == ["bad", "100.00", "50.00", "66.67", "2"]
+    assert ">good<" in picture.read_text()
+
+
+def test_accuracy_of_lists_is_that_of_several_labels(tmp_path, capsys):
+    ours = jsonl(tmp_path / "ours.jsonl", [{"label": ["a"]}, {"label": []}])
+    true = jsonl(tmp_path / "true.jsonl", [{"labels": ["a", "b"]}, {"labels": []}])
+    run("accuracy", ours, true, "--reference-column", "labels", "--json")
+    found = scores_of(capsys)
+    assert found == pytest.approx({"micro_f1": 200 / 3, "macro_f1": 50, "subset_accuracy": 50}, abs=1e-3)
+    with pytest.raises(InputError, match="--picture: rows with several labels"):
+        run("accuracy", ours, true, "--reference-column", "labels", "--picture", str(tmp_path / "a.png"))
+
+
+def test_a_blank_label_is_a_wrong_prediction_but_no_reference(tmp_path, capsys):
+    blank, full = write(tmp_path / "blank.txt", ["a", ""]), write(tmp_path / "full.txt", ["a", "b"])
+    run("accuracy", blank, full)
+    assert capsys.readouterr().out.startswith("50.00 accuracy")
+    with pytest.raises(InputError, match=r"blank\.txt, row 2: blank, expected a label"):
+        run("accuracy", full, blank)
+
+
+def test_rouge_takes_references_from_lists_and_files_alike(tmp_path, capsys):
+    ours = write(tmp_path / "ours.txt", ["a small village", "two dogs"])
+    lists = [["a village", "a small hamlet"], ["dogs", "two dogs run"]]
+    run("rouge", ours, jsonl(tmp_path / "lists.jsonl", [{"text": row} for row in lists]))
+    run("rouge", ours, *(write(tmp_path / f"{k}.txt", column) for k, column in enumerate(zip(*lists, strict=True))))
+    first, second = "".join(capsys.readouterr().out).split("rouge2\n")[:2]
+    assert first == second
+    assert first.splitlines()[0].endswith("rougeL rows:2|value:f1|refs:best|stem:no|tok:a-z0-9")
+    with pytest.raises(InputError, match=r"none\.jsonl, row 1, column 'text': an empty list"):
+        run("rouge", ours, jsonl(tmp_path / "none.jsonl", [{"text": []}, {"text": ["a"]}]))
+
+
+@pytest.mark.parametrize("metric", ["squad", "entities", "accuracy"])
+def test_more_files_of_references_than_one_are_refused(metric, files):
+    with pytest.raises(InputError, match=f"{metric} takes one file of references, not 2"):
+        run(metric, *files)
+
+
+@pytest.mark.parametrize(("name", "message"), [("a.gif", "ends in .png"), ("no/such/a.png", "there is no folder")])
+def test_pictures_that_cannot_be_written_are_refused_at_once(name, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        run("accuracy", "absent", "absent", "--picture", str(tmp_path / name))
+
+
+def test_half_a_surrogate_pair_is_named(tmp_path, files):
+    path = tmp_path / "half.jsonl"
+    path.write_text('{"text": "\\ud83d"}\n')
+    with pytest.raises(InputError, match=r"half\.jsonl, row 1, column 'text': .*surrogates"):
+        run("chrf", str(path), files[1])

@@ -4,19 +4,39 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lmtasks.cli.lines import STDIN, stdin_lines
-from lmtasks.data.files import read_lines, read_rows
+from lmtasks.cli.scored import (
+    check_rows,
+    check_stdin,
+    read_answers,
+    read_labels,
+    read_references,
+    read_tags,
+    read_texts,
+)
 from lmtasks.errors import InputError
 
-HELP = "score a file of predictions against a file of references"
-WITH_COLUMNS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")  # all else is plain text, a line a row
+if TYPE_CHECKING:
+    from lmtasks.metrics.translation import BLEU, CHRF, TER
 
-Scorer = Callable[[list[str], list[list[str]], argparse.Namespace], tuple[float, str]]
-"""(hypotheses, a list of references for each, the command's options) -> (score, how it was computed)."""
+HELP = "score a file of predictions against a file of references"
+PICTURES = (".png", ".svg", ".pdf")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the command prints."""
+
+    scores: dict[str, float]
+    """Name -> number; the first is the one that counts."""
+    signature: str
+    """How the numbers came about, so that others can repeat them."""
+    table: str = ""
+    """Numbers of each class, for people."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,85 +44,167 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("metric", choices=METRICS, metavar="METRIC", help=f"one of {', '.join(METRICS)}")
     parser.add_argument("hypotheses", metavar="HYPOTHESES", help="file of predictions (plain lines, .jsonl; .gz), or -")
     parser.add_argument("references", metavar="REFERENCE", nargs="+", help="file of references, row for row, or -")
-    parser.add_argument("--column", default="text", help="field of the predictions in JSON Lines (default: text)")
-    parser.add_argument("--reference-column", help="field of the references in JSON Lines (default: that of --column)")
-    parser.add_argument("--language", help="target language, chooses the tokeniser of bleu (default: en)")
+    parser.add_argument(
+        "--column", help="field of the predictions in JSON Lines (default: text; of entities tags, of accuracy label)"
+    )
+    parser.add_argument(
+        "--reference-column",
+        help="field of the references in JSON Lines (default: that of --column; of squad answers)",
+    )
+    parser.add_argument("--language", help="language of the texts, for bleu, squad and rouge (default: en)")
     parser.add_argument("--lowercase", action="store_true", help="let bleu ignore upper and lower case")
+    parser.add_argument("--picture", metavar="FILE", help="draw the confusion matrix of accuracy (.png, .svg or .pdf)")
     parser.add_argument("--json", action="store_true", help="print a JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the score and its signature on one line."""
-    score, signature = METRICS[arguments.metric](*_read(arguments), arguments)
+    """Print the score and its signature on one line; further scores and a table of classes below."""
+    _refuse_idle_options(arguments)
+    check_stdin([arguments.hypotheses, *arguments.references])
+    result = METRICS[arguments.metric](arguments)
+    scores = {name: round(score, 4) for name, score in result.scores.items()}
+    main, *others = result.scores.items()
     if arguments.json:
-        print(json.dumps({"metric": arguments.metric, "score": round(score, 4), "signature": signature}))
+        several = {"scores": scores} if others else {}
+        print(
+            json.dumps({"metric": arguments.metric, "score": scores[main[0]], **several, "signature": result.signature})
+        )
+        return 0
+    if not others:
+        print(f"{main[1]:.2f} {result.signature}")
     else:
-        print(f"{score:.2f} {signature}")
+        print(f"{main[1]:.2f} {main[0]} {result.signature}")
+        print("\n".join(f"{score:.2f} {name}" for name, score in others))
+    if result.table:
+        print(f"\n{result.table}")
     return 0
 
 
-def _bleu(hypotheses: list[str], references: list[list[str]], options: argparse.Namespace) -> tuple[float, str]:
-    from lmtasks.metrics import BLEU  # loads torch
+def _bleu(options: argparse.Namespace) -> Result:
+    from lmtasks.metrics.translation import BLEU  # loads torch
 
-    metric = BLEU(options.language or "en", options.lowercase)
-    metric.update(hypotheses, references)
-    return metric.compute().item(), metric.signature
+    return _of_texts(BLEU(options.language or "en", options.lowercase), "bleu", options)
 
 
-def _chrf(hypotheses: list[str], references: list[list[str]], options: argparse.Namespace) -> tuple[float, str]:
-    from lmtasks.metrics import CHRF
+def _chrf(options: argparse.Namespace) -> Result:
+    from lmtasks.metrics.translation import CHRF
 
-    _refuse_options_of_bleu(options)
-    metric = CHRF()
-    metric.update(hypotheses, references)
-    return metric.compute().item(), metric.signature
+    return _of_texts(CHRF(), "chrf", options)
 
 
-def _ter(hypotheses: list[str], references: list[list[str]], options: argparse.Namespace) -> tuple[float, str]:
-    from lmtasks.metrics import TER
+def _ter(options: argparse.Namespace) -> Result:
+    from lmtasks.metrics.translation import TER
 
-    _refuse_options_of_bleu(options)
-    metric = TER()
-    metric.update(hypotheses, references)
-    return metric.compute().item(), metric.signature
+    return _of_texts(TER(), "ter", options)
 
 
-METRICS: dict[str, Scorer] = {"bleu": _bleu, "chrf": _chrf, "ter": _ter}
+def _of_texts(metric: BLEU | CHRF | TER, name: str, options: argparse.Namespace) -> Result:
+    metric.update(*_read_texts(options))
+    return Result({name: metric.compute().item()}, metric.signature)
 
 
-def _refuse_options_of_bleu(options: argparse.Namespace) -> None:
-    for name, given in (("--language", options.language is not None), ("--lowercase", options.lowercase)):
-        if given:
-            raise InputError(f"{name} changes nothing in {options.metric}, only in bleu; leave it out")
+def _rouge(options: argparse.Namespace) -> Result:
+    from lmtasks.metrics.summary import ROUGE
+
+    metric = ROUGE(options.language or "en")
+    metric.update(*_read_texts(options))
+    return Result({name: metric.compute()[name].item() for name in ("rougeL", "rouge1", "rouge2")}, metric.signature)
 
 
-def _read(arguments: argparse.Namespace) -> tuple[list[str], list[list[str]]]:
-    """Return the hypotheses and, for each, one reference from every file."""
-    if Counter([arguments.hypotheses, *arguments.references])[STDIN] > 1:
-        raise InputError("- stands for stdin and can be read once only; write one of the texts to a file")
-    hypotheses = _texts(arguments.hypotheses, arguments.column)
-    columns = []
-    for path in arguments.references:
-        texts = _texts(path, arguments.reference_column or arguments.column)
-        if len(texts) != len(hypotheses):
+def _squad(options: argparse.Namespace) -> Result:
+    from lmtasks.metrics.answers import SQuAD
+
+    reference = _only_reference(options)
+    column = options.column or "text"
+    answers, known = read_answers(options.hypotheses, reference, column, options.reference_column or "answers")
+    check_rows(options.hypotheses, answers, reference, known)
+    metric = SQuAD(options.language or "en")
+    metric.update(answers, known)
+    scores = {name: score.item() for name, score in metric.compute().items()}
+    return Result({"f1": scores.pop("f1"), **scores}, metric.signature)
+
+
+def _accuracy(options: argparse.Namespace) -> Result:
+    from lmtasks.metrics.labels import Labels, MultiLabels, draw_confusion
+
+    reference, column = _only_reference(options), options.column or "label"
+    given = read_labels(options.hypotheses, column)
+    actual = read_labels(reference, options.reference_column or column, blank=False)
+    check_rows(options.hypotheses, given, reference, actual)
+    if any(isinstance(row, list) for row in [*given, *actual]):
+        if options.picture:
+            raise InputError("--picture: rows with several labels have no confusion matrix; leave it out")
+        sets = [[[row] if isinstance(row, str) else row for row in rows] for rows in (given, actual)]
+        several = MultiLabels(sorted({label for rows in sets for row in rows for label in row}) or ["(none)"])
+        several.update(*sets)
+        return Result(
+            {name: score.item() for name, score in several.compute().items()}, several.signature, several.table()
+        )
+    one = Labels(sorted({str(label) for label in [*given, *actual]}))
+    one.update([str(label) for label in given], [str(label) for label in actual])
+    if options.picture:
+        draw_confusion(one.confusion, one.labels, options.picture)
+    return Result({name: score.item() for name, score in one.compute().items()}, one.signature, one.table())
+
+
+def _entities(options: argparse.Namespace) -> Result:
+    from lmtasks.metrics.entities import Entities
+    from lmtasks.text.tags import spans
+
+    reference, column = _only_reference(options), options.column or "tags"
+    given = read_tags(options.hypotheses, column)
+    actual = read_tags(reference, options.reference_column or column)
+    check_rows(options.hypotheses, given, reference, actual)
+    rows = []
+    for (here, ours), (there, theirs) in zip(given, actual, strict=True):
+        if len(ours) != len(theirs):
+            raise InputError(f"{here}: {len(ours)} tags, {there} has {len(theirs)}; give one tag for each word")
+        rows.append((_at(here, spans, ours), _at(there, spans, theirs)))
+    metric = Entities(sorted({label for row in rows for found in row for label, _, _ in found}))
+    metric.update([found for found, _ in rows], [known for _, known in rows])
+    scores = {name: metric.compute()[name].item() for name in ("f1", "precision", "recall")}
+    return Result(scores, metric.signature, metric.table())
+
+
+METRICS: dict[str, Callable[[argparse.Namespace], Result]] = {
+    "bleu": _bleu,
+    "chrf": _chrf,
+    "ter": _ter,
+    "squad": _squad,
+    "entities": _entities,
+    "accuracy": _accuracy,
+    "rouge": _rouge,
+}
+OPTIONS = {"language": ("bleu", "squad", "rouge"), "lowercase": ("bleu",), "picture": ("accuracy",)}  # where they count
+
+
+def _refuse_idle_options(options: argparse.Namespace) -> None:
+    for name, metrics in OPTIONS.items():
+        if getattr(options, name) and options.metric not in metrics:
             raise InputError(
-                f"{arguments.hypotheses} has {len(hypotheses)} rows and {path} has {len(texts)}; "
-                "row n of one must belong to row n of the other"
+                f"--{name} changes nothing in {options.metric}, only in {', '.join(metrics)}; leave it out"
             )
-        columns.append(texts)
-    if not hypotheses:
-        raise InputError(f"{arguments.hypotheses}: no rows, nothing to score")
-    return hypotheses, [list(row) for row in zip(*columns, strict=True)]
+    if options.picture and Path(options.picture).suffix.lower() not in PICTURES:
+        raise InputError(f"--picture {options.picture}: a picture ends in {', '.join(PICTURES)}")
+    if options.picture and not Path(options.picture).parent.is_dir():
+        raise InputError(f"--picture {options.picture}: there is no folder {Path(options.picture).parent}")
 
 
-def _texts(path: str, column: str) -> list[str]:
-    if path == STDIN:
-        return list(stdin_lines())
-    if Path(path.lower().removesuffix(".gz")).suffix not in WITH_COLUMNS:
-        return list(read_lines(path))
-    texts = []
-    for number, row in enumerate(read_rows(path, {"text": column}, "test", optional=("text",)), 1):
-        if row["text"] is None:
-            raise InputError(f"{path}, row {number}, column '{column}': null or absent, expected a text ('' if empty)")
-        texts.append(row["text"])
-    return texts
+def _read_texts(options: argparse.Namespace) -> tuple[list[str], list[list[str]]]:
+    """Return the texts and, for each, the references from all files."""
+    column = options.column or "text"
+    texts = read_texts(options.hypotheses, column)
+    return texts, read_references(options.references, options.reference_column or column, options.hypotheses, texts)
+
+
+def _only_reference(options: argparse.Namespace) -> str:
+    if len(options.references) > 1:
+        raise InputError(f"{options.metric} takes one file of references, not {len(options.references)}")
+    return options.references[0]
+
+
+def _at(place: str, read: Callable[[list[str]], list], tags: list[str]) -> list:
+    try:
+        return read(tags)
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from None

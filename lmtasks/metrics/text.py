@@ -23,6 +23,11 @@ def perplexity(nll: float, count: float) -> float:
     return math.exp(mean) if mean < math.log(torch.finfo(torch.float64).max) else math.inf
 
 
+def token_probability(nll: float, count: float) -> float:
+    """Return 100 / perplexity: the (geometric) mean probability of the right token, in percent."""
+    return 100 * math.exp(-nll / max(1, count))
+
+
 def bits_per_character(nll: float, characters: float) -> float:
     """Return `nll` (nats, summed) over the number of characters, in bits."""
     return nll / max(1, characters) / math.log(2)

@@ -28,6 +28,7 @@ TOKENIZERS = {
     "kor": "ko-mecab",
 }
 """The sacrebleu tokeniser of languages that are not split at spaces like English: ISO 639 code -> name."""
+ORDER = 4  # n-grams of BLEU where its order is not said
 
 
 class _CorpusScore(Metric):
@@ -91,10 +92,11 @@ class _CorpusScore(Metric):
 
 
 class BLEU(_CorpusScore):
-    """Measure how many word n-grams (n = 1 to 4) of the hypotheses occur in the references.
+    """Measure how many word n-grams (n = 1 to `order`) of the hypotheses occur in the references.
 
     The tokeniser is `tokenize` (a name of sacrebleu's), or the one for the target language `language` (ISO 639 code):
-    zh, ja-mecab, ko-mecab, and 13a for all others. `lowercase` ignores upper and lower case.
+    zh, ja-mecab, ko-mecab, and 13a for all others. `lowercase` ignores upper and lower case. `order` 2 is the BLEU-2
+    of dialogue.
 
     Raises:
         InputError: an unknown tokeniser, or one whose package is missing.
@@ -112,16 +114,27 @@ class BLEU(_CorpusScore):
     higher_is_better = True
 
     def __init__(
-        self, language: str = "en", lowercase: bool = False, tokenize: str | None = None, sync_on_compute: bool = True
+        self,
+        language: str = "en",
+        lowercase: bool = False,
+        tokenize: str | None = None,
+        order: int = ORDER,
+        sync_on_compute: bool = True,
     ) -> None:
-        super().__init__(2 + 2 * 4, sync_on_compute)  # two lengths, then matches and n-grams of each order
+        super().__init__(2 + 2 * order, sync_on_compute)  # two lengths, then matches and n-grams of each order
         code = language.lower().replace("_", "-").split("-")[0]
         self.tokenize = tokenize or TOKENIZERS.get(code, "13a")
         self.lowercase = lowercase
+        self.order = order
         self._scorer()
 
+    @property
+    def signature(self) -> str:
+        """What sacrebleu prints beside the number; another order than 4, which sacrebleu does not say, stands last."""
+        return super().signature + (f"|order:{self.order}" if self.order != ORDER else "")
+
     def _scorer(self) -> sacrebleu.BLEU:
-        return _bleu_scorer(self.tokenize, self.lowercase)
+        return _bleu_scorer(self.tokenize, self.lowercase, self.order)
 
 
 class CHRF(_CorpusScore):
@@ -181,13 +194,13 @@ class TER(_CorpusScore):
 
 
 @cache  # a MeCab dictionary takes a while to open
-def _bleu_scorer(tokenize: str, lowercase: bool) -> sacrebleu.BLEU:
+def _bleu_scorer(tokenize: str, lowercase: bool, order: int) -> sacrebleu.BLEU:
     if tokenize not in sacrebleu.BLEU.TOKENIZERS:
         raise InputError(
             f"tokenize={tokenize!r}: no tokeniser of sacrebleu; choose {', '.join(sacrebleu.BLEU.TOKENIZERS)}"
         )
     try:
-        return sacrebleu.BLEU(tokenize=tokenize, lowercase=lowercase)
+        return sacrebleu.BLEU(tokenize=tokenize, lowercase=lowercase, max_ngram_order=order)
     except RuntimeError as error:
         language = tokenize.removesuffix("-mecab")
         raise InputError(

@@ -1,0 +1,116 @@
+"""Tags of words and the entities that they mark: BIO, IOB1, BIOES, BMES, BILOU.
+
+Ramshaw and Marcus, "Text Chunking using Transformation-Based Learning" (1995); Tjong Kim Sang and Veenstra,
+"Representing Text Chunks" (1999). What ill-formed tags mean is the rule of conlleval, the scorer of CoNLL-2000.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Literal, get_args
+
+from lmtasks.errors import InputError
+
+Scheme = Literal["BIO", "IOB1", "BIOES", "BMES", "BILOU"]
+PREFIXES: dict[Scheme, str] = {"BIO": "BIO", "IOB1": "BIO", "BIOES": "BIOES", "BMES": "BMESO", "BILOU": "BILOU"}
+SAME = {"M": "I", "L": "E", "U": "S"}  # middle, last and unit are other names for inside, end and single
+OUTSIDE = "O"
+
+
+def split_tag(tag: str) -> tuple[str, str]:
+    """Return B-PER as ("B", "PER") and O as ("O", ""); a label may have further hyphens or be absent.
+
+    Raises:
+        InputError: The tag begins with none of B, I, O, E, S, M, L, U.
+    """
+    prefix, _, label = tag.partition("-")
+    if len(prefix) != 1 or prefix not in "BIOESMLU" or (prefix == OUTSIDE and label):
+        raise InputError(f"tag {tag!r}: expected O, or B-, I-, E-, S-, M-, L- or U- and a label, as in B-PER")
+    return prefix, label
+
+
+def spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Return the entities of a row as (label, start, stop): the words [start, stop), in their order.
+
+    One rule reads all schemes: a word continues the entity before it only if it is I or E of the same label and the
+    word before was B or I; else it begins one, whatever its prefix. So ill-formed tags mean something too:
+    O I-PER is an entity, B-PER I-LOC are two, an entity without its E ends where the next tag does not continue it.
+
+    Raises:
+        InputError: A tag begins with none of the prefixes.
+
+    Source: conlleval, endOfChunk and startOfChunk.
+
+    >>> spans(["B-PER", "I-PER", "O", "S-LOC"])
+    [('PER', 0, 2), ('LOC', 3, 4)]
+    """
+    found: list[tuple[str, int, int]] = []
+    before = (OUTSIDE, "")
+    for place, tag in enumerate(tags):
+        prefix, label = split_tag(tag)
+        prefix = SAME.get(prefix, prefix)
+        if prefix in "IE" and before in (("B", label), ("I", label)):
+            found[-1] = (label, found[-1][1], place + 1)
+        elif prefix != OUTSIDE:
+            found.append((label, place, place + 1))
+        before = (prefix, label)
+    return found
+
+
+def detect_scheme(rows: Iterable[Sequence[str]]) -> Scheme:
+    """Return the scheme in which rows of tags are written.
+
+    M means BMES, L or U BILOU, E or S BIOES. B and I alone are IOB1 where every B follows an entity of its own label
+    and some entity begins with I; else BIO.
+
+    Raises:
+        InputError: A tag begins with none of the prefixes, or those of two schemes are mixed.
+    """
+    rows = [list(row) for row in rows]
+    used = {split_tag(tag)[0] for tag in chain.from_iterable(rows)}
+    if used <= set("BIO"):
+        return "IOB1" if _is_iob1(rows) else "BIO"
+    for scheme in ("BIOES", "BMES", "BILOU"):
+        if used <= set(PREFIXES[scheme]):
+            return scheme
+    raise InputError(f"tags begin with {', '.join(sorted(used))}: no one scheme of {', '.join(get_args(Scheme))} fits")
+
+
+def normalise(tags: Sequence[str], scheme: Scheme) -> list[str]:
+    """Return the tags of a row as BIO, well-formed, with the same entities.
+
+    Raises:
+        InputError: A tag is none of the scheme's.
+    """
+    for tag in tags:
+        if split_tag(tag)[0] not in PREFIXES[scheme]:
+            raise InputError(f"tag {tag!r} is none of {scheme}, which has {', '.join(PREFIXES[scheme])}")
+    return as_bio(spans(tags), len(tags))
+
+
+def as_bio(entities: Iterable[tuple[str, int, int]], length: int) -> list[str]:
+    """Return entities (label, start, stop) that do not overlap as the BIO tags of `length` words.
+
+    >>> as_bio([("PER", 0, 2)], 3)
+    ['B-PER', 'I-PER', 'O']
+    """
+    tags = [OUTSIDE] * length
+    for label, start, stop in entities:
+        end = f"-{label}" if label else ""
+        tags[start:stop] = [f"B{end}"] + [f"I{end}"] * (stop - start - 1)
+    return tags
+
+
+def _is_iob1(rows: Iterable[Sequence[str]]) -> bool:
+    begun_with_inside = False
+    for row in rows:
+        before = (OUTSIDE, "")
+        for tag in row:
+            prefix, label = split_tag(tag)
+            follows = before in (("B", label), ("I", label))
+            if prefix == "B" and not follows:
+                return False
+            begun_with_inside |= prefix == "I" and not follows
+            before = (prefix, label)
+    return begun_with_inside
