@@ -14,23 +14,47 @@ if TYPE_CHECKING:
     from lmtasks.backbones.recurrent import RecurrentConfig
     from lmtasks.backbones.transformer import TransformerConfig
     from lmtasks.batch import Batch
+    from lmtasks.data.documents import Documents
     from lmtasks.data.module import TextDataModule
     from lmtasks.data.parallel import ParallelText
+    from lmtasks.data.squad import SquadFile
+    from lmtasks.data.table import Table
+    from lmtasks.data.tagged import TaggedWords
     from lmtasks.data.village import Village
     from lmtasks.decoding import Decoding
+    from lmtasks.heads.classification import ClassificationHead
+    from lmtasks.heads.language_model import LanguageModelHead
     from lmtasks.heads.seq2seq import Seq2SeqHead
+    from lmtasks.heads.span import SpanHead
+    from lmtasks.heads.tagging import TaggingHead
     from lmtasks.module import TaskModule
+    from lmtasks.named.dialogue import DialogueModule
+    from lmtasks.named.summarisation import SummarisationModule
     from lmtasks.named.translation import TranslationModule
     from lmtasks.saving import load, save
+    from lmtasks.tasks.dialogue import DialogueTask
+    from lmtasks.tasks.summarisation import SummarisationTask
     from lmtasks.tasks.translation import TranslationTask
     from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
 
 _HOMES = {
     "Batch": "batch",
+    "ClassificationHead": "heads.classification",
     "Decoding": "decoding",
+    "DialogueModule": "named.dialogue",
+    "DialogueTask": "tasks.dialogue",
+    "Documents": "data.documents",
+    "LanguageModelHead": "heads.language_model",
     "ParallelText": "data.parallel",
     "RecurrentConfig": "backbones.recurrent",
     "Seq2SeqHead": "heads.seq2seq",
+    "SpanHead": "heads.span",
+    "SquadFile": "data.squad",
+    "SummarisationModule": "named.summarisation",
+    "SummarisationTask": "tasks.summarisation",
+    "Table": "data.table",
+    "TaggedWords": "data.tagged",
+    "TaggingHead": "heads.tagging",
     "TaskModule": "module",
     "TextDataModule": "data.module",
     "Tokenizer": "text.tokenizer",
@@ -45,10 +69,22 @@ _HOMES = {
 
 __all__ = [  # the keys of _HOMES, written out for readers and type checkers
     "Batch",
+    "ClassificationHead",
     "Decoding",
+    "DialogueModule",
+    "DialogueTask",
+    "Documents",
+    "LanguageModelHead",
     "ParallelText",
     "RecurrentConfig",
     "Seq2SeqHead",
+    "SpanHead",
+    "SquadFile",
+    "SummarisationModule",
+    "SummarisationTask",
+    "Table",
+    "TaggedWords",
+    "TaggingHead",
     "TaskModule",
     "TextDataModule",
     "Tokenizer",

@@ -54,9 +54,9 @@ class Evaluation:
         samples = []
         for places in parts.values():
             first = examples[places[0]]
-            answers = [self.answers[ids[place]] for place in places]
-            best = task.join(answers)[0] if all(answers) else None
-            samples.append(Sample(first.text, first.reference, first.references, best, first.group))
+            found = [self.answers[ids[place]] for place in places]
+            answers = task.join(found) if all(found) else []
+            samples.append(Sample(first.text, first.reference, first.references, answers, first.group))
         return samples
 
     def scores(self, task: Task, samples: Sequence[Sample]) -> dict[str, float]:

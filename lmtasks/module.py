@@ -16,6 +16,7 @@ from typing import Any, cast
 import torch
 from lightning import LightningModule
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -208,8 +209,11 @@ class TaskModule(Use, LightningModule):
         for name, task in self.tasks.items():
             evaluation = self._evaluations[name].gathered()
             self._evaluations[name] = Evaluation()
-            self.samples[name] = evaluation.samples(task, self._rows(split))
-            scores = evaluation.scores(task, self.samples[name])
+            samples = evaluation.samples(task, self._rows(split))
+            if self.trainer.state.fn == TrainerFn.FITTING:
+                samples = task.calibrate(cast(Head, self.heads[name]), samples)
+            scores = evaluation.scores(task, samples)
+            self.samples[name] = samples
             self.log_dict({f"{split}/{name}/{metric}": value for metric, value in scores.items()})
             main.append(scores[task.main_metric])
         self.log(f"{split}/score", sum(main) / len(main))

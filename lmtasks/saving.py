@@ -143,13 +143,14 @@ def _card(module: TaskModule, folder: Path, metrics: Mapping[str, float]) -> str
     parameters = sum(parameter.numel() for parameter in module.parameters())
     scores = "\n".join(f"| {name} | {value:.2f} |" for name, value in metrics.items())
     signatures = "\n".join(f"- {name}: `{text}`" for name, text in module.signatures.items())
+    trials = "\n".join(f"    {trial}" for trial in module.trials(folder))
     return f"""# {folder.resolve().parent.name}
 
 {"; ".join(repr(task) for task in module.tasks.values())}
 
 {type(module.backbone).__name__} of {parameters:,} parameters, {len(module.tokenizer or ()):,} tokens.
 
-    lmtasks run {folder} "..."
+{trials}
 
 | score | value |
 |---|---|

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -25,6 +26,8 @@ class Use:
     A method is given one text and returns one answer, or several texts and returns a list in their order. `task` names
     the task where the model has several of that kind under other names.
     """
+
+    tasks: dict[str, Task]
 
     if TYPE_CHECKING:  # what the module brings
 
@@ -46,6 +49,11 @@ class Use:
 
         @abstractmethod
         def evaluating(self) -> AbstractContextManager[None]: ...
+
+    def trials(self, folder: str | Path) -> list[str]:
+        """Return a command for each task that tries it, with the model in `folder`."""
+        names = {name: f" --task {name}" if len(self.tasks) > 1 else "" for name in self.tasks}
+        return [f"lmtasks run {folder}{names[name]} {task.trial}" for name, task in self.tasks.items()]
 
     def translate(
         self,

@@ -66,7 +66,7 @@ def test_right_answers_score_100_and_perplexity_is_that_of_the_mean_loss(rows):
 
 
 def test_no_samples_may_be_asked_for(tmp_path, capsys):
-    rows = {"translation": [Sample("source", "reference", answer=Answer("answer", 0.0))]}
+    rows = {"translation": [Sample("source", "reference", answers=[Answer("answer", 0.0)])]}
     assert samples_text(rows, 0) == ""
     trainer = SimpleNamespace(is_global_zero=True, sanity_checking=False, default_root_dir=tmp_path)
     Samples(shown=0, kept=1).on_test_end(trainer, SimpleNamespace(samples=rows))
@@ -75,7 +75,7 @@ def test_no_samples_may_be_asked_for(tmp_path, capsys):
 
 
 def test_samples_are_spread_over_the_data():
-    rows = [Sample(f"source {i}", f"reference {i}", answer=Answer(f"answer {i}", 0.0)) for i in range(10)]
+    rows = [Sample(f"source {i}", f"reference {i}", answers=[Answer(f"answer {i}", 0.0)]) for i in range(10)]
     text = samples_text({"translation": rows}, 2)
     assert [line.split()[-1] for line in text.splitlines() if "source" in line] == ["0", "5"]
     assert "answer 5" in text

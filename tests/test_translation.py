@@ -106,7 +106,7 @@ REFERENCES = ["the small dog ran home", "a cat sat on a mat", "birds fly over th
 
 def score(task, predictions, references, groups):
     rows = zip(predictions, references, groups, strict=True)
-    samples = [Sample("", right, answer=Answer(text, 0.0), group=group) for text, right, group in rows]
+    samples = [Sample("", right, answers=[Answer(text, 0.0)], group=group) for text, right, group in rows]
     return task.score(samples, nll=4.0, count=8)
 
 

@@ -18,7 +18,7 @@ VOWELS = "aâeéèêiîoôœuyhAEIOU"
 
 
 def rows(village=VILLAGE, split="train"):
-    return list(village.rows(split, ("en", "fr")))
+    return [{"en": row["en"], "fr": row["fr"]} for row in village.rows(split, ("en", "fr"))]
 
 
 ALL = [row for split in SPLITS for row in rows(split=split)]
@@ -40,6 +40,13 @@ def test_the_same_seed_tells_the_same_and_another_seed_something_else():
     assert small.fingerprint("train") != small.fingerprint("test")
 
 
+def test_the_fingerprint_changes_with_what_the_split_follows_from_and_no_more():
+    one, larger, shifted = (Village(train, 10, test) for train, test in ((50, 10), (60, 10), (50, 11)))
+    assert one.fingerprint("train") != larger.fingerprint("train")
+    assert one.fingerprint("test") == larger.fingerprint("test") != shifted.fingerprint("test")
+    assert one.fingerprint("validation") != shifted.fingerprint("validation")
+
+
 def test_a_larger_train_split_begins_with_the_smaller_one_and_leaves_the_others_alone():
     small, large = (Village(train=size, validation=20, test=20) for size in (100, 200))
     assert rows(large)[:100] == rows(small)
@@ -48,8 +55,8 @@ def test_a_larger_train_split_begins_with_the_smaller_one_and_leaves_the_others_
 
 
 def test_only_the_columns_asked_for_are_given():
-    assert next(VILLAGE.rows("test", ("fr",))).keys() == {"fr"}
-    assert list(next(VILLAGE.rows("test", ("fr", "en")))) == ["fr", "en"]
+    assert list(next(VILLAGE.rows("test", ("fr",)))) == ["fr", "place"]
+    assert list(next(VILLAGE.rows("test", ("fr", "en")))) == ["fr", "en", "place"]
 
 
 def test_what_the_village_lacks_is_said_in_one_line():
@@ -57,6 +64,8 @@ def test_what_the_village_lacks_is_said_in_one_line():
         VILLAGE.rows("predict", ("en",))
     with pytest.raises(InputError, match="no column 'de'"):
         VILLAGE.rows("train", ("en", "de"))
+    with pytest.raises(InputError, match=r"no view with the columns \['text', 'tags'\]; it shows en, fr; text; "):
+        VILLAGE.rows("train", ("text", "tags"))
     with pytest.raises(InputError, match="train=-1"):
         Village(train=-1, validation=0, test=0).rows("train", ("en",))
     assert VILLAGE.path("predict") is None

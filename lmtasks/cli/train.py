@@ -20,8 +20,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from lmtasks.backbones.recurrent import RecurrentConfig
-from lmtasks.backbones.transformer import TransformerConfig
+import lmtasks
 from lmtasks.cli import folders
 from lmtasks.cli.classes import keep_no_settings_of_another_class
 from lmtasks.cli.complaint import explain
@@ -31,12 +30,9 @@ from lmtasks.cli.loggers import continue_metrics, metrics_loggers
 from lmtasks.cli.messages import Sizes, quiet, say
 from lmtasks.data.encoded import Encoded
 from lmtasks.data.module import TextDataModule
-from lmtasks.data.parallel import ParallelText
-from lmtasks.data.village import Village
 from lmtasks.errors import InputError
 from lmtasks.evaluation import gather
 from lmtasks.module import TaskModule
-from lmtasks.named.translation import TranslationModule
 from lmtasks.optim import OptimizerConfig
 from lmtasks.saving import Saved, read
 from lmtasks.settings import from_plain, to_plain
@@ -52,7 +48,7 @@ from lmtasks.training.signals import StopOnSignal
 HELP = "train a model, or use one of its checkpoints, as configs and options say"
 
 MONITOR = "validation/score"  # chooses the best checkpoint; logged by TaskModule: the mean of the tasks' main metrics
-CLASSES = (TranslationModule, TransformerConfig, RecurrentConfig, ParallelText, Village)  # short names for configs
+CLASSES = tuple(value for name in lmtasks.__all__ if isinstance(value := getattr(lmtasks, name), type))  # short names
 FIXED = ("backbone", "tasks")  # settings of a checkpoint whose weights mean nothing under others
 DESCRIPTION = """Settings come from configs (-c NAME or FILE, several are merged) and options, which win.
 --model.help TranslationModule and --data.rows.help ParallelText list the settings of a class."""

@@ -170,6 +170,11 @@ class TextDataModule(LightningDataModule):
             raise InputError("overfit_batches cannot choose among the steps of the plan; train on a file of few rows")
         if "train" in splits and self.trainer.max_steps > 0 and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._module().schedule.check(self.trainer.max_steps)
+        if task.longest_source is not None and task.longest_source > self.max_length:
+            raise InputError(
+                f"{task.name} makes sources of {task.longest_source} tokens, which data.max_length {self.max_length} "
+                f"would cut; set it to {task.longest_source} or more"
+            )
         for split in splits:
             next(self.rows.rows(split, _columns(split, task)), None)
         if SCORED.intersection(splits):

@@ -75,14 +75,19 @@ class Sample:
     text: str
     reference: str
     references: list[str] = field(default_factory=list)
-    answer: Answer | None = None
-    """None where the task asks for few answers only."""
+    answers: list[Answer] = field(default_factory=list)
+    """Those of the model, best first; empty where the task asks for few answers only."""
     group: str = ""
 
     @property
+    def answer(self) -> Answer | None:
+        """The best answer."""
+        return self.answers[0] if self.answers else None
+
+    @property
     def prediction(self) -> str:
-        """The answer as a person reads it."""
-        return self.answer.text if self.answer else ""
+        """The best answer as a person reads it."""
+        return self.answers[0].text if self.answers else ""
 
 
 @dataclass(frozen=True)
@@ -135,9 +140,19 @@ class Task(ABC):
         return False
 
     @property
+    def trial(self) -> str:
+        """What to type after `lmtasks run MODEL` to try the task."""
+        return '"A sentence."'
+
+    @property
     def examples_a_row(self) -> int | None:
         """How many examples a row gives that lacks nothing; None where that depends on its length."""
         return 1
+
+    @property
+    def longest_source(self) -> int | None:
+        """Longest source in tokens, where the task cuts rows itself and its examples must not be cut; None = any."""
+        return None
 
     @property
     @abstractmethod
@@ -183,12 +198,23 @@ class Task(ABC):
         (answers,) = parts
         return answers
 
+    def calibrate(self, head: Head, samples: Sequence[Sample]) -> list[Sample]:
+        """Set what of the head is chosen on validation and not learnt, such as a threshold, and answer anew.
+
+        It is asked before the validation of a training is scored.
+        """
+        return list(samples)
+
     @abstractmethod
     def score(self, samples: Sequence[Sample], nll: float, count: int) -> dict[str, float]:
         """Compare answers with references: metric name -> value.
 
         `nll` is the summed negative log-likelihood of `count` targets in nats.
         """
+
+    def table(self, samples: Sequence[Sample]) -> str:
+        """Return what is to be said beside the scores, such as those of each class, as a table for people."""
+        return ""
 
     @abstractmethod
     def signatures(self) -> dict[str, str]:

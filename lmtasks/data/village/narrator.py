@@ -7,35 +7,24 @@ it does not name again.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from typing import TypeVar
 
 from lmtasks.data.village import grammar as g
 from lmtasks.data.village import words
+from lmtasks.data.village.dice import Dice
 from lmtasks.data.village.grammar import Pair, Phrase, clause, noun_phrase
 from lmtasks.data.village.words import Action, Noun
 
-T = TypeVar("T")
 
-
-class Narrator:
+class Narrator(Dice):
     """Tells sentences at random, each with what it may need: someone, something, somewhere, some time."""
 
     def __init__(self, rng: random.Random) -> None:
-        self.rng = rng
+        super().__init__(rng)
         self.told: set[str] = set()  # English nouns of this sentence
 
     def begin(self) -> None:
         """Begin a new sentence."""
         self.told.clear()
-
-    def maybe(self, share: float) -> bool:
-        """Toss a coin that says yes with this share."""
-        return self.rng.random() < share
-
-    def one(self, choices: Sequence[T]) -> T:
-        """Pick one."""
-        return choices[int(self.rng.random() * len(choices))]
 
     def noun(self, kinds: str) -> Noun:
         """Pick a noun that this sentence has not named yet."""

@@ -1,0 +1,53 @@
+"""DialogueModule: TaskModule with the settings of dialogue."""
+
+from __future__ import annotations
+
+from lmtasks.backbones.base import BackboneConfig
+from lmtasks.backbones.transformer import TransformerConfig
+from lmtasks.decoding import Decoding
+from lmtasks.module import TaskModule
+from lmtasks.optim import Adam, OptimizerConfig, Schedule
+from lmtasks.tasks.dialogue import DialogueTask
+from lmtasks.text.tokenizer import TokenizerConfig
+
+
+class DialogueModule(TaskModule):
+    """Reply to the turns of a dialogue.
+
+    Args:
+        history: Longest history in tokens; of a longer one the beginning is left out.
+        language: Language of the replies (ISO 639), which says what a word is when they are scored.
+        backbone: Architecture and sizes.
+        tokenizer: How texts become token ids; trained on the training texts unless it names a file.
+        optimizer: Optimiser with its settings.
+        schedule: Learning rate over the steps.
+        label_smoothing: Share of the target's probability spread over the vocabulary.
+        decoding: How replies are searched in test, predict and use.
+        validation_decoding: How they are searched in validation, where speed counts; greedy by default.
+        vectors: A GloVe or word2vec text file from which embeddings start.
+        compile: Let torch.compile make encode and decode faster; worth the minutes it takes on a GPU.
+
+    Example:
+        >>> from lmtasks import DialogueModule
+        >>> DialogueModule(history=64).task.columns
+        ('turns',)
+    """
+
+    def __init__(
+        self,
+        history: int = 128,
+        language: str = "en",
+        backbone: BackboneConfig = TransformerConfig(),
+        tokenizer: TokenizerConfig = TokenizerConfig(),
+        optimizer: OptimizerConfig = Adam(),
+        schedule: Schedule = Schedule(),
+        label_smoothing: float = 0.1,
+        decoding: Decoding = Decoding(),
+        validation_decoding: Decoding = Decoding(beam=1),
+        vectors: str | None = None,
+        compile: bool = False,
+    ) -> None:
+        task = DialogueTask(history, language, label_smoothing)
+        super().__init__(
+            [task], backbone, tokenizer, optimizer, schedule, decoding, validation_decoding, vectors, compile
+        )

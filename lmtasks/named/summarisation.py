@@ -1,0 +1,51 @@
+"""SummarisationModule: TaskModule with the settings of summarisation."""
+
+from __future__ import annotations
+
+from lmtasks.backbones.base import BackboneConfig
+from lmtasks.backbones.transformer import TransformerConfig
+from lmtasks.decoding import Decoding
+from lmtasks.module import TaskModule
+from lmtasks.optim import Adam, OptimizerConfig, Schedule
+from lmtasks.tasks.summarisation import SummarisationTask
+from lmtasks.text.tokenizer import TokenizerConfig
+
+
+class SummarisationModule(TaskModule):
+    """Write a short text that says what a long one says.
+
+    Args:
+        language: Language of the summaries (ISO 639), which says what a word is when they are scored.
+        backbone: Architecture and sizes.
+        tokenizer: How texts become token ids; trained on the training texts unless it names a file.
+        optimizer: Optimiser with its settings.
+        schedule: Learning rate over the steps.
+        label_smoothing: Share of the target's probability spread over the vocabulary.
+        decoding: How summaries are searched in test, predict and use.
+        validation_decoding: How they are searched in validation, where speed counts; greedy by default.
+        vectors: A GloVe or word2vec text file from which embeddings start.
+        compile: Let torch.compile make encode and decode faster; worth the minutes it takes on a GPU.
+
+    Example:
+        >>> from lmtasks import SummarisationModule
+        >>> SummarisationModule().task.columns
+        ('text', 'summary')
+    """
+
+    def __init__(
+        self,
+        language: str = "en",
+        backbone: BackboneConfig = TransformerConfig(),
+        tokenizer: TokenizerConfig = TokenizerConfig(),
+        optimizer: OptimizerConfig = Adam(),
+        schedule: Schedule = Schedule(),
+        label_smoothing: float = 0.1,
+        decoding: Decoding = Decoding(),
+        validation_decoding: Decoding = Decoding(beam=1),
+        vectors: str | None = None,
+        compile: bool = False,
+    ) -> None:
+        task = SummarisationTask(language, label_smoothing)
+        super().__init__(
+            [task], backbone, tokenizer, optimizer, schedule, decoding, validation_decoding, vectors, compile
+        )

@@ -1,0 +1,147 @@
+"""Dialogue: what was said so far in, the next turn out.
+
+A row {"turns": ["Good morning.", "Good morning! What do you want?", "Two loaves."]} gives a reply to learn for each
+turn but the first: to "Good morning.", and to the two before "Two loaves.". A mark before each turn says who speaks
+(Wolf et al. 2019, "TransferTransfo", section 4.2): the last turn of a history is the user's, the reply the model's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from lmtasks.errors import InputError
+from lmtasks.heads.seq2seq import Seq2SeqHead
+from lmtasks.metrics.dialogue import Distinct
+from lmtasks.metrics.text import perplexity, token_probability
+from lmtasks.metrics.translation import BLEU
+from lmtasks.tasks.base import Example, Row, Sample, Task, texts_of
+from lmtasks.text.tokenizer import Tokenizer
+
+USER, MODEL = "<user>", "<model>"
+
+
+@dataclass(frozen=True)
+class DialogueTask(Task):
+    """Reply to the turns of a dialogue.
+
+    Example:
+        >>> DialogueTask(history=64).marks
+        ('<user>', '<model>')
+    """
+
+    history: int = 128
+    """Longest history in tokens, marks and end counted; of a longer one the beginning is left out."""
+    language: str = "en"
+    """Language of the replies (ISO 639), which says what a word is when they are scored."""
+    label_smoothing: float = 0.1
+    """Share of the target's probability spread over the vocabulary (Szegedy et al. 2016, section 7)."""
+
+    def __post_init__(self) -> None:
+        if self.history < 3:
+            raise InputError(f"history is {self.history} tokens; a mark, a word and the end take 3")
+
+    @property
+    def name(self) -> str:
+        return "dialogue"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return ("turns",)
+
+    @property
+    def source_columns(self) -> tuple[str, ...]:
+        return ("turns",)
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        return (USER, MODEL)
+
+    @property
+    def remembers(self) -> bool:
+        return True
+
+    @property
+    def examples_a_row(self) -> None:
+        return None
+
+    @property
+    def main_metric(self) -> str:
+        return "token_probability"
+
+    @property
+    def trial(self) -> str:
+        return '"Good morning!"'
+
+    def texts(self, row: Row) -> Iterator[str]:
+        return iter(_turns(row))
+
+    def examples(self, rows: Sequence[Row], tokenizer: Tokenizer) -> list[Example]:
+        """Give an example for each turn that replies to another one."""
+        dialogues = [_turns(row) for row in rows]
+        encoded = iter(tokenizer.encode_batch([turn for turns in dialogues for turn in turns]))
+        examples = []
+        for number, turns in enumerate(dialogues):
+            ids = [next(encoded) for _ in turns]
+            examples += [
+                Example(
+                    source=self._source(ids[:place], tokenizer),
+                    target=[*ids[place], tokenizer.end],
+                    text="\n".join(turns[:place]),
+                    reference=turns[place],
+                    group=str(place),
+                    row=number,
+                )
+                for place in range(1, len(turns))
+            ]
+        return examples
+
+    def questions(self, rows: Sequence[Row], tokenizer: Tokenizer) -> list[Example]:
+        """Give an example for each row that has a turn: the reply to all of them."""
+        dialogues = [(number, turns) for number, row in enumerate(rows) if (turns := _turns(row))]
+        return [
+            Example(self._source(tokenizer.encode_batch(turns), tokenizer), [], "\n".join(turns), row=number)
+            for number, turns in dialogues
+        ]
+
+    def _source(self, turns: Sequence[list[int]], tokenizer: Tokenizer) -> list[int]:
+        """Return as many of the last turns as there is room for, the speakers marked; of the last at least its end."""
+        marks = [tokenizer.mark(USER), tokenizer.mark(MODEL)]
+        source = [tokenizer.end]
+        for back, turn in enumerate(reversed(turns)):
+            room = self.history - len(source) - 1
+            if back and len(turn) > room:
+                break
+            source = [marks[back % 2], *turn[max(0, len(turn) - room) :], *source]
+        return source
+
+    def head(self, tokenizer: Tokenizer, d_model: int) -> Seq2SeqHead:
+        return Seq2SeqHead(tokenizer.start, tokenizer.end, tokenizer.unwritable, self.label_smoothing)
+
+    def score(self, samples: Sequence[Sample], nll: float, count: int) -> dict[str, float]:
+        """Return perplexity, the mean probability of a token, BLEU-2 and how varied the replies are."""
+        replies = [sample.prediction for sample in samples]
+        bleu, distinct = self._scorers()
+        bleu.update(replies, [[sample.reference] for sample in samples])
+        distinct.update(replies)
+        return {
+            "perplexity": perplexity(nll, count),
+            "token_probability": token_probability(nll, count),
+            "bleu2": float(bleu.compute()),
+            **{name: float(value) for name, value in distinct.compute().items()},
+        }
+
+    def signatures(self) -> dict[str, str]:
+        """Return the signatures of the scorers under the names of `score`."""
+        bleu, distinct = self._scorers()
+        bleu.update(["a"], [["a"]])
+        distinct.update(["a"])
+        words = distinct.signature.split("|", 1)[1]  # without the number of words
+        return {"bleu2": bleu.signature, "distinct1": words, "distinct2": words}
+
+    def _scorers(self) -> tuple[BLEU, Distinct]:
+        return BLEU(self.language, order=2, sync_on_compute=False), Distinct(self.language, sync_on_compute=False)
+
+
+def _turns(row: Row) -> list[str]:
+    return [turn for turn in texts_of(row, "turns") if turn.strip()]

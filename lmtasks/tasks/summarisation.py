@@ -1,0 +1,111 @@
+"""Summarisation: a long text in, what matters of it out.
+
+A row {"text": "Anna lost her key. She looked for it. Paul found it.", "summary": "Paul found Anna's key."} gives the
+source ids of the text and the target ids of the summary, each with the end token. A row may have several summaries: the
+first is learnt, and all are references.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from lmtasks.heads.seq2seq import Seq2SeqHead
+from lmtasks.metrics.summary import ROUGE
+from lmtasks.metrics.text import perplexity
+from lmtasks.tasks.base import Example, Row, Sample, Task, texts_of
+from lmtasks.text.tokenizer import Tokenizer
+
+FIRST_SENTENCE = re.compile(r".*?(?:[.!?](?=\s)|[。！？]|$)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class SummarisationTask(Task):
+    """Write a short text that says what a long one says.
+
+    Example:
+        >>> SummarisationTask().main_metric
+        'rougeL'
+    """
+
+    language: str = "en"
+    """Language of the summaries (ISO 639), which says what a word is when they are scored."""
+    label_smoothing: float = 0.1
+    """Share of the target's probability spread over the vocabulary (Szegedy et al. 2016, section 7)."""
+
+    @property
+    def name(self) -> str:
+        return "summarisation"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return ("text", "summary")
+
+    @property
+    def source_columns(self) -> tuple[str, ...]:
+        return ("text",)
+
+    @property
+    def main_metric(self) -> str:
+        return "rougeL"
+
+    @property
+    def trial(self) -> str:
+        return '"A long text. It has several sentences."'
+
+    def texts(self, row: Row) -> Iterator[str]:
+        yield from (text for text in (_text(row), *texts_of(row, "summary")) if text)
+
+    def examples(self, rows: Sequence[Row], tokenizer: Tokenizer) -> list[Example]:
+        """Give an example for each row that has a text; a missing summary is left empty."""
+        texts = [(number, row, text) for number, row in enumerate(rows) if (text := _text(row)).strip()]
+        summaries = [[summary for summary in texts_of(row, "summary") if summary.strip()] for _, row, _ in texts]
+        sources = tokenizer.encode_batch([text for _, _, text in texts])
+        targets = tokenizer.encode_batch([first for first, *_ in (several or [""] for several in summaries)])
+        return [
+            Example(
+                source=[*source, tokenizer.end],
+                target=[*target, tokenizer.end] if several else [],
+                text=text,
+                reference=several[0] if several else "",
+                references=several,
+                row=number,
+            )
+            for (number, _, text), several, source, target in zip(texts, summaries, sources, targets, strict=True)
+        ]
+
+    def head(self, tokenizer: Tokenizer, d_model: int) -> Seq2SeqHead:
+        return Seq2SeqHead(tokenizer.start, tokenizer.end, tokenizer.unwritable, self.label_smoothing)
+
+    def score(self, samples: Sequence[Sample], nll: float, count: int) -> dict[str, float]:
+        """Return perplexity, ROUGE-1, 2 and L, and the ROUGE-L that the first sentence of each text would have."""
+        own, lead = ROUGE(self.language, sync_on_compute=False), ROUGE(self.language, sync_on_compute=False)
+        references = [sample.references for sample in samples]
+        own.update([sample.prediction for sample in samples], references)
+        lead.update([first_sentence(sample.text) for sample in samples], references)
+        scores = {name: float(value) for name, value in own.compute().items()}
+        return {"perplexity": perplexity(nll, count), **scores, "rougeL_lead": float(lead.compute()["rougeL"])}
+
+    def signatures(self) -> dict[str, str]:
+        """Return the signature of ROUGE under the names of `score`."""
+        scorer = ROUGE(self.language, sync_on_compute=False)
+        scorer.update(["a"], [["a"]])
+        settings = scorer.signature.removeprefix("rows:1|")
+        return dict.fromkeys(("rouge1", "rouge2", "rougeL", "rougeL_lead"), settings)
+
+
+def first_sentence(text: str) -> str:
+    """Return a text up to its first full stop, the summary to be compared with (Nenkova 2005).
+
+    Example:
+        >>> first_sentence("Anna lost 2.5 keys. Paul found them.")
+        'Anna lost 2.5 keys.'
+    """
+    match = FIRST_SENTENCE.match(text.strip())
+    return match[0] if match else ""
+
+
+def _text(row: Row) -> str:
+    """Return the text, which may come as a list of its sentences."""
+    return " ".join(texts_of(row, "text"))

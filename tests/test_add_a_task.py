@@ -1,0 +1,51 @@
+"""The task of docs/add_a_task.md, added from outside of the package exactly as the page says."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import lmtasks
+from lmtasks.cli.main import main
+
+PAGE = (Path(__file__).parent.parent / "docs" / "add_a_task.md").read_text(encoding="utf-8")
+SMALL = ["--trainer.max_steps=2", "--trainer.val_check_interval=1", "--model.schedule.warmup=1", "--trainer.accelerator=cpu"]
+SCREEN = 80  # lines
+
+
+def block(language: str) -> str:
+    """Return the first code block of the page in this language."""
+    match = re.search(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+    assert match, f"the page has no {language} block"
+    return match[1]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "truecasing.py").write_text(block("python"))
+    (tmp_path / "truecasing.yaml").write_text(block("yaml"))
+    texts = "".join(f"Anna sees {count} Cows in Rome.\n" for count in range(12))
+    for name in ("train.txt", "dev.txt"):
+        (tmp_path / name).write_text(texts)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # as python -m does
+    yield tmp_path
+    sys.modules.pop("truecasing", None)
+
+
+def test_the_task_and_its_config_fit_a_screen():
+    assert len((block("python") + block("yaml")).splitlines()) <= SCREEN
+
+
+def test_the_task_trains_and_answers_from_its_file(folder, capsys):
+    assert main(["fit", "-c", "truecasing.yaml", *SMALL]) == 0
+    table = capsys.readouterr().out
+    assert "truecasing" in table and "exact" in table
+    model = lmtasks.load("runs/truecasing")
+    assert model.task.name == "truecasing"
+    ((answer, *_),) = model.solve([{"text": "anna"}], decoding=lmtasks.Decoding(beam=1, max_length=5))
+    assert isinstance(answer.text, str)
+    assert main(["run", "runs/truecasing", "anna sees a cow.", "--max-length=6"]) == 0
