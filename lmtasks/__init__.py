@@ -28,26 +28,40 @@ if TYPE_CHECKING:
     from lmtasks.heads.span import SpanHead
     from lmtasks.heads.tagging import TaggingHead
     from lmtasks.module import TaskModule
+    from lmtasks.named.answering import FreeAnsweringModule, QuestionAnsweringModule
+    from lmtasks.named.classification import ClassificationModule, SentimentModule
     from lmtasks.named.dialogue import DialogueModule
     from lmtasks.named.summarisation import SummarisationModule
+    from lmtasks.named.tagging import TaggingModule
     from lmtasks.named.translation import TranslationModule
     from lmtasks.saving import load, save
+    from lmtasks.tasks.answering import SpanAnsweringTask
+    from lmtasks.tasks.classification import ClassificationTask
     from lmtasks.tasks.dialogue import DialogueTask
+    from lmtasks.tasks.free_answering import FreeAnsweringTask
     from lmtasks.tasks.summarisation import SummarisationTask
+    from lmtasks.tasks.tagging import TaggingTask
     from lmtasks.tasks.translation import TranslationTask
     from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
 
 _HOMES = {
     "Batch": "batch",
     "ClassificationHead": "heads.classification",
+    "ClassificationModule": "named.classification",
+    "ClassificationTask": "tasks.classification",
     "Decoding": "decoding",
     "DialogueModule": "named.dialogue",
     "DialogueTask": "tasks.dialogue",
     "Documents": "data.documents",
+    "FreeAnsweringModule": "named.answering",
+    "FreeAnsweringTask": "tasks.free_answering",
     "LanguageModelHead": "heads.language_model",
     "ParallelText": "data.parallel",
+    "QuestionAnsweringModule": "named.answering",
     "RecurrentConfig": "backbones.recurrent",
+    "SentimentModule": "named.classification",
     "Seq2SeqHead": "heads.seq2seq",
+    "SpanAnsweringTask": "tasks.answering",
     "SpanHead": "heads.span",
     "SquadFile": "data.squad",
     "SummarisationModule": "named.summarisation",
@@ -55,6 +69,8 @@ _HOMES = {
     "Table": "data.table",
     "TaggedWords": "data.tagged",
     "TaggingHead": "heads.tagging",
+    "TaggingModule": "named.tagging",
+    "TaggingTask": "tasks.tagging",
     "TaskModule": "module",
     "TextDataModule": "data.module",
     "Tokenizer": "text.tokenizer",
@@ -70,14 +86,21 @@ _HOMES = {
 __all__ = [  # the keys of _HOMES, written out for readers and type checkers
     "Batch",
     "ClassificationHead",
+    "ClassificationModule",
+    "ClassificationTask",
     "Decoding",
     "DialogueModule",
     "DialogueTask",
     "Documents",
+    "FreeAnsweringModule",
+    "FreeAnsweringTask",
     "LanguageModelHead",
     "ParallelText",
+    "QuestionAnsweringModule",
     "RecurrentConfig",
+    "SentimentModule",
     "Seq2SeqHead",
+    "SpanAnsweringTask",
     "SpanHead",
     "SquadFile",
     "SummarisationModule",
@@ -85,6 +108,8 @@ __all__ = [  # the keys of _HOMES, written out for readers and type checkers
     "Table",
     "TaggedWords",
     "TaggingHead",
+    "TaggingModule",
+    "TaggingTask",
     "TaskModule",
     "TextDataModule",
     "Tokenizer",

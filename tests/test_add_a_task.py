@@ -12,7 +12,12 @@ import lmtasks
 from lmtasks.cli.main import main
 
 PAGE = (Path(__file__).parent.parent / "docs" / "add_a_task.md").read_text(encoding="utf-8")
-SMALL = ["--trainer.max_steps=2", "--trainer.val_check_interval=1", "--model.schedule.warmup=1", "--trainer.accelerator=cpu"]
+SMALL = [
+    "--trainer.max_steps=2",
+    "--trainer.val_check_interval=1",
+    "--model.schedule.warmup=1",
+    "--trainer.accelerator=cpu",
+]
 SCREEN = 80  # lines
 
 
@@ -43,7 +48,8 @@ def test_the_task_and_its_config_fit_a_screen():
 def test_the_task_trains_and_answers_from_its_file(folder, capsys):
     assert main(["fit", "-c", "truecasing.yaml", *SMALL]) == 0
     table = capsys.readouterr().out
-    assert "truecasing" in table and "exact" in table
+    assert "truecasing" in table
+    assert "exact" in table
     model = lmtasks.load("runs/truecasing")
     assert model.task.name == "truecasing"
     ((answer, *_),) = model.solve([{"text": "anna"}], decoding=lmtasks.Decoding(beam=1, max_length=5))

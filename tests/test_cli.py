@@ -8,9 +8,11 @@ import io
 import json
 import logging
 import os
+import re
 import resource
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -19,11 +21,14 @@ import yaml
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import lmtasks
+from lmtasks.cli.configs import find_config
 from lmtasks.cli.folders import find_weights, new_run
 from lmtasks.cli.loggers import continue_metrics, metrics_loggers
 from lmtasks.cli.main import COMMANDS, main
 from lmtasks.cli.messages import quiet
+from lmtasks.cli.sources import blame
 from lmtasks.cli.train import Job
+from lmtasks.errors import InputError
 from lmtasks.training.randomness import RandomState
 from lmtasks.training.samples import Samples
 from lmtasks.training.signals import StopOnSignal
@@ -91,6 +96,21 @@ def test_help_lists_every_command_and_is_quick():
     assert after.ru_utime - before.ru_utime < 0.3  # seconds of computing: a busy machine does not fail the test
 
 
+def test_a_name_that_is_nowhere_is_found_before_torch_is_loaded(tmp_path):
+    code = """
+import sys
+from lmtasks.cli.main import main
+for command in (["fit", "-c", "nosuch"], ["run", "nosuch", "A text."], ["info", "nosuch"], ["attend", "nosuch", "x"]):
+    assert main(command) == 2
+print("torch" in sys.modules)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=True)
+    assert done.stdout == "False\n"
+    assert len(done.stderr.splitlines()) == 4
+
+
 def test_an_unknown_command_is_named_with_the_nearest_one(cli):
     assert cli("fti") == (2, "", ["lmtasks: error: there is no command 'fti'; did you mean 'fit'?"])
 
@@ -106,6 +126,7 @@ def test_fit_leaves_everything_in_the_run_folder(work):
         f"model/{name}" for name in ("config.json", "model.safetensors", "tokenizer.json", "README.md", "metrics.json")
     ]
     assert all((run / name).is_file() for name in names)
+    assert not (run / "hparams.yaml").exists()
     metrics = json.loads((run / "model/metrics.json").read_text())
     assert {"test/translation/bleu", "test/translation/loss"} <= set(metrics["scores"])
     assert metrics["signatures"]["translation/bleu"].startswith("nrefs:1|case:mixed")
@@ -244,6 +265,37 @@ def test_of_lightnings_log_only_the_useful_lines_are_seen():
     assert [bool(kept) for kept in seen.values()] == [False, False, True]
 
 
+def test_of_lightnings_warnings_only_the_useful_ones_are_seen():
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        quiet()
+        warnings.warn("Total length of `DataLoader` across ranks is zero. Please make sure this ...", stacklevel=1)
+        warnings.warn("The number of training batches (1) is smaller than the logging interval ...", stacklevel=1)
+        warnings.warn("Detected NaN", stacklevel=1)
+    assert [str(warning.message) for warning in seen] == ["Detected NaN"]
+
+
+@pytest.mark.parametrize(
+    ("splits", "expected"),
+    [
+        ([], "no validation rows and no test rows: there are no scores, and the model is that of the last checkpoint"),
+        (["test"], "no validation rows: no checkpoint counts as the best"),
+        (["validation"], "no test rows: the scores are of the validation rows"),
+    ],
+)
+def test_fit_says_what_follows_from_a_split_that_is_not_there(work, monkeypatch, capsys, splits, expected):
+    monkeypatch.chdir(work)
+    (work / "few.jsonl").write_text('{"en": "A dog.", "fr": "Un chien."}\n' * 4)
+    options = [f"--data.rows.{split}=few.jsonl" for split in ("train", *splits)]
+    assert (
+        main(["fit", "-c", "tiny.yaml", "--name", "_".join(["few", *splits]), "--data.rows=ParallelText", *options])
+        == 0
+    )
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("no ")]
+    assert len(said) == 1
+    assert said[0].startswith(expected)
+
+
 def test_validate_finds_the_run_by_the_name_of_its_config(cli):
     status, out, _ = cli("validate", "-c", "tiny.yaml", "--ckpt_path", "last")
     assert status == 0
@@ -296,7 +348,7 @@ def test_run_says_which_row_lacks_the_column(cli, work):
     (work / "bad.jsonl").write_text('{"en": "A dog."}\n{"english": "A cow."}\n')
     status, _, (line,) = cli("run", "runs/tiny", "--input", "bad.jsonl")
     assert status == 2
-    assert "bad.jsonl, row 2: no text in column 'en' (columns: english)" in line
+    assert "bad.jsonl, row 2: nothing in column 'en' (columns: english)" in line
 
 
 def test_run_puts_options_anywhere_and_scores_first(cli):
@@ -342,12 +394,15 @@ def test_attend_draws_a_picture(cli, work):
 
 MISTAKES = {
     "wrong path of a model": (["run", "runs/tny", "A dog."], "runs/tny: there is no such file or folder"),
+    "name of a run": (["run", "tiny", "A dog."], "tiny: there is no such file or folder; did you mean runs/tiny?"),
     "wrong path of a config": (["fit", "-c", "quickstrt"], "did you mean -c quickstart?"),
-    "misspelt option": (["fit", "-c", "tiny.yaml", "--trainer.max_step", "3"], "did you mean trainer.max_steps?"),
+    "argument without -c": (["fit", "quickstart"], "unexpected argument 'quickstart'; did you mean -c quickstart?"),
+    "misspelt option": (["fit", "-c", "tiny.yaml", "--trainer.max_step", "3"], "did you mean --trainer.max_steps?"),
+    "end of an option": (["fit", "-c", "tiny.yaml", "--vocab_size", "3"], "did you mean --model.tokenizer.vocab_size?"),
     "misspelt option of run": (["run", "runs/tiny", "--beem", "2", "x"], "no option '--beem'; did you mean --beam?"),
     "misspelt setting": (
         ["fit", "-c", "tiny.yaml", "--model.backbone.d_modl", "8"],
-        "did you mean model.backbone.d_model?",
+        "did you mean --model.backbone.d_model?",
     ),
     "misspelt class": (
         ["fit", "-c", "tiny.yaml", "--model.backbone", "TransformrConfig"],
@@ -355,7 +410,35 @@ MISTAKES = {
     ),
     "wrong type": (
         ["fit", "-c", "tiny.yaml", "--trainer.max_steps", "many"],
-        "trainer.max_steps must be int, not 'many'",
+        "error: --trainer.max_steps must be int, not 'many'",
+    ),
+    "wrong type in a class": (
+        ["fit", "-c", "tiny.yaml", "--model.backbone.d_model", "1.5"],
+        "error: --model.backbone.d_model must be int, not '1.5'",
+    ),
+    "none of several types": (
+        ["fit", "-c", "tiny.yaml", "--seed_everything", "x"],
+        "--seed_everything must be bool or int, not 'x'",
+    ),
+    "none of the choices": (
+        ["fit", "-c", "tiny.yaml", "--model.schedule.kind", "cosin"],
+        "--model.schedule.kind must be one of 'inverse_sqrt', 'cosine'",
+    ),
+    "no class of that kind": (
+        ["fit", "-c", "tiny.yaml", "--data.rows", "X"],
+        "for --data.rows; there are ",
+    ),
+    "no model of that kind": (
+        ["fit", "-c", "tiny.yaml", "--model", "TranslationTask"],
+        "did you mean TranslationModule?",
+    ),
+    "no list": (
+        ["fit", "-c", "tiny.yaml", "--model.directions", "en-fr"],
+        "--model.directions must be a list such as [a, b], not 'en-fr'",
+    ),
+    "no such callback": (
+        ["fit", "-c", "tiny.yaml", "--trainer.callbacks", "Foo"],
+        "no class 'Foo' for --trainer.callbacks; write the whole path",
     ),
     "wrong value": (["fit", "-c", "tiny.yaml", "--model.decoding.beam", "0"], "decoding.beam is 0; give 1 or more"),
     "nothing given": (["fit"], "give a config (-c quickstart)"),
@@ -364,6 +447,7 @@ MISTAKES = {
         "there are runs/tiny/checkpoints/",
     ),
     "no run yet": (["test", "-c", "tiny.yaml", "--name", "new"], "there is no run folder runs/new"),
+    "nothing trained": (["predict", "-c", "tiny.yaml", "--name", "new"], "`lmtasks fit` trains one, --ckpt_path names"),
     "another model": (["test", "-c", "tiny.yaml", "--model.backbone.d_ff", "8"], "backbone.d_ff = 16, not 8"),
     "no such split": (["predict", "-c", "tiny.yaml"], "data.rows.predict"),
     "unsafe strategy": (["fit", "-c", "tiny.yaml", "--trainer.strategy", "ddp_spawn"], "use ddp"),
@@ -395,6 +479,41 @@ def test_a_mistake_in_a_config_names_file_and_line(cli, work):
     assert "typo.yaml, line 8: there is no setting model.backbone.n_head; did you mean model.backbone.n_heads?" in line
     (work / "broken.yaml").write_text("model:\n  a: b: c\n")
     assert "broken.yaml, line 2: no valid YAML" in cli("fit", "-c", "broken.yaml")[2][0]
+
+
+def test_a_wrong_value_is_blamed_on_who_wrote_it(tmp_path):
+    config = tmp_path / "a.yaml"
+    config.write_text("trainer:\n  max_steps: many\nmodel:\n  init_args:\n    optimizer:\n      init_args: {lr: 1}\n")
+    line = f"{config}, line 2: "
+    assert blame("trainer.max_steps", "many", [], [config]) == (line, "trainer.max_steps")
+    assert blame("trainer.max_steps", "many", ["--trainer.max_steps", "3"], [config]) == (line, "trainer.max_steps")
+    assert blame("trainer.max_steps", "x", ["--trainer.max_steps=x"], [config]) == ("", "--trainer.max_steps")
+    for name in ("model.optimizer.lr", "model.init_args.optimizer.init_args.lr"):
+        assert blame("model.optimizer.lr", "x", [f"--{name}", "x"], [config]) == ("", "--model.optimizer.lr")
+    mapping = ["--model", "{optimizer: {lr: x}}"]
+    assert blame("model.optimizer.lr", "x", mapping, [config]) == ("", "--model.optimizer.lr")
+    assert blame("model.optimizer.lr", "1", [], [config]) == (f"{config}, line 6: ", "model.optimizer.lr")
+    assert blame("model.directions", "x", [], [config]) == ("", "model.directions")
+
+
+def test_a_config_that_is_not_there_is_said_to_be_what_it_looks_like(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/mine").mkdir(parents=True)
+    (tmp_path / "runs/mine/config.yaml").touch()
+    (tmp_path / "runs/empty").mkdir()
+    expected = {
+        "": "-c needs the name of a config",
+        "--trainer.max_steps": "-c needs the name of a config",
+        "mine": "did you mean -c runs/mine?",
+        "runs/mne": "did you mean -c runs/mine?",
+        "runs/another": "there is no such file or run folder; the packaged configs are",
+        "runs/empty": "this folder is no run, it has no config.yaml; the packaged configs are",
+        "configs/quickstart.yml": "did you mean -c quickstart?",
+        "another.yaml": "there is no such file; the packaged configs are",
+    }
+    for name, line in expected.items():
+        with pytest.raises(InputError, match=re.escape(line)):
+            find_config(name)
 
 
 def test_an_option_beats_a_config_wherever_it_stands(cli):

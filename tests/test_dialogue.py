@@ -38,7 +38,8 @@ def test_a_long_history_keeps_its_last_turns(history):
     (example,) = task.questions([{"turns": TURNS[:3]}], TOKENIZER)
     source, whole = example.source, DialogueTask(history=99).questions([{"turns": TURNS[:3]}], TOKENIZER)[0].source
     assert len(source) <= history
-    assert source[0] in (USER, MODEL) and source[-1] == TOKENIZER.end
+    assert source[0] in (USER, MODEL)
+    assert source[-1] == TOKENIZER.end
     kept = source[1:] if source.count(USER) + source.count(MODEL) == 1 else source
     assert whole[len(whole) - len(kept) :] == kept
     assert source == whole or len(source) + len(TOKENIZER.encode(TURNS[0])) + 1 > history or history < 27
@@ -61,7 +62,8 @@ def test_scores_and_signatures_go_by_the_same_names():
     task = DialogueTask()
     samples = [Sample("Hi.", "Hello there you", answers=[Answer("Hello there you", 0.0)]), Sample("a", "b")]
     scores = task.score(samples, nll=0.0, count=9)
-    assert scores["token_probability"] == 100 and scores["perplexity"] == 1
+    assert scores["token_probability"] == 100
+    assert scores["perplexity"] == 1
     assert 0 < scores["bleu2"] <= 100
     assert set(task.signatures()) < set(scores)
     assert task.main_metric in scores
@@ -92,7 +94,7 @@ def test_a_model_replies_in_python(trained):
 
 def test_a_talk_on_stdin_remembers_what_was_said(trained, monkeypatch, capsys):
     folder, module = trained
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("Hi.\nWho is it?\n\nHi.\n".encode())))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Hi.\nWho is it?\n\nHi.\n")))
     assert main(["run", str(folder), "--beam=1", "--max-length=5"]) == 0
     first, second, blank, again = capsys.readouterr().out.split("\n")[:4]
     decoding = Decoding(beam=1, max_length=5)

@@ -9,11 +9,16 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_args, get_type_hints
+
+from lmtasks.cli.configs import packaged_configs
+from lmtasks.cli.sources import blame, settings
+from lmtasks.data.module import TextDataModule
+from lmtasks.module import TaskModule
 
 KEY = re.compile(r'^Parser key "(?P<key>[^"]+)":\s*(?P<rest>.*)')
 CLASS = re.compile(r"^Problem with given class_path '(?P<name>[^']+)':")
@@ -22,37 +27,61 @@ UNKNOWN = re.compile(
     r"|Group '(?P<group>[^']+)' does not accept option '(?P<member>[^']+)'"
     r"|[Uu]nrecognized arguments: (?P<argument>\S+).*)$"
 )
-NO_CLASS = re.compile(r"^Expected a dot import path string: (?P<name>.*)")
+NO_CLASS = "Expected a dot import path string: "  # then the value
 MISSING = re.compile(r"^(?:the following arguments are required: |.*Key \")(?P<names>[\w., ]+)")
 WRONG_VALUE = re.compile(r"^Expected an? (?P<wanted>.*?)\. Got value: (?P<given>.*)", re.DOTALL)
+WRONG_TYPE = re.compile(r"^Expected an? (?P<wanted><class .*>|typing\..*)$")  # of a union; the value follows later
+GIVEN = "Given value: "
 DETAILS = ("Does not validate", "Subtypes:", "Errors:", "Given value", "Expected a path but")
+LITERAL = re.compile(r"(?:typing\.)?Literal\[(.*?)\]")
 
 
-def explain(report: str, options: Iterable[str], classes: Sequence[type], configs: Sequence[Path]) -> str:
+@dataclass
+class Fault:
+    """What a report says is wrong."""
+
+    keys: list[str] = field(default_factory=list)
+    """Names that lead to the setting."""
+    owner: str | None = None
+    """Path of the class that the setting is of."""
+    text: str = ""
+    """The line that says what is wrong."""
+    wanted: list[str] = field(default_factory=list)
+    """Types that the value could have had."""
+    given: str | None = None
+    """The value."""
+
+    @property
+    def name(self) -> str:
+        """Return the whole name of the setting."""
+        return ".".join(self.keys)
+
+
+def explain(
+    report: str, options: Iterable[str], classes: Sequence[type], configs: Sequence[Path], arguments: Sequence[str]
+) -> str:
     """Return the one line that a user needs of a jsonargparse report.
 
-    `options` are the option strings of the command, `classes` those that a config may name, `configs` the files read.
+    `options` are the option strings of the command, `classes` those that a config may name, `configs` the files read,
+    `arguments` what else was on the command line.
     """
-    path, owner, core = _innermost(report)
-    if found := UNKNOWN.match(core):
-        return _unknown_option(found, path, owner, options, configs)
-    where = _place(path, configs) if path else ""
-    if found := NO_CLASS.match(core):
-        return (
-            f"{where}there is no class {found['name']!r} for {'.'.join(path)}; {_suggest_class(found['name'], classes)}"
-        )
-    if found := WRONG_VALUE.match(core):
-        return f"{where}{'.'.join(path)} must be {_readable(found['wanted'])}, not {found['given'].strip()!r}"
-    if found := MISSING.match(core):
-        names = ", ".join(name.strip() for name in found["names"].split(","))
-        return f"{'.'.join([*path, names])} is not set; give a config (-c quickstart) or the option"
-    return f"{where}{'.'.join(path)}{': ' if path else ''}{' '.join(core.split())}"
+    fault = _innermost(report)
+    if found := UNKNOWN.match(fault.text):
+        return _unknown_option(found, fault, options, configs, arguments)
+    where, name = blame(fault.name, fault.given, arguments, configs) if fault.keys else ("", "")
+    if fault.text.startswith(NO_CLASS):
+        return f"{where}there is no class {fault.given!r} for {name}; {_suggest_class(fault, classes)}"
+    if fault.wanted and fault.given is not None:
+        return f"{where}{name} must be {_readable(fault.wanted)}, not {fault.given!r}"
+    if found := MISSING.match(fault.text):
+        names = " and ".join(".".join([*fault.keys, missing.strip()]) for missing in found["names"].split(","))
+        return f"nothing sets {names}; give a config (-c quickstart) or the option"
+    return f"{where}{name}{': ' if name else ''}{' '.join(fault.text.split())}"
 
 
-def _innermost(report: str) -> tuple[list[str], str | None, str]:
-    """Return (keys that lead to the fault, class path it lies in, the line that names the fault)."""
-    best: tuple[list[str], str | None, str] = ([], None, report.strip())
-    best_depth = -1
+def _innermost(report: str) -> Fault:
+    """Return what the deepest part of a report says."""
+    best, best_depth = Fault(text=report.strip()), -1
     stack: list[tuple[int, str, str]] = []  # (indent, "key" or "class", name) of the headings above this line
     for line in report.splitlines():
         text = line.strip()
@@ -68,44 +97,79 @@ def _innermost(report: str) -> tuple[list[str], str | None, str]:
         elif heading := CLASS.match(text):
             stack.append((indent, "class", heading["name"]))
             text = ""
+        if text.startswith(GIVEN) and len(stack) == best_depth and best.given is None:
+            best.given = text.removeprefix(GIVEN)
         if not text or text.startswith(DETAILS) or "<class 'NoneType'>" in text:
             continue
         if len(stack) > best_depth:
             keys = [name for _, kind, name in stack if kind == "key"]
             owners = [name for _, kind, name in stack if kind == "class"]
-            best, best_depth = (keys, owners[-1] if owners else None, text), len(stack)
+            best, best_depth = Fault(keys, owners[-1] if owners else None), len(stack)
+        if len(stack) == best_depth:
+            _add(best, text)
     return best
 
 
+def _add(fault: Fault, text: str) -> None:
+    """Add one more line to what is known of a fault; the first that names no type of a union is its text."""
+    if fault.text:
+        return
+    if found := WRONG_VALUE.match(text):
+        fault.text, fault.wanted, fault.given = text, [found["wanted"]], found["given"].strip()
+    elif found := WRONG_TYPE.match(text):
+        fault.wanted.append(found["wanted"])
+    else:
+        fault.text, fault.given = text, text.removeprefix(NO_CLASS).strip() if text.startswith(NO_CLASS) else None
+
+
 def _unknown_option(
-    found: re.Match[str], path: list[str], owner: str | None, options: Iterable[str], configs: Sequence[Path]
+    found: re.Match[str], fault: Fault, options: Iterable[str], configs: Sequence[Path], arguments: Sequence[str]
 ) -> str:
     argument = (found["argument"] or "").split("=")[0]
     if argument and not argument.startswith("-"):
-        return f"unexpected argument {argument!r}; settings are written --name=value, configs -c FILE"
+        hint = f"did you mean -c {argument}?" if argument in packaged_configs() or Path(argument).exists() else ""
+        hint = hint or "settings are written --name=value, configs -c FILE"
+        return f"unexpected argument {argument!r}; {hint}"
     name = found["option"] or argument.removeprefix("--") or f"{found['group']}.{found['member']}"
     name = name.removesuffix(".class_path").removesuffix(".init_args")
-    whole = ".".join([*path, name])
-    near = get_close_matches(whole, _whole_names(path, owner, options), n=1, cutoff=0.7)
-    hint = f"did you mean {near[0]}?" if near else _list_options(owner)
-    return f"{_place([*path, name], configs)}there is no setting {whole}; {hint}"
+    where, whole = blame(".".join([*fault.keys, name]), None, arguments, configs)
+    dashes = "--" if whole.startswith("--") else ""
+    near = _nearest(whole.removeprefix("--"), _whole_names(fault, options, configs))
+    hint = f"did you mean {dashes}{near}?" if near else _list_options(fault.owner)
+    return f"{where}there is no setting {whole}; {hint}"
 
 
-def _whole_names(path: list[str], owner: str | None, options: Iterable[str]) -> list[str]:
-    """Return the names that could have been meant: parameters of the class, else options of the command."""
-    if owner is not None:
-        return [".".join([*path, name]) for name in _parameters(owner)]
-    return [option.lstrip("-") for option in options if option.startswith("--")]
+def _nearest(name: str, names: Sequence[str]) -> str | None:
+    """Return the name that was probably meant: one that is spelt alike, or of which `name` is the last part."""
+    ends = [whole for whole in names if whole.endswith(f".{name}")]
+    return next(iter([*get_close_matches(name, names, n=1, cutoff=0.7), *ends]), None)
+
+
+def _whole_names(fault: Fault, options: Iterable[str], configs: Sequence[Path]) -> list[str]:
+    """Return the names that could have been meant: parameters of the class, else options and what the configs set."""
+    if fault.owner is not None:
+        return [".".join([*fault.keys, name]) for name in _parameters(fault.owner)]
+    written = [name for config in configs for name in settings(config)]
+    return [*(option.lstrip("-") for option in options if option.startswith("--")), *written]
 
 
 def _parameters(class_path: str) -> list[str]:
     """Return the parameters of a class, those of plain dataclasses inside it as name.field."""
-    module, _, name = class_path.rpartition(".")
-    known = getattr(import_module(module), name)
+    known = _class(class_path)
     names = [key for key in inspect.signature(known).parameters if key != "self"]
-    types = get_type_hints(known if is_dataclass(known) else known.__init__)
+    types = _types(known)
     inside = [(key, types[key]) for key in names if is_dataclass(types.get(key))]
     return [*names, *(f"{key}.{field.name}" for key, kind in inside for field in fields(kind))]
+
+
+def _types(known: Any) -> dict[str, Any]:
+    """Return the types of the parameters of a class."""
+    return get_type_hints(known if is_dataclass(known) else known.__init__)
+
+
+def _class(path: str) -> type:
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)
 
 
 def _list_options(owner: str | None) -> str:
@@ -114,24 +178,28 @@ def _list_options(owner: str | None) -> str:
     return f"{owner.rpartition('.')[2]} has {', '.join(name for name in _parameters(owner) if '.' not in name)}"
 
 
-def _suggest_class(name: str, classes: Sequence[type]) -> str:
-    names = [known.__name__ for known in classes]
-    near = get_close_matches(name, names, n=1)
+def _suggest_class(fault: Fault, classes: Sequence[type]) -> str:
+    if fault.name.startswith("trainer."):  # Lightning's, of which there are many, or the user's own
+        return "write the whole path of a class, such as lightning.pytorch.callbacks.EarlyStopping"
+    kinds = _kinds(fault)
+    fitting = [known for known in classes if known not in kinds and issubclass(known, kinds)] or classes
+    names = [known.__name__ for known in fitting]
+    near = get_close_matches(fault.given or "", names, n=1)
     return f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
 
 
-def _place(path: list[str], configs: Sequence[Path]) -> str:
-    """Return "file, line n: " of the last config that writes the last key of `path`, or nothing."""
-    name = re.escape(path[-1].rpartition(".")[2])
-    key = re.compile(rf"(?:^[\s-]*|[{{,]\s*)['\"]?{name}['\"]?\s*:")
-    for config in reversed(configs):
-        for number, line in enumerate(config.read_text(encoding="utf-8").splitlines(), start=1):
-            if key.search(line):
-                return f"{config}, line {number}: "
-    return ""
+def _kinds(fault: Fault) -> tuple[type, ...]:
+    """Return the classes of which a setting wants a subclass."""
+    if fault.name == "model":
+        return (TaskModule,)
+    owner = _class(fault.owner) if fault.owner else TextDataModule  # what else takes a class is `data.rows`
+    hint = _types(owner).get(fault.keys[-1].rpartition(".")[2])
+    return tuple(kind for kind in (hint, *get_args(hint)) if isinstance(kind, type))
 
 
-def _readable(wanted: str) -> str:
-    """Return a type as a user reads it: `<class 'int'>` is int, `typing.Literal['a', 'b']` is one of 'a', 'b'."""
-    wanted = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", wanted)
-    return re.sub(r"(?:typing\.)?Literal\[(.*?)\]", r"one of \1", wanted)
+def _readable(wanted: Sequence[str]) -> str:
+    """Return types as a user reads them: `<class 'int'>` is int, `typing.Literal['a', 'b']` is one of 'a', 'b'."""
+    choices = [found[1] for kind in wanted if (found := LITERAL.fullmatch(kind))]
+    others = [re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", kind) for kind in wanted if not LITERAL.fullmatch(kind)]
+    others = ["a list such as [a, b]" if kind == "list" else kind for kind in others]
+    return " or ".join([*others, *([f"one of {', '.join(choices)}"] if choices else [])])

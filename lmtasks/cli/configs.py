@@ -13,6 +13,8 @@ from lmtasks.errors import InputError
 
 OPTIONS = ("-c", "--config")
 RUN_CONFIG = "config.yaml"  # what `fit` writes into a run folder
+RUNS = "runs"  # the folder of run folders
+YAML = (".yaml", ".yml")
 
 
 def take_configs(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
@@ -46,9 +48,7 @@ def find_config(name: str) -> Path:
     for path in (Path(name), Path(name) / RUN_CONFIG, packaged.get(name), packaged.get(name.removesuffix(".yaml"))):
         if name and path is not None and path.is_file():
             return path
-    near = get_close_matches(name, packaged, n=1)
-    hint = f"did you mean -c {near[0]}?" if near else f"packaged configs: {', '.join(packaged)}"
-    raise InputError(f"there is no config {name!r}, neither a file nor a run folder nor a packaged config; {hint}")
+    raise InputError(_no_config(name, list(packaged)))
 
 
 def packaged_configs() -> dict[str, Path]:
@@ -57,6 +57,23 @@ def packaged_configs() -> dict[str, Path]:
     folders = [package / "configs", package.parent / "configs"]  # installed, or a source checkout
     folder = next((folder for folder in folders if folder.is_dir()), folders[0])
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def _no_config(name: str, packaged: list[str]) -> str:
+    """Return what is wrong with the name of a config, and what was probably meant."""
+    listed = f"the packaged configs are {', '.join(packaged)}"
+    if not name or name.startswith("-"):
+        return f"-c needs the name of a config: a YAML file, a run folder or a packaged config; {listed}"
+    path = Path(name)
+    if path.is_dir():
+        return f"-c {name}: this folder is no run, it has no {RUN_CONFIG}; {listed}"
+    beside = [other for other in path.parent.glob("*") if other.suffix in YAML or (other / RUN_CONFIG).is_file()]
+    runs = {run.parent.name: str(run.parent) for run in Path(RUNS).glob(f"*/{RUN_CONFIG}")}
+    known = {**runs, **{other.name: str(other) for other in beside}, **{config: config for config in packaged}}
+    if near := get_close_matches(path.name, known, n=1):
+        return f"-c {name}: there is no such config; did you mean -c {known[near[0]]}?"
+    what = "file" if path.suffix in YAML else "file or run folder" if len(path.parts) > 1 else "file, run or config"
+    return f"-c {name}: there is no such {what}; {listed}"
 
 
 def _check_yaml(config: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +28,48 @@ def finish(
         return 0
     weights = average.weights(kept) if average else read_checkpoint(kept.best_model_path)["state_dict"]
     module.load_state_dict(weights)
+    _say_what_is_missing(data, averaged=average is not None)
     scores = _score(trainer, module, data)
     if not trainer.is_global_zero:
         return 0
     save(module, folder / MODEL, scores)
     if scores:
-        print(score_table(scores))
-        print_signatures(module)
-    say(f'model: {folder / MODEL}\ntry it: lmtasks run {folder} "A sentence."')
+        print_scores(module, scores)
+        draw_scores(module, folder)
+    say(f"model: {folder / MODEL}")
+    for trial in module.trials(folder):
+        say(f"try it: {trial}")
     return 0
 
 
-def print_signatures(module: TaskModule) -> None:
-    """Say how the scores were computed."""
+def print_scores(module: TaskModule, scores: Mapping[str, float]) -> None:
+    """Print the scores, what a task has to say beside them, and how they were computed."""
+    print(score_table(scores))
+    for name, task in module.tasks.items():
+        if table := task.table(module.samples[name]):
+            print(f"\n{table}")
     for name, signature in module.signatures.items():
         say(f"{name}: {signature}")
+
+
+def draw_scores(module: TaskModule, folder: Path) -> None:
+    """Let the tasks draw what pictures they have of the last evaluation, where matplotlib is installed."""
+    if find_spec("matplotlib"):
+        for name, task in module.tasks.items():
+            for picture in task.draw(module.samples[name], folder):
+                say(f"picture: {picture}")
+
+
+def _say_what_is_missing(data: TextDataModule, averaged: bool) -> None:
+    """Say what follows from splits that the data do not have."""
+    validated, tested = (data.rows.path(split) is not None for split in ("validation", "test"))
+    model = "an average of checkpoints" if averaged else "that of the last checkpoint"
+    if not (validated or tested):
+        say(f"no validation rows and no test rows: there are no scores, and the model is {model}")
+    elif not validated:
+        say(f"no validation rows: no checkpoint counts as the best, and the model is {model}")
+    elif not tested:
+        say("no test rows: the scores are of the validation rows, by which checkpoints are chosen too")
 
 
 def _score(trainer: Trainer, module: TaskModule, data: TextDataModule) -> Mapping[str, float]:

@@ -9,14 +9,13 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any, Literal
 
-from lmtasks.cli.configs import RUN_CONFIG
+from lmtasks.cli.configs import RUN_CONFIG, RUNS
 from lmtasks.cli.messages import say
 from lmtasks.errors import InputError
 from lmtasks.saving import CONFIG, MODEL
 from lmtasks.training.checkpoints import FOLDER, Checkpoints, last_checkpoint, read_checkpoint, steps_to_keep
 from lmtasks.training.samples import FILE as SAMPLES
 
-ROOT = "runs"
 INHERITED = "LMTASKS_RUN"  # environment variable: the run folder, for the processes that the trainer starts
 
 
@@ -25,7 +24,7 @@ def existing_run(name: str | None, root: str | None, configs: Sequence[Path]) ->
     home = _home(configs)
     if home is not None and root is None and name in (None, home.name):
         return home
-    return Path(root or (home.parent if home else ROOT)) / (name or _default_name(configs))
+    return Path(root or (home.parent if home else RUNS)) / (name or _default_name(configs))
 
 
 def new_run(name: str | None, root: str | None, configs: Sequence[Path]) -> Path:
@@ -82,6 +81,8 @@ def find_weights(wanted: str | None, run: Path, mode: Literal["min", "max"]) -> 
     Raises:
         InputError: There is none.
     """
+    if wanted is None and not (run / MODEL / CONFIG).is_file() and not checkpoints(run):
+        raise InputError(f"no model yet: {_listed(run)}; `lmtasks fit` trains one, --ckpt_path names another")
     folder = Path(wanted) if wanted else run / MODEL
     return folder if (folder / CONFIG).is_file() else find_checkpoint(wanted or "best", run, mode)
 

@@ -17,8 +17,16 @@ def metrics_loggers(folder: Path) -> list[Logger]:
     """Return the loggers of a run: metrics.csv, and TensorBoard's events where it is installed."""
     loggers: list[Logger] = [CSVLogger(folder, name="", version="")]
     if find_spec("tensorboard"):
-        loggers.append(TensorBoardLogger(folder, name="", version="", default_hp_metric=False))
+        loggers.append(Events(folder, name="", version="", default_hp_metric=False))
     return loggers
+
+
+class Events(TensorBoardLogger):
+    """TensorBoard's events, without the empty hparams.yaml that Lightning writes beside them: see config.yaml."""
+
+    def save(self) -> None:
+        """Flush the events."""
+        super(TensorBoardLogger, self).save()
 
 
 @rank_zero_only

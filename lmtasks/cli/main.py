@@ -64,8 +64,12 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     if command not in COMMANDS:
         raise InputError(f"there is no command {command!r}; {_suggest(command)}")
-    module = import_module(f"lmtasks.cli.{COMMANDS[command][0]}")
-    if COMMANDS[command][0] == "train":
+    from lmtasks.cli.early import check_names  # loads yaml, which help does not need
+
+    file = COMMANDS[command][0]
+    check_names(file, rest)
+    module = import_module(f"lmtasks.cli.{file}")
+    if file == "train":
         return module.train(command, rest)  # LightningCLI reads these arguments by itself
     return _run(module, command, rest)
 

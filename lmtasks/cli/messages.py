@@ -51,6 +51,8 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # scores are gathered: the same on all processes
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own call of a name that torch renamed
     warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # all share the run folder
+    warnings.filterwarnings("ignore", message=".*across ranks is zero.*")  # the plan gives each process its share
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # a pass may be a few steps
 
 
 class Sizes(Callback):

@@ -40,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", metavar="FILE", help="answer a file: .jsonl, else a text a line; also .gz")
     parser.add_argument("--output", metavar="FILE", help="write there and not to stdout; .jsonl, else an answer a line")
     parser.add_argument("--column", metavar="NAME", help="column of the text in .jsonl; default: that of the task")
-    parser.add_argument("--context", metavar="TEXT", help="what a question is about: a text, or the path of a text file")
+    parser.add_argument(
+        "--context", metavar="TEXT", help="what a question is about: a text, or the path of a text file"
+    )
     parser.add_argument("--prefix", metavar="TEXT", default="", help="let every answer begin with this text")
     parser.add_argument("--scores", action="store_true", help="print the score before each answer, with a tab between")
     add_choice(parser)

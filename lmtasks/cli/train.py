@@ -25,7 +25,7 @@ from lmtasks.cli import folders
 from lmtasks.cli.classes import keep_no_settings_of_another_class
 from lmtasks.cli.complaint import explain
 from lmtasks.cli.configs import RUN_CONFIG, take_configs
-from lmtasks.cli.finish import finish, print_signatures
+from lmtasks.cli.finish import finish, print_scores
 from lmtasks.cli.loggers import continue_metrics, metrics_loggers
 from lmtasks.cli.messages import Sizes, quiet, say
 from lmtasks.data.encoded import Encoded
@@ -40,7 +40,7 @@ from lmtasks.tasks.base import Answer, Task
 from lmtasks.text.tokenizer import Tokenizer
 from lmtasks.training.averaging import CheckpointAverage
 from lmtasks.training.checkpoints import Checkpoints, SafeCheckpointIO
-from lmtasks.training.progress import Progress, score_table
+from lmtasks.training.progress import Progress
 from lmtasks.training.randomness import RandomState
 from lmtasks.training.samples import Samples
 from lmtasks.training.signals import StopOnSignal
@@ -104,7 +104,7 @@ class Job(LightningCLI):
             self.config = parser.parse_args(args)
         except ArgumentError as error:
             known = [*CLASSES, *OptimizerConfig.__subclasses__()]
-            raise InputError(explain(str(error), parser._option_string_actions, known, self.configs)) from None
+            raise InputError(explain(str(error), parser._option_string_actions, known, self.configs, args)) from None
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer; jsonargparse wraps what our classes say of a wrong value: unwrap it."""
@@ -206,6 +206,10 @@ class Job(LightningCLI):
         """Return what keeps the best checkpoint, and those that the average needs."""
         validated = self.datamodule.rows.path("validation") is not None
         average = self.config_init.average
+        if average and average.of == "best" and not validated:
+            raise InputError(
+                "average.of is best, but no validation rows tell which are; use last, or set data.rows.validation"
+            )
         count = average.count if average else 1
         last = count if average and average.of == "last" else 0
         return Checkpoints(MONITOR if validated else None, "max", best=max(1, count - last), keep_last=last)
@@ -245,8 +249,7 @@ def _evaluate(job: Job) -> int:
     evaluate = {"validate": job.trainer.validate, "test": job.trainer.test}[job.command]
     (scores,) = evaluate(job.model, datamodule=job.datamodule, verbose=False)
     if job.trainer.is_global_zero:
-        print(score_table(scores))
-        print_signatures(job.model)
+        print_scores(job.model, scores)
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from lmtasks.errors import InputError
@@ -215,6 +216,10 @@ class Task(ABC):
     def table(self, samples: Sequence[Sample]) -> str:
         """Return what is to be said beside the scores, such as those of each class, as a table for people."""
         return ""
+
+    def draw(self, samples: Sequence[Sample], folder: Path) -> list[Path]:
+        """Write what pictures there are of the answers into a folder; matplotlib is there."""
+        return []
 
     @abstractmethod
     def signatures(self) -> dict[str, str]:

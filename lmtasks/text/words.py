@@ -1,0 +1,118 @@
+"""Words: a raw text cut as the words of training data are, and such words joined to a text, with their characters.
+
+What a word is differs between data sets: single characters in most Chinese ones, "re-imagining" whole or in three,
+"'s" apart as in the Penn Treebank (Marcus et al. 1993), "@anna" whole in tweets. So it is learnt from them, as a few
+signs.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+LETTERS = "letters"  # stands for letters and digits, which make up words; without it each character is a word
+OFTEN = 5  # times that words must be written so, to learn from it
+RARE = 5000  # words among which one that is written so is an accident
+SINGLE = 0.99  # share of words of one character from which on characters are what the data tag
+LONGEST_ENDING = 3  # characters, "n't"
+APOSTROPHES = "'’"
+UNSPACED = ("CJK", "IDEOGRAPHIC", "FULLWIDTH", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
+
+Place = tuple[int, int]
+"""Start and stop of the characters of a word in a text."""
+
+
+def learn_writing(rows: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    """Return how words are written: nothing where each is a character, else LETTERS, and with them
+
+    - signs that stand between two letters or digits of a word, "-" in "re-imagining"
+    - signs that begin a word, "@letters" for "@anna", where more words begin so than consist of the sign
+    - endings that are words, "'s", which a text has without a blank before them
+
+    >>> learn_writing([["the", "re-imagining", "of", "Anna", "'s", "dog", "@home"]] * 5)
+    ("'s", '-', '@letters', 'letters')
+    """
+    words = Counter(word for row in rows for word in row)
+    single = sum(count for word, count in words.items() if len(word) == 1)
+    if single >= SINGLE * words.total():
+        return ()
+    found: Counter[str] = Counter()
+    for word, count in words.items():
+        shape = _shape(word)
+        if shape[-1:] == "w" and len(word) <= LONGEST_ENDING and not {*APOSTROPHES}.isdisjoint(word):
+            found[word.lower()] += count
+            continue
+        inside = {word[match.start() + 1] for match in re.finditer(r"(?=w[^w c]w)", shape)}
+        found.update(dict.fromkeys(inside, count))
+        if re.match(r"[^w c]w", shape):
+            found[word[0] + LETTERS] += count
+    enough = max(OFTEN, words.total() // RARE)
+    often = {item for item, count in found.items() if count >= enough}
+    alone = {item for item in often if item.endswith(LETTERS) and found[item] <= words[item[0]]}
+    return tuple(sorted({LETTERS, *often} - alone))
+
+
+def split_words(text: str, writing: Sequence[str]) -> list[Place]:
+    """Return the places of the words of a raw text, cut as `learn_writing` says.
+
+    >>> text = "Anna's re-imagining, 1980!"
+    >>> [text[slice(*place)] for place in split_words(text, ("'s", "-", "letters"))]
+    ['Anna', "'s", 're-imagining', ',', '1980', '!']
+    """
+    shape = _shape(text)
+    if LETTERS not in writing:
+        return [(at, at + 1) for at, kind in enumerate(shape) if kind != " "]
+    endings = [item for item in writing if len(item) > 1 and not item.endswith(LETTERS)]
+    inside = {item for item in writing if len(item) == 1} | {
+        sign for item in endings for sign in item if sign in APOSTROPHES
+    }
+    first = [item[0] for item in writing if item.endswith(LETTERS) and item != LETTERS]
+    run = rf"{_one_of(first)}?w+(?:{_one_of(inside)}w+)*|[^ ]"
+    return [place for match in re.finditer(run, shape) for place in _without_ending(text, *match.span(), endings)]
+
+
+def join_words(words: Sequence[str], writing: Sequence[str]) -> tuple[str, list[Place]]:
+    """Return words as one text and the place of each: blanks between, but not in scripts that have none.
+
+    >>> join_words(["Anna", "lives"], ("letters",))
+    ('Anna lives', [(0, 4), (5, 10)])
+    """
+    parts: list[str] = []
+    places: list[Place] = []
+    length, before = 0, " "
+    for word in words:
+        gap = " " if parts and LETTERS in writing and not _kind(before) == _kind(word[:1]) == "c" else ""
+        parts += [gap, word]
+        places.append((length + len(gap), length + len(gap) + len(word)))
+        length, before = places[-1][1], word[-1:] or before
+    return "".join(parts), places
+
+
+def _without_ending(text: str, start: int, stop: int, endings: Sequence[str]) -> list[Place]:
+    word = text[start:stop].lower()
+    for ending in endings:
+        if word.endswith(ending) and len(word) > len(ending):
+            return [(start, stop - len(ending)), (stop - len(ending), stop)]
+    return [(start, stop)]
+
+
+def _one_of(signs: Iterable[str]) -> str:
+    """Return the regular expression of any of the signs, which are read in a shape, and so are no letters."""
+    return f"(?:{'|'.join(map(re.escape, sorted(signs))) or '(?!)'})"
+
+
+def _shape(text: str) -> str:
+    return "".join(map(_kind, text))
+
+
+@lru_cache(maxsize=10_000)
+def _kind(character: str) -> str:
+    """Return "w" for what words are made of, "c" where each character may be one, " ", and a sign itself."""
+    if not character or character.isspace():
+        return " "
+    if unicodedata.name(character, "").startswith(UNSPACED):
+        return "c"
+    return "w" if unicodedata.category(character)[0] in "LMN" else character
