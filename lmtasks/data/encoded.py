@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lmtasks.batch import IGNORE
 from lmtasks.tasks.base import Example, Row, Task
@@ -53,6 +54,14 @@ class Encoded:
 
     def __len__(self) -> int:
         return self._table.num_rows
+
+    def possible(self, examples_a_row: int | None) -> tuple[int, int]:
+        """Return how many examples there could be, and how many of these are not, since their rows lack a source."""
+        if examples_a_row is None:
+            missing = self.rows - pc.count_distinct(self._table["row"]).as_py()
+            return len(self) + missing, missing
+        possible = self.rows * examples_a_row or len(self)
+        return possible, possible - len(self)
 
     def examples(self, ids: Sequence[int]) -> list[Example]:
         """Return some of the examples; their `row` is its number in the data."""

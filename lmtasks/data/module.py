@@ -188,11 +188,12 @@ class TextDataModule(LightningDataModule):
         encoded = self.encoded[split]
         source, target = encoded.source.lengths, encoded.target.lengths
         long = (source > self.max_length) | (target > self.max_length)
-        answered = (target > 0) | (split == "predict")
+        wanted = encoded.target.counts if split == "train" else target  # a step needs something to learn
+        answered = (wanted > 0) | (split == "predict")
         dropped = long & (split == "train" and self.too_long == "drop")
-        kept = np.flatnonzero(answered & ~dropped)
-        possible, cut = encoded.rows * (task.examples_a_row or 0) or len(encoded), long & ~dropped
-        unasked, unanswered = possible - len(encoded), int((~answered).sum())
+        kept, cut = np.flatnonzero(answered & ~dropped), long & ~dropped
+        possible, unasked = encoded.possible(task.examples_a_row)
+        unanswered = int((~answered).sum())
         logger.info(
             f"{split}: {encoded.rows:,} rows, {len(kept):,} examples; without source {unasked}, without target "
             f"{unanswered}, longer than {self.max_length} tokens: dropped {dropped.sum()}, cut {cut.sum()}"

@@ -79,6 +79,10 @@ class SpanAnsweringTask(Task):
         return ("question", "context")
 
     @property
+    def context(self) -> str:
+        return "context"
+
+    @property
     def examples_a_row(self) -> None:
         return None
 
@@ -180,9 +184,9 @@ class SpanAnsweringTask(Task):
             references = [text for text, _ in answers]
             whole = Example([], [], f"{question}\n{context}", next(iter(references), ""), references, row=number)
             asked = tokenizer.encode_with_offsets(question)
-            for window in self._windows(asked, cuts[context], span, tokenizer.end):
-                examples.append(replace(whole, **(window if answered else {**window, "target": []})))
-        return examples
+            windows = self._windows(asked, cuts[context], span, tokenizer.end)
+            examples += [replace(whole, **window) for window in windows]
+        return examples if answered else [replace(example, target=[]) for example in examples]
 
     def _known_answers(self, row: Row) -> list[tuple[str, int]]:
         """Return text and start of each answer that is not blank."""
@@ -246,7 +250,7 @@ def _recalibrated(sample: Sample, threshold: float) -> Sample:
     """Return the sample with its answers in the order that they have when "no answer" counts less by `threshold`."""
     moved = [answer if answer.spans else answer._replace(score=answer.score - threshold) for answer in sample.answers]
     answers = sorted(moved, key=lambda answer: -answer.score)
-    return replace(sample, answer=answers[0], answers=answers)
+    return replace(sample, answers=answers)
 
 
 def _forms(tokenizer: Tokenizer) -> list[int]:

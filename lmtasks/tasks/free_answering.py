@@ -50,6 +50,10 @@ class FreeAnsweringTask(Task):
         return ("question", "context")
 
     @property
+    def context(self) -> str:
+        return "context"
+
+    @property
     def main_metric(self) -> str:
         return "f1"
 
