@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lmtasks.named.answering import FreeAnsweringModule, QuestionAnsweringModule
     from lmtasks.named.classification import ClassificationModule, SentimentModule
     from lmtasks.named.dialogue import DialogueModule
+    from lmtasks.named.generation import TextGenerationModule
     from lmtasks.named.summarisation import SummarisationModule
     from lmtasks.named.tagging import TaggingModule
     from lmtasks.named.translation import TranslationModule
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from lmtasks.tasks.classification import ClassificationTask
     from lmtasks.tasks.dialogue import DialogueTask
     from lmtasks.tasks.free_answering import FreeAnsweringTask
+    from lmtasks.tasks.generation import GenerationTask
     from lmtasks.tasks.summarisation import SummarisationTask
     from lmtasks.tasks.tagging import TaggingTask
     from lmtasks.tasks.translation import TranslationTask
@@ -55,6 +57,7 @@ _HOMES = {
     "Documents": "data.documents",
     "FreeAnsweringModule": "named.answering",
     "FreeAnsweringTask": "tasks.free_answering",
+    "GenerationTask": "tasks.generation",
     "LanguageModelHead": "heads.language_model",
     "ParallelText": "data.parallel",
     "QuestionAnsweringModule": "named.answering",
@@ -73,6 +76,7 @@ _HOMES = {
     "TaggingTask": "tasks.tagging",
     "TaskModule": "module",
     "TextDataModule": "data.module",
+    "TextGenerationModule": "named.generation",
     "Tokenizer": "text.tokenizer",
     "TokenizerConfig": "text.tokenizer",
     "TransformerConfig": "backbones.transformer",
@@ -94,6 +98,7 @@ __all__ = [  # the keys of _HOMES, written out for readers and type checkers
     "Documents",
     "FreeAnsweringModule",
     "FreeAnsweringTask",
+    "GenerationTask",
     "LanguageModelHead",
     "ParallelText",
     "QuestionAnsweringModule",
@@ -112,6 +117,7 @@ __all__ = [  # the keys of _HOMES, written out for readers and type checkers
     "TaggingTask",
     "TaskModule",
     "TextDataModule",
+    "TextGenerationModule",
     "Tokenizer",
     "TokenizerConfig",
     "TransformerConfig",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 from lmtasks.backbones.base import Backbone
 from lmtasks.batch import IGNORE, Batch, cut, lengths_to_mask, pad
 from lmtasks.data.plan import evaluation_batches
-from lmtasks.decoding import Decoding
+from lmtasks.decoding import Decoding, Hypothesis
 from lmtasks.errors import InputError
 from lmtasks.heads.base import Head
 from lmtasks.heads.seq2seq import shift_right
@@ -21,6 +21,7 @@ from lmtasks.tasks.base import Answer, Example, Row, Task
 from lmtasks.text.tokenizer import Tokenizer
 
 TOKENS_PER_BATCH = 4096  # padded source tokens answered at once
+BROKEN = "\N{REPLACEMENT CHARACTER}"  # what part of a character decodes to
 logger = logging.getLogger(__name__)
 
 
@@ -56,6 +57,36 @@ def solve(
     for i, example in enumerate(examples):
         parts[example.row].append(found[i])
     return [task.join(several) if several else [Answer("", 0.0)] for several in parts]
+
+
+@torch.no_grad()
+def stream(
+    backbone: Backbone,
+    head: Head,
+    task: Task,
+    tokenizer: Tokenizer,
+    row: Row,
+    decoding: Decoding,
+    group: str | None = None,
+) -> Iterator[str]:
+    """Give the answer to a row piece by piece, as it is written; a character comes when it is whole.
+
+    Raises:
+        InputError: If the head writes no text, or not token by token, as with a beam.
+    """
+    for example in task_examples(task, tokenizer, [row], group):
+        source = _readable(example, backbone.max_length)
+        tokens: list[int] = []
+        text = shown = ""
+        for token in head.stream(backbone, source.source, decoding):
+            tokens.append(token)
+            text = task.answers([[Hypothesis(tokens, 0.0, 0.0)]], [source], tokenizer)[0][0].text
+            whole = text.rstrip(BROKEN)
+            if len(whole) > len(shown):
+                yield whole[len(shown) :]
+                shown = whole
+        if text != shown:
+            yield text[len(shown) :]
 
 
 @torch.inference_mode()

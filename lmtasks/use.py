@@ -6,16 +6,17 @@ Each method says what a task is given in the words of that task and calls `solve
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from lmtasks import solving
 from lmtasks.backbones.base import Backbone
 from lmtasks.decoding import Decoding
+from lmtasks.heads.base import Head
 from lmtasks.tasks.base import Answer, Row, Span, Task
 from lmtasks.text.tokenizer import Tokenizer
 
@@ -28,6 +29,8 @@ class Use:
     """
 
     tasks: dict[str, Task]
+    heads: nn.ModuleDict
+    decoding: Decoding
 
     if TYPE_CHECKING:  # what the module brings
 
@@ -83,6 +86,24 @@ class Use:
         """
         rows = [{"text": prompt} for prompt in _several(prompts)]
         return _like(prompts, [best.text for best, *_ in self.solve(rows, "generation", decoding=decoding)])
+
+    def stream(
+        self, text: str | Row = "", task: str | None = None, decoding: Decoding | None = None, group: str | None = None
+    ) -> Iterator[str]:
+        """Give the answer to one text, or one row, piece by piece as it is written.
+
+        The pieces together are the best answer of `solve`. Of a beam, of several answers, and of an answer that is not
+        written, it comes as one piece at the end.
+        """
+        chosen, search = self.find_task(task), decoding or self.decoding
+        row = {chosen.source_columns[0]: text} if isinstance(text, str) else text
+        head = cast(Head, self.heads[chosen.name])
+        if not head.writes or search.beam > 1 or search.n_best > 1:
+            yield self.solve([row], chosen.name, group, search)[0][0].text
+            return
+        backbone, tokenizer = self.built()
+        with self.evaluating():
+            yield from solving.stream(backbone, head, chosen, tokenizer, row, search, group)
 
     def answer(self, questions: str | Sequence[str], contexts: str | Sequence[str]) -> str | list[str]:
         """Answer a question from a context, or each of several from its own, or all from the same context.

@@ -56,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     model = load(arguments.model, arguments.device)
     asked = Question(model, arguments)
+    if asked.streams:
+        return asked.stream(_texts(arguments))
     if arguments.input and arguments.input.endswith(ROWS):
         outcome: Iterator[str] = (line for rows in _chunks(_json_rows(arguments.input)) for line in asked.rows(rows))
     else:
@@ -80,6 +82,20 @@ class Question:
         self.file = arguments.input
         self.beside = self._beside(arguments)
         self.said: list[str] = []  # in a dialogue
+        self.as_lines = not arguments.texts  # one line in, one line out
+        shown = sys.stdout.isatty() and not (arguments.input or arguments.output or arguments.prefix or self.scores)
+        self.streams = shown and max(self.decoding.beam, self.decoding.n_best) == 1
+
+    def stream(self, portions: Iterable[list[str]]) -> int:
+        """Write each answer on the terminal as the model writes it."""
+        for text in (text for portion in portions for text in portion):
+            said = ""
+            for piece in self.model.stream(self._row(text), self.task.name, self.decoding, self.group):
+                print(piece, end="", flush=True)
+                said += piece
+            print()
+            self._remember(said)
+        return 0
 
     def texts(self, texts: list[str]) -> Iterator[str]:
         """Give a line for each text: the answer, or `n_best` of them with tabs between."""
@@ -110,17 +126,23 @@ class Question:
         """Give the answers to each text, best first."""
         if self.task.remembers:
             return map(self._reply, texts)
-        others = dict.fromkeys(self.task.source_columns)
-        return self._solve([{**others, **self.beside, self.column: text} for text in texts])
+        return self._solve([self._row(text) for text in texts])
 
     def _reply(self, text: str) -> list[Answer]:
-        """Answer what is said now after all that was said before; a blank line begins anew."""
-        self.said = [*self.said, text] if text.strip() else []
-        if not self.said:
-            return self._solve([{}])[0]
-        (answers,) = self._solve([{self.column: self.said}])
-        self.said.append(answers[0].text)
+        (answers,) = self._solve([self._row(text)])
+        self._remember(answers[0].text)
         return answers
+
+    def _row(self, text: str) -> dict[str, Any]:
+        """Return what to answer: the text, with its context, or after all that was said; a blank line begins anew."""
+        if not self.task.remembers:
+            return {**dict.fromkeys(self.task.source_columns), **self.beside, self.column: text}
+        self.said = [*self.said, text] if text.strip() else []
+        return {self.column: self.said}
+
+    def _remember(self, answer: str) -> None:
+        if self.said:
+            self.said.append(answer)
 
     def _solve(self, rows: list[dict[str, Any]]) -> list[list[Answer]]:
         return self.model.solve(rows, self.task.name, self.group, self.decoding, self.prefix)
@@ -149,7 +171,7 @@ class Question:
         return json.dumps({**row, **best, **({"n_best": said} if len(said) > 1 else {})}, ensure_ascii=False)
 
     def _fields(self, answer: Answer) -> list[str]:
-        text = " ".join(answer.text.splitlines())  # one line in, one line out
+        text = " ".join(answer.text.splitlines()) if self.as_lines else answer.text
         return [f"{answer.score:.4f}", text] if self.scores else [text]
 
 

@@ -7,7 +7,7 @@ state_dict. Heads are plain PyTorch.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import nn
@@ -21,15 +21,25 @@ from lmtasks.loss import Loss
 class Head(nn.Module, ABC):
     """What turns the states of a backbone into a loss and into answers."""
 
+    writes: bool = False
+    """Whether its answers are texts, written token by token."""
+
     @abstractmethod
     def loss(self, backbone: Backbone, batch: Batch) -> Loss:
         """Return the summed loss of the targets of a batch."""
 
     @abstractmethod
-    def predict(
-        self, backbone: Backbone, batch: Batch, decoding: Decoding, prefix: Sequence[int] = ()
-    ) -> list[Any]:
+    def predict(self, backbone: Backbone, batch: Batch, decoding: Decoding, prefix: Sequence[int] = ()) -> list[Any]:
         """Return what is found for each row, as plain Python that the task turns into answers.
 
         A head that writes text begins it with `prefix`, and obeys `decoding`; the others have no use for either.
         """
+
+    def stream(self, backbone: Backbone, source: Sequence[int], decoding: Decoding) -> Iterator[int]:
+        """Return an iterator over the tokens of the text for one source, each as soon as it is chosen, without the end.
+
+        Only a head that `writes` has it.
+
+        Raises: InputError with a beam, which knows its text only at the end, or with several hypotheses.
+        """
+        raise NotImplementedError(f"{type(self).__name__} writes no text")

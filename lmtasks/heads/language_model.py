@@ -14,6 +14,7 @@ from lmtasks.backbones.base import Backbone
 from lmtasks.batch import Batch
 from lmtasks.decoding import Decoding, Hypothesis, search, stream
 from lmtasks.heads.base import Head
+from lmtasks.heads.rolling import Rolling
 from lmtasks.loss import Loss, linear_cross_entropy
 
 
@@ -21,7 +22,8 @@ class LanguageModelHead(Head):
     """Loss of each token of the target, given the source before it; no parameters of its own.
 
     A source has at least one token: where nothing stands before, it is `end`, which opens a text as it closes one
-    (the convention of GPT-2). `forbidden` tokens are never written.
+    (the convention of GPT-2). `forbidden` tokens are never written. With a `context` at most so many tokens are read at
+    once when texts are written, however long they become, see `Rolling`.
 
     Example:
         >>> from lmtasks import Batch, TransformerConfig
@@ -32,9 +34,11 @@ class LanguageModelHead(Head):
         3
     """
 
-    def __init__(self, end: int, forbidden: Sequence[int] = ()) -> None:
+    writes = True
+
+    def __init__(self, end: int, forbidden: Sequence[int] = (), context: int | None = None) -> None:
         super().__init__()
-        self.end, self.forbidden = end, tuple(forbidden)
+        self.end, self.forbidden, self.context = end, tuple(forbidden), context
 
     def loss(self, backbone: Backbone, batch: Batch) -> Loss:
         """Predict each token of batch.target (B, T) from batch.source (B, S) and the target before it."""
@@ -50,6 +54,7 @@ class LanguageModelHead(Head):
         They hold no token of the source, and all begin with `prefix`. A source that leaves too little room is cut, see
         `latest`.
         """
+        backbone = self._rolling(backbone)
         begin, ids = [prefix] * len(batch) if prefix else None, batch.ids.tolist()
         rows = zip(batch.source.tolist(), batch.source_mask.sum(1).tolist(), strict=True)
         prompts = [self._prompt(backbone, source[:length], decoding) for source, length in rows]
@@ -60,8 +65,12 @@ class LanguageModelHead(Head):
 
         Raises: InputError with a beam, which knows its text only at the end, or with several hypotheses.
         """
+        backbone = self._rolling(backbone)
         prompt = self._prompt(backbone, source, decoding)
         return stream(backbone, None, decoding, self.end, self.end, self.forbidden, prompt=prompt)
+
+    def _rolling(self, backbone: Backbone) -> Backbone:
+        return backbone if self.context is None else Rolling(backbone, self.context)
 
     def _prompt(self, backbone: Backbone, source: Sequence[int], decoding: Decoding) -> Sequence[int]:
         return latest(source or [self.end], backbone.max_length, decoding.max_length)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from lmtasks.backbones.base import Backbone
 from lmtasks.batch import Batch
-from lmtasks.decoding import Decoding, Hypothesis, search
+from lmtasks.decoding import Decoding, Hypothesis, search, stream
 from lmtasks.heads.base import Head
 from lmtasks.loss import Loss, linear_cross_entropy
 
@@ -24,6 +24,8 @@ class Seq2SeqHead(Head):
         >>> int(Seq2SeqHead(start=1, end=2).loss(backbone, batch).count)
         3
     """
+
+    writes = True
 
     def __init__(self, start: int, end: int, forbidden: Sequence[int] = (), label_smoothing: float = 0.0) -> None:
         super().__init__()
@@ -46,6 +48,16 @@ class Seq2SeqHead(Head):
         memory = backbone.encode(batch.source, batch.source_mask)
         begin, ids = [prefix] * len(batch) if prefix else None, batch.ids.tolist()
         return search(backbone, memory, decoding, self.start, self.end, self.forbidden, begin, ids)
+
+    @torch.no_grad()
+    def stream(self, backbone: Backbone, source: Sequence[int], decoding: Decoding) -> Iterator[int]:
+        """Return an iterator over the tokens of the text for one source, each as soon as it is chosen, without the end.
+
+        Raises: InputError with a beam, which knows its text only at the end, or with several hypotheses.
+        """
+        read = torch.tensor([[*source]], device=backbone.embedding.weight.device)  # (1, S)
+        memory = backbone.encode(read, torch.ones_like(read, dtype=torch.bool))
+        return stream(backbone, memory, decoding, self.start, self.end, self.forbidden)
 
 
 def shift_right(target: torch.Tensor, start: int) -> torch.Tensor:

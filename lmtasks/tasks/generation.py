@@ -1,0 +1,235 @@
+"""Text generation: a text goes on.
+
+Documents stand one behind the other, each closed by the end token, and are cut into blocks without padding, as in
+nanoGPT (Karpathy 2022). A language model predicts each token of a block from those before it (Radford et al. 2019,
+section 2). With a prompt an encoder reads the first tokens of each block, and a decoder writes the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from lmtasks.errors import InputError
+from lmtasks.heads.base import Head
+from lmtasks.heads.language_model import LanguageModelHead
+from lmtasks.heads.seq2seq import Seq2SeqHead
+from lmtasks.metrics.languages import is_written_without_spaces
+from lmtasks.metrics.text import bits_per_character, perplexity, token_probability
+from lmtasks.tasks.base import Answer, Example, Row, Sample, Task, text_of
+from lmtasks.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class GenerationTask(Task):
+    """Go on from a text.
+
+    Before: `{"text": "One two three."}` and `{"text": "Four."}`.
+    After, with blocks of 4 tokens, where each word is one: sources `</s>`, `three`, and targets `One two three .`,
+    `</s> Four . </s>`.
+
+    Example:
+        >>> GenerationTask(block=64).main_metric
+        'token_probability'
+    """
+
+    block: int = 256
+    """Tokens of a block, which are predicted together."""
+    overlap: int = 1
+    """Tokens before a block that are read with it, not scored; more of them give its first tokens more context."""
+    prompt: int = 0
+    """Tokens of a block that an encoder reads, the others being written; 0 = a language model, which has no encoder."""
+    language: str = "en"
+    """Language of the texts (ISO 639), which says what a word is: in Chinese and Japanese, a character."""
+    answered: int = 4
+    """How many blocks an evaluation writes on from, for people to read; the scores need none."""
+
+    def __post_init__(self) -> None:
+        if min(self.block, self.overlap) < 1 or self.answered < 0:
+            raise InputError(
+                f"block {self.block}, overlap {self.overlap}, answered {self.answered}; give at least 1, 1 and 0"
+            )
+        if not 0 <= self.prompt < self.block:
+            raise InputError(f"prompt is {self.prompt}; give from 0 to block - 1, which is {self.block - 1}")
+        if self.prompt and self.overlap > 1:
+            raise InputError(
+                f"overlap is {self.overlap}, but with a prompt a block is read alone; leave one of them out"
+            )
+
+    @property
+    def name(self) -> str:
+        return "generation"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return ("text",)
+
+    @property
+    def source_columns(self) -> tuple[str, ...]:
+        return ("text",)
+
+    @property
+    def main_metric(self) -> str:
+        return "token_probability"
+
+    @property
+    def trial(self) -> str:
+        return '"Once upon a time"'
+
+    @property
+    def examples_a_row(self) -> int:
+        return 0  # blocks do not keep to rows, so none can be missing
+
+    @property
+    def longest_source(self) -> int:
+        return max(self.block, self.overlap)
+
+    def texts(self, row: Row) -> Iterator[str]:
+        return iter([text] if (text := text_of(row, "text")).strip() else [])
+
+    def examples(self, rows: Sequence[Row], tokenizer: Tokenizer) -> list[Example]:
+        """Give the blocks of the documents, in order; blank documents are left out.
+
+        All but the last block of these rows have the same length.
+        """
+        texts = [(number, text) for number, row in enumerate(rows) if (text := text_of(row, "text")).strip()]
+        if not texts:
+            return []
+        running = RunningText([text for _, text in texts], tokenizer)
+        numbers = [number for number, _ in texts]
+        examples = []
+        for count, (start, first, stop) in enumerate(self._blocks(len(running))):
+            parts = running.parts(first, stop)
+            examples.append(
+                Example(
+                    source=running.ids[start:first],
+                    target=running.ids[first:stop],
+                    text="\n".join(running.parts(start, first)),
+                    reference="\n".join(parts),
+                    references=parts if len(parts) > 1 else [],
+                    group=str(count),
+                    row=numbers[running.document(first)],
+                )
+            )
+        return examples
+
+    def _blocks(self, length: int) -> Iterator[tuple[int, int, int]]:
+        """Yield where the source begins, where the target begins and where it ends, of each block that has a target."""
+        if self.prompt:
+            places = range(0, length - self.prompt, self.block)
+            yield from ((at, at + self.prompt, min(at + self.block, length)) for at in places)
+        else:  # the first token is what opens the first document, and nothing predicts it
+            places = range(1, length, self.block)
+            yield from ((max(0, at - self.overlap), at, min(at + self.block, length)) for at in places)
+
+    def questions(self, rows: Sequence[Row], tokenizer: Tokenizer) -> list[Example]:
+        """Give an example for each row: the text so far, as a document that has begun; "" is the beginning of one.
+
+        Of a long text the last tokens are read, as many as in training.
+        """
+        texts = [text_of(row, "text") for row in rows]
+        sources = [[tokenizer.end, *ids][-(self.prompt or self._reach) :] for ids in tokenizer.encode_batch(texts)]
+        return [
+            Example(source, [], text, row=number)
+            for number, (source, text) in enumerate(zip(sources, texts, strict=True))
+        ]
+
+    def head(self, tokenizer: Tokenizer, d_model: int) -> Head:
+        if self.prompt:
+            return Seq2SeqHead(tokenizer.start, tokenizer.end, tokenizer.unwritable)
+        return LanguageModelHead(tokenizer.end, tokenizer.unwritable, self._reach)
+
+    def answers(self, found: Sequence[Any], examples: Sequence[Example], tokenizer: Tokenizer) -> list[list[Answer]]:
+        """Give what comes after each source, with the blanks it begins with, if any."""
+        sources = [example.source for example in examples]
+        whole = [
+            [*source, *hypothesis.tokens]
+            for source, several in zip(sources, found, strict=True)
+            for hypothesis in several
+        ]
+        texts = iter(tokenizer.decode_batch(whole))
+        return [
+            [Answer(behind(before, next(texts)), hypothesis.score) for hypothesis in several]
+            for before, several in zip(tokenizer.decode_batch(sources), found, strict=True)
+        ]
+
+    def score(self, samples: Sequence[Sample], nll: float, count: int) -> dict[str, float]:
+        """Return perplexity by token and word, bits of a character, and the mean probability of a token, in percent.
+
+        The ends of documents are tokens; they are neither words nor characters, but what they cost is counted.
+        """
+        ends = sum(max(0, len(sample.references) - 1) for sample in samples)  # a line end each, in the references
+        characters = sum(len(sample.reference) for sample in samples) - ends
+        # blocks follow one upon the other, and cut words; with a prompt there is something between
+        text = (" " if self.prompt else "").join(sample.reference for sample in samples)
+        words = text.split()
+        return {
+            "perplexity": perplexity(nll, count),
+            "perplexity_word": perplexity(nll, sum(map(len, words)) if self._counts_characters else len(words)),
+            "bits_per_character": bits_per_character(nll, characters),
+            "token_probability": token_probability(nll, count),
+        }
+
+    def signatures(self) -> dict[str, str]:
+        """Say what is read and counted, under names of `score`; the others follow from these."""
+        read = f"prompt:{self.prompt}" if self.prompt else f"overlap:{self.overlap}"
+        blocks = f"block:{self.block}|{read}|ends:scored"
+        words = "characters" if self._counts_characters else "blanks"
+        return {"token_probability": blocks, "perplexity_word": f"{blocks}|words:{words}"}
+
+    @property
+    def _reach(self) -> int:
+        """How many tokens a language model reads at once in training."""
+        return self.block + self.overlap - 1
+
+    @property
+    def _counts_characters(self) -> bool:
+        return is_written_without_spaces(self.language)
+
+
+class RunningText:
+    """Documents one behind the other as tokens: the first one opened by the end token, each closed by it.
+
+    `ids` are the tokens. The characters of a piece are those that begin in it, so that those of all pieces together
+    are the text, though pieces may be parts of characters.
+    """
+
+    def __init__(self, texts: Sequence[str], tokenizer: Tokenizer) -> None:
+        begun = np.array(tokenizer.beginnings())  # (V,)
+        self.ids, counts = [tokenizer.end], [np.zeros(2, int)]  # before the first token, and of it: an end has none
+        for text, ids in zip(texts, tokenizer.encode_batch(list(texts)), strict=True):
+            characters = begun[ids]
+            characters[0] -= characters.sum() - len(text)  # a tokenizer puts a blank before the first word
+            counts += [characters, np.zeros(1, int)]
+            self.ids += [*ids, tokenizer.end]
+        self._text = "".join(texts)
+        self._places = np.concatenate(counts).cumsum()  # characters before each token
+        self._ends = np.flatnonzero(np.array(self.ids) == tokenizer.end)  # the first of them opens the first document
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def document(self, token: int) -> int:
+        """Return the number of the document that a token belongs to."""
+        return max(0, int(np.searchsorted(self._ends, token)) - 1)
+
+    def parts(self, first: int, stop: int) -> list[str]:
+        """Return the text of the tokens from `first` to `stop`, cut where documents end."""
+        after, last = np.searchsorted(self._ends, [max(1, first), stop])
+        bounds = self._places[[first, *self._ends[after:last], stop]].tolist()
+        return [self._text[start:end] for start, end in pairwise(bounds)]
+
+
+def behind(before: str, whole: str) -> str:
+    """Return what of a text comes behind its beginning, the end of which may have been half a character.
+
+    Example:
+        >>> behind("Over all", "Over all the hilltops")
+        ' the hilltops'
+    """
+    differing = (place for place, (old, new) in enumerate(zip(before, whole, strict=False)) if old != new)
+    return whole[next(differing, len(before)) :]
