@@ -83,7 +83,7 @@ def test_label_smoothing_mixes_the_target_with_chance_in_training_only(backbone:
     torch.testing.assert_close(smooth.eval().loss(backbone, batch).total, exact.total)
 
 
-@pytest.mark.parametrize("pooling", ["mean", "first", "attention"])
+@pytest.mark.parametrize("pooling", ["mean", "max", "first", "attention"])
 def test_padding_changes_nothing(backbone: Backbone, pooling: str) -> None:
     head = head_of(pooling=pooling)
     together = head.predict(backbone, batch_of(ROWS, CLASSES, more=3), Decoding())
@@ -125,7 +125,7 @@ def test_class_weights_are_not_saved() -> None:
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-@pytest.mark.parametrize("pooling", ["mean", "first", "attention"])
+@pytest.mark.parametrize("pooling", ["mean", "max", "first", "attention"])
 def test_it_learns_whether_a_token_occurs(name: str, pooling: str) -> None:
     torch.manual_seed(2)
     backbone = BACKBONES[name].build(12)

@@ -1,7 +1,8 @@
 """Choosing labels for a whole text: the encoder's states pooled into one vector, and one linear layer.
 
 Pooling by attention is that of Yang et al. 2016, "Hierarchical Attention Networks for Document Classification",
-section 2.2. Label smoothing: Szegedy et al. 2016, section 7. There is no hidden layer: the encoder has some.
+section 2.2; by the maximum, that of Conneau et al. 2017, "Supervised Learning of Universal Sentence Representations",
+section 3.2.2. Label smoothing: Szegedy et al. 2016, section 7. There is no hidden layer: the encoder has some.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from lmtasks.decoding import Decoding
 from lmtasks.heads.base import Head
 from lmtasks.loss import Loss
 
-Pooling = Literal["mean", "first", "attention"]
+Pooling = Literal["mean", "max", "first", "attention"]
 
 
 class ClassificationHead(Head):
@@ -51,7 +52,8 @@ class ClassificationHead(Head):
     ) -> None:
         """Draw fresh weights.
 
-        pooling: what stands for the text: the mean of its token states, the first one, or a mean that attention weighs.
+        pooling: what stands for the text: the mean of its token states, the maximum of each feature, the first one, or
+            a mean that attention weighs.
         dropout: share of the pooled features dropped.
         class_weights: a factor of the loss for each class; see `loss`.
         """
@@ -70,6 +72,9 @@ class ClassificationHead(Head):
             pooled = (self.attention(memory.states, memory.mask).unsqueeze(1) @ memory.states)[:, 0]  # (B, D)
         elif self.pooling == "first":
             pooled = memory.states[:, 0]  # (B, D)
+        elif self.pooling == "max":
+            lowest = torch.finfo(memory.states.dtype).min
+            pooled = memory.states.masked_fill(~memory.mask.unsqueeze(-1), lowest).amax(1)  # (B, D)
         else:
             kept = memory.mask.unsqueeze(-1)  # (B, S, 1)
             pooled = memory.states.masked_fill(~kept, 0).sum(1) / kept.sum(1).clamp(min=1)  # (B, D)

@@ -26,7 +26,8 @@ class ClassificationModule(TaskModule):
         label_smoothing: Share of the probability spread over all labels.
         balanced: Let rare labels count as much as frequent ones.
         main: The score that chooses the best checkpoint.
-        pooling: What stands for the text: the mean of its token states, the first one, or a mean that attention weighs.
+        pooling: What stands for the text: the mean of its token states, the maximum of each feature, the first one, or
+            a mean that attention weighs.
         dropout: Share of the features of a text dropped.
         vectors: A GloVe or word2vec text file from which embeddings start.
         compile: Let torch.compile make encode and decode faster; worth the minutes it takes on a GPU.

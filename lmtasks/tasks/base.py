@@ -147,7 +147,7 @@ class Task(ABC):
 
     @property
     def examples_a_row(self) -> int | None:
-        """How many examples a row gives that lacks nothing; None where it depends on the row, 0 where rows are joined."""
+        """How many examples a whole row gives; None where that depends on the row, 0 where rows are joined."""
         return 1
 
     @property

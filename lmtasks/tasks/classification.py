@@ -43,7 +43,8 @@ class ClassificationTask(Task):
     main: Literal["accuracy", "macro_f1"] = "accuracy"
     """The score that chooses the best checkpoint; with several labels a row accuracy is that of all of them at once."""
     pooling: Pooling = "mean"
-    """What stands for the text: the mean of its token states, the first one, or a mean that attention weighs."""
+    """What stands for the text: the mean of its token states, the maximum of each feature, the first one, or a mean
+    that attention weighs."""
     dropout: float = 0.3
     """Share of the features of a text dropped."""
     label_smoothing: float = 0.0
