@@ -1,6 +1,6 @@
 """TaskModule: tokenizer + tasks + backbone + heads under Lightning, the only class with training logic.
 
-The modules named after tasks are short signatures over it (`named.py`). Layers are built in `configure_model`, when the
+The modules named after tasks are short signatures over it (`named/`). Layers are built in `configure_model`, when the
 tokenizer is known; training, validation and test share one loss, and an evaluation scores all rows once, gathered by
 row number over all processes.
 """
@@ -8,6 +8,7 @@ row number over all processes.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,6 +138,11 @@ class TaskModule(Use, LightningModule):
         self.backbone = self.backbone_config.build(len(self.tokenizer))
         for task in self.tasks.values():
             self.heads[task.name] = task.head(self.tokenizer, self.backbone.d_model)
+            if task.longest and self.backbone.max_length and task.longest > self.backbone.max_length:
+                raise InputError(
+                    f"{task.name} reads {task.longest} tokens at once, the backbone only {self.backbone.max_length}; "
+                    "raise model.backbone.max_length"
+                )
         if self.vectors:
             found = initialise(self.backbone.embedding, self.tokenizer, self.vectors)
             logger.info("vectors: %.1f %% of the vocabulary found in %s", 100 * found, self.vectors)
@@ -191,6 +197,12 @@ class TaskModule(Use, LightningModule):
         """Return (number of the example, its answers, best first) for each example of the batch."""
         return list(zip(batch.ids.tolist(), self._answers(batch, "predict", self.decoding), strict=True))
 
+    def on_validation_epoch_start(self) -> None:
+        """Forget what an interrupted evaluation has left."""
+        self._evaluations = {name: Evaluation() for name in self.tasks}
+
+    on_test_epoch_start = on_validation_epoch_start
+
     def on_validation_epoch_end(self) -> None:
         """Score the validation rows of all processes."""
         self._score("validation")
@@ -208,7 +220,6 @@ class TaskModule(Use, LightningModule):
         main = []
         for name, task in self.tasks.items():
             evaluation = self._evaluations[name].gathered()
-            self._evaluations[name] = Evaluation()
             samples = evaluation.samples(task, self._rows(split))
             if self.trainer.state.fn == TrainerFn.FITTING:
                 samples = task.calibrate(cast(Head, self.heads[name]), samples)
@@ -245,8 +256,9 @@ class TaskModule(Use, LightningModule):
     def _answers(self, batch: Batch, split: str, decoding: Decoding) -> list[list[Answer]]:
         """Return the answers to the examples of a batch, none to those for which the task asks none."""
         task, rows, ids = self.tasks[batch.task], self._rows(split), batch.ids.tolist()
-        every = 1 if task.answered is None else max(1, len(rows) // max(1, task.answered))
-        asked = [place for place, example in enumerate(ids) if example % every == 0]
+        few = len(rows) if task.answered is None or split == "predict" else task.answered
+        every = math.ceil(len(rows) / few) if few else math.inf
+        asked = [place for place, example in enumerate(ids) if few and example % every == 0]
         answers: list[list[Answer]] = [[] for _ in ids]
         if asked:
             backbone, tokenizer = self.built()

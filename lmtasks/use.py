@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lmtasks import solving
 from lmtasks.backbones.base import Backbone
 from lmtasks.decoding import Decoding
+from lmtasks.errors import InputError
 from lmtasks.heads.base import Head
 from lmtasks.tasks.base import Answer, Row, Span, Task
 from lmtasks.text.tokenizer import Tokenizer
@@ -24,8 +25,8 @@ from lmtasks.text.tokenizer import Tokenizer
 class Use:
     """The methods of a module by the names of its tasks.
 
-    A method is given one text and returns one answer, or several texts and returns a list in their order. `task` names
-    the task where the model has several of that kind under other names.
+    Most are given one text and return one answer, or several texts and return a list in their order. All raise
+    InputError where the model has not learnt their task.
     """
 
     tasks: dict[str, Task]
@@ -98,7 +99,7 @@ class Use:
         chosen, search = self.find_task(task), decoding or self.decoding
         row = {chosen.source_columns[0]: text} if isinstance(text, str) else text
         head = cast(Head, self.heads[chosen.name])
-        if not head.writes or search.beam > 1 or search.n_best > 1:
+        if not chosen.writes or search.beam > 1 or search.n_best > 1:
             yield self.solve([row], chosen.name, group, search)[0][0].text
             return
         backbone, tokenizer = self.built()
@@ -112,6 +113,8 @@ class Use:
         """
         asked = _several(questions)
         read = [contexts] * len(asked) if isinstance(contexts, str) else contexts
+        if len(read) != len(asked):
+            raise InputError(f"{len(asked)} questions and {len(read)} contexts; give a context for each, or one text")
         rows = [{"question": question, "context": context} for question, context in zip(asked, read, strict=True)]
         return _like(questions, [best.text for best, *_ in self.solve(rows, "answering")])
 
@@ -144,9 +147,14 @@ class Use:
         """Return source pieces, target pieces and how much each target piece reads of each source piece, (T, S).
 
         Without `answer` it is the model's own; `group` is needed where it could answer in several ways.
+
+        Raises:
+            InputError: If the task writes no text or reads more than one.
         """
         backbone, tokenizer = self.built()
         chosen = self.find_task(task)
+        if chosen.context or not chosen.writes:
+            raise InputError(f"{chosen.name} has no alignment to show: it needs a task that writes a text for a text")
         row = dict.fromkeys(chosen.source_columns, text)
         words = self.solve([row], chosen.name, group)[0][0].text if answer is None else answer
         (example,) = solving.task_examples(chosen, tokenizer, [row], group)

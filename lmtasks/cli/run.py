@@ -77,6 +77,8 @@ class Question:
         self.column, self.group = self.task.choose(arguments.source, arguments.target)
         self.key = arguments.column or self.column
         self.decoding = chosen_decoding(model.decoding, arguments)
+        if not self.task.writes and (arguments.prefix or self.decoding != model.decoding):
+            raise InputError(f"{self.task.name} writes no text: leave out --prefix and the options of search")
         self.scores, self.prefix = arguments.scores, arguments.prefix
         self.as_json = (arguments.output or "").endswith(ROWS)
         self.file = arguments.input
@@ -158,7 +160,7 @@ class Question:
             return {}
         if not given:
             raise InputError(
-                f"{self.task.name} needs a {name}: --{name} TEXT, or the path of a text file; or give --input a .jsonl "
+                f"{self.task.name} needs a {name}: --context TEXT, or the path of a text file; or give --input a .jsonl "
                 f"with columns {', '.join(self.task.source_columns)}"
             )
         from lmtasks.data.files import read_lines

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentError
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,7 @@ class Job(LightningCLI):
         given = settings.callbacks or []
         fitting = self.command == "fit"
         saving = fitting or any(isinstance(callback, ModelCheckpoint) for callback in given)
-        strategy = _strategy(settings, several_tasks=len(self.model.tasks) > 1)
+        strategy = _strategy(settings, self.model.tasks.values())
         find = folders.new_run if self._is_new else folders.existing_run
         self.folder = find(self.config.name, self.config.trainer.default_root_dir, self.configs)
         try:
@@ -276,7 +276,7 @@ def _prediction_rows(task: Task, encoded: Encoded, found: dict[int, list[Answer]
         yield {"row": row, "group": group, "text": texts[row], **task.join(several)[0].plain()}
 
 
-def _strategy(settings: Any, several_tasks: bool) -> Any:
+def _strategy(settings: Any, tasks: Collection[Task]) -> Any:
     """Return the strategy of the config, or the right one for several processes where it says auto.
 
     Raises:
@@ -286,7 +286,8 @@ def _strategy(settings: Any, several_tasks: bool) -> Any:
         raise InputError(f"trainer.strategy is {settings.strategy}, which counts evaluation rows twice; use ddp")
     if settings.strategy != "auto" or _devices(settings) * settings.num_nodes == 1:
         return settings.strategy
-    return "ddp_find_unused_parameters_true" if several_tasks else "ddp"  # a step may leave a task's head out
+    leaves_out = len(tasks) > 1 or not all(task.writes for task in tasks)  # some head, or the decoder
+    return "ddp_find_unused_parameters_true" if leaves_out else "ddp"
 
 
 def _devices(settings: Any) -> int:

@@ -29,19 +29,22 @@ class Examples(Dataset):
     """(examples,) row numbers in `encoded` of those that are used."""
     max_length: int
     """Longest source and target in tokens; the rest is cut off."""
+    cuts_target: bool = True
+    """Whether targets are cut too; those of one that is not count as one token in `lengths`."""
 
     @property
     def lengths(self) -> np.ndarray:
         """Tokens of source and target, (examples, 2)."""
+        longest = (self.max_length, self.max_length if self.cuts_target else 1)
         lengths = np.stack((self.encoded.source.lengths, self.encoded.target.lengths), axis=1)
-        return lengths[self.kept].clip(max=self.max_length)
+        return lengths[self.kept].clip(max=longest)
 
     @property
     def targets(self) -> np.ndarray:
         """Number of targets, over which a loss is averaged, (examples,)."""
         target = self.encoded.target
         counts = target.counts.copy()
-        for row in np.flatnonzero(target.lengths > self.max_length).tolist():
+        for row in np.flatnonzero((target.lengths > self.max_length) & self.cuts_target).tolist():
             counts[row] = sum(value != IGNORE for value in self._cut(target[row]))
         return counts[self.kept]
 
@@ -55,7 +58,7 @@ class Examples(Dataset):
         """Return some of the examples as a batch."""
         rows = self.kept[ids]
         source = [self._cut(self.encoded.source[row]) for row in rows]
-        target = [self._cut(self.encoded.target[row]) for row in rows]
+        target = [self._cut(self.encoded.target[row]) if self.cuts_target else self.encoded.target[row] for row in rows]
         mask = lengths_to_mask([len(row) for row in source])
         return Batch(self.task, pad(source, 0), mask, pad(target, IGNORE), torch.from_numpy(rows), scale)
 

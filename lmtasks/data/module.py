@@ -170,10 +170,10 @@ class TextDataModule(LightningDataModule):
             raise InputError("overfit_batches cannot choose among the steps of the plan; train on a file of few rows")
         if "train" in splits and self.trainer.max_steps > 0 and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._module().schedule.check(self.trainer.max_steps)
-        if task.longest_source is not None and task.longest_source > self.max_length:
+        if task.longest and task.longest > self.max_length:
             raise InputError(
-                f"{task.name} makes sources of {task.longest_source} tokens, which data.max_length {self.max_length} "
-                f"would cut; set it to {task.longest_source} or more"
+                f"{task.name} reads {task.longest} tokens at once, which data.max_length {self.max_length} would cut; "
+                f"set it to {task.longest} or more"
             )
         for split in splits:
             next(self.rows.rows(split, _columns(split, task)), None)
@@ -187,7 +187,7 @@ class TextDataModule(LightningDataModule):
         """Return the examples to use, and say in the log what is not used as it is."""
         encoded = self.encoded[split]
         source, target = encoded.source.lengths, encoded.target.lengths
-        long = (source > self.max_length) | (target > self.max_length)
+        long = (source > self.max_length) | ((target > self.max_length) & task.cuts_target)
         wanted = encoded.target.counts if split == "train" else target  # a step needs something to learn
         answered = (wanted > 0) | (split == "predict")
         dropped = long & (split == "train" and self.too_long == "drop")
@@ -204,7 +204,7 @@ class TextDataModule(LightningDataModule):
         if split in SCORED and unasked + unanswered and self.trainer.is_global_zero:
             share = f"{unasked + unanswered} of {possible} examples"
             logger.warning(f"{split}: {share} have no source or no target and are LEFT OUT of the scores")
-        return Examples(task.name, encoded, kept, self.max_length)
+        return Examples(task.name, encoded, kept, self.max_length, task.cuts_target)
 
     def _evaluation_loader(self, split: str) -> DataLoader | list:
         if split not in self._examples:

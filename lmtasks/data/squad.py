@@ -17,6 +17,7 @@ from lmtasks.data.hub import is_hub_id
 from lmtasks.data.table import Files
 from lmtasks.errors import InputError
 
+COLUMNS = ("id", "question", "context", "answers", "starts")
 NOWHERE = -1  # the start of an answer that does not stand in its context
 FORMS = '{"text": ["..."], "answer_start": [0]}, a list of {"text": "...", "answer_start": 0}, or texts alone'
 
@@ -49,8 +50,14 @@ class SquadFile(Files):
         is none; one warning counts both.
 
         Raises:
-            InputError: If the file, a column or the split is missing, or a row is broken.
+            InputError: If the file, a column or the split is missing, `columns` has another one, or a row is broken.
         """
+        for column in columns:
+            if column not in COLUMNS:
+                raise InputError(
+                    f"{self.path(split)}: a SquadFile has no column '{column}', only {', '.join(COLUMNS)}; read a "
+                    "table that has it with Table"
+                )
         for path in self.paths(split):
             faults, first, answers = Counter[str](), "", 0
             for place, record in self._records(path, split, "answers" in columns):
@@ -69,9 +76,9 @@ class SquadFile(Files):
     def _records(self, path: str, split: str, answered: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Yield the questions with their places under the names that the flat form has."""
         if not is_hub_id(path) and path.lower().removesuffix(".gz").endswith(".json"):
-            articles = _articles(read_json(path))
+            articles = find_articles(read_json(path))
             if articles is not None:
-                yield from _questions(path, articles)
+                yield from list_questions(path, articles)
                 return
         columns = ["id", "question", "context"] + ["answers"] * answered
         columns += ["starts"] * (answered and "starts" in self.columns)
@@ -79,7 +86,7 @@ class SquadFile(Files):
             yield f"{path}, row {number}", row
 
 
-def _articles(document: Any) -> list[dict[str, Any]] | None:
+def find_articles(document: Any) -> list[dict[str, Any]] | None:
     """Return the articles of a nested file, None if it is a table: an array of rows, or JSON Lines."""
     articles = document.get("data") if isinstance(document, dict) else document
     if not isinstance(articles, list) or not all(isinstance(article, dict) for article in articles):
@@ -88,9 +95,14 @@ def _articles(document: Any) -> list[dict[str, Any]] | None:
     return articles if nested else None
 
 
-def _questions(path: str, articles: list[dict[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the questions of a nested file. CMRC 2018 has a paragraph for an article, and names of its own; and some
-    write {"data": rows}."""
+def list_questions(path: str, articles: list[dict[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield place, and id, question, context and answers of each question of a nested file, as they stand there.
+
+    CMRC 2018 has a paragraph for an article, and names of its own; and some write {"data": rows}.
+
+    Raises:
+        InputError: If paragraphs or questions are no list of objects.
+    """
     number = 0
     for article in articles:
         for paragraph in _parts(path, article, "paragraphs"):
@@ -104,6 +116,26 @@ def _questions(path: str, articles: list[dict[str, Any]]) -> Iterator[tuple[str,
                     "answers": [] if question.get("is_impossible") else question.get("answers"),
                 }
                 yield f"{path}, row {number}" + (f" ({name})" if name is not None else ""), record
+
+
+def list_answers(place: str, value: Any, starts: Any = None) -> list[tuple[str, int | None]]:
+    """Return text and start of each answer, whatever the form; a blank text is no answer, and None an unknown start.
+
+    Raises:
+        InputError: If it is in none of the forms.
+    """
+    given = value
+    if isinstance(value, dict):
+        value, starts = value.get("text"), value.get("answer_start")
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        value, starts = [answer.get("text") for answer in value], [answer.get("answer_start") for answer in value]
+    elif isinstance(value, str):
+        value, starts = [value], [starts]
+    try:
+        pairs = zip(value, [None] * len(value) if starts is None else starts, strict=True)
+        return [(text, None if start is None else int(start)) for text, start in pairs if text.strip()]
+    except (ValueError, TypeError, AttributeError):
+        raise InputError(f"{place}: {str(given)[:60]}, expected {FORMS}") from None
 
 
 def _parts(path: str, whole: dict[str, Any], name: str) -> list[dict[str, Any]]:
@@ -122,7 +154,9 @@ def _row(place: str, record: Mapping[str, Any], columns: Sequence[str]) -> tuple
         row[name] = record[name]
     moved = lost = 0
     if "answers" in columns:
-        answers = _answers(place, record)
+        absent = record["answers"] is None and "starts" in record  # in a table with an answer a row
+        value = "" if absent else record["answers"]
+        answers = list_answers(f"{place}, 'answers'", value, record.get("starts"))
         row["answers"] = [text for text, _ in answers]
         if "starts" in columns:
             row["starts"] = [_nearest(row["context"], text, start) for text, start in answers]
@@ -130,23 +164,6 @@ def _row(place: str, record: Mapping[str, Any], columns: Sequence[str]) -> tuple
             given = zip(answers, row["starts"], strict=True)
             moved = sum(start not in (None, there) and there != NOWHERE for (_, start), there in given)
     return {**row, "place": place}, moved, lost
-
-
-def _answers(place: str, record: Mapping[str, Any]) -> list[tuple[str, int | None]]:
-    """Return text and start of each answer, whatever the form; a blank text is no answer, and None an unknown start."""
-    value: Any = record["answers"]
-    starts: Any = record.get("starts")
-    if isinstance(value, dict):
-        value, starts = value.get("text"), value.get("answer_start")
-    elif isinstance(value, list) and value and isinstance(value[0], dict):
-        value, starts = [answer.get("text") for answer in value], [answer.get("answer_start") for answer in value]
-    elif isinstance(value, str) or (value is None and "starts" in record):
-        value, starts = [value or ""], [starts]
-    try:
-        pairs = zip(value, [None] * len(value) if starts is None else starts, strict=True)
-        return [(text, None if start is None else int(start)) for text, start in pairs if text.strip()]
-    except (ValueError, TypeError, AttributeError):
-        raise InputError(f"{place}, 'answers': {str(record['answers'])[:60]}, expected {FORMS}") from None
 
 
 def _nearest(context: str, answer: str, start: int | None) -> int:

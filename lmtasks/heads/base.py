@@ -21,9 +21,6 @@ from lmtasks.loss import Loss
 class Head(nn.Module, ABC):
     """What turns the states of a backbone into a loss and into answers."""
 
-    writes: bool = False
-    """Whether its answers are texts, written token by token."""
-
     @abstractmethod
     def loss(self, backbone: Backbone, batch: Batch) -> Loss:
         """Return the summed loss of the targets of a batch."""
@@ -38,7 +35,7 @@ class Head(nn.Module, ABC):
     def stream(self, backbone: Backbone, source: Sequence[int], decoding: Decoding) -> Iterator[int]:
         """Return an iterator over the tokens of the text for one source, each as soon as it is chosen, without the end.
 
-        Only a head that `writes` has it.
+        Only a head that writes has it.
 
         Raises: InputError with a beam, which knows its text only at the end, or with several hypotheses.
         """

@@ -34,8 +34,6 @@ class LanguageModelHead(Head):
         3
     """
 
-    writes = True
-
     def __init__(self, end: int, forbidden: Sequence[int] = (), context: int | None = None) -> None:
         super().__init__()
         self.end, self.forbidden, self.context = end, tuple(forbidden), context

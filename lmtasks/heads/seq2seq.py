@@ -25,8 +25,6 @@ class Seq2SeqHead(Head):
         3
     """
 
-    writes = True
-
     def __init__(self, start: int, end: int, forbidden: Sequence[int] = (), label_smoothing: float = 0.0) -> None:
         super().__init__()
         self.start, self.end, self.forbidden, self.label_smoothing = start, end, tuple(forbidden), label_smoothing

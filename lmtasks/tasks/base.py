@@ -62,11 +62,15 @@ class Answer(NamedTuple):
     """How likely each label is; empty where there are none."""
     spans: tuple[Span, ...] = ()
     """Where in the text the answer stands; empty where it was written."""
+    labels: tuple[str, ...] | None = None
+    """Labels of the text where it may have several, or of each word; None where there are none to choose."""
 
     def plain(self) -> dict[str, Any]:
         """Return the answer as a row of a file: prediction, score, and what else there is."""
         found = {"probabilities": dict(self.probabilities), "spans": [span._asdict() for span in self.spans]}
-        return {"prediction": self.text, "score": self.score} | {name: value for name, value in found.items() if value}
+        labels = {} if self.labels is None else {"labels": list(self.labels)}
+        said = {"prediction": self.text, "score": self.score, **labels}
+        return said | {name: value for name, value in found.items() if value}
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,12 @@ class Task(ABC):
     @property
     def trial(self) -> str:
         """What to type after `lmtasks run MODEL` to try the task."""
-        return '"A sentence."'
+        return '"A sentence."' + (' --context "Another sentence."' if self.context else "")
+
+    @property
+    def writes(self) -> bool:
+        """Whether its answers are texts, written token by token."""
+        return True
 
     @property
     def examples_a_row(self) -> int | None:
@@ -151,9 +160,14 @@ class Task(ABC):
         return 1
 
     @property
-    def longest_source(self) -> int | None:
-        """Longest source in tokens, where the task cuts rows itself and its examples must not be cut; None = any."""
+    def longest(self) -> int | None:
+        """Tokens of the longest source or target, where the task cuts rows itself and nothing else may; None = any."""
         return None
+
+    @property
+    def cuts_target(self) -> bool:
+        """Whether a target is a sequence beside its source, of which the end may be cut off."""
+        return True
 
     @property
     @abstractmethod
@@ -253,6 +267,15 @@ def texts_of(row: Row, column: str) -> list[str]:
     if not isinstance(values, (list, tuple)) or not all(isinstance(text, str) for text in values):
         raise InputError(f"{_place(row)}column '{column}': {str(value)[:40]}, expected a list of texts")
     return list(values)
+
+
+def metric_name(metric: str, kind: str) -> str:
+    """Return the name of a score of one kind of rows alone; slashes keep apart split, task and metric.
+
+    >>> metric_name("f1", "person/group")
+    'f1_person_group'
+    """
+    return f"{metric}_{kind.replace('/', '_')}"
 
 
 def fault(row: Row, problem: str) -> InputError:

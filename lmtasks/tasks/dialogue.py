@@ -66,6 +66,10 @@ class DialogueTask(Task):
         return None
 
     @property
+    def longest(self) -> int:
+        return self.history
+
+    @property
     def main_metric(self) -> str:
         return "token_probability"
 

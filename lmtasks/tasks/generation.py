@@ -85,8 +85,8 @@ class GenerationTask(Task):
         return 0  # blocks do not keep to rows, so none can be missing
 
     @property
-    def longest_source(self) -> int:
-        return max(self.block, self.overlap)
+    def longest(self) -> int:
+        return self.block + self.overlap - 1
 
     def texts(self, row: Row) -> Iterator[str]:
         return iter([text] if (text := text_of(row, "text")).strip() else [])
