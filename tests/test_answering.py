@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import tiny_backbone, trainer
 
+from lmtasks import FreeAnsweringModule, QuestionAnsweringModule
 from lmtasks.backbones.recurrent import RecurrentConfig
 from lmtasks.batch import IGNORE
 from lmtasks.data.module import TextDataModule
 from lmtasks.data.village import Village
 from lmtasks.errors import InputError
 from lmtasks.metrics.answers import answer_f1
-from lmtasks.named.answering import FreeAnsweringModule, QuestionAnsweringModule
 from lmtasks.optim import Adam, Schedule
 from lmtasks.tasks.answering import SpanAnsweringTask
 from lmtasks.tasks.base import Answer, Sample, Span
@@ -123,6 +124,23 @@ def test_a_row_without_answer_has_its_end_as_target(tokenizer):
     assert (example.reference, example.references) == ("", [])
 
 
+def test_places_count_from_the_context_where_a_tokenizer_cuts_the_question_short():
+    cats = Tokenizer.train(["cats cats cats"], TokenizerConfig("bpe", 270))
+    cut_short = SimpleNamespace(end=cats.end, encode_with_offsets=lambda text: _without_last(cats, text))
+    task = SpanAnsweringTask()
+    (example,) = task.questions([{"question": "cats ?", "context": "two cats"}], cut_short)
+    last = len(example.source) - 2
+    ((found,),) = task.answers([[(last, last, 1.0)]], [example], cats)
+    (span,) = found.spans
+    assert "two cats"[span.start : span.stop] == span.text == found.text
+
+
+def _without_last(tokenizer, text):
+    """Cut a text as a tokenizer would that takes the last sign for nothing."""
+    ids, offsets = tokenizer.encode_with_offsets(text)
+    return (ids[:-1], offsets[:-1]) if text.endswith("?") else (ids, offsets)
+
+
 def test_questions_need_no_answers_and_blank_ones_are_not_asked(tokenizer):
     asked = [
         {"question": " ", "context": "a"},
@@ -183,8 +201,29 @@ def test_calibration_finds_the_best_f1_and_moves_the_head_alike(tokenizer):
         moved = [_shifted(sample, place / 10) for sample in samples]
         assert task.score(moved, 0.0, 1)["f1"] <= best + 1e-9
     assert task.score([_shifted(sample, shift) for sample in samples], 0.0, 1)["f1"] == pytest.approx(best)
-    assert task.calibrate(head, after) == pytest.approx(after) or float(head.threshold) == pytest.approx(shift)
+    again = task.calibrate(head, after)
+    assert float(head.threshold) == pytest.approx(shift)  # calibrated already
+    assert [_order(sample) for sample in again] == [_order(sample) for sample in after]
     assert SpanAnsweringTask().calibrate(head, samples) == samples
+
+
+@pytest.mark.parametrize("answered", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_threshold_at_either_end_is_no_tie(tokenizer, answered, dtype):
+    task = SpanAnsweringTask(no_answer=True)
+    head = task.head(tokenizer, d_model=8)
+    scores = (torch.randn(20, 2, dtype=dtype, generator=torch.Generator().manual_seed(2)) / 3).tolist()
+    answers = [sorted([answer(0, s), Answer("", n)], key=lambda found: -found.score) for s, n in scores]
+    samples = [Sample("", "", ["x"] if answered else [], each) for each in answers]
+    after = task.calibrate(head, samples)
+    assert [sample.prediction for sample in after] == ["x" if answered else ""] * len(samples)
+    for some, nothing in torch.tensor(scores, dtype=dtype):
+        margin = some - (nothing + head.threshold.to(dtype))
+        assert margin > 0.5 if answered else margin < -0.5  # far beyond what rounding changes
+
+
+def _order(sample):
+    return [found.text for found in sample.answers]
 
 
 def _shifted(sample, by):
@@ -236,7 +275,11 @@ def test_a_written_answer_is_learnt_from_question_and_context(tokenizer):
 
 def test_written_answers_are_scored_by_group_and_as_their_mean():
     task = FreeAnsweringTask(group_by="task")
-    given_answers = [("the kitchen", "qa2"), ("garden", "qa10"), ("a red ball", "qa10")]
+    given_answers = [
+        ("the kitchen", "qa/2"),
+        ("garden", "qa/10"),
+        ("a red ball", "qa/10"),
+    ]  # "/" parts names of metrics
     right = [["kitchen", "x"], ["office"], ["a ball"]]
     samples = [
         Sample("", "", references, [Answer(text, 0.0)], group)
@@ -246,7 +289,7 @@ def test_written_answers_are_scored_by_group_and_as_their_mean():
     assert scores["exact_match"] == pytest.approx((100 + 0) / 2)
     assert scores["f1"] == pytest.approx(100 * (1 + answer_f1("a red ball", ["a ball"]) / 2) / 2)
     assert scores["perplexity"] == pytest.approx(math.exp(0.5))
-    assert [name for name in scores if name.startswith("exact_match_")] == ["exact_match_qa2", "exact_match_qa10"]
+    assert [name for name in scores if name.startswith("exact_match_")] == ["exact_match_qa_2", "exact_match_qa_10"]
     assert set(FreeAnsweringTask().score(samples[:1], 1.0, 1)) == {"perplexity", "exact_match", "f1", "rouge_l"}
     assert set(task.signatures()) < set(scores)
 

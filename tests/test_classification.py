@@ -8,9 +8,8 @@ import pytest
 import torch
 from tiny import tiny_backbone, trainer
 
-from lmtasks import TextDataModule, TokenizerConfig, Village
+from lmtasks import ClassificationModule, SentimentModule, TextDataModule, TokenizerConfig, Village
 from lmtasks.errors import InputError
-from lmtasks.named.classification import ClassificationModule, SentimentModule
 from lmtasks.optim import Adam, Schedule
 from lmtasks.saving import load, save
 from lmtasks.tasks.base import Answer, Sample
@@ -103,11 +102,15 @@ def test_the_answer_is_the_likeliest_label_and_all_are_told_by_falling_probabili
     ((answer,),) = ONE.answers([[0.3, 0.7]], [], TOKENIZER)
     assert (answer.text, answer.score) == ("good", 0.7)
     assert list(answer.probabilities.items()) == [("good", 0.7), ("bad", 0.3)]
+    assert "labels" not in answer.plain()
 
 
 def test_of_several_labels_those_are_answered_that_are_likelier_than_not():
     ((both,),), ((none,),) = (SEVERAL.answers([shares], [], TOKENIZER) for shares in ([0.6, 0.9], [0.2, 0.4]))
     assert (both.text, none.text) == ("politics, sport", "")
+    assert (both.labels, none.labels) == (("politics", "sport"), ())
+    assert both.plain()["labels"] == ["politics", "sport"]
+    assert none.plain()["labels"] == []  # and not absent: that no label fits is an answer
     assert both.score == pytest.approx(0.6 * 0.9)
     assert none.score == pytest.approx(0.8 * 0.6)
 

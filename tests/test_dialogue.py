@@ -42,7 +42,9 @@ def test_a_long_history_keeps_its_last_turns(history):
     assert source[-1] == TOKENIZER.end
     kept = source[1:] if source.count(USER) + source.count(MODEL) == 1 else source
     assert whole[len(whole) - len(kept) :] == kept
-    assert source == whole or len(source) + len(TOKENIZER.encode(TURNS[0])) + 1 > history or history < 27
+    turns = [TOKENIZER.encode(turn) for turn in TURNS[:3]]
+    marks = source.count(USER) + source.count(MODEL)
+    assert source == whole or len(source) + len(turns[-1 - marks]) + 1 > history  # no room for the next older turn
 
 
 def test_a_row_of_one_turn_teaches_nothing_and_can_be_replied_to():
@@ -56,6 +58,13 @@ def test_a_row_without_a_list_of_turns_is_named():
         DialogueTask().examples([{"turns": 7, "place": "talk.jsonl, row 3"}], TOKENIZER)
     with pytest.raises(InputError, match="history is 2 tokens"):
         DialogueTask(history=2)
+
+
+def test_data_that_would_cut_the_last_turn_off_are_refused(tmp_path):
+    module = DialogueModule(history=64, backbone=tiny_backbone(), tokenizer=TokenizerConfig("byte"))
+    data = TextDataModule(Village(train=2, validation=1, test=1), max_length=32, cache=str(tmp_path))
+    with pytest.raises(InputError, match=r"dialogue reads 64 tokens at once, which data\.max_length 32 would cut"):
+        trainer(tmp_path, max_steps=1).fit(module, datamodule=data)
 
 
 def test_scores_and_signatures_go_by_the_same_names():

@@ -15,7 +15,7 @@ from lmtasks import __all__ as EXPORTED
 PACKAGE = Path(__file__).parent.parent / "lmtasks"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
-    "errors batch settings",
+    "errors batch settings pictures",
     "text.*",
     "loss",
     "backbones.base backbones.dropout",

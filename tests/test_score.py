@@ -12,6 +12,7 @@ import sacrebleu
 
 from lmtasks.cli import score, scored
 from lmtasks.errors import InputError
+from lmtasks.tasks.base import Answer
 
 HYPOTHESES = ["The cat sat on a mat.", "", "It rains in the village today."]
 REFERENCES = [
@@ -145,6 +146,14 @@ def nested(path, questions: dict[str, list[str]]) -> str:
     return str(path)
 
 
+def cmrc(path, questions: dict[str, list[str]]) -> str:
+    """Write a file as CMRC 2018 has them, with a plausible answer to what has none."""
+    asked = [{"query_id": name, "query_text": "?", "answers": texts or ["x"], "is_impossible": not texts}
+             for name, texts in questions.items()]  # fmt: skip
+    path.write_text(json.dumps([{"context_id": "1", "context_text": "c", "qas": asked}]), encoding="utf-8")
+    return str(path)
+
+
 QUESTIONS = {"q1": ["Black Death", "plague"], "q2": [], "q3": ["1347"]}
 ANSWERS = {"q3": "in 1347", "q1": "the black death", "q2": "", "q9": "of another file"}
 
@@ -156,9 +165,12 @@ def test_squad_reads_the_official_files_and_rows_alike(tmp_path, capsys):
     in_order = [ANSWERS[name] for name in QUESTIONS]
     rows = jsonl(tmp_path / "rows.jsonl", ({"text": text} for text in in_order))
     known = jsonl(tmp_path / "known.jsonl", ({"answers": texts} for texts in QUESTIONS.values()))
-    stored = [{"answers": {"text": texts, "answer_start": []}} for texts in QUESTIONS.values()]
+    stored = [{"answers": {"text": texts, "answer_start": [0] * len(texts)}} for texts in QUESTIONS.values()]
+    flat = [{"answers": [{"text": text, "answer_start": 0} for text in texts]} for texts in QUESTIONS.values()]
     pairs = [
         (str(official), gold),
+        (str(official), cmrc(tmp_path / "cmrc.json", QUESTIONS)),
+        (rows, jsonl(tmp_path / "objects.jsonl", flat)),
         (rows, gold),
         (write(tmp_path / "rows.txt", in_order), known),
         (rows, jsonl(tmp_path / "stored.jsonl", stored)),
@@ -201,8 +213,12 @@ def test_squad_names_questions_without_an_answer(tmp_path):
     with pytest.raises(InputError, match=r"answers\.json, answer q1: a list, expected text"):
         run("squad", str(official), nested(tmp_path / "dev.json", QUESTIONS))
     official.write_text(json.dumps({"data": [{"title": "t"}]}))
-    with pytest.raises(InputError, match=r"after question 0.*'paragraphs'"):
+    with pytest.raises(InputError, match=r"answers\.json, row 1, 'answers': None, expected"):
         run("squad", str(official), str(official))
+    without_id = tmp_path / "rows.json"
+    without_id.write_text(json.dumps({"data": [{"question": "?", "context": "c", "answers": ["c"]}]}))
+    with pytest.raises(InputError, match=r"rows\.json, row 1: a question without an id; give the answers row for row"):
+        run("squad", str(official), str(without_id))
 
 
 def test_entities_are_read_from_lists_and_lines_in_every_scheme(tmp_path, capsys):
@@ -241,6 +257,26 @@ def test_accuracy_of_lists_is_that_of_several_labels(tmp_path, capsys):
     assert found == pytest.approx({"micro_f1": 200 / 3, "macro_f1": 50, "subset_accuracy": 50}, abs=1e-3)
     with pytest.raises(InputError, match="--picture: rows with several labels"):
         run("accuracy", ours, true, "--reference-column", "labels", "--picture", str(tmp_path / "a.png"))
+
+
+def test_a_text_of_several_labels_is_no_list_of_them(tmp_path, capsys):
+    rows = [{"prediction": "a, b", "labels": ["a", "b"], "label": ["a", "b"]}, {"prediction": "", "label": []}]
+    path = jsonl(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(InputError, match=r"rows\.jsonl, row 1: 'a, b' is a text .* give lists in both"):
+        run("accuracy", path, path, "--column", "prediction", "--reference-column", "label")
+    texts = write(tmp_path / "texts.txt", ["a, b", "c"])
+    with pytest.raises(InputError, match=r"texts\.txt, row 1: 'a, b' is a text .* give lists in both"):
+        run("accuracy", path, texts, "--column", "label")
+    run("accuracy", path, path, "--column", "labels", "--reference-column", "label", "--json")  # a blank text has none
+    assert set(scores_of(capsys).values()) == {100}
+
+
+def test_what_a_model_tags_is_compared_with_the_tags_of_its_rows(tmp_path, capsys):
+    row = {"words": ["Anna", "runs"], "tags": ["B-PER", "O"]}
+    answer = Answer("Anna runs", 0.5, labels=("O", "O"))
+    predicted = jsonl(tmp_path / "predicted.jsonl", [{**row, **answer.plain()}, {"words": [], "tags": []}])
+    run("entities", predicted, predicted, "--column", "labels", "--reference-column", "tags", "--json")
+    assert set(scores_of(capsys).values()) == {0}
 
 
 def test_a_blank_label_is_a_wrong_prediction_but_no_reference(tmp_path, capsys):

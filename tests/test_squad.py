@@ -155,6 +155,12 @@ def test_a_broken_nesting_is_named(tmp_path):
             read(write(tmp_path / "a.json", {"data": [data]}))
 
 
+def test_a_column_that_no_question_has_is_refused(tmp_path):
+    path = write(tmp_path / "a.jsonl", json.dumps({**FLAT[0], "task": "qa1"}))
+    with pytest.raises(InputError, match=r"a\.jsonl: a SquadFile has no column 'task', only id, .* with Table"):
+        read(path, (*ALL, "task"))
+
+
 def test_a_missing_column_says_how_to_map_it(tmp_path):
     path = write(tmp_path / "a.jsonl", '{"question": "a", "passage": "b", "answers": []}')
     with pytest.raises(InputError, match=r"no column 'context'; it has question, passage, answers; say which: "):

@@ -203,6 +203,15 @@ def test_the_most_frequent_characters_are_kept_and_others_are_bytes():
 
 
 @EVERY_KIND
+def test_the_bytes_of_pieces_are_those_of_their_text(tokenizer):
+    pieces = tokenizer.byte_pieces()
+    assert len(pieces) == len(tokenizer)
+    text = "dog 天气 𝔘 Ä"  # some letters were never seen
+    assert b"".join(pieces[i] for i in tokenizer.encode(text)).decode().strip() == text
+    assert {pieces[i] for i in [*tokenizer.unwritable, tokenizer.end]} == {b""}
+
+
+@EVERY_KIND
 def test_pieces_show_real_characters(tokenizer):
     text = "dog 天气 𝔘"
     shown = tokenizer.pieces(tokenizer.encode(text))

@@ -9,13 +9,13 @@ from __future__ import annotations
 import argparse
 import sys
 import textwrap
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmtasks.cli.run import add_choice
 from lmtasks.errors import InputError
+from lmtasks.pictures import check_picture, columns, picture
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +24,6 @@ HELP = "show which source words the model reads for each target word"
 
 BLOCKS = ["·", "▁▁", "▂▂", "▃▃", "▄▄", "▅▅", "▆▆", "▇▇", "██"]  # nine heights of a cell in the terminal
 CELL_INCHES = 0.42
-FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Noto Sans", "Arial Unicode MS")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,12 +40,12 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.text.strip():
         raise InputError("TEXT is blank; give a sentence")
     if arguments.output:
-        _check_output(Path(arguments.output))
+        check_picture("--output", arguments.output)
     from lmtasks.saving import load
 
     model = load(arguments.model, arguments.device)
     _, group = model.find_task(arguments.task).choose(arguments.source, arguments.target)
-    source, target, weights = model.align(arguments.text, arguments.answer, group)
+    source, target, weights = model.align(arguments.text, arguments.answer, group, arguments.task)
     if arguments.output:
         draw(source, target, weights, arguments.output, title=arguments.text)
         print(f"wrote {arguments.output}", file=sys.stderr)
@@ -61,11 +60,11 @@ def as_text(source: Sequence[str], target: Sequence[str], weights: Tensor) -> st
     The height of a block is the share of its line, from 0 to 1.
     """
     labels = [_shown(piece) for piece in target]
-    width = max(map(_columns, labels), default=0)
+    width = max(map(columns, labels), default=0)
     lines = [" " * (width + 2) + "│  " * column + _shown(piece) for column, piece in enumerate(source)]
     for label, row in zip(labels, weights.tolist(), strict=True):
         cells = " ".join(f"{_block(weight):<2}" for weight in row)
-        lines.append(f"{' ' * (width - _columns(label))}{label}  {cells}".rstrip())
+        lines.append(f"{' ' * (width - columns(label))}{label}  {cells}".rstrip())
     return "\n".join(lines)
 
 
@@ -75,15 +74,8 @@ def draw(source: Sequence[str], target: Sequence[str], weights: Tensor, path: st
     Raises:
         InputError: If matplotlib is missing.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        raise InputError("pictures need matplotlib: pip install 'lmtasks[plot]'") from None
-    import matplotlib
-
-    with matplotlib.rc_context({"font.family": _fonts(), "svg.fonttype": "none", "text.parse_math": False}):
-        width = max(CELL_INCHES * len(source) + 2.2, 4.0)
-        figure = Figure(figsize=(width, CELL_INCHES * len(target) + 2.0), layout="constrained")
+    width = max(CELL_INCHES * len(source) + 2.2, 4.0)
+    with picture(path, width, CELL_INCHES * len(target) + 2.0) as figure:
         axes = figure.add_subplot()
         image = axes.pcolormesh(weights.numpy(), cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=1.5)
         axes.set_aspect("equal")
@@ -100,14 +92,6 @@ def draw(source: Sequence[str], target: Sequence[str], weights: Tensor, path: st
         bar.ax.tick_params(length=0, labelsize=9)
         if title:
             figure.suptitle("\n".join(textwrap.wrap(title, int(width * 11))), fontsize=12, x=0.02, ha="left")
-        figure.savefig(path, dpi=160, bbox_inches="tight", pad_inches=0.15)
-
-
-def _check_output(path: Path) -> None:
-    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise InputError(f"--output {path}: a picture ends in .png, .svg or .pdf")
-    if not path.parent.is_dir():
-        raise InputError(f"--output {path}: there is no folder {path.parent}")
 
 
 def _shown(piece: str) -> str:
@@ -115,19 +99,5 @@ def _shown(piece: str) -> str:
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in piece.strip()) or "␣"
 
 
-def _columns(text: str) -> int:
-    """Return how many columns of a terminal a text takes: East Asian characters take two, combining ones none."""
-    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
-    return len(text) + wide - sum(unicodedata.combining(letter) > 0 for letter in text)
-
-
 def _block(weight: float) -> str:
     return BLOCKS[round(min(max(weight, 0.0), 1.0) * (len(BLOCKS) - 1))]
-
-
-def _fonts() -> list[str]:
-    """Return the fonts that are here, in the order in which to look for a character."""
-    from matplotlib import font_manager
-
-    present = set(font_manager.get_font_names())
-    return [font for font in FONTS if font in present]

@@ -160,8 +160,8 @@ class Question:
             return {}
         if not given:
             raise InputError(
-                f"{self.task.name} needs a {name}: --context TEXT, or the path of a text file; or give --input a .jsonl "
-                f"with columns {', '.join(self.task.source_columns)}"
+                f"{self.task.name} needs a {name}: --context TEXT, or the path of a text file; or --input of a .jsonl "
+                f"with the columns {', '.join(self.task.source_columns)}"
             )
         from lmtasks.data.files import read_lines
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmtasks.cli.scored import (
@@ -19,12 +18,12 @@ from lmtasks.cli.scored import (
     read_texts,
 )
 from lmtasks.errors import InputError
+from lmtasks.pictures import check_picture
 
 if TYPE_CHECKING:
     from lmtasks.metrics.translation import BLEU, CHRF, TER
 
 HELP = "score a file of predictions against a file of references"
-PICTURES = (".png", ".svg", ".pdf")
 
 
 @dataclass(frozen=True)
@@ -132,11 +131,12 @@ def _accuracy(options: argparse.Namespace) -> Result:
     actual = read_labels(reference, options.reference_column or column, blank=False)
     check_rows(options.hypotheses, given, reference, actual)
     if any(isinstance(row, list) for row in [*given, *actual]):
+        for path, rows in ((options.hypotheses, given), (reference, actual)):
+            _check_lists(path, rows)
         if options.picture:
             raise InputError("--picture: rows with several labels have no confusion matrix; leave it out")
-        sets = [[[row] if isinstance(row, str) else row for row in rows] for rows in (given, actual)]
-        several = MultiLabels(sorted({label for rows in sets for row in rows for label in row}) or ["(none)"])
-        several.update(*sets)
+        several = MultiLabels(sorted({label for row in [*given, *actual] for label in row}) or ["(none)"])
+        several.update(given, actual)
         return Result(
             {name: score.item() for name, score in several.compute().items()}, several.signature, several.table()
         )
@@ -184,10 +184,8 @@ def _refuse_idle_options(options: argparse.Namespace) -> None:
             raise InputError(
                 f"--{name} changes nothing in {options.metric}, only in {', '.join(metrics)}; leave it out"
             )
-    if options.picture and Path(options.picture).suffix.lower() not in PICTURES:
-        raise InputError(f"--picture {options.picture}: a picture ends in {', '.join(PICTURES)}")
-    if options.picture and not Path(options.picture).parent.is_dir():
-        raise InputError(f"--picture {options.picture}: there is no folder {Path(options.picture).parent}")
+    if options.picture:
+        check_picture("--picture", options.picture)
 
 
 def _read_texts(options: argparse.Namespace) -> tuple[list[str], list[list[str]]]:
@@ -201,6 +199,16 @@ def _only_reference(options: argparse.Namespace) -> str:
     if len(options.references) > 1:
         raise InputError(f"{options.metric} takes one file of references, not {len(options.references)}")
     return options.references[0]
+
+
+def _check_lists(path: str, rows: Sequence[str | list[str]]) -> None:
+    """Refuse a file of texts that is to be compared with lists: "politics, sport" is no label."""
+    for number, row in enumerate(rows, 1):
+        if isinstance(row, str):
+            raise InputError(
+                f"{path}, row {number}: {row[:40]!r} is a text and the other file has lists; give lists in both, "
+                "--column labels of what `lmtasks run` writes"
+            )
 
 
 def _at(place: str, read: Callable[[list[str]], list], tags: list[str]) -> list:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from lmtasks.cli.lines import STDIN, stdin_lines
-from lmtasks.data.files import numbered_rows, read_lines
+from lmtasks.data.files import numbered_rows, read_json, read_lines
+from lmtasks.data.squad import find_articles, list_answers, list_questions
 from lmtasks.errors import InputError
 
 WITH_COLUMNS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")  # all else is plain text, a line a row
@@ -48,27 +49,30 @@ def read_references(paths: Sequence[str], column: str, path: str, texts: Sequenc
 
 
 def read_labels(path: str, column: str, blank: bool = True) -> list[str | list[str]]:
-    """Return the label of each row, or the list of its labels where the file has lists.
+    """Return the label of each row, or the list of its labels where the file has lists; there null is no label.
 
     Raises:
         InputError: Naming file, row and column of what is neither, or of a blank label where `blank` is False.
     """
     labels: list[str | list[str]] = []
-    for place, value in _cells(path, column):
-        labels.append(_texts(place, value) if isinstance(value, list) else _text(place, value).strip())
+    cells = list(_cells(path, column))
+    lists = any(isinstance(value, list) for _, value in cells)
+    for place, value in cells:
+        given = [] if lists and blank and value is None else value
+        labels.append(_texts(place, given) if isinstance(given, list) else _text(place, given).strip())
         if not blank and "" in (labels[-1], *labels[-1]):
             raise InputError(f"{place}: blank, expected a label")
     return labels
 
 
 def read_tags(path: str, column: str) -> list[tuple[str, list[str]]]:
-    """Return where each row stands, and its tags: a list of them, or a text with spaces between.
+    """Return where each row stands, and its tags: a list of them, or a text with spaces between; null has none.
 
     Raises:
         InputError: Naming file, row and column of what is neither.
     """
     return [
-        (place, _text(place, value).split() if isinstance(value, str) else _texts(place, value))
+        (place, value.split() if isinstance(value, str) else [] if value is None else _texts(place, value))
         for place, value in _cells(path, column)
     ]
 
@@ -78,28 +82,31 @@ def read_answers(
 ) -> tuple[list[str], list[list[str]]]:
     """Return an answer for each question and the right answers to it.
 
-    Where `references` is a nested file of SQuAD, `predictions` may be the {id: text} of the official scripts. Else both
-    have a row for each question: a blank line and a null or [] among the right answers mean that there is none.
+    Right answers may have any form that `SquadFile` reads. Where `references` is nested, `predictions` may be the
+    {id: text} of the official scripts. Else both have a row for each question: a blank line and a null or [] among the
+    right answers mean that there is none.
 
     Raises:
         InputError: Naming file, row, column or question of what does not fit.
     """
-    nested = _read_object(references)
-    if nested is None:
-        cells = _cells(references, reference_column, blank=True)
-        rows = [[text for text in _texts(place, value) if text] for place, value in cells]
+    articles = find_articles(read_json(references)) if _is_json(references) else None
+    if articles is None:
+        cells = _cells(references, reference_column)
+        rows = [[] if value is None else _right_answers(place, value) for place, value in cells]
         return read_texts(predictions, column), rows
-    questions = _questions(references, nested)
+    questions = list(list_questions(references, articles))
+    known = [_right_answers(f"{place}, 'answers'", question["answers"]) for place, question in questions]
     given = _read_object(predictions)
     if given is None:
-        return read_texts(predictions, column), list(questions.values())
-    missing = [name for name in questions if name not in given]
+        return read_texts(predictions, column), known
+    names = [_name(place, question["id"]) for place, question in questions]
+    missing = [name for name in names if name not in given]
     if missing:
         listed = ", ".join(missing[:SHOWN]) + (f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else "")
         raise InputError(
             f"{predictions}: no answer to {listed} of {references}; give one for each question, '' for none"
         )
-    return [_text(f"{predictions}, answer {name}", given[name]) for name in questions], list(questions.values())
+    return [_text(f"{predictions}, answer {name}", given[name]) for name in names], known
 
 
 def check_rows(path: str, rows: Sequence[object], other: str, others: Sequence[object]) -> None:
@@ -126,8 +133,8 @@ def check_stdin(paths: Sequence[str]) -> None:
         raise InputError("- stands for stdin and can be read once only; write one of the texts to a file")
 
 
-def _cells(path: str, column: str, blank: bool = False) -> Iterator[Cell]:
-    """Yield where each row stands and its value; with `blank`, a null becomes []."""
+def _cells(path: str, column: str) -> Iterator[Cell]:
+    """Yield where each row stands and its value, None where that is null or absent."""
     if path == STDIN:
         yield from ((f"stdin, line {number}", line) for number, line in enumerate(stdin_lines(), 1))
     elif not _ends(path, WITH_COLUMNS):
@@ -135,24 +142,36 @@ def _cells(path: str, column: str, blank: bool = False) -> Iterator[Cell]:
     else:
         rows = numbered_rows(path, {"value": column}, "test", optional=("value",), nested=("value",))
         for number, row in rows:
-            place, value = f"{path}, row {number}, column '{column}'", row["value"]
-            if value is None and not blank:
-                raise InputError(f"{place}: null or absent, expected a text ('' if empty)")
-            yield place, [] if value is None else value
+            yield f"{path}, row {number}, column '{column}'", row["value"]
 
 
 def _text(place: str, value: Any) -> str:
+    if value is None:
+        raise InputError(f"{place}: null or absent, expected a text ('' if empty)")
     if not isinstance(value, str):
-        kind = {list: "a list", dict: "an object", type(None): "null"}.get(type(value), type(value).__name__)
+        kind = "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else type(value).__name__
         raise InputError(f"{place}: {kind}, expected text")
     return value
 
 
 def _texts(place: str, value: Any) -> list[str]:
-    """Return the texts of a list, of the field `text` of an answer as `datasets` stores it, or of one text alone."""
-    if isinstance(value, dict) and "text" in value:
-        value = value["text"]
+    """Return the texts of a list, or one text alone."""
     return [_text(place, text) for text in (value if isinstance(value, list) else [value])]
+
+
+def _right_answers(place: str, value: Any) -> list[str]:
+    return [text for text, _ in list_answers(place, value)]
+
+
+def _name(place: str, name: Any) -> str:
+    """Return the id of a question, by which the official scripts find its answer."""
+    if name is None:
+        raise InputError(f"{place}: a question without an id; give the answers row for row, not by their ids")
+    return str(name)
+
+
+def _is_json(path: str) -> bool:
+    return path != STDIN and _ends(path, (".json",))
 
 
 def _ends(path: str, endings: tuple[str, ...]) -> bool:
@@ -161,7 +180,7 @@ def _ends(path: str, endings: tuple[str, ...]) -> bool:
 
 def _read_object(path: str) -> dict[str, Any] | None:
     """Return what a .json file holds if it is one object, else None."""
-    if path == STDIN or not _ends(path, (".json",)):
+    if not _is_json(path):
         return None
     text = "\n".join(read_lines(path))
     if not text.lstrip().startswith("{"):
@@ -173,17 +192,3 @@ def _read_object(path: str) -> dict[str, Any] | None:
             return None
         fault = f"row {error.lineno}: invalid JSON at character {error.colno} ({error.msg})"
         raise InputError(f"{path}, {fault}; expected one object, as the official scripts read") from None
-
-
-def _questions(path: str, nested: dict[str, Any]) -> dict[str, list[str]]:
-    """Return id -> right answers, in the order of the file."""
-    found = {}
-    try:
-        for article in nested["data"]:
-            for paragraph in article["paragraphs"]:
-                for question in paragraph["qas"]:
-                    found[str(question["id"])] = [answer["text"] for answer in question["answers"]]
-    except (KeyError, TypeError) as error:
-        fault = f"after question {len(found)}: {type(error).__name__} {error}"
-        raise InputError(f"{path}, {fault}; expected SQuAD's data > paragraphs > qas > id, answers > text") from None
-    return found

@@ -87,7 +87,8 @@ class ClassificationHead(Head):
         total = sum of w_y * cross-entropy, nll the same without weights and smoothing, count = the labels that are
         known: a row's one, or with `multi_label` the yes or no of every class. A step divides by that count and not by
         the sum of the weights, so that micro-batches add up whatever their classes. Weights whose mean over the
-        training rows is 1, such as rows / (classes * rows of the class), leave the size of the loss as it is.
+        training rows is 1, such as rows / (classes * rows of the class), leave the size of the loss as it is. With
+        `multi_label` only a yes has the weight of its class; a no counts once, as there is no lack of it.
         """
         logits = self.logits(backbone, batch)  # (B, C)
         smoothing = self.label_smoothing if self.training else 0.0
@@ -133,9 +134,10 @@ def _cross_entropy(logits: Tensor, target: Tensor, weights: Tensor | None, smoot
 
 
 def _binary_cross_entropy(logits: Tensor, target: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
-    """Sum over rows and classes; smoothing gives yes and no e / 2 each."""
+    """Sum over rows and classes, each yes weighed; smoothing gives yes and no e / 2 each."""
     wanted = target.to(logits.dtype) * (1 - smoothing) + smoothing / 2  # (B, C)
-    known = (target != IGNORE).to(logits.dtype)
-    factors = known if weights is None else known * weights.to(logits.dtype)
+    factors = (target != IGNORE).to(logits.dtype)
+    if weights is not None:
+        factors = torch.where(target == 1, weights.to(logits.dtype), factors)
     losses = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")  # (B, C)
     return (losses * factors).sum()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lmtasks.backbones.base import Backbone
 from lmtasks.backbones.dropout import Dropout
-from lmtasks.backbones.recurrent import BidirectionalLayer
+from lmtasks.backbones.recurrence import BidirectionalLayer
 from lmtasks.batch import IGNORE, Batch
 from lmtasks.decoding import Decoding
 from lmtasks.heads.base import Head

@@ -6,13 +6,13 @@ between 0 and 1 counts in units of 2^-32, so that no order of the rows and no sp
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from lmtasks.errors import InputError
+from lmtasks.pictures import columns
 
 UNIT = 1 << 32  # two billion rows fit into 63 bits, and each is exact to ten digits
 COLUMNS = ("precision", "recall", "f1", "support")
@@ -35,11 +35,11 @@ def precision_recall_f1(counts: Tensor) -> Tensor:
 
 def class_table(labels: Sequence[str], counts: Tensor) -> str:
     """Return a table for people: precision, recall, F1 and support of each label, from counts (C, 3)."""
-    width = max(map(_columns, labels), default=0)
+    width = max(map(columns, labels), default=0)
     lines = [" " * width + "".join(f"  {name:>9}" for name in COLUMNS)]
     for label, shares, support in zip(labels, precision_recall_f1(counts).tolist(), counts[:, 2].tolist(), strict=True):
         cells = "".join(f"  {share:>9.2f}" for share in shares)
-        lines.append(f"{label}{' ' * (width - _columns(label))}{cells}  {support:>9}")
+        lines.append(f"{label}{' ' * (width - columns(label))}{cells}  {support:>9}")
     return "\n".join(lines)
 
 
@@ -51,8 +51,3 @@ def check_lengths(predictions: Sequence[object], references: Sequence[object]) -
     """
     if len(predictions) != len(references):
         raise InputError(f"{len(predictions)} predictions but {len(references)} references; give one for each row")
-
-
-def _columns(text: str) -> int:
-    """Return how many columns of a terminal a text takes: East Asian characters take two."""
-    return len(text) + sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)

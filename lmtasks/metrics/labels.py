@@ -17,11 +17,11 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from lmtasks.errors import InputError
 from lmtasks.metrics.counts import check_lengths, class_table, precision_recall_f1
+from lmtasks.pictures import picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Noto Sans", "Arial Unicode MS")
 CELL_INCHES = 0.62
 NUMBERED = 25  # classes up to which each cell shows its number
 WORDED = 100  # classes up to which each row shows its label
@@ -167,20 +167,13 @@ def draw_confusion(confusion: Tensor, labels: Sequence[str], path: str | Path, t
     Raises:
         InputError: If matplotlib is missing.
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        raise InputError("pictures need matplotlib: pip install 'lmtasks[plot]'") from None
     counts = confusion.cpu()
     shares = 100 * counts / counts.sum(1, keepdim=True).clamp(min=1)
     size = len(labels)
     cell = CELL_INCHES if size <= NUMBERED else CELL_INCHES * NUMBERED / size
     letters = max(map(len, labels), default=0)
-    with matplotlib.rc_context({"font.family": _fonts(), "svg.fonttype": "none", "text.parse_math": False}):
-        figure = Figure(
-            figsize=(max(cell * size, 2) + 1.8 + 0.09 * letters, max(cell * size, 2) + 1.2), layout="constrained"
-        )
+    side = max(cell * size, 2)
+    with picture(path, side + 1.8 + 0.09 * letters, side + 1.2) as figure:
         axes = figure.add_subplot()
         image = axes.pcolormesh(
             shares.numpy(), cmap="Blues", vmin=0, vmax=100, edgecolors="white", linewidth=min(1.5, 3 * cell)
@@ -190,15 +183,12 @@ def draw_confusion(confusion: Tensor, labels: Sequence[str], path: str | Path, t
         _name_axes(axes, labels)
         if size <= NUMBERED:
             _number_cells(axes, counts, shares)
-        bar = figure.colorbar(
-            image, ax=axes, shrink=min(1.0, 3.0 / max(cell * size, 2)), aspect=14, pad=0.03, ticks=[0, 50, 100]
-        )
+        bar = figure.colorbar(image, ax=axes, shrink=min(1.0, 3.0 / side), aspect=14, pad=0.03, ticks=[0, 50, 100])
         bar.outline.set_visible(False)
         bar.set_label("% of the actual label", fontsize=9)
         bar.ax.tick_params(length=0, labelsize=9)
         if title:
             axes.set_title(title, fontsize=12, loc="left", pad=12)
-        figure.savefig(path, dpi=160, bbox_inches="tight", pad_inches=0.15)
 
 
 def _name_axes(axes: Axes, labels: Sequence[str]) -> None:
@@ -233,11 +223,3 @@ def _number(numbers: dict[str, int], label: str, row: int) -> int:
     if label not in numbers:
         raise InputError(f"row {row}: label {label!r}, expected one of {', '.join(numbers)}")
     return numbers[label]
-
-
-def _fonts() -> list[str]:
-    """Return the fonts that are here, in the order in which to look for a character."""
-    from matplotlib import font_manager
-
-    present = set(font_manager.get_font_names())
-    return [font for font in FONTS if font in present]

@@ -35,7 +35,7 @@ class QuestionAnsweringModule(TaskModule):
         compile: Let torch.compile make encode faster; worth the minutes it takes on a GPU.
 
     Example:
-        >>> from lmtasks.named.answering import QuestionAnsweringModule
+        >>> from lmtasks import QuestionAnsweringModule
         >>> QuestionAnsweringModule(no_answer=True).task.source_columns
         ('question', 'context')
     """
@@ -78,7 +78,7 @@ class FreeAnsweringModule(TaskModule):
         compile: Let torch.compile make encode and decode faster; worth the minutes it takes on a GPU.
 
     Example:
-        >>> from lmtasks.named.answering import FreeAnsweringModule
+        >>> from lmtasks import FreeAnsweringModule
         >>> FreeAnsweringModule().task.columns
         ('question', 'context', 'answers')
     """

@@ -33,7 +33,7 @@ class ClassificationModule(TaskModule):
         compile: Let torch.compile make encode and decode faster; worth the minutes it takes on a GPU.
 
     Example:
-        >>> from lmtasks.named.classification import ClassificationModule
+        >>> from lmtasks import ClassificationModule
         >>> ClassificationModule(pair=True).task.columns
         ('text', 'pair', 'label')
     """

@@ -34,7 +34,7 @@ class TextGenerationModule(TaskModule):
         compile: Let torch.compile make encode and decode faster; worth the minutes it takes on a GPU.
 
     Example:
-        >>> from lmtasks.named.generation import TextGenerationModule
+        >>> from lmtasks import TextGenerationModule
         >>> TextGenerationModule(block=64).task.columns
         ('text',)
     """

@@ -26,7 +26,7 @@ class TaggingModule(TaskModule):
         compile: Let torch.compile make encode and decode faster; worth the minutes it takes on a GPU.
 
     Example:
-        >>> from lmtasks.named.tagging import TaggingModule
+        >>> from lmtasks import TaggingModule
         >>> TaggingModule().task.columns
         ('words', 'tags')
     """

@@ -87,7 +87,15 @@ class SpanAnsweringTask(Task):
         return None
 
     @property
-    def longest_source(self) -> int:
+    def writes(self) -> bool:
+        return False
+
+    @property
+    def trial(self) -> str:
+        return '"Who has a cat?" --context "Anna has a cat."'
+
+    @property
+    def longest(self) -> int:
         return self.window
 
     @property
@@ -154,8 +162,7 @@ class SpanAnsweringTask(Task):
         doubts = [none.score - some.score for none, some in zip(nothing, best, strict=True)]
         references, texts = [sample.references for sample in samples], [answer.text for answer in best]
         threshold = best_threshold(texts, references, doubts, self.language).f1_threshold
-        above = min((doubt for doubt in doubts if doubt > threshold), default=threshold)
-        threshold = (threshold + above) / 2  # as far from both as can be
+        threshold = _amid(doubts, threshold)
         with torch.no_grad():
             cast(SpanHead, head).threshold -= threshold
         return [_recalibrated(sample, threshold) for sample in samples]
@@ -184,7 +191,7 @@ class SpanAnsweringTask(Task):
             references = [text for text, _ in answers]
             whole = Example([], [], f"{question}\n{context}", next(iter(references), ""), references, row=number)
             asked = tokenizer.encode_with_offsets(question)
-            windows = self._windows(asked, cuts[context], span, tokenizer.end)
+            windows = self._windows(asked, cuts[context], span, tokenizer.end, _context_begins(whole.text))
             examples += [replace(whole, **window) for window in windows]
         return examples if answered else [replace(example, target=[]) for example in examples]
 
@@ -199,10 +206,12 @@ class SpanAnsweringTask(Task):
             raise fault(row, "column 'answers': there is none; set no_answer to true if it may be so, or drop the row")
         return answers
 
-    def _windows(self, question: Cut, context: Cut, span: tuple[int, int], end: int) -> Iterator[dict[str, Any]]:
-        """Yield source, target and offsets of each window; `span` is the answer in tokens of the context."""
+    def _windows(
+        self, question: Cut, context: Cut, span: tuple[int, int], end: int, begins: int
+    ) -> Iterator[dict[str, Any]]:
+        """Yield source, target and offsets of each window; `span` is the answer in tokens of the context, `begins` the
+        character of the example's text where the context begins."""
         asked = question[0][: self.window // 2]
-        first_of_context = question[1][-1][1] + 1  # in the text of the example, after the question and a line break
         room = self.window - len(asked) - 2
         step = min(self.stride, room)
         for begin in range(0, max(1, len(context[0]) - room + step), step):
@@ -211,7 +220,7 @@ class SpanAnsweringTask(Task):
             shift = len(asked) + 1 - begin
             holds = begin <= span[0] and span[1] < begin + len(read)
             target = [span[0] + shift, span[1] + shift] if holds else [len(source) - 1] * 2
-            places = [(start + first_of_context, stop + first_of_context) for start, stop in context[1][begin:][:room]]
+            places = [(start + begins, stop + begins) for start, stop in context[1][begin:][:room]]
             offsets = [*question[1][: len(asked)], (0, 0), *places, (0, 0)]
             known = target if span != UNKNOWN else [IGNORE] * 2
             yield {"source": source, "target": known, "offsets": [place for pair in offsets for place in pair]}
@@ -232,6 +241,11 @@ def _tokens_of(row: Row, answers: Sequence[tuple[str, int]], offsets: Offsets) -
     return UNKNOWN
 
 
+def _context_begins(text: str) -> int:
+    """Return where the context begins in the text of an example: behind the question, a line, and its break."""
+    return text.index("\n") + 1
+
+
 def _answers(span: tuple[int, int, float], example: Example) -> Iterator[Answer]:
     """Yield the answer that a span of tokens is; none where it is blank."""
     first, last, score = span
@@ -241,9 +255,17 @@ def _answers(span: tuple[int, int, float], example: Example) -> Iterator[Answer]
     start, stop = example.offsets[2 * first], example.offsets[2 * last + 1]
     found = example.text[start:stop]
     start += len(found) - len(found.lstrip())
-    start -= example.text.index("\n") + 1
+    start -= _context_begins(example.text)
     if text := found.strip():
         yield Answer(text, score, spans=(Span(start, start + len(text), text),))
+
+
+def _amid(doubts: Sequence[float], threshold: float) -> float:
+    """Return a threshold that parts the doubts as `threshold` does, and no rounding takes for one of them."""
+    kept, dropped = [doubt for doubt in doubts if doubt <= threshold], [doubt for doubt in doubts if doubt > threshold]
+    if kept and dropped:
+        return (max(kept) + min(dropped)) / 2
+    return max(kept) + 1 if kept else min(dropped) - 1
 
 
 def _recalibrated(sample: Sample, threshold: float) -> Sample:

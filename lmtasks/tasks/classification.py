@@ -39,7 +39,8 @@ class ClassificationTask(Task):
     pair: bool = False
     """Whether a row has two texts to be read together, "text" and "pair"."""
     balanced: bool = False
-    """Weigh each label by rows / (labels * rows that have it), so that rare ones count as much as frequent ones."""
+    """Weigh each label by rows / (labels * rows that have it), so that rare ones count as much as frequent ones; where
+    a text may have several, the rows that have it alone are weighed, and not those that lack it."""
     main: Literal["accuracy", "macro_f1"] = "accuracy"
     """The score that chooses the best checkpoint; with several labels a row accuracy is that of all of them at once."""
     pooling: Pooling = "mean"
@@ -69,6 +70,18 @@ class ClassificationTask(Task):
     @property
     def source_columns(self) -> tuple[str, ...]:
         return ("text", "pair") if self.pair else ("text",)
+
+    @property
+    def context(self) -> str | None:
+        return "pair" if self.pair else None
+
+    @property
+    def writes(self) -> bool:
+        return False
+
+    @property
+    def cuts_target(self) -> bool:
+        return False
 
     @property
     def main_metric(self) -> str:
@@ -171,7 +184,7 @@ class ClassificationTask(Task):
         right = [share if label in chosen else 1 - share for label, share in probabilities.items()]
         score = math.prod(right) if self.several else probabilities[chosen[0]]
         falling = dict(sorted(probabilities.items(), key=lambda item: -item[1]))
-        return Answer(", ".join(chosen), score, falling)
+        return Answer(", ".join(chosen), score, falling, labels=tuple(chosen) if self.several else None)
 
     def _labels(self, row: Row) -> list[str] | None:
         """Return the labels of a row, None where it is not labelled; of a text with several, commas are between."""

@@ -14,7 +14,7 @@ from lmtasks.heads.seq2seq import Seq2SeqHead
 from lmtasks.metrics.answers import SQuAD
 from lmtasks.metrics.summary import ROUGE
 from lmtasks.metrics.text import perplexity
-from lmtasks.tasks.base import Example, Row, Sample, Task, text_of, texts_of
+from lmtasks.tasks.base import Example, Row, Sample, Task, metric_name, text_of, texts_of
 from lmtasks.text.tokenizer import Tokenizer
 
 
@@ -52,6 +52,10 @@ class FreeAnsweringTask(Task):
     @property
     def context(self) -> str:
         return "context"
+
+    @property
+    def trial(self) -> str:
+        return '"Who has a cat?" --context "Anna has a cat."'
 
     @property
     def main_metric(self) -> str:
@@ -94,8 +98,8 @@ class FreeAnsweringTask(Task):
             groups.setdefault(sample.group, []).append(sample)
         each = {group: self._score(groups[group]) for group in sorted(groups, key=_by_number)}
         means = {metric: sum(scores[metric] for scores in each.values()) / len(each) for metric in self.signatures()}
-        own = {f"exact_match_{group}": scores["exact_match"] for group, scores in each.items()} if len(each) > 1 else {}
-        return {"perplexity": perplexity(nll, count), **means, **own}
+        own = {metric_name("exact_match", group): scores["exact_match"] for group, scores in each.items()}
+        return {"perplexity": perplexity(nll, count), **means, **(own if len(each) > 1 else {})}
 
     def signatures(self) -> dict[str, str]:
         rules, words = SQuAD(self.language).signature.split("|")[-1], ROUGE(self.language).signature.split("|", 1)[1]

@@ -10,14 +10,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 from lmtasks.batch import IGNORE
 from lmtasks.errors import InputError
 from lmtasks.heads.tagging import TaggingHead
 from lmtasks.metrics.entities import Entities, Entity
-from lmtasks.tasks.base import Answer, Example, Row, Sample, Span, Task, fault, text_of, texts_of
+from lmtasks.tasks.base import Answer, Example, Row, Sample, Span, Task, fault, metric_name, text_of, texts_of
 from lmtasks.text.tags import OUTSIDE, as_bio, detect_scheme, spans, split_tag
 from lmtasks.text.tokenizer import Tokenizer
 from lmtasks.text.words import LETTERS, Place, join_words, learn_writing, split_words
@@ -71,6 +71,10 @@ class TaggingTask(Task):
         return [OUTSIDE, *(f"{prefix}-{label}" if label else prefix for label in self.labels for prefix in "BI")]
 
     @property
+    def writes(self) -> bool:
+        return False
+
+    @property
     def main_metric(self) -> str:
         return "f1"
 
@@ -120,7 +124,7 @@ class TaggingTask(Task):
             [tag[0] != "I" or kind == before for tag, kind in zip(tags, inside, strict=True)] for before in inside
         ]
         first = [tag[0] != "I" for tag in tags]
-        pieces = _bytes(tokenizer) if self.spelling else None
+        pieces = [piece.strip(b" ") for piece in tokenizer.byte_pieces()] if self.spelling else None
         return TaggingHead(d_model, len(tags), allowed, first, None, self.dropout, self.crf, pieces, self.layers)
 
     def answers(self, found: Sequence[Any], examples: Sequence[Example], tokenizer: Tokenizer) -> list[list[Answer]]:
@@ -132,7 +136,7 @@ class TaggingTask(Task):
         metric = self._counted(samples)
         scores = {name: float(value) for name, value in metric.compute().items()}
         kinds = metric.by_label() if len(self.labels) > 1 else {}
-        return scores | {f"f1_{label.replace('/', '_')}": values["f1"] for label, values in kinds.items()}
+        return scores | {metric_name("f1", label): values["f1"] for label, values in kinds.items()}
 
     def table(self, samples: Sequence[Sample]) -> str:
         """Return precision, recall, F1 and number of the names of each kind, for people."""
@@ -211,8 +215,10 @@ class TaggingTask(Task):
         places = [(example.offsets[2 * place], example.offsets[2 * place + 1]) for place in words]
         written = [self.tags[tag] for tag in tags]
         sentence = Sentence([""] * len(places), example.text, places, {})
-        names = tuple(sentence.span(*entity) for entity in spans(written))
-        return Answer(marked(example.text, names), probability, spans=names)
+        entities = spans(written)
+        names = tuple(sentence.span(*entity) for entity in entities)
+        labels = tuple(as_bio(entities, len(words) + _cut_off(example)))
+        return Answer(marked(example.text, names), probability, spans=names, labels=labels)
 
 
 class Sentence(NamedTuple):
@@ -262,8 +268,8 @@ def _parsed(reference: str) -> Entity:
     return label, int(start), int(stop)
 
 
-def _bytes(tokenizer: Tokenizer) -> list[bytes]:
-    """Return what each token is of a word: nothing where it is special, no blank before it."""
-    special = {tokenizer.end, *tokenizer.unwritable}
-    pieces = tokenizer.pieces(range(len(tokenizer)))
-    return [b"" if number in special else piece.strip(" ").encode() for number, piece in enumerate(pieces)]
+def _cut_off(example: Example) -> int:
+    """Return how many words stand behind the cut of an example that was cut; all pieces of a word have its place."""
+    offsets = example.offsets[:-2]  # without the end
+    places = [None, *zip(offsets[::2], offsets[1::2], strict=True)]
+    return sum(before != place for before, place in pairwise(places[len(example.target) - 1 :]))

@@ -215,10 +215,13 @@ class Tokenizer:
             self._name(i) if i in self._special_ids else self._bytes(i).decode(errors="backslashreplace") for i in ids
         ]
 
+    def byte_pieces(self) -> list[bytes]:
+        """Return the bytes of each piece of the vocabulary, blanks included; special tokens have none."""
+        return [b"" if i in self._special_ids else self._bytes(i) for i in range(len(self))]
+
     def beginnings(self) -> list[int]:
         """Return how many characters begin in each piece of the vocabulary; the later bytes of one begin none."""
-        pieces = (b"" if i in self._special_ids else self._bytes(i) for i in range(len(self)))
-        return [sum(byte & 0xC0 != 0x80 for byte in piece) for piece in pieces]
+        return [sum(byte & 0xC0 != 0x80 for byte in piece) for piece in self.byte_pieces()]
 
     def words(self) -> list[tuple[int, str]]:
         """Return (id, word) of the pieces that are words by themselves, as a table of word vectors would list them.
