@@ -308,3 +308,10 @@ def test_the_main_score_is_among_the_scores():
     sample = Sample("", "", ["a cat"], [Answer("cat", 0.0)])
     for task in (SpanAnsweringTask(), FreeAnsweringTask()):
         assert task.score([sample], 1.0, 1)[task.main_metric] == pytest.approx(100)
+
+
+def test_a_single_start_may_stand_alone_as_in_a_csv(tokenizer):
+    task = SpanAnsweringTask()
+    for start in ("0", 0):
+        single = {**ROW, "answers": "Anna", "starts": start}
+        assert task.examples([single], tokenizer) == task.examples([ROW], tokenizer)

@@ -209,7 +209,7 @@ def chosen_decoding(default: Decoding, arguments: argparse.Namespace) -> Decodin
     """Return the model's own settings of search with those that were given; the beam follows from the others."""
     fields = [field.name for field in dataclasses.fields(default)]
     given = {name: getattr(arguments, name) for name in fields if getattr(arguments, name) is not None}
-    if "beam" not in given and given.get("sample"):
+    if "beam" not in given and given.get("sample", default.sample):
         given["beam"] = 1
     elif "beam" not in given and "n_best" in given:
         given["beam"] = max(default.beam, given["n_best"])

@@ -197,7 +197,8 @@ class SpanAnsweringTask(Task):
 
     def _known_answers(self, row: Row) -> list[tuple[str, int]]:
         """Return text and start of each answer that is not blank."""
-        texts, starts = texts_of(row, "answers"), row.get("starts") or []
+        texts, starts = texts_of(row, "answers"), row.get("starts")
+        starts = [] if starts is None else [starts] if isinstance(starts, (str, int)) else starts  # of one, as in a CSV
         try:
             answers = [(text, int(start)) for text, start in zip(texts, starts, strict=True) if text.strip()]
         except (TypeError, ValueError):
