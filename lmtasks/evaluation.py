@@ -15,7 +15,7 @@ import torch
 from lmtasks.batch import Batch
 from lmtasks.data.encoded import Encoded
 from lmtasks.loss import Loss
-from lmtasks.tasks.base import Answer, Sample, Task
+from lmtasks.tasks.base import Answer, Example, Sample, Task
 
 
 @dataclass
@@ -48,11 +48,8 @@ class Evaluation:
         """Return all rows with their best answers, in the order of the data."""
         ids = sorted(self.answers)
         examples = rows.examples(ids)
-        parts: dict[tuple[int, str], list[int]] = {}  # row and group -> its examples, by their places in `ids`
-        for place, example in enumerate(examples):
-            parts.setdefault((example.row, example.group), []).append(place)
         samples = []
-        for places in parts.values():
+        for places in parts_of_rows(examples):
             first = examples[places[0]]
             found = [self.answers[ids[place]] for place in places]
             answers = task.join(found) if all(found) else []
@@ -62,6 +59,14 @@ class Evaluation:
     def scores(self, task: Task, samples: Sequence[Sample]) -> dict[str, float]:
         """Return loss (nats a target) and the task's own scores."""
         return {"loss": self.nll / max(1, self.count), **task.score(samples, self.nll, self.count)}
+
+
+def parts_of_rows(examples: Sequence[Example]) -> list[list[int]]:
+    """Return the places of the examples that are answered as one: those of the same row and group."""
+    parts: dict[tuple[int, str], list[int]] = {}
+    for place, example in enumerate(examples):
+        parts.setdefault((example.row, example.group), []).append(place)
+    return list(parts.values())
 
 
 def gather(own: Any) -> list[Any]:

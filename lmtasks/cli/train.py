@@ -31,7 +31,7 @@ from lmtasks.cli.messages import Sizes, quiet, say
 from lmtasks.data.encoded import Encoded
 from lmtasks.data.module import TextDataModule
 from lmtasks.errors import InputError
-from lmtasks.evaluation import gather
+from lmtasks.evaluation import gather, parts_of_rows
 from lmtasks.module import TaskModule
 from lmtasks.optim import OptimizerConfig
 from lmtasks.saving import Saved, read
@@ -267,13 +267,11 @@ def _predict(job: Job) -> int:
 def _prediction_rows(task: Task, encoded: Encoded, found: dict[int, list[Answer]]) -> Iterator[dict[str, Any]]:
     """Give each row of the data with its best answer, in their order."""
     ids = sorted(found)
-    parts: dict[tuple[int, str], list[list[Answer]]] = {}
-    texts = {}
-    for example, number in zip(encoded.examples(ids), ids, strict=True):
-        parts.setdefault((example.row, example.group), []).append(found[number])
-        texts[example.row] = example.text
-    for (row, group), several in parts.items():
-        yield {"row": row, "group": group, "text": texts[row], **task.join(several)[0].plain()}
+    examples = encoded.examples(ids)
+    for places in parts_of_rows(examples):
+        first = examples[places[0]]
+        best = task.join([found[ids[place]] for place in places])[0]
+        yield {"row": first.row, "group": first.group, "text": first.text, **best.plain()}
 
 
 def _strategy(settings: Any, tasks: Collection[Task]) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -69,10 +70,7 @@ class Encoded:
 
 
 class Tokens:
-    """Token ids of all examples: `tokens[i]` is a view of row i, `tokens.lengths` (rows,) counts them.
-
-    `tokens.counts` (rows,) counts those that are not IGNORE.
-    """
+    """Token ids of all examples: `tokens[i]` is a view of row i, `tokens.lengths` (rows,) counts them."""
 
     def __init__(self, column: pa.ChunkedArray) -> None:
         chunks = [chunk for chunk in column.chunks if len(chunk)]
@@ -80,9 +78,13 @@ class Tokens:
         self._offsets = [chunk.offsets.to_numpy() for chunk in chunks]
         self._firsts = np.cumsum([0, *(len(chunk) for chunk in chunks)])
         self.lengths = np.concatenate([np.zeros(0, np.int64), *map(np.diff, self._offsets)]).astype(np.int64)
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """How many tokens of each example are not IGNORE, (rows,); it reads the whole file."""
         real = [np.append(0, (values != IGNORE).cumsum()) for values in self._values]
         counts = [np.diff(sums[offsets]) for sums, offsets in zip(real, self._offsets, strict=True)]
-        self.counts = np.concatenate([np.zeros(0, np.int64), *counts])
+        return np.concatenate([np.zeros(0, np.int64), *counts])
 
     def __getitem__(self, row: int) -> np.ndarray:
         chunk = int(np.searchsorted(self._firsts, row, side="right")) - 1

@@ -6,7 +6,7 @@ between 0 and 1 counts in units of 2^-32, so that no order of the rows and no sp
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -41,6 +41,17 @@ def class_table(labels: Sequence[str], counts: Tensor) -> str:
         cells = "".join(f"  {share:>9.2f}" for share in shares)
         lines.append(f"{label}{' ' * (width - columns(label))}{cells}  {support:>9}")
     return "\n".join(lines)
+
+
+def number_of(label: str, numbers: Mapping[str, int], row: int) -> int:
+    """Return the number of a label in the inventory.
+
+    Raises:
+        InputError: It is none of them; `row` says where it stands.
+    """
+    if label not in numbers:
+        raise InputError(f"row {row}: label {label!r}, expected one of {', '.join(numbers)}")
+    return numbers[label]
 
 
 def check_lengths(predictions: Sequence[object], references: Sequence[object]) -> None:

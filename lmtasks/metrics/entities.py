@@ -13,7 +13,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lmtasks.errors import InputError
-from lmtasks.metrics.counts import check_lengths, class_table, precision_recall_f1
+from lmtasks.metrics.counts import check_lengths, class_table, number_of, precision_recall_f1
 
 Entity = tuple[str, int, int]
 """(label, start, stop), in words or in characters."""
@@ -66,7 +66,7 @@ class Entities(Metric):
             sets = set(found) & set(actual), set(found), set(actual)
             for column, entities in enumerate(sets):
                 for label, _, _ in entities:
-                    added[self._number(label, number), column] += 1
+                    added[number_of(label, self.numbers, number), column] += 1
         self.counts += added.to(self.device)
 
     def compute(self) -> dict[str, Tensor]:
@@ -84,8 +84,3 @@ class Entities(Metric):
     def table(self) -> str:
         """Return what `by_label` returns as a table for people."""
         return class_table(self.labels, self.counts)
-
-    def _number(self, label: str, row: int) -> int:
-        if label not in self.numbers:
-            raise InputError(f"row {row}: label {label!r}, expected one of {', '.join(self.labels)}")
-        return self.numbers[label]

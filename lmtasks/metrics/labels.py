@@ -16,7 +16,7 @@ from torchmetrics import Metric
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from lmtasks.errors import InputError
-from lmtasks.metrics.counts import check_lengths, class_table, precision_recall_f1
+from lmtasks.metrics.counts import check_lengths, class_table, number_of, precision_recall_f1
 from lmtasks.pictures import picture
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Labels(Metric):
         """
         check_lengths(predictions, references)
         given, actual = (
-            torch.tensor([_number(self.numbers, label, row) for row, label in enumerate(texts, 1)], dtype=torch.int64)
+            torch.tensor([number_of(label, self.numbers, row) for row, label in enumerate(texts, 1)], dtype=torch.int64)
             for texts in (predictions, references)
         )  # (rows,)
         if len(self.labels) == 1:  # torchmetrics asks for two classes
@@ -155,7 +155,7 @@ class MultiLabels(Metric):
     def _hot(self, labels: Collection[str], row: int) -> list[int]:
         if isinstance(labels, str):
             raise InputError(f"row {row}: {labels!r}, expected a list of labels")
-        chosen = {_number(self.numbers, label, row) for label in labels}
+        chosen = {number_of(label, self.numbers, row) for label in labels}
         return [int(number in chosen) for number in range(len(self.labels))]
 
 
@@ -217,9 +217,3 @@ def _inventory(labels: list[str]) -> dict[str, int]:
     if not labels or len(numbers) != len(labels):
         raise InputError(f"labels {labels}: expected at least one, each once")
     return numbers
-
-
-def _number(numbers: dict[str, int], label: str, row: int) -> int:
-    if label not in numbers:
-        raise InputError(f"row {row}: label {label!r}, expected one of {', '.join(numbers)}")
-    return numbers[label]

@@ -132,7 +132,7 @@ class GenerationTask(Task):
         Of a long text the last tokens are read, as many as in training.
         """
         texts = [text_of(row, "text") for row in rows]
-        sources = [[tokenizer.end, *ids][-(self.prompt or self._reach) :] for ids in tokenizer.encode_batch(texts)]
+        sources = [[tokenizer.end, *ids][-(self.prompt or self.longest) :] for ids in tokenizer.encode_batch(texts)]
         return [
             Example(source, [], text, row=number)
             for number, (source, text) in enumerate(zip(sources, texts, strict=True))
@@ -141,7 +141,7 @@ class GenerationTask(Task):
     def head(self, tokenizer: Tokenizer, d_model: int) -> Head:
         if self.prompt:
             return Seq2SeqHead(tokenizer.start, tokenizer.end, tokenizer.unwritable)
-        return LanguageModelHead(tokenizer.end, tokenizer.unwritable, self._reach)
+        return LanguageModelHead(tokenizer.end, tokenizer.unwritable, self.longest)
 
     def answers(self, found: Sequence[Any], examples: Sequence[Example], tokenizer: Tokenizer) -> list[list[Answer]]:
         """Give what comes after each source, with the blanks it begins with, if any."""
@@ -180,11 +180,6 @@ class GenerationTask(Task):
         blocks = f"block:{self.block}|{read}|ends:scored"
         words = "characters" if self._counts_characters else "blanks"
         return {"token_probability": blocks, "perplexity_word": f"{blocks}|words:{words}"}
-
-    @property
-    def _reach(self) -> int:
-        """How many tokens a language model reads at once in training."""
-        return self.block + self.overlap - 1
 
     @property
     def _counts_characters(self) -> bool:
