@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lmtasks.backbones.transformer import TransformerConfig
     from lmtasks.batch import Batch
     from lmtasks.data.documents import Documents
+    from lmtasks.data.mixing import Mixing
     from lmtasks.data.module import TextDataModule
     from lmtasks.data.parallel import ParallelText
     from lmtasks.data.squad import SquadFile
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from lmtasks.heads.seq2seq import Seq2SeqHead
     from lmtasks.heads.span import SpanHead
     from lmtasks.heads.tagging import TaggingHead
+    from lmtasks.joint.learning import JointConfig
     from lmtasks.module import TaskModule
     from lmtasks.named.answering import FreeAnsweringModule, QuestionAnsweringModule
     from lmtasks.named.classification import ClassificationModule, SentimentModule
@@ -58,7 +60,9 @@ _HOMES = {
     "FreeAnsweringModule": "named.answering",
     "FreeAnsweringTask": "tasks.free_answering",
     "GenerationTask": "tasks.generation",
+    "JointConfig": "joint.learning",
     "LanguageModelHead": "heads.language_model",
+    "Mixing": "data.mixing",
     "ParallelText": "data.parallel",
     "QuestionAnsweringModule": "named.answering",
     "RecurrentConfig": "backbones.recurrent",
@@ -99,7 +103,9 @@ __all__ = [  # the keys of _HOMES, written out for readers and type checkers
     "FreeAnsweringModule",
     "FreeAnsweringTask",
     "GenerationTask",
+    "JointConfig",
     "LanguageModelHead",
+    "Mixing",
     "ParallelText",
     "QuestionAnsweringModule",
     "RecurrentConfig",

@@ -41,6 +41,8 @@ class Batch:
     """(B,) int64 row numbers, for an evaluation that is exact whatever the order."""
     scale: float = 1.0
     """Factor of the summed loss."""
+    weight: float = 1.0
+    """What the mean loss of the task counts in the step, which `scale` has in it."""
 
     def __len__(self) -> int:
         return len(self.ids)

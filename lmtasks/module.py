@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lmtasks import solving
+from lmtasks import start
 from lmtasks.backbones.base import Backbone, BackboneConfig
 from lmtasks.batch import Batch
 from lmtasks.data.encoded import Encoded
@@ -30,7 +31,9 @@ from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
 from lmtasks.evaluation import Evaluation
 from lmtasks.heads.base import Head
+from lmtasks.joint.learning import JointConfig
 from lmtasks.optim import Adam, OptimizerConfig, Schedule
+from lmtasks.saved import TOKENIZER
 from lmtasks.settings import from_plain, to_plain
 from lmtasks.tasks.base import Answer, Row, Sample, Task
 from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
@@ -38,15 +41,15 @@ from lmtasks.text.vectors import initialise
 from lmtasks.training.resume import recount
 from lmtasks.use import Use
 
-TOKENIZER = "tokenizer.json"  # in the run folder and in the model folder
+NAME = re.compile(r"[\w-]+")  # of a task: it becomes part of the names of parameters, scores and options
 logger = logging.getLogger(__name__)
 
 
 class TaskModule(Use, LightningModule):
-    """Tasks on one backbone.
+    """One or several tasks on one backbone, each with a head of its own.
 
     Args:
-        tasks: What is learnt; one today.
+        tasks: What is learnt, {name: task}; the names are those of scores, of data.rows and of `lmtasks run --task`.
         backbone: Architecture and sizes.
         tokenizer: How texts become token ids; trained on the training texts unless it names a file.
         optimizer: Optimiser with its settings.
@@ -55,11 +58,14 @@ class TaskModule(Use, LightningModule):
         validation_decoding: How they are searched in validation, where speed counts; greedy by default.
         vectors: A GloVe or word2vec text file from which embeddings start.
         compile: Let torch.compile make encode and decode faster; worth the minutes it takes on a GPU.
+        init_from: A run, model folder or checkpoint from which tokenizer and backbone start.
+        freeze: Names of parts that are not trained, such as backbone.encoder.
+        joint: How several tasks are learnt together.
     """
 
     def __init__(
         self,
-        tasks: Sequence[Task],
+        tasks: dict[str, Task],
         backbone: BackboneConfig,
         tokenizer: TokenizerConfig = TokenizerConfig(),
         optimizer: OptimizerConfig = Adam(),
@@ -68,18 +74,25 @@ class TaskModule(Use, LightningModule):
         validation_decoding: Decoding = Decoding(beam=1),
         vectors: str | None = None,
         compile: bool = False,
+        init_from: str | None = None,
+        freeze: tuple[str, ...] = (),
+        joint: JointConfig = JointConfig(),
     ) -> None:
         super().__init__()
-        self.tasks = {task.name: task for task in tasks}
+        if wrong := [name for name in tasks if not NAME.fullmatch(name)]:
+            raise InputError(f"model.tasks: a task cannot be called {wrong[0]!r}; use letters, digits, - and _")
+        self.tasks = dict(tasks)
         self.backbone_config, self.tokenizer_config = backbone, tokenizer
         self.optimizer_config, self.schedule = optimizer, schedule
         self.decoding, self.validation_decoding = decoding, validation_decoding
         self.vectors, self.compile_backbone = vectors, compile
+        self.init_from, self.freeze_names = init_from, tuple(freeze)
+        self.joint_config, self.joint = joint, joint.build(list(self.tasks))
         self.tokenizer: Tokenizer | None = None
         self.backbone: Backbone | None = None
         self.heads = nn.ModuleDict()
         self.samples: dict[str, list[Sample]] = {}
-        self._evaluations = {task.name: Evaluation() for task in tasks}
+        self._evaluations = {name: Evaluation() for name in self.tasks}
 
     @property
     def task(self) -> Task:
@@ -97,28 +110,33 @@ class TaskModule(Use, LightningModule):
         """Return settings and tokenizer as plain data, from which the layers can be built again."""
         assert self.tokenizer is not None
         settings = {
-            "tasks": list(self.tasks.values()),
+            "tasks": self.tasks,
             "backbone": self.backbone_config,
             "tokenizer": self.tokenizer_config,
             "optimizer": self.optimizer_config,
             "schedule": self.schedule,
             "decoding": self.decoding,
             "validation_decoding": self.validation_decoding,
+            "joint": self.joint_config,
         }
         return {"settings": to_plain(settings), "tokenizer": self.tokenizer.to_json()}
 
     # Building: the trainer calls prepare_data of the data module, its setup, then configure_model.
 
-    def learn(self, rows: Iterable[Row]) -> None:
-        """Let the task see the training rows."""
-        self.tasks[self.task.name] = self.task.learn(rows)
+    def learn(self, name: str, rows: Iterable[Row]) -> None:
+        """Let a task see its training rows."""
+        self.tasks[name] = self.tasks[name].learn(rows)
 
     def train_tokenizer(self, texts: Iterable[str], folder: Path) -> None:
-        """Make the tokenizer, from its file or of the training texts, and write it to the run folder."""
+        """Make the tokenizer, from its file, that of `init_from` or of the training texts, and write it to the run
+        folder."""
         tasks = self.tasks.values()
         languages = tuple(dict.fromkeys(language for task in tasks for language in task.languages))
         marks = tuple(dict.fromkeys(mark for task in tasks for mark in task.marks))
-        self.tokenizer = Tokenizer.train(texts, self.tokenizer_config, languages, marks)
+        if self.init_from:
+            self.tokenizer = start.take_tokenizer(start.begin_from(self.init_from), languages, marks)
+        else:
+            self.tokenizer = Tokenizer.train(texts, self.tokenizer_config, languages, marks)
         folder.mkdir(parents=True, exist_ok=True)
         self.tokenizer.save(folder / TOKENIZER)
         logger.info("tokenizer: %s tokens", f"{len(self.tokenizer):,}")
@@ -126,9 +144,9 @@ class TaskModule(Use, LightningModule):
     def share(self, broadcast: Callable[[Any], Any]) -> None:
         """Give tokenizer and tasks of the first process to all; `broadcast` returns what that one has."""
         tokenizer = None if self.tokenizer is None else self.tokenizer.to_json()
-        tokenizer, tasks = broadcast((tokenizer, to_plain(list(self.tasks.values()))))
+        tokenizer, tasks = broadcast((tokenizer, to_plain(self.tasks)))
         self.tokenizer = self.tokenizer or Tokenizer.from_json(tokenizer)
-        self.tasks = {task.name: task for task in from_plain(tasks)}
+        self.tasks = from_plain(tasks)
 
     def configure_model(self) -> None:
         """Build backbone and heads, once."""
@@ -136,16 +154,19 @@ class TaskModule(Use, LightningModule):
             return
         assert self.tokenizer is not None, "set module.tokenizer, or fit with a TextDataModule"
         self.backbone = self.backbone_config.build(len(self.tokenizer))
-        for task in self.tasks.values():
-            self.heads[task.name] = task.head(self.tokenizer, self.backbone.d_model)
+        for name, task in self.tasks.items():
+            self.heads[name] = task.head(self.tokenizer, self.backbone.d_model)
             if task.longest and self.backbone.max_length and task.longest > self.backbone.max_length:
                 raise InputError(
-                    f"{task.name} reads {task.longest} tokens at once, the backbone only {self.backbone.max_length}; "
+                    f"{name} reads {task.longest} tokens at once, the backbone only {self.backbone.max_length}; "
                     "raise model.backbone.max_length"
                 )
         if self.vectors:
             found = initialise(self.backbone.embedding, self.tokenizer, self.vectors)
             logger.info("vectors: %.1f %% of the vocabulary found in %s", 100 * found, self.vectors)
+        if self.init_from:
+            start.take_backbone(self.backbone, start.begin_from(self.init_from), self.init_from)
+        start.freeze(self, self.freeze_names)
         if self.compile_backbone:
             for name in ("encode", "decode"):
                 setattr(self.backbone, name, torch.compile(getattr(self.backbone, name), dynamic=True))
@@ -179,11 +200,35 @@ class TaskModule(Use, LightningModule):
 
     # Training and evaluation.
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the share of this micro-batch in the step's mean loss."""
-        loss = self._head(batch).loss(self.built()[0], batch)
-        self.log(f"train/{batch.task}/loss", loss.nll / loss.count, batch_size=len(batch))
-        return loss.total * batch.scale
+    def on_fit_start(self) -> None:
+        """Make ready to tell several tasks apart."""
+        whole = isinstance(self.trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        self.joint.begin(list(self.parameters()), list(self.built()[0].parameters()), whole and not scaled)
+
+    def training_step(self, batches: Sequence[Batch], batch_idx: int) -> Tensor:
+        """Return the share of this micro-batch, one batch of each task that takes part, in the step's loss."""
+        losses: dict[str, Tensor] = {}
+        for batch in batches:
+            loss = self._head(batch).loss(self.built()[0], batch)
+            self.log(f"train/{batch.task}/loss", loss.nll / loss.count, batch_size=len(batch))
+            losses[batch.task] = loss.total * batch.scale
+        return self.joint.loss(losses, {batch.task: batch.weight for batch in batches}, self._logged)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Let what each of several tasks brought to the step have its effect, and log it."""
+        trainer: Any = self.trainer
+        if len(self.tasks) > 1:
+            found = self.joint.finish(trainer.accumulate_grad_batches, trainer.global_step, self._logged)
+            if self._logged:
+                found |= trainer.datamodule.mixture.report(trainer.global_step + 1)
+            self.log_dict({f"train/{name}": value for name, value in found.items()})
+
+    @property
+    def _logged(self) -> bool:
+        """Whether the loggers will write what is logged of this step."""
+        trainer: Any = self.trainer
+        return (trainer.global_step + 1) % trainer.log_every_n_steps == 0
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect losses and answers."""
@@ -193,9 +238,10 @@ class TaskModule(Use, LightningModule):
         """Collect losses and answers."""
         self._evaluate(batch, "test", self.decoding)
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> list[tuple[int, list[Answer]]]:
-        """Return (number of the example, its answers, best first) for each example of the batch."""
-        return list(zip(batch.ids.tolist(), self._answers(batch, "predict", self.decoding), strict=True))
+    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[str, list[tuple[int, list[Answer]]]]:
+        """Return the task, and (number of the example, its answers, best first) for each example of the batch."""
+        answers = self._answers(batch, "predict", self.decoding)
+        return batch.task, list(zip(batch.ids.tolist(), answers, strict=True))
 
     def on_validation_epoch_start(self) -> None:
         """Forget what an interrupted evaluation has left."""
@@ -216,11 +262,11 @@ class TaskModule(Use, LightningModule):
         self._evaluations[batch.task].add(batch, self._answers(batch, split, decoding), loss)
 
     def _score(self, split: str) -> None:
-        """Log the loss and the scores of each task, and the mean of the tasks' main scores."""
+        """Log the loss and the scores of each task that has rows, and the mean of the tasks' main scores."""
         main = []
-        for name, task in self.tasks.items():
-            evaluation = self._evaluations[name].gathered()
-            samples = evaluation.samples(task, self._rows(split))
+        for name, rows in self._rows(split).items():
+            task, evaluation = self.tasks[name], self._evaluations[name].gathered()
+            samples = evaluation.samples(task, rows)
             if self.trainer.state.fn == TrainerFn.FITTING:
                 samples = task.calibrate(cast(Head, self.heads[name]), samples)
             scores = evaluation.scores(task, samples)
@@ -229,33 +275,9 @@ class TaskModule(Use, LightningModule):
             main.append(scores[task.main_metric])
         self.log(f"{split}/score", sum(main) / len(main))
 
-    # Use.
-
-    def solve(
-        self,
-        rows: Sequence[Row],
-        task: str | None = None,
-        group: str | None = None,
-        decoding: Decoding | None = None,
-        prefix: str = "",
-    ) -> list[list[Answer]]:
-        """Return for each row its answers, best first; a row without text has one empty answer.
-
-        `task` names one of several; `group` keeps the examples of one kind, such as the direction en-de; with `prefix`
-        every written answer begins so.
-
-        Raises:
-            InputError: If the module has no such task, or a row could be answered in several ways.
-        """
-        chosen = self.find_task(task)
-        backbone, tokenizer = self.built()
-        with self.evaluating():
-            head = cast(Head, self.heads[chosen.name])
-            return solving.solve(backbone, head, chosen, tokenizer, rows, decoding or self.decoding, group, prefix)
-
     def _answers(self, batch: Batch, split: str, decoding: Decoding) -> list[list[Answer]]:
         """Return the answers to the examples of a batch, none to those for which the task asks none."""
-        task, rows, ids = self.tasks[batch.task], self._rows(split), batch.ids.tolist()
+        task, rows, ids = self.tasks[batch.task], self._rows(split)[batch.task], batch.ids.tolist()
         few = len(rows) if task.answered is None or split == "predict" else task.answered
         every = math.ceil(len(rows) / few) if few else math.inf
         asked = [place for place, example in enumerate(ids) if few and example % every == 0]
@@ -268,7 +290,7 @@ class TaskModule(Use, LightningModule):
                 answers[place] = several
         return answers
 
-    def _rows(self, split: str) -> Encoded:
+    def _rows(self, split: str) -> dict[str, Encoded]:
         return self.trainer.datamodule.encoded[split]  # type: ignore[attr-defined]
 
     def _head(self, batch: Batch) -> Head:
@@ -290,19 +312,6 @@ class TaskModule(Use, LightningModule):
         assert self.tokenizer is not None
         return self.backbone, self.tokenizer
 
-    def find_task(self, name: str | None = None) -> Task:
-        """Return the task of that name, or the only one.
-
-        Raises:
-            InputError: If there is no such task, or several and no name.
-        """
-        if name is None and len(self.tasks) == 1:
-            return self.task
-        if name not in self.tasks:
-            problem = f"the model has no task {name!r}" if name else "the model has several tasks"
-            raise InputError(f"{problem}; choose one of {', '.join(self.tasks)}")
-        return self.tasks[name]
-
     # Checkpoints.
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -319,12 +328,12 @@ class TaskModule(Use, LightningModule):
             )
         trainer: Any = self._trainer
         if trainer is not None and trainer.training:
-            recount(checkpoint, trainer.datamodule.plan.steps_per_epoch, trainer.accumulate_grad_batches)
+            recount(checkpoint, trainer.datamodule.mixture.steps_per_epoch, trainer.accumulate_grad_batches)
 
 
 def _steps(trainer: Any) -> int | None:
     """Return the number of optimiser steps of the run, None if only time or a callback ends it."""
     ends = [trainer.max_steps] if trainer.max_steps > 0 else []
     if trainer.max_epochs is not None and trainer.max_epochs > 0 and trainer.datamodule is not None:
-        ends.append(trainer.max_epochs * trainer.datamodule.plan.steps_per_epoch)
+        ends.append(trainer.max_epochs * trainer.datamodule.mixture.steps_per_epoch)
     return min(ends, default=None)

@@ -36,23 +36,47 @@ class Use:
     if TYPE_CHECKING:  # what the module brings
 
         @abstractmethod
-        def solve(
-            self,
-            rows: Sequence[Row],
-            task: str | None = None,
-            group: str | None = None,
-            decoding: Decoding | None = None,
-            prefix: str = "",
-        ) -> list[list[Answer]]: ...
-
-        @abstractmethod
-        def find_task(self, name: str | None = None) -> Task: ...
-
-        @abstractmethod
         def built(self) -> tuple[Backbone, Tokenizer]: ...
 
         @abstractmethod
         def evaluating(self) -> AbstractContextManager[None]: ...
+
+    def find_task(self, name: str | None = None) -> tuple[str, Task]:
+        """Return a task with its name: the one of that name, the only one that does "translation", or the only one.
+
+        Raises:
+            InputError: If there is no such task, or several.
+        """
+        if name in self.tasks:
+            return name, self.tasks[name]
+        found = [(own, task) for own, task in self.tasks.items() if name in (None, task.name)]
+        if len(found) != 1:
+            several = "the model has several tasks" if name is None else f"the model has several tasks of {name}"
+            problem = several if found else f"the model has no task {name!r}"
+            raise InputError(f"{problem}; choose one of {', '.join(self.tasks)}")
+        return found[0]
+
+    def solve(
+        self,
+        rows: Sequence[Row],
+        task: str | None = None,
+        group: str | None = None,
+        decoding: Decoding | None = None,
+        prefix: str = "",
+    ) -> list[list[Answer]]:
+        """Return for each row its answers, best first; a row without text has one empty answer.
+
+        `task` names one of several; `group` keeps the examples of one kind, such as the direction en-de; with `prefix`
+        every written answer begins so.
+
+        Raises:
+            InputError: If the model has no such task, or a row could be answered in several ways.
+        """
+        name, chosen = self.find_task(task)
+        backbone, tokenizer = self.built()
+        with self.evaluating():
+            head = cast(Head, self.heads[name])
+            return solving.solve(backbone, head, chosen, tokenizer, rows, decoding or self.decoding, group, prefix)
 
     def trials(self, folder: str | Path) -> list[str]:
         """Return a command for each task that tries it, with the model in `folder`."""
@@ -75,10 +99,10 @@ class Use:
         Raises:
             InputError: If the model does not translate in that direction.
         """
-        task = self.find_task("translation")
+        name, task = self.find_task("translation")
         column, group = task.choose(source, target)
         rows = [{column: text} for text in _several(texts)]
-        return _like(texts, [best.text for best, *_ in self.solve(rows, task.name, group, decoding, prefix)])
+        return _like(texts, [best.text for best, *_ in self.solve(rows, name, group, decoding, prefix)])
 
     def generate(self, prompts: str | Sequence[str] = "", decoding: Decoding | None = None) -> str | list[str]:
         """Go on from a prompt, or from several; each answer is what comes after the prompt.
@@ -96,11 +120,11 @@ class Use:
         The pieces together are the best answer of `solve`. Of a beam, of several answers, and of an answer that is not
         written, it comes as one piece at the end.
         """
-        chosen, search = self.find_task(task), decoding or self.decoding
+        (name, chosen), search = self.find_task(task), decoding or self.decoding
         row = {chosen.source_columns[0]: text} if isinstance(text, str) else text
-        head = cast(Head, self.heads[chosen.name])
+        head = cast(Head, self.heads[name])
         if not chosen.writes or search.beam > 1 or search.n_best > 1:
-            yield self.solve([row], chosen.name, group, search)[0][0].text
+            yield self.solve([row], name, group, search)[0][0].text
             return
         backbone, tokenizer = self.built()
         with self.evaluating():
@@ -152,11 +176,11 @@ class Use:
             InputError: If the task writes no text or reads more than one.
         """
         backbone, tokenizer = self.built()
-        chosen = self.find_task(task)
+        name, chosen = self.find_task(task)
         if chosen.context or not chosen.writes:
-            raise InputError(f"{chosen.name} has no alignment to show: it needs a task that writes a text for a text")
+            raise InputError(f"{name} has no alignment to show: it needs a task that writes a text for a text")
         row = dict.fromkeys(chosen.source_columns, text)
-        words = self.solve([row], chosen.name, group)[0][0].text if answer is None else answer
+        words = self.solve([row], name, group)[0][0].text if answer is None else answer
         (example,) = solving.task_examples(chosen, tokenizer, [row], group)
         with self.evaluating():
             weights = solving.align(backbone, tokenizer, example.source, words)

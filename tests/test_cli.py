@@ -451,6 +451,8 @@ MISTAKES = {
     "another model": (["test", "-c", "tiny.yaml", "--model.backbone.d_ff", "8"], "backbone.d_ff = 16, not 8"),
     "no such split": (["predict", "-c", "tiny.yaml"], "data.rows.predict"),
     "unsafe strategy": (["fit", "-c", "tiny.yaml", "--trainer.strategy", "ddp_spawn"], "use ddp"),
+    "misspelt metric": (["score", "acuracy", "a", "b"], "METRIC: there is no 'acuracy'; did you mean accuracy?"),
+    "no such metric": (["score", "xyz", "a", "b"], "there is no 'xyz'; choose one of bleu, chrf, ter"),
     "beam too narrow": (["run", "runs/tiny", "x", "--n-best", "3", "--beam", "2"], "raise beam to 3 or lower n_best"),
 }
 

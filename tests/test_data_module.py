@@ -17,7 +17,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from tiny import ROWS, fit, tiny_data, tiny_module, tiny_rows, trainer, write_corpus
 
 import lmtasks.data.parallel
-from lmtasks.batch import IGNORE
+from lmtasks.batch import IGNORE, Batch
 from lmtasks.data.parallel import ParallelText
 from lmtasks.errors import InputError
 from lmtasks.tasks.translation import TranslationTask
@@ -64,7 +64,7 @@ def test_the_log_counts_what_is_not_used_as_it_is(corpus, caplog, too_long):
         data = prepared(corpus, tiny_data(corpus, max_length=8, too_long=too_long))
     dropped, cut = (2, 0) if too_long == "drop" else (0, 2)
     assert f"without target 2, longer than 8 tokens: dropped {dropped}, cut {cut}" in logged(caplog, "train")
-    assert len(data.plan.lengths) == 3 - dropped
+    assert len(data.mixture.plans["translation"].lengths) == 3 - dropped
     assert "dropped 0, " in logged(caplog, "validation")  # whatever it says, evaluation keeps its rows
 
 
@@ -98,12 +98,15 @@ def test_rows_that_cannot_be_scored_are_said_aloud(corpus, caplog, split):
 def test_what_makes_batches_travels_to_a_worker_light_and_whole(corpus):
     write(corpus, "train", [("a b c", "d e f")] * 3000)
     data = prepared(corpus, tiny_data(corpus))
-    assert len(pickle.dumps(data.encoded["train"])) < 500
+    assert len(pickle.dumps(data.encoded["train"]["translation"])) < 500
     steps = data.train_dataloader().dataset
     assert b"lightning" not in pickle.dumps(steps)  # a trainer or a module cannot travel
     (ids, *_) = data.val_dataloader().sampler
     for dataset, key in ((steps, (2, 0)), (data.val_dataloader().dataset, ids)):
-        here, there = dataset[key], pickle.loads(pickle.dumps(dataset))[key]
+        here, there = (
+            one if isinstance(one, Batch) else one[0]
+            for one in (dataset[key], pickle.loads(pickle.dumps(dataset))[key])
+        )
         assert (here.task, here.scale) == (there.task, there.scale)
         for name in ("source", "source_mask", "target", "ids"):
             assert torch.equal(getattr(here, name), getattr(there, name))
@@ -112,7 +115,7 @@ def test_what_makes_batches_travels_to_a_worker_light_and_whole(corpus):
 def test_data_used_by_another_trainer_and_module_are_planned_anew(corpus):
     data = tiny_data(corpus)
     prepared(corpus, data)
-    rows = len(data.plan.lengths)
+    rows = len(data.mixture.plans["translation"].lengths)
     data.trainer.accumulate_grad_batches = 1
     other = trainer(corpus / "other", max_steps=1, accumulate_grad_batches=2)
     module = tiny_module(("en-de", "de-en"))
@@ -121,8 +124,8 @@ def test_data_used_by_another_trainer_and_module_are_planned_anew(corpus):
     module.trainer = data.trainer = other
     data.prepare_data()
     data.setup(TrainerFn.FITTING)
-    assert data.plan.parts == 2
-    assert len(data.plan.lengths) == 2 * rows
+    assert data.mixture.parts == 2
+    assert len(data.mixture.plans["translation"].lengths) == 2 * rows
 
 
 def test_other_accumulation_than_planned_is_refused(corpus):
@@ -171,7 +174,7 @@ def test_faults_show_before_the_tokenizer_is_trained(corpus, monkeypatch, fault)
 def test_cutting_keeps_the_end_token(corpus):
     write(corpus, "train", [("a b c d e f", "f e d c b a"), ("a", "b")])
     data = prepared(corpus, tiny_data(corpus, max_length=6, too_long="cut"))
-    batch = data.batch("train", [0, 1])
+    batch = data.batch("train", "translation", [0, 1])
     tokenizer = data._module().tokenizer
     assert batch.source[0].tolist() == [*tokenizer.encode("a b c d e f")[:5], tokenizer.end]
     assert batch.target[0].tolist() == [*tokenizer.encode("f e d c b a")[:5], tokenizer.end]
@@ -182,13 +185,13 @@ def test_evaluation_keeps_all_rows_that_have_a_reference(corpus):
     write(corpus, "validation", [("a b c d e f", "f e d c b a"), ("a", "b"), ("c", ""), ("", "d"), ("e", "f")])
     data = prepared(corpus, tiny_data(corpus, max_length=6))
     ids = [int(row) for batch in data.val_dataloader() for row in batch.ids]
-    assert sorted(example.row for example in data.encoded["validation"].examples(ids)) == [0, 1, 4]
+    assert sorted(example.row for example in data.encoded["validation"]["translation"].examples(ids)) == [0, 1, 4]
 
 
 def test_batches_are_padded_on_the_right_and_their_masks_say_where(corpus):
     data = prepared(corpus, tiny_data(corpus))
-    encoded = data.encoded["train"]
-    for batch in data.train_dataloader():
+    encoded = data.encoded["train"]["translation"]
+    for (batch,) in data.train_dataloader():
         assert batch.source.shape == batch.source_mask.shape
         assert batch.source.dtype == batch.target.dtype == batch.ids.dtype == torch.int64
         for i, row in enumerate(batch.ids.tolist()):
@@ -204,9 +207,9 @@ def test_batches_are_padded_on_the_right_and_their_masks_say_where(corpus):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_epoch_has_each_row_once_and_scales_to_the_mean(corpus, workers):
     data = prepared(corpus, tiny_data(corpus, workers=workers))
-    batches = list(data.train_dataloader())
+    batches = [batch for (batch,) in data.train_dataloader()]
     assert sorted(int(row) for batch in batches for row in batch.ids) == list(range(ROWS["train"]))
-    assert len(batches) == len(data.train_dataloader()) == data.plan.steps_per_epoch
+    assert len(batches) == len(data.train_dataloader()) == data.mixture.steps_per_epoch
     assert all(batch.scale * int((batch.target != IGNORE).sum()) == pytest.approx(1) for batch in batches)
 
 
@@ -217,7 +220,7 @@ from pathlib import Path
 from test_data_module import prepared, tiny_data
 corpus = Path({str(corpus)!r})
 loader = prepared(corpus, tiny_data(corpus, workers=1)).train_dataloader()
-print(sum(len(batch) for batch in loader))
+print(sum(len(batch) for (batch,) in loader))
 """
     here = Path(__file__).parent
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (here, here.parent)))}
@@ -235,7 +238,10 @@ def test_prediction_needs_the_source_column_only(corpus):
         corpus, tiny_data(corpus, rows=tiny_rows(corpus, predict=str(corpus / "lonely.{lang}"))), "predict", module
     )
     (batch,) = data.predict_dataloader()
-    assert sorted(example.row for example in data.encoded["predict"].examples(batch.ids.tolist())) == [0, 2]
+    assert sorted(example.row for example in data.encoded["predict"]["translation"].examples(batch.ids.tolist())) == [
+        0,
+        2,
+    ]
     assert batch.target.shape == (2, 0)
 
 

@@ -56,6 +56,11 @@ def test_a_row_of_one_turn_teaches_nothing_and_can_be_replied_to():
 def test_a_row_without_a_list_of_turns_is_named():
     with pytest.raises(InputError, match=r"talk\.jsonl, row 3, column 'turns': 7, expected a list of texts"):
         DialogueTask().examples([{"turns": 7, "place": "talk.jsonl, row 3"}], TOKENIZER)
+    for learn in (lambda row: DialogueTask().examples([row], TOKENIZER), DialogueTask().texts):
+        with pytest.raises(
+            InputError, match=r"talk\.txt, row 1, column 'turns': the text 'Hi\.', expected a list of texts"
+        ):
+            learn({"turns": "Hi.", "place": "talk.txt, row 1"})
     with pytest.raises(InputError, match="history is 2 tokens"):
         DialogueTask(history=2)
 

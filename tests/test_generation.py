@@ -225,7 +225,7 @@ def test_every_prompt_is_answered_though_an_evaluation_answers_few(trained, tmp_
     (tmp_path / "prompts.txt").write_text("".join(f"Anna has {count}\n" for count in range(9)))
     data = TextDataModule(Documents(predict=str(tmp_path / "prompts.txt")), cache=str(tmp_path / "cache"))
     batches = trainer(tmp_path).predict(trained, datamodule=data)
-    answers = dict(pair for batch in batches for pair in batch)
+    answers = dict(pair for _, found in batches for pair in found)
     assert sorted(answers) == list(range(9))
     assert all(len(several) == 1 for several in answers.values())
 

@@ -32,7 +32,11 @@ LAYERS = [
     "data.module",
     "solving evaluation",
     "optim",
+    "joint.surgery joint.weighting",
+    "joint.*",
     "training.*",
+    "saved",
+    "start",
     "use",
     "module",
     "named.*",
@@ -51,6 +55,7 @@ WITHOUT_LIGHTNING = (
     "errors",
     "settings",
     "optim",
+    "joint",
 )
 LIGHT = ("__init__", "__main__", "cli.main", "errors")  # what answers before torch is loaded
 LONGEST_FILE, LONGEST_FUNCTION = 350, 60  # lines

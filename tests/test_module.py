@@ -49,7 +49,8 @@ class Seen(Callback):
         self.rows, self.losses = [], []
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        self.rows.append(batch.ids.tolist())
+        (only,) = batch
+        self.rows.append(only.ids.tolist())
         self.losses.append(float(trainer.callback_metrics["train/translation/loss"]))
 
 
@@ -121,7 +122,7 @@ def test_an_epoch_of_a_run_has_each_row_once(corpus):
     seen = Seen()
     module = fit(corpus, max_steps=-1, max_epochs=2, callbacks=[seen], accumulate_grad_batches=2)
     assert sorted(chain(*seen.rows)) == sorted([*range(ROWS["train"])] * 2)
-    assert module.trainer.global_step == 2 * module.trainer.datamodule.plan.steps_per_epoch
+    assert module.trainer.global_step == 2 * module.trainer.datamodule.mixture.steps_per_epoch
 
 
 # Several processes.
@@ -170,7 +171,7 @@ def test_two_processes_end_though_validation_has_next_to_no_rows(corpus, rows):
 @pytest.mark.parametrize("first", [3, "an epoch"])
 def test_a_resumed_run_goes_on_bit_for_bit(corpus, tmp_path, accumulate, first):
     straight, rows = saving_run(corpus, 14, dropping(), accumulate_grad_batches=accumulate)
-    epoch = straight.trainer.datamodule.plan.steps_per_epoch
+    epoch = straight.trainer.datamodule.mixture.steps_per_epoch
     first = epoch if first == "an epoch" else first
     assert first < epoch + 1 < 14
     _, before = saving_run(corpus, first, dropping(), accumulate_grad_batches=accumulate)
@@ -364,7 +365,7 @@ def test_validation_loss_is_the_mean_over_all_targets_without_smoothing(corpus, 
     data, total, count = trained.trainer.datamodule, 0.0, 0
     with torch.no_grad():
         for i in range(ROWS["validation"]):
-            loss = trained.heads["translation"].loss(trained.backbone, data.batch("validation", [i]))
+            loss = trained.heads["translation"].loss(trained.backbone, data.batch("validation", "translation", [i]))
             total, count = total + float(loss.nll), count + int(loss.count)
     assert scores["validation/translation/loss"] == pytest.approx(total / count, rel=1e-4)
     assert scores["validation/translation/perplexity"] == pytest.approx(
@@ -375,7 +376,7 @@ def test_validation_loss_is_the_mean_over_all_targets_without_smoothing(corpus, 
 def test_prediction_answers_every_row_by_its_number(corpus, trained):
     rows = tiny_rows(corpus, predict=str(corpus / "predict.{lang}"))
     batches = trainer(corpus / "run").predict(trained, datamodule=tiny_data(corpus, rows=rows))
-    answers = {number: best for batch in batches for number, (best, *_) in batch}
+    answers = {number: best for _, found in batches for number, (best, *_) in found}
     texts = (corpus / "predict.en").read_text().splitlines()
     assert [answers[i].text for i in range(len(texts))] == trained.translate(texts)
     assert all(answer.score < 0 for answer in answers.values())
@@ -426,8 +427,8 @@ def test_several_directions_share_a_model_and_must_be_named(corpus):
         with pytest.raises(InputError, match="knows en-de, en-fr, de-en"):
             module.translate("a b", **languages)
     data = module.trainer.datamodule
-    assert len(data.encoded["train"]) == 3 * ROWS["train"]
-    first = data.batch("train", range(3))
+    assert len(data.encoded["train"]["translation"]) == 3 * ROWS["train"]
+    first = data.batch("train", "translation", range(3))
     assert first.source[:, 0].tolist() == [module.tokenizer.tag(language) for language in ("de", "fr", "en")]
 
 

@@ -29,7 +29,7 @@ class Tiny(LightningModule):
         self.tasks = tasks
 
     def training_step(self, batch, batch_idx):
-        self.log(f"train/{batch.task}/loss", 2.5, batch_size=1)
+        self.log(f"train/{batch[0].task}/loss", 2.5, batch_size=1)
         return self.weight.sum()
 
     def validation_step(self, batch, batch_idx):
@@ -45,7 +45,7 @@ class Tiny(LightningModule):
 def batches(count, tasks=("fr",)):
     target = torch.tensor([[5, 6, 7, IGNORE]])
     each = [Batch(task, target, target != IGNORE, target, torch.tensor([0])) for task in tasks]
-    return DataLoader([each[i % len(each)] for i in range(count)], batch_size=None)
+    return DataLoader([[each[i % len(each)]] for i in range(count)], batch_size=None)
 
 
 def trainer(callback, **settings):

@@ -279,6 +279,56 @@ def test_what_a_model_tags_is_compared_with_the_tags_of_its_rows(tmp_path, capsy
     assert set(scores_of(capsys).values()) == {0}
 
 
+def test_predictions_are_taken_and_not_the_right_answers_that_run_copied_beside_them(tmp_path, capsys):
+    rows = [{"text": "a", "label": "x", "tags": ["B-X"], "answers": ["a"]}]
+    gold = jsonl(tmp_path / "gold.jsonl", rows)
+    for name, wrong in {"plain": Answer("y", 0.5), "several": Answer("y, z", 0.5, labels=("y", "z"))}.items():
+        ours = jsonl(tmp_path / f"{name}.jsonl", [{**row, **wrong.plain()} for row in rows])
+        run("bleu", ours, write(tmp_path / "a.txt", ["a"]), "--json")
+        assert json.loads(capsys.readouterr().out)["score"] == 0
+        run("squad", ours, gold, "--json")
+        assert scores_of(capsys)["f1"] == 0
+        run("squad", ours, nested(tmp_path / "dev.json", {"q": ["a"]}), "--json")
+        assert scores_of(capsys)["f1"] == 0
+    run("accuracy", str(tmp_path / "plain.jsonl"), gold, "--json")
+    assert scores_of(capsys)["accuracy"] == 0
+    lists = jsonl(tmp_path / "lists.jsonl", [{"label": ["x"]}])
+    run("accuracy", str(tmp_path / "several.jsonl"), lists, "--json")
+    assert scores_of(capsys)["micro_f1"] == 0
+    tagged = jsonl(tmp_path / "tagged.jsonl", [{**rows[0], **Answer("a", 0.5, labels=("O",)).plain()}])
+    run("entities", tagged, gold, "--json")
+    assert scores_of(capsys)["f1"] == 0
+    run("accuracy", str(tmp_path / "plain.jsonl"), gold, "--column", "label", "--json")
+    assert scores_of(capsys)["accuracy"] == 100  # who asks for it gets it
+
+
+def test_the_first_row_may_lack_the_column_but_not_all(tmp_path, capsys):
+    rows = [{"words": [], "tags": [], "prediction": ""}, {"tags": ["B-X"], "prediction": "x", "labels": ["B-X"]}]
+    run("entities", jsonl(tmp_path / "ours.jsonl", rows), jsonl(tmp_path / "true.jsonl", rows), "--json")
+    assert scores_of(capsys)["f1"] == 100
+    with pytest.raises(InputError, match=r"ours\.jsonl, row 1: no column 'label' \(did you mean"):
+        run("entities", str(tmp_path / "ours.jsonl"), str(tmp_path / "true.jsonl"), "--column", "label")
+
+
+def test_entities_are_read_from_a_word_a_line(tmp_path, capsys):
+    true = write(tmp_path / "true.conll", ["-DOCSTART- O", "", "Anna NNP B-PER", "runs VB O", "", "Rome NNP B-LOC"])
+    ours = jsonl(tmp_path / "ours.jsonl", [{"prediction": "", "labels": ["B-PER", "O"]}, {"labels": ["O"]}])
+    run("entities", ours, true, "--json")
+    found = scores_of(capsys)
+    for options in (["--column", "labels"], ["--reference-column", "3"]):
+        run("entities", ours, true, "--json", *options)
+        assert scores_of(capsys) == found
+    run("entities", true, true, "--json")
+    assert set(scores_of(capsys).values()) == {100}
+    with pytest.raises(
+        InputError, match=r"true\.conll: a file with a word a line has no column 'ner'; give the position"
+    ):
+        run("entities", ours, true, "--reference-column", "ner")
+    short = write(tmp_path / "short.bmes", ["Anna S-PER", "", "Rome S-LOC"])
+    with pytest.raises(InputError, match=r"short\.bmes, row 1: 1 tags, .*true\.conll, row 3 has 2"):
+        run("entities", short, true)
+
+
 def test_a_blank_label_is_a_wrong_prediction_but_no_reference(tmp_path, capsys):
     blank, full = write(tmp_path / "blank.txt", ["a", ""]), write(tmp_path / "full.txt", ["a", "b"])
     run("accuracy", blank, full)

@@ -94,6 +94,29 @@ def test_a_table_with_an_answer_a_row(tmp_path):
     assert read(path, answers="answer")[0]["starts"] == [16]
 
 
+def test_starts_in_a_column_of_their_own_are_read(tmp_path):
+    flat = [{**row, "title": "x"} for row in ROWS]
+    last = [{**ROWS[2], "answers": "a cat", "starts": 35}]
+    for rows, expected in ((flat, [[16], [], [35, 24]]), (last, [[35]]), ([{**last[0], "answers": ["a cat"]}], [[35]])):
+        path = write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows)))
+        assert [row["starts"] for row in read(path)] == expected
+        parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+        assert [row["starts"] for row in read(str(tmp_path / "a.parquet"))] == expected
+    path = write(
+        tmp_path / "a.csv", f'question,context,answers,starts\nWho?,"{CONTEXT}",a cat,35\nWhy?,"{CONTEXT}",,\n'
+    )
+    assert [row["starts"] for row in read(path)] == [[35], []]
+    path = write(tmp_path / "b.jsonl", "\n".join(json.dumps({**row, "starts": None}) for row in ROWS[2:]))
+    assert read(path)[0]["starts"] == [9, 24]  # no start is known: the first place
+    path = write(tmp_path / "c.jsonl", json.dumps({**ROWS[2], "starts": [1]}))
+    with pytest.raises(
+        InputError, match=r"row 1 \S*, ?'answers': .* with the starts \['1'\], expected a number for each"
+    ):
+        read(path)
+    with pytest.raises(InputError, match="no column 'at'"):
+        read(path, starts="at")
+
+
 def test_a_row_has_what_is_asked_for_and_its_place(tmp_path):
     for name, content in {"a.json": nested(), "b.json": FLAT}.items():
         path = write(tmp_path / name, content)

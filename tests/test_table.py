@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from lmtasks.data.table import Table
+from lmtasks.data.documents import Documents
+from lmtasks.data.squad import SquadFile
+from lmtasks.data.table import Files, Table
+from lmtasks.data.tagged import TaggedWords
 from lmtasks.errors import InputError
 
 ROWS = [{"sentence": "NA", "label": 7}, {"sentence": "b", "label": None}]
@@ -51,6 +54,18 @@ def test_a_missing_column_or_split_says_what_to_set(path):
         list(data.rows("train", ("text", "label")))
     with pytest.raises(InputError, match="no data for the split 'test'; set test= to a file or to a hub id"):
         list(data.rows("test", ("text",)))
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "json", "csv", "txt", "parquet"])
+def test_an_empty_file_is_said_to_be_empty(tmp_path, ending):
+    (tmp_path / f"a.{ending}").touch()
+    for data in (kind(train=f"{tmp_path}/a.{ending}") for kind in (Table, SquadFile, TaggedWords, Documents)):
+        with pytest.raises(InputError, match=rf"a\.{ending}: the file is empty; give one with rows, or null"):
+            list(data.rows("train", data_columns(data)))
+
+
+def data_columns(data: Files) -> tuple[str, ...]:
+    return {SquadFile: ("question", "context"), TaggedWords: ("words", "tags")}.get(type(data), ("text",))
 
 
 def test_the_fingerprint_follows_file_columns_split_and_format(path):

@@ -98,7 +98,9 @@ class Stack(nn.Module):
         d_head = config.d_head or config.d_model // config.n_heads
         rotary = Rotary(d_head, config.max_length) if config.positions == "rotary" else None
         reads_memory = causal and config.encoder_layers > 0
-        self.layers = nn.ModuleList(Layer(config, d_head, rotary, reads_memory) for _ in range(layers))
+        self.depth = layers
+        own = min(layers, 1) if config.shared_layers else layers
+        self.layers = nn.ModuleList(Layer(config, d_head, rotary, reads_memory) for _ in range(own))
         self.embedding_norm = _norm(config) if config.embedding_norm else None
         self.final_norm = _norm(config) if config.norm_position == "pre" else None
         self.dropout = Dropout(config.dropout)
@@ -128,7 +130,7 @@ class Stack(nn.Module):
         if bias is not None:
             mask = bias if mask is None else bias.masked_fill(~mask, -torch.inf)
         x = self.prepare(x, first)
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(self.walk()):
             read = memory[i] if memory else None
             cache = None if caches is None else caches[i]
             if self.config.gradient_checkpointing and self.training:
@@ -136,6 +138,11 @@ class Stack(nn.Module):
             else:
                 x = layer(x, mask, self.causal, read, memory_mask, cache)
         return x if self.final_norm is None else self.final_norm(x)
+
+    def walk(self) -> list[Layer]:
+        """Return the layers in the order in which a text passes them; shared ones stand there again and again."""
+        layers: list[Any] = list(self.layers)
+        return layers * (self.depth // len(layers))
 
     def prepare(self, x: Tensor, first: int) -> Tensor:
         """Add positions to embeddings (B, T, D) that start at position `first`, norm and drop."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lmtasks.backbones.attention import Cache
 from lmtasks.backbones.base import NO_DECODER, NO_ENCODER, NO_SOURCE, Backbone, BackboneConfig, Memory, State
-from lmtasks.backbones.layers import Layer, Stack
+from lmtasks.backbones.layers import Stack
 from lmtasks.errors import InputError
 
 
@@ -46,6 +46,8 @@ class TransformerConfig(BackboneConfig):
     """Layers of the encoder; 0 = a language model, which has only a decoder and goes on from a text."""
     decoder_layers: int = 3
     """Layers of the decoder; 0 = an encoder only, for tasks that read and do not write."""
+    shared_layers: bool = False
+    """One set of weights for all layers of the encoder, and one for those of the decoder (Dehghani et al. 2019)."""
     dropout: float = 0.1
     """Share of features dropped after the embedding and after each sublayer."""
     attention_dropout: float = 0.0
@@ -173,7 +175,7 @@ class Transformer(Backbone):
         chosen = max(0, len(projected) - 2)
         x = self.decoder.prepare(self._embed(target), 0)  # (B, T, D)
         bias = self.decoder.bias(target.size(1), target.size(1))
-        layers: list[Layer] = list(self.decoder.layers)  # type: ignore[arg-type]
+        layers = self.decoder.walk()
         for layer, read in zip(layers[:chosen], projected, strict=False):
             x = layer(x, bias, True, read, mask)
         return layers[chosen].alignment(x, bias, projected[chosen][0], mask).mean(1)  # (B, T, S)
@@ -188,8 +190,8 @@ class Transformer(Backbone):
             raise InputError(NO_DECODER)
         if (memory is None) != (self.encoder is None):
             raise InputError(NO_SOURCE if memory is None else NO_ENCODER)
-        layers: list[Any] = list(self.decoder.layers)
-        return [] if memory is None else [layer.cross_attention.project(memory.states) for layer in layers]
+        crossing: list[Any] = [layer.cross_attention for layer in self.decoder.walk()]
+        return [] if memory is None else [attention.project(memory.states) for attention in crossing]
 
     def _decode(
         self, target: Tensor, memory: list[tuple[Tensor, Tensor]], mask: Tensor | None, caches: list[Cache] | None

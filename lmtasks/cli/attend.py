@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     from lmtasks.saving import load
 
     model = load(arguments.model, arguments.device)
-    _, group = model.find_task(arguments.task).choose(arguments.source, arguments.target)
+    _, group = model.find_task(arguments.task)[1].choose(arguments.source, arguments.target)
     source, target, weights = model.align(arguments.text, arguments.answer, group, arguments.task)
     if arguments.output:
         draw(source, target, weights, arguments.output, title=arguments.text)

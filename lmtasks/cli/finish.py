@@ -12,7 +12,8 @@ from lightning.pytorch import Trainer
 from lmtasks.cli.messages import say
 from lmtasks.data.module import TextDataModule
 from lmtasks.module import TaskModule
-from lmtasks.saving import MODEL, save
+from lmtasks.saved import MODEL
+from lmtasks.saving import save
 from lmtasks.training.averaging import CheckpointAverage
 from lmtasks.training.checkpoints import read_checkpoint
 from lmtasks.training.progress import score_table
@@ -45,8 +46,8 @@ def finish(
 def print_scores(module: TaskModule, scores: Mapping[str, float]) -> None:
     """Print the scores, what a task has to say beside them, and how they were computed."""
     print(score_table(scores))
-    for name, task in module.tasks.items():
-        if table := task.table(module.samples[name]):
+    for name, samples in module.samples.items():
+        if table := module.tasks[name].table(samples):
             print(f"\n{table}")
     for name, signature in module.signatures.items():
         say(f"{name}: {signature}")
@@ -55,14 +56,16 @@ def print_scores(module: TaskModule, scores: Mapping[str, float]) -> None:
 def draw_scores(module: TaskModule, folder: Path) -> None:
     """Let the tasks draw what pictures they have of the last evaluation, where matplotlib is installed."""
     if find_spec("matplotlib"):
-        for name, task in module.tasks.items():
-            for picture in task.draw(module.samples[name], folder):
+        for name, samples in module.samples.items():
+            place = folder if len(module.tasks) == 1 else folder / name
+            place.mkdir(exist_ok=True)
+            for picture in module.tasks[name].draw(samples, place):
                 say(f"picture: {picture}")
 
 
 def _say_what_is_missing(data: TextDataModule, averaged: bool) -> None:
     """Say what follows from splits that the data do not have."""
-    validated, tested = (data.rows.path(split) is not None for split in ("validation", "test"))
+    validated, tested = (data.has(split) for split in ("validation", "test"))
     model = "an average of checkpoints" if averaged else "that of the last checkpoint"
     if not (validated or tested):
         say(f"no validation rows and no test rows: there are no scores, and the model is {model}")
@@ -75,7 +78,7 @@ def _say_what_is_missing(data: TextDataModule, averaged: bool) -> None:
 def _score(trainer: Trainer, module: TaskModule, data: TextDataModule) -> Mapping[str, float]:
     """Return the scores on the test split, else on the validation split, nothing where there is neither."""
     for split, evaluate in (("test", trainer.test), ("validation", trainer.validate)):
-        if data.rows.path(split) is not None:
+        if data.has(split):
             (scores,) = evaluate(module, datamodule=data, verbose=False)
             return scores
     return {}

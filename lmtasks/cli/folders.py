@@ -12,7 +12,7 @@ from typing import Any, Literal
 from lmtasks.cli.configs import RUN_CONFIG, RUNS
 from lmtasks.cli.messages import say
 from lmtasks.errors import InputError
-from lmtasks.saving import CONFIG, MODEL
+from lmtasks.saved import CONFIG, MODEL
 from lmtasks.training.checkpoints import FOLDER, Checkpoints, last_checkpoint, read_checkpoint, steps_to_keep
 from lmtasks.training.samples import FILE as SAMPLES
 

@@ -34,7 +34,8 @@ def describe(path: str) -> dict[str, Any]:
         InputError: If there is no model at `path`.
     """
     from lmtasks.cli.folders import checkpoints, scores_of
-    from lmtasks.saving import METRICS, find_model, load, read_checkpoint
+    from lmtasks.saved import METRICS, find_model, read_checkpoint
+    from lmtasks.saving import load
 
     place = find_model(path)
     model = load(place)
@@ -76,7 +77,7 @@ def tokenizer(model: TaskModule) -> dict[str, Any]:
 def as_text(about: Mapping[str, Any]) -> str:
     """Return the description as aligned lines."""
     lines = [("model", about["path"])]
-    lines += [("task", _settings(task)) for task in about["tasks"]]
+    lines += [("task", f"{name}: {_settings(task)}") for name, task in about["tasks"].items()]
     lines.append(("backbone", _settings(about["backbone"])))
     lines += [("parameters", f"{count:>12,}  {part}") for part, count in about["parameters"].items()]
     lines.append(

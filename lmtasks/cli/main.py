@@ -104,6 +104,14 @@ class CommandParser(argparse.ArgumentParser):
         """Raise instead of printing the usage and exiting."""
         raise InputError(f"{self.prog}: {message} (see {self.prog} --help)")
 
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        """Name the choice that was probably meant by a misspelt one."""
+        if action.choices is not None and value not in action.choices:
+            known = [str(choice) for choice in action.choices]
+            near = get_close_matches(str(value), known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}"
+            raise argparse.ArgumentError(action, f"there is no {str(value)!r}; {hint}")
+
     def _nearest_option(self, given: str) -> str:
         near = get_close_matches(given.split("=")[0], list(self._option_string_actions), n=1)
         return f"did you mean {near[0]}?" if near else f"see {self.prog} --help"

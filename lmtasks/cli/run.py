@@ -31,6 +31,8 @@ HELP = "use a model on texts from arguments, stdin or files"
 
 AT_ONCE = 256  # rows answered together: enough to sort them by length into full batches
 ROWS = (".jsonl", ".jsonl.gz")  # files with a JSON object a line; all others have a text a line
+LONGEST_PATH = 255  # characters that a context may have to be taken for a path
+TEXT_FILES = (".txt", ".text", ".md", ".html", ".json", ".jsonl", ".csv", ".tsv", ".gz")  # how paths of contexts end
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +61,9 @@ def run(arguments: argparse.Namespace) -> int:
     if asked.streams:
         return asked.stream(_texts(arguments))
     if arguments.input and arguments.input.endswith(ROWS):
-        outcome: Iterator[str] = (line for rows in _chunks(_json_rows(arguments.input)) for line in asked.rows(rows))
+        from lmtasks.data.files import read_records
+
+        outcome: Iterator[str] = (line for rows in _chunks(read_records(arguments.input)) for line in asked.rows(rows))
     else:
         outcome = (line for texts in _texts(arguments) for line in asked.texts(texts))
     with _sink(arguments.output) as sink:
@@ -73,12 +77,14 @@ class Question:
 
     def __init__(self, model: TaskModule, arguments: argparse.Namespace) -> None:
         self.model = model
-        self.task = model.find_task(arguments.task)
+        self.name, self.task = model.find_task(arguments.task)
         self.column, self.group = self.task.choose(arguments.source, arguments.target)
-        self.key = arguments.column or self.column
+        own = self.task.source_columns
+        self.listed = self.column if self.column in own else own[0]  # that of a text which is cut to words already
+        self.given, self.key = arguments.column, arguments.column or self.column
         self.decoding = chosen_decoding(model.decoding, arguments)
-        if not self.task.writes and (arguments.prefix or self.decoding != model.decoding):
-            raise InputError(f"{self.task.name} writes no text: leave out --prefix and the options of search")
+        if not self.task.writes and (idle := _search_options(arguments)):
+            raise InputError(f"{self.task.name} writes no text: leave out {', '.join(idle)}")
         self.scores, self.prefix = arguments.scores, arguments.prefix
         self.as_json = (arguments.output or "").endswith(ROWS)
         self.file = arguments.input
@@ -92,7 +98,7 @@ class Question:
         """Write each answer on the terminal as the model writes it."""
         for text in (text for portion in portions for text in portion):
             said = ""
-            for piece in self.model.stream(self._row(text), self.task.name, self.decoding, self.group):
+            for piece in self.model.stream(self._row(text), self.name, self.decoding, self.group):
                 print(piece, end="", flush=True)
                 said += piece
             print()
@@ -109,20 +115,27 @@ class Question:
 
     def rows(self, rows: list[tuple[int, dict[str, Any]]]) -> Iterator[str]:
         """Give each row again as JSON, with its answer added."""
-        from lmtasks.tasks.base import PLACE
-
-        needed = (self.key, *([self.task.context] if self.task.context else []))
-        for number, row in rows:
-            if missing := [column for column in needed if row.get(column) is None]:
-                raise InputError(
-                    f"{self.file}, row {number}: nothing in column {missing[0]!r} (columns: {', '.join(row)}); "
-                    "--column=NAME names that of the text"
-                )
-        answers = self._solve(
-            [{**row, self.column: row[self.key], PLACE: f"{self.file}, row {number}"} for number, row in rows]
-        )
+        answers = self._solve([self._asked(*numbered) for numbered in rows])
         for (_, row), several in zip(rows, answers, strict=True):
             yield self._json(row, several)
+
+    def _asked(self, number: int, row: dict[str, Any]) -> dict[str, Any]:
+        """Return a row of a file with its text under the name that the task has for it."""
+        from lmtasks.tasks.base import PLACE
+
+        known = [self.given] if self.given else dict.fromkeys([self.listed, self.column])
+        key = next((name for name in known if row.get(name) is not None), None)
+        context = self.task.context
+        if key is None or (context and row.get(context) is None):
+            missing, hint = f"column {context!r}", "each row needs its own; --context goes with plain questions"
+            if key is None:
+                missing = " or ".join(f"column {name!r}" for name in known)
+                hint = "--column=NAME names that of the text"
+            columns = f"(columns: {', '.join(row)})"
+            raise InputError(f"{self.file}, row {number}: nothing in {missing} {columns}; {hint}")
+        others = {name: value for name, value in row.items() if name not in (self.listed, self.column)}
+        name = self.listed if isinstance(row[key], list) else self.column
+        return {**others, name: row[key], PLACE: f"{self.file}, row {number}"}
 
     def _answers(self, texts: list[str]) -> Iterable[list[Answer]]:
         """Give the answers to each text, best first."""
@@ -147,15 +160,20 @@ class Question:
             self.said.append(answer)
 
     def _solve(self, rows: list[dict[str, Any]]) -> list[list[Answer]]:
-        return self.model.solve(rows, self.task.name, self.group, self.decoding, self.prefix)
+        found = self.model.solve(rows, self.name, self.group, self.decoding, self.prefix)
+        return [several[: self.decoding.n_best] for several in found]  # search finds as many, other heads all they have
 
     def _beside(self, arguments: argparse.Namespace) -> dict[str, str]:
         """Return the context of the texts, if there is one."""
         name, given = self.task.context, arguments.context
         rows = (arguments.input or "").endswith(ROWS)
-        if given and (not name or rows):
-            why = f"the column {name!r} of the rows" if name else f"{self.task.name}, which has no context"
-            raise InputError(f"--context does not go with {why}; leave it out")
+        if given and not name:
+            raise InputError(f"--context does not go with {self.task.name}, which has no context; leave it out")
+        if given and rows:
+            raise InputError(
+                f"--context is for plain questions, and {arguments.input} has rows with a column {name!r} each: leave "
+                "--context out, or give the questions as a text file, one a line"
+            )
         if not name or rows:
             return {}
         if not given:
@@ -163,9 +181,7 @@ class Question:
                 f"{self.task.name} needs a {name}: --context TEXT, or the path of a text file; or --input of a .jsonl "
                 f"with the columns {', '.join(self.task.source_columns)}"
             )
-        from lmtasks.data.files import read_lines
-
-        return {name: "\n".join(read_lines(given)) if os.path.isfile(given) else given}
+        return {name: _text_or_file(given)}
 
     def _json(self, row: dict[str, Any], answers: list[Answer]) -> str:
         said = [answer.plain() for answer in answers]
@@ -225,6 +241,32 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError(f"--output {arguments.output} is the input; write to another file")
 
 
+def _search_options(arguments: argparse.Namespace) -> list[str]:
+    """Return the options given that say how to write a text; how many answers are wanted is not among them."""
+    from lmtasks.decoding import Decoding
+
+    names = [field.name for field in dataclasses.fields(Decoding) if field.name != "n_best"]
+    given = ["prefix"] * bool(arguments.prefix) + [name for name in names if getattr(arguments, name) is not None]
+    return [f"--{name.replace('_', '-')}" for name in given]
+
+
+def _text_or_file(given: str) -> str:
+    """Return a text, or what stands in the file of that path.
+
+    Raises:
+        InputError: It looks like a path and there is no such file.
+    """
+    from lmtasks.data.files import read_lines
+
+    path = given.lower().endswith(TEXT_FILES) or ("/" in given and given.isascii())  # Chinese has no blanks either
+    if not os.path.isfile(given) and not (path and len(given.split()) == 1 and len(given) <= LONGEST_PATH):
+        return given
+    try:
+        return "\n".join(read_lines(given))
+    except InputError as error:
+        raise InputError(f"--context {error}") from None
+
+
 def _texts(arguments: argparse.Namespace) -> Iterable[list[str]]:
     """Give the texts in the portions in which to answer them."""
     from lmtasks.data.files import read_lines
@@ -272,22 +314,6 @@ def _waiting(lines: Iterable[str]) -> Iterator[list[str]]:
         yield waiting
     if item is not None:
         raise item
-
-
-def _json_rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Give (row number, row) of a JSON Lines file, with all of its columns."""
-    from lmtasks.data.files import read_lines
-
-    for number, line in enumerate(read_lines(path), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}, row {number}: invalid JSON ({error.msg} at character {error.colno})") from None
-        if not isinstance(row, dict):
-            raise InputError(f"{path}, row {number}: expected an object with column names, not {line[:40]}")
-        yield number, row
 
 
 def _chunks(items: Iterable) -> Iterator[list]:

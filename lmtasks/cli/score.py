@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from lmtasks.cli.scored import (
     check_rows,
     check_stdin,
+    has_columns,
+    predicted_column,
     read_answers,
     read_labels,
     read_references,
@@ -44,11 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("hypotheses", metavar="HYPOTHESES", help="file of predictions (plain lines, .jsonl; .gz), or -")
     parser.add_argument("references", metavar="REFERENCE", nargs="+", help="file of references, row for row, or -")
     parser.add_argument(
-        "--column", help="field of the predictions in JSON Lines (default: text; of entities tags, of accuracy label)"
+        "--column",
+        help="column of the predictions (default: prediction, or labels, where there is one, as `lmtasks run` writes; "
+        "else text, of entities tags, of accuracy label)",
     )
     parser.add_argument(
         "--reference-column",
-        help="field of the references in JSON Lines (default: that of --column; of squad answers)",
+        help="column of the references (default: that of --column, else text, of entities tags, of accuracy label, of "
+        "squad answers)",
     )
     parser.add_argument("--language", help="language of the texts, for bleu, squad and rouge (default: en)")
     parser.add_argument("--lowercase", action="store_true", help="let bleu ignore upper and lower case")
@@ -114,8 +119,7 @@ def _squad(options: argparse.Namespace) -> Result:
     from lmtasks.metrics.answers import SQuAD
 
     reference = _only_reference(options)
-    column = options.column or "text"
-    answers, known = read_answers(options.hypotheses, reference, column, options.reference_column or "answers")
+    answers, known = read_answers(options.hypotheses, reference, options.column, options.reference_column or "answers")
     check_rows(options.hypotheses, answers, reference, known)
     metric = SQuAD(options.language or "en")
     metric.update(answers, known)
@@ -126,9 +130,10 @@ def _squad(options: argparse.Namespace) -> Result:
 def _accuracy(options: argparse.Namespace) -> Result:
     from lmtasks.metrics.labels import Labels, MultiLabels, draw_confusion
 
-    reference, column = _only_reference(options), options.column or "label"
+    reference = _only_reference(options)
+    column = options.column or predicted_column(options.hypotheses, "label", listed=True)
     given = read_labels(options.hypotheses, column)
-    actual = read_labels(reference, options.reference_column or column, blank=False)
+    actual = read_labels(reference, options.reference_column or options.column or "label", blank=False)
     check_rows(options.hypotheses, given, reference, actual)
     if any(isinstance(row, list) for row in [*given, *actual]):
         for path, rows in ((options.hypotheses, given), (reference, actual)):
@@ -151,9 +156,10 @@ def _entities(options: argparse.Namespace) -> Result:
     from lmtasks.metrics.entities import Entities
     from lmtasks.text.tags import spans
 
-    reference, column = _only_reference(options), options.column or "tags"
-    given = read_tags(options.hypotheses, column)
-    actual = read_tags(reference, options.reference_column or column)
+    reference = _only_reference(options)
+    given = read_tags(options.hypotheses, options.column or predicted_column(options.hypotheses, "tags", listed=True))
+    named = options.column if has_columns(reference) else None  # a word a line has no names
+    actual = read_tags(reference, options.reference_column or named or "tags")
     check_rows(options.hypotheses, given, reference, actual)
     rows = []
     for (here, ours), (there, theirs) in zip(given, actual, strict=True):
@@ -190,9 +196,9 @@ def _refuse_idle_options(options: argparse.Namespace) -> None:
 
 def _read_texts(options: argparse.Namespace) -> tuple[list[str], list[list[str]]]:
     """Return the texts and, for each, the references from all files."""
-    column = options.column or "text"
-    texts = read_texts(options.hypotheses, column)
-    return texts, read_references(options.references, options.reference_column or column, options.hypotheses, texts)
+    texts = read_texts(options.hypotheses, options.column or predicted_column(options.hypotheses, "text"))
+    column = options.reference_column or options.column or "text"
+    return texts, read_references(options.references, column, options.hypotheses, texts)
 
 
 def _only_reference(options: argparse.Namespace) -> str:

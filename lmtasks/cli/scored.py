@@ -11,13 +11,35 @@ from typing import Any
 from lmtasks.cli.lines import STDIN, stdin_lines
 from lmtasks.data.files import numbered_rows, read_json, read_lines
 from lmtasks.data.squad import find_articles, list_answers, list_questions
+from lmtasks.data.tagged import TaggedWords
 from lmtasks.errors import InputError
 
 WITH_COLUMNS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")  # all else is plain text, a line a row
+A_WORD_A_LINE = (".conll", ".bmes")  # the last column of which has the tags
+PREDICTED, LISTED = "prediction", "labels"  # columns that `lmtasks run` adds to its rows
 SHOWN = 3  # ids that an error lists at most
 
 Cell = tuple[str, Any]
 """Where a value stands ("a.jsonl, row 7, column 'text'"), and the value."""
+
+
+def predicted_column(path: str, own: str, listed: bool = False) -> str:
+    """Return the column of the predictions: `own`, unless `lmtasks run` wrote the file, which copies the right answers.
+
+    With `listed` a prediction is a list, where the file has such lists.
+    """
+    if not has_columns(path):
+        return own
+    names = {name: name for name in (PREDICTED, LISTED)}
+    rows = [row for _, row in numbered_rows(path, names, "test", nested=names, absent=names)]
+    if all(row[PREDICTED] is None for row in rows):
+        return own
+    return LISTED if listed and any(isinstance(row[LISTED], list) for row in rows) else PREDICTED
+
+
+def has_columns(path: str) -> bool:
+    """Return whether the values of a file stand in columns with names."""
+    return path != STDIN and _ends(path, WITH_COLUMNS)
 
 
 def read_texts(path: str, column: str) -> list[str]:
@@ -68,9 +90,13 @@ def read_labels(path: str, column: str, blank: bool = True) -> list[str | list[s
 def read_tags(path: str, column: str) -> list[tuple[str, list[str]]]:
     """Return where each row stands, and its tags: a list of them, or a text with spaces between; null has none.
 
+    Of a file with a word a line `column` is the position of the tags from 1; "tags" is its last.
+
     Raises:
         InputError: Naming file, row and column of what is neither.
     """
+    if path != STDIN and _ends(path, A_WORD_A_LINE):
+        return _tags_of_lines(path, column)
     return [
         (place, value.split() if isinstance(value, str) else [] if value is None else _texts(place, value))
         for place, value in _cells(path, column)
@@ -78,9 +104,9 @@ def read_tags(path: str, column: str) -> list[tuple[str, list[str]]]:
 
 
 def read_answers(
-    predictions: str, references: str, column: str, reference_column: str
+    predictions: str, references: str, column: str | None, reference_column: str
 ) -> tuple[list[str], list[list[str]]]:
-    """Return an answer for each question and the right answers to it.
+    """Return an answer for each question and the right answers to it; without `column` it is found.
 
     Right answers may have any form that `SquadFile` reads. Where `references` is nested, `predictions` may be the
     {id: text} of the official scripts. Else both have a row for each question: a blank line and a null or [] among the
@@ -89,16 +115,20 @@ def read_answers(
     Raises:
         InputError: Naming file, row, column or question of what does not fit.
     """
+
+    def answers() -> list[str]:
+        return read_texts(predictions, column or predicted_column(predictions, "text"))
+
     articles = find_articles(read_json(references)) if _is_json(references) else None
     if articles is None:
         cells = _cells(references, reference_column)
         rows = [[] if value is None else _right_answers(place, value) for place, value in cells]
-        return read_texts(predictions, column), rows
+        return answers(), rows
     questions = list(list_questions(references, articles))
     known = [_right_answers(f"{place}, 'answers'", question["answers"]) for place, question in questions]
     given = _read_object(predictions)
     if given is None:
-        return read_texts(predictions, column), known
+        return answers(), known
     names = [_name(place, question["id"]) for place, question in questions]
     missing = [name for name in names if name not in given]
     if missing:
@@ -137,12 +167,23 @@ def _cells(path: str, column: str) -> Iterator[Cell]:
     """Yield where each row stands and its value, None where that is null or absent."""
     if path == STDIN:
         yield from ((f"stdin, line {number}", line) for number, line in enumerate(stdin_lines(), 1))
-    elif not _ends(path, WITH_COLUMNS):
+    elif not has_columns(path):
         yield from ((f"{path}, row {number}", line) for number, line in enumerate(read_lines(path), 1))
     else:
-        rows = numbered_rows(path, {"value": column}, "test", optional=("value",), nested=("value",))
+        names = {"value": column}
+        rows = list(numbered_rows(path, names, "test", nested=names, absent=names))
+        if all(row["value"] is None for _, row in rows):  # a column that is nowhere is an error
+            rows = list(numbered_rows(path, names, "test", nested=names, optional=names))
         for number, row in rows:
             yield f"{path}, row {number}, column '{column}'", row["value"]
+
+
+def _tags_of_lines(path: str, column: str) -> list[tuple[str, list[str]]]:
+    if column != "tags" and not column.isdecimal():
+        fault = f"{path}: a file with a word a line has no column {column!r}"
+        raise InputError(f"{fault}; give the position of the tags from 1, as in --reference-column 4")
+    words = TaggedWords(test=path, columns={} if column == "tags" else {"tags": column})
+    return [(row["place"], row["tags"]) for row in words.rows("test", ("words", "tags"))]
 
 
 def _text(place: str, value: Any) -> str:

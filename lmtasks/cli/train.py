@@ -34,7 +34,7 @@ from lmtasks.errors import InputError
 from lmtasks.evaluation import gather, parts_of_rows
 from lmtasks.module import TaskModule
 from lmtasks.optim import OptimizerConfig
-from lmtasks.saving import Saved, read
+from lmtasks.saved import Saved, read
 from lmtasks.settings import from_plain, to_plain
 from lmtasks.tasks.base import Answer, Task
 from lmtasks.text.tokenizer import Tokenizer
@@ -143,7 +143,7 @@ class Job(LightningCLI):
         """Return the checkpoint to go on from, and the steps that were done; take its tokenizer and tasks."""
         path = folders.find_checkpoint(self.config.ckpt_path, self.folder, self._mode)
         saved = read(path)
-        self._take(saved, path, (*FIXED, "optimizer", "schedule"))
+        self._take(saved, path, (*FIXED, "optimizer", "schedule", "joint"))
         return path, saved.step
 
     def take_weights(self) -> None:
@@ -188,7 +188,7 @@ class Job(LightningCLI):
         for part in parts:
             if change := _difference(saved.settings[part], own[part], part):
                 raise InputError(f"{path} was trained with {change}; -c {self.folder} takes the settings of the run")
-        self.model.tasks = {task.name: task for task in from_plain(saved.settings["tasks"])}
+        self.model.tasks, self.model.init_from = from_plain(saved.settings["tasks"]), None
 
     def _callbacks(self, given: Sequence[Callback]) -> list[Callback]:
         """Return our callbacks where the config has none of their kind."""
@@ -204,7 +204,7 @@ class Job(LightningCLI):
 
     def _checkpoints(self) -> Checkpoints:
         """Return what keeps the best checkpoint, and those that the average needs."""
-        validated = self.datamodule.rows.path("validation") is not None
+        validated = self.datamodule.has("validation")
         average = self.config_init.average
         if average and average.of == "best" and not validated:
             raise InputError(
@@ -257,17 +257,21 @@ def _predict(job: Job) -> int:
     """Print the predictions of the predict split as JSON Lines, in the order of its rows."""
     job.take_weights()
     batches = job.trainer.predict(job.model, datamodule=job.datamodule) or []
-    found = dict(pair for part in gather(batches) for batch in part for pair in batch)
+    found: dict[str, dict[int, list[Answer]]] = {}
+    for part in gather(batches):
+        for name, answers in part:
+            found.setdefault(name, {}).update(answers)
     if job.trainer.is_global_zero:
-        for line in _prediction_rows(job.model.task, job.datamodule.encoded["predict"], found):
-            print(json.dumps(line, ensure_ascii=False))
+        for name, task in job.model.tasks.items():
+            for line in _prediction_rows(task, job.datamodule.encoded["predict"].get(name), found.get(name, {})):
+                print(json.dumps({"task": name, **line} if len(job.model.tasks) > 1 else line, ensure_ascii=False))
     return 0
 
 
-def _prediction_rows(task: Task, encoded: Encoded, found: dict[int, list[Answer]]) -> Iterator[dict[str, Any]]:
-    """Give each row of the data with its best answer, in their order."""
+def _prediction_rows(task: Task, encoded: Encoded | None, found: dict[int, list[Answer]]) -> Iterator[dict[str, Any]]:
+    """Give each row of the data with its best answer, in their order; nothing where a task has no rows."""
     ids = sorted(found)
-    examples = encoded.examples(ids)
+    examples = encoded.examples(ids) if encoded else []
     for places in parts_of_rows(examples):
         first = examples[places[0]]
         best = task.join([found[ids[place]] for place in places])[0]

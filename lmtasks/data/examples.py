@@ -5,7 +5,7 @@ They know no trainer and no module, so that a worker process can be given them, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +14,12 @@ from torch.utils.data import Dataset
 
 from lmtasks.batch import IGNORE, Batch, cut, lengths_to_mask, pad
 from lmtasks.data.encoded import Encoded
-from lmtasks.data.plan import Plan
+from lmtasks.data.mixing import Mixture
 
 
 @dataclass(frozen=True, eq=False)
-class Examples(Dataset):
-    """The examples of a split that are used; those numbered `ids` are the item `examples[ids]`, a batch."""
+class Examples:
+    """The examples of a task in a split that are used."""
 
     task: str
     """Name of their task."""
@@ -51,16 +51,14 @@ class Examples(Dataset):
     def __len__(self) -> int:
         return len(self.kept)
 
-    def __getitem__(self, ids: np.ndarray | Sequence[int]) -> Batch:
-        return self.batch(ids)
-
-    def batch(self, ids: np.ndarray | Sequence[int], scale: float = 1.0) -> Batch:
-        """Return some of the examples as a batch."""
+    def batch(self, ids: np.ndarray | Sequence[int], scale: float = 1.0, weight: float = 1.0) -> Batch:
+        """Return some of the examples, by their numbers among those used, as a batch."""
         rows = self.kept[ids]
         source = [self._cut(self.encoded.source[row]) for row in rows]
         target = [self._cut(self.encoded.target[row]) if self.cuts_target else self.encoded.target[row] for row in rows]
         mask = lengths_to_mask([len(row) for row in source])
-        return Batch(self.task, pad(source, 0), mask, pad(target, IGNORE), torch.from_numpy(rows), scale)
+        numbers = torch.from_numpy(rows)
+        return Batch(self.task, pad(source, 0), mask, pad(target, IGNORE), numbers, scale, weight)
 
     def _cut(self, ids: np.ndarray) -> np.ndarray | list[int]:
         return ids if len(ids) <= self.max_length else cut(ids.tolist(), self.max_length)
@@ -68,14 +66,28 @@ class Examples(Dataset):
 
 @dataclass(frozen=True, eq=False)
 class Steps(Dataset):
-    """The micro-batches of training: `steps[k, part]` is a part of step k."""
+    """The micro-batches of training: `steps[k, part]` is a part of step k, a batch of each task that takes part."""
 
-    examples: Examples
-    """What is learnt from."""
-    plan: Plan
+    examples: Mapping[str, Examples]
+    """What is learnt from, by task."""
+    mixture: Mixture
     """Which of them make step k."""
 
-    def __getitem__(self, key: tuple[int, int]) -> Batch:
-        number, part = key
-        step = self.plan.step(number)
-        return self.examples.batch(step[part], self.plan.scale(step))
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Batch, ...]:
+        k, part = key
+        return tuple(
+            self.examples[task].batch(rows[part], self.mixture.scale(k, task, rows), self.mixture.weight(k, task))
+            for task, rows in self.mixture.step(k).items()
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Passes(Dataset):
+    """The batches of an evaluation: `passes[task, ids]` has those examples of a task."""
+
+    examples: Mapping[str, Examples]
+    """What is asked, by task."""
+
+    def __getitem__(self, key: tuple[str, np.ndarray]) -> Batch:
+        task, ids = key
+        return self.examples[task].batch(ids)

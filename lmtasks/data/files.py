@@ -34,13 +34,6 @@ SHOWN = 20  # names that an error lists at most
 logger = logging.getLogger(__name__)
 
 
-def read_rows(
-    path: str, columns: Mapping[str, str], split: str, optional: Collection[str] = (), nested: Collection[str] = ()
-) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a file or hub set as `numbered_rows` does, without their numbers."""
-    return (row for _, row in numbered_rows(path, columns, split, optional, nested))
-
-
 def numbered_rows(
     path: str,
     columns: Mapping[str, str],
@@ -54,9 +47,8 @@ def numbered_rows(
 
     Every value is text: numbers, and the truth values true and false, become text too (7 -> "7"); the numbers of
     labels that a hub set has names for become those names. Blank lines between the rows of JSON Lines, CSV and TSV are
-    skipped, counted and logged. Where all columns are positions from 1, as in `{"en": "1", "de": "2"}`, a CSV or TSV
-    file has no header, and other text is read as TSV; otherwise other text has one column, under any name, and each
-    line is a row.
+    skipped, counted and logged. Where all columns are positions from 1, as in `{"en": "1", "de": "2"}`, CSV and TSV
+    have no header, and other text is read as TSV; else other text has one column, under any name, each line a row.
 
     Args:
         path: A file, or `owner/name` or `owner/name:config` of the Hugging Face hub; `owner/name[dev]` names the hub's
@@ -86,6 +78,15 @@ def numbered_rows(
             if missing and name not in optional and name not in absent:
                 raise InputError(f"{path}, row {number}, column '{column}': no value (null, absent or blank)")
         yield number, row
+
+
+def read_records(path: str) -> Iterator[Record]:
+    """Yield the rows of JSON or JSON Lines as they are, each with its number.
+
+    Raises:
+        InputError: Naming file and row.
+    """
+    return _json_records(_existing(path))
 
 
 def exact(value: Any) -> Any:

@@ -1,18 +1,17 @@
 """TextDataModule: rows -> token ids, once and cached -> the batches of the plan.
 
-Rows come from a row format (`ParallelText`, `Village`), their meaning from the task, their ids from the tokenizer;
-task and tokenizer are those of the module that is trained. It works alone too: `data.encode("train", task,
+Rows come from row formats (`ParallelText`, `Village`), their meaning from the tasks, their ids from the tokenizer;
+tasks and tokenizer are those of the module that is trained. It works alone too: `data.encode("train", task,
 tokenizer)`.
 """
 
 from __future__ import annotations
 
 import atexit
-import hashlib
 import logging
 import signal
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,8 +24,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lmtasks.batch import Batch
 from lmtasks.data.encoded import Encoded, cache_file, encode
-from lmtasks.data.examples import Examples, Steps
-from lmtasks.data.plan import Plan, evaluation_batches
+from lmtasks.data.examples import Examples, Passes, Steps
+from lmtasks.data.mixing import Mixing, Mixture
+from lmtasks.data.plan import evaluation_batches
 from lmtasks.data.rows import Rows
 from lmtasks.errors import InputError
 from lmtasks.tasks.base import Task
@@ -38,12 +38,13 @@ logger = logging.getLogger(__name__)
 
 
 class TextDataModule(LightningDataModule):
-    """Texts of a task, in batches of like length.
+    """Texts of one or several tasks, in batches of like length.
 
     Args:
-        rows: Where the texts lie and in which form.
-        tokens_per_step: Size of an optimiser step over all devices and accumulated batches, in padded tokens; of source
-            and target the longer counts.
+        rows: Where the texts lie and in which form; of several tasks, {name of the task: rows}, or one for all.
+        tokens_per_step: Size of an optimiser step over all devices, tasks and accumulated batches, in padded tokens; of
+            source and target the longer counts.
+        mixing: The share of each of several tasks.
         max_length: Longest source and target in tokens, the end token counted.
         too_long: What happens to longer rows of training; evaluation always cuts the source and keeps the row.
         tokens_per_batch: Size of an evaluation batch in padded tokens.
@@ -56,8 +57,9 @@ class TextDataModule(LightningDataModule):
 
     def __init__(
         self,
-        rows: Rows,
+        rows: Rows | dict[str, Rows],
         tokens_per_step: int = 4096,
+        mixing: Mixing = Mixing(),
         max_length: int = 256,
         too_long: Literal["drop", "cut"] = "drop",
         tokens_per_batch: int = 4096,
@@ -66,27 +68,49 @@ class TextDataModule(LightningDataModule):
         cache: str | None = None,
     ) -> None:
         super().__init__()
-        self.rows = rows
+        self.rows, self.mixing = rows, mixing
         self.tokens_per_step, self.tokens_per_batch = tokens_per_step, tokens_per_batch
         self.max_length, self.too_long = max_length, too_long
         self.seed, self.workers = seed, workers
         self.cache = Path(cache) if cache else Path(datasets.config.HF_DATASETS_CACHE) / "lmtasks"
-        self.encoded: dict[str, Encoded] = {}
-        self.plan: Plan | None = None
-        self._examples: dict[str, Examples] = {}
+        self.encoded: dict[str, dict[str, Encoded]] = {}
+        """All examples, by split and task."""
+        self.mixture: Mixture | None = None
+        self._examples: dict[str, dict[str, Examples]] = {}
+
+    def has(self, split: str) -> bool:
+        """Tell whether there are rows of a split, of any task."""
+        return any(rows.path(split) is not None for rows in self._formats)
+
+    def rows_of(self, task: str) -> Rows:
+        """Return the rows of a task.
+
+        Raises:
+            InputError: If there are none.
+        """
+        if not isinstance(self.rows, Mapping):
+            return self.rows
+        if task not in self.rows:
+            raise InputError(f"data.rows has {', '.join(self.rows)}, but the model learns {task}; add data.rows.{task}")
+        return self.rows[task]
 
     def prepare_data(self) -> None:
         """Train the tokenizer if the module has none, and write the token ids; one process a machine does it."""
         module, stage = self._module(), TrainerFn(self.trainer.state.fn).value
-        also = ("test",) if stage == "fit" and self.rows.path("test") is not None else ()  # a fault in it shows now
-        splits = (*self._given(stage), *also)
-        self._find_faults(splits, module.task)
+        splits = {task: self._given(stage, task) for task in module.tasks}
         if stage == "fit":
-            module.learn(self.rows.rows("train", module.task.columns))
+            for task, own in splits.items():
+                if self.rows_of(task).path("test") is not None:
+                    own.append("test")  # a fault in it shows now
+        self._find_faults(splits, stage)
+        if stage == "fit":
+            for name, task in list(module.tasks.items()):
+                module.learn(name, self.rows_of(name).rows("train", task.columns))
         if module.tokenizer is None:
-            module.train_tokenizer(self._texts(module.task), Path(self.trainer.default_root_dir))
-        for split in splits:
-            self.encode(split, module.task, module.tokenizer)
+            module.train_tokenizer(self._texts(module.tasks), Path(self.trainer.default_root_dir))
+        for task, own in splits.items():
+            for split in own:
+                self.encode(split, module.tasks[task], module.tokenizer, task)
 
     def setup(self, stage: str) -> None:
         """Map the token ids of the stage's splits into memory and lay the plan; every process does it."""
@@ -94,35 +118,33 @@ class TextDataModule(LightningDataModule):
         self.trainer._accelerator_connector.use_distributed_sampler = False
         module = self._module()
         module.share(self.trainer.strategy.broadcast)
-        for split in self._given(stage):
-            self.encoded[split] = self.encode(split, module.task, module.tokenizer)
-            self._examples[split] = self._within_limits(split, module.task)
+        for name, task in module.tasks.items():
+            for split in self._given(stage, name):
+                encoded = self.encode(split, task, module.tokenizer, name)
+                self.encoded.setdefault(split, {})[name] = encoded
+                self._examples.setdefault(split, {})[name] = self._within_limits(split, name, task, encoded)
         if stage == "fit":
-            train, parts = self._examples["train"], _parts(self.trainer)
-            self.plan = Plan(lengths := train.lengths, train.targets, self.tokens_per_step, parts, self.seed)
-            logger.info(
-                "train: %s rows a pass, %s steps a pass, %.1f %% padding",
-                f"{len(lengths):,}", f"{self.plan.steps_per_epoch:,}", 100 * self.plan.padding,
-            )  # fmt: skip
+            self.mixture = self._mix(self._examples["train"])
 
-    def encode(self, split: str, task: Task, tokenizer: Tokenizer) -> Encoded:
-        """Return the examples of a split, from the cache if they are there.
+    def encode(self, split: str, task: Task, tokenizer: Tokenizer, name: str | None = None) -> Encoded:
+        """Return the examples of a split, from the cache if they are there; `name` is that of the task in the module.
 
         Raises:
             InputError: If the split has no rows with text in them.
         """
-        columns = _columns(split, task)
-        file = cache_file(self.cache, self.rows.fingerprint(split), task, tokenizer)
+        rows, columns = self.rows_of(name or task.name), _columns(split, task)
+        file = cache_file(self.cache, rows.fingerprint(split), task, tokenizer)
         make = task.questions if split == "predict" else task.examples
-        encoded = encode(self.rows.rows(split, columns), make, tokenizer, file)
+        encoded = encode(rows.rows(split, columns), make, tokenizer, file)
         if not len(encoded):
-            raise InputError(f"{self.rows.path(split)}: no row has text in {' and '.join(columns)}; nothing to do")
+            raise InputError(f"{rows.path(split)}: no row has text in {' and '.join(columns)}; nothing to do")
         return encoded
 
     def train_dataloader(self) -> DataLoader:
         """Return the micro-batches of this process, from the step on at which the run stands."""
-        assert self.plan is not None
-        return self._loader(_TrainingSampler(self.plan, self.trainer), Steps(self._examples["train"], self.plan))
+        assert self.mixture is not None
+        steps = Steps(self._examples["train"], self.mixture)
+        return self._loader(_TrainingSampler(self.mixture, self.trainer), steps)
 
     def val_dataloader(self) -> DataLoader | list:
         """Return the batches of validation of this process."""
@@ -136,19 +158,19 @@ class TextDataModule(LightningDataModule):
         """Return the batches to predict of this process."""
         return self._evaluation_loader("predict")
 
-    def batch(self, split: str, ids: np.ndarray | Sequence[int]) -> Batch:
-        """Return some of the examples of a split that are used as a batch."""
-        return self._examples[split].batch(ids)
+    def batch(self, split: str, task: str, ids: np.ndarray | Sequence[int]) -> Batch:
+        """Return some of the examples of a task in a split that are used as a batch."""
+        return self._examples[split][task].batch(ids)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resume must find the same: step k has the same rows only then."""
-        return {} if self.plan is None else _identity(self.plan)
+        return {} if self.mixture is None else self.mixture.identity
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Check that the steps done were steps of the plan of now."""
-        if self.plan is None or not state_dict:
+        if self.mixture is None or not state_dict:
             return
-        before, now = state_dict, _identity(self.plan)
+        before, now = state_dict, self.mixture.identity
         changed = [f"{key} was {before[key]} and is {now[key]}" for key in now if now[key] != before.get(key, now[key])]
         if changed:
             raise InputError(f"the run cannot go on exactly: {', '.join(changed)}; set them back, or start a new run")
@@ -156,36 +178,73 @@ class TextDataModule(LightningDataModule):
     def _module(self) -> Any:
         return self.trainer.lightning_module
 
-    def _given(self, stage: str) -> list[str]:
-        possible = SPLITS[TrainerFn(stage).value]
-        splits = [split for split in possible if self.rows.path(split) is not None]
-        if not splits or (stage == "fit" and "train" not in splits):
-            wanted = possible[0]
-            raise InputError(f"{stage} needs the split {wanted!r}; set data.rows.{wanted} to a file or a hub id")
+    @property
+    def _formats(self) -> list[Rows]:
+        return list(self.rows.values()) if isinstance(self.rows, Mapping) else [self.rows]
+
+    def _option(self, task: str) -> str:
+        """Return what stands before `.train` in the option that names the rows of a task."""
+        return f"data.rows.{task}" if isinstance(self.rows, Mapping) else "data.rows"
+
+    def _given(self, stage: str, task: str) -> list[str]:
+        """Return the splits of a stage that a task has; one that is not trained may lack all."""
+        wanted, *_ = possible = SPLITS[TrainerFn(stage).value]
+        splits = [split for split in possible if self.rows_of(task).path(split) is not None]
+        if (stage == "fit" and "train" not in splits) or not any(map(self.has, possible)):
+            raise InputError(
+                f"{stage} needs the split {wanted!r}; set {self._option(task)}.{wanted} to a file or a hub id"
+            )
         return splits
 
-    def _find_faults(self, splits: Sequence[str], task: Task) -> None:
+    def _find_faults(self, splits: Mapping[str, Sequence[str]], stage: str) -> None:
         """Look at what would show late: the settings, the first row of each split, and what scores them."""
+        module = self._module()
         if self.trainer.overfit_batches:  # type: ignore[attr-defined]
             raise InputError("overfit_batches cannot choose among the steps of the plan; train on a file of few rows")
-        if "train" in splits and self.trainer.max_steps > 0 and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            self._module().schedule.check(self.trainer.max_steps)
-        if task.longest and task.longest > self.max_length:
-            raise InputError(
-                f"{task.name} reads {task.longest} tokens at once, which data.max_length {self.max_length} would cut; "
-                f"set it to {task.longest} or more"
-            )
-        for split in splits:
-            next(self.rows.rows(split, _columns(split, task)), None)
-        if SCORED.intersection(splits):
-            task.signatures()
+        if stage == "fit" and self.trainer.max_steps > 0 and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            module.schedule.check(self.trainer.max_steps)
+        if (
+            unknown := [name for name in self.rows if name not in module.tasks]
+            if isinstance(self.rows, Mapping)
+            else []
+        ):
+            raise InputError(f"data.rows has {unknown[0]}, but the model learns {', '.join(module.tasks)}; name it so")
+        for name, task in module.tasks.items():
+            if task.longest and task.longest > self.max_length:
+                raise InputError(
+                    f"{name} reads {task.longest} tokens at once, which data.max_length {self.max_length} would cut; "
+                    f"set it to {task.longest} or more"
+                )
+            for split in splits[name]:
+                next(self.rows_of(name).rows(split, _columns(split, task)), None)
+            if SCORED.intersection(splits[name]):
+                task.signatures()
 
-    def _texts(self, task: Task) -> Iterable[str]:
-        return (text for row in self.rows.rows("train", task.columns) for text in task.texts(row))
+    def _texts(self, tasks: Mapping[str, Task]) -> Iterator[str]:
+        for name, task in tasks.items():
+            for row in self.rows_of(name).rows("train", task.columns):
+                yield from task.texts(row)
 
-    def _within_limits(self, split: str, task: Task) -> Examples:
+    def _mix(self, train: Mapping[str, Examples]) -> Mixture:
+        """Lay the plan, and say in the log what a pass over the rows is."""
+        lengths = {task: examples.lengths for task, examples in train.items()}
+        targets = {task: examples.targets for task, examples in train.items()}
+        mixture = Mixture(lengths, targets, self.tokens_per_step, _parts(self.trainer), self.seed, self.mixing)
+        for task, plan in mixture.plans.items():
+            share = f"{100 * mixture.wanted(0)[task]:.1f} % of {self.mixing.by}, " if len(train) > 1 else ""
+            logger.info(
+                "%s: %s%s rows a pass, %s steps a pass, %.1f %% padding",
+                self._label("train", task), share, f"{len(plan.lengths):,}",
+                f"{plan.steps_per_epoch / mixture.turns(0)[task]:,.0f}", 100 * plan.padding,
+            )  # fmt: skip
+        return mixture
+
+    def _label(self, split: str, task: str) -> str:
+        """Return how a split is called in the log."""
+        return f"{split}/{task}" if len(self._module().tasks) > 1 else split
+
+    def _within_limits(self, split: str, name: str, task: Task, encoded: Encoded) -> Examples:
         """Return the examples to use, and say in the log what is not used as it is."""
-        encoded = self.encoded[split]
         source, target = encoded.source.lengths, encoded.target.lengths
         long = (source > self.max_length) | ((target > self.max_length) & task.cuts_target)
         wanted = encoded.target.counts if split == "train" else target  # a step needs something to learn
@@ -194,28 +253,30 @@ class TextDataModule(LightningDataModule):
         kept, cut = np.flatnonzero(answered & ~dropped), long & ~dropped
         possible, unasked = encoded.possible(task.examples_a_row)
         unanswered = int((~answered).sum())
+        label = self._label(split, name)
         logger.info(
-            f"{split}: {encoded.rows:,} rows, {len(kept):,} examples; without source {unasked}, without target "
+            f"{label}: {encoded.rows:,} rows, {len(kept):,} examples; without source {unasked}, without target "
             f"{unanswered}, longer than {self.max_length} tokens: dropped {dropped.sum()}, cut {cut.sum()}"
         )
         if not len(kept):
             problem = f"without source or target or longer than {self.max_length} tokens"
-            raise InputError(f"{self.rows.path(split)}: all {encoded.rows} rows are {problem}")
+            raise InputError(f"{self.rows_of(name).path(split)}: all {encoded.rows} rows are {problem}")
         if split in SCORED and unasked + unanswered and self.trainer.is_global_zero:
             share = f"{unasked + unanswered} of {possible} examples"
-            logger.warning(f"{split}: {share} have no source or no target and are LEFT OUT of the scores")
-        return Examples(task.name, encoded, kept, self.max_length, task.cuts_target)
+            logger.warning(f"{label}: {share} have no source or no target and are LEFT OUT of the scores")
+        return Examples(name, encoded, kept, self.max_length, task.cuts_target)
 
     def _evaluation_loader(self, split: str) -> DataLoader | list:
-        if split not in self._examples:
-            return []
-        examples, rank, world_size = self._examples[split], self.trainer.global_rank, self.trainer.world_size
-        if len(examples) < world_size:
-            raise InputError(
-                f"{self.rows.path(split)}: {len(examples)} rows for {world_size} processes; use fewer devices"
-            )
-        batches = evaluation_batches(examples.lengths, self.tokens_per_batch, rank, world_size)
-        return self._loader(batches, examples)
+        """Return the batches of one task after the other; every process has equally many of each."""
+        given, rank, world_size = self._examples.get(split, {}), self.trainer.global_rank, self.trainer.world_size
+        batches: list[tuple[str, np.ndarray]] = []
+        for task, examples in given.items():
+            if len(examples) < world_size:
+                where = self.rows_of(task).path(split)
+                raise InputError(f"{where}: {len(examples)} rows for {world_size} processes; use fewer devices")
+            own = evaluation_batches(examples.lengths, self.tokens_per_batch, rank, world_size)
+            batches += [(task, ids) for ids in own]
+        return self._loader(batches, Passes(given)) if batches else []
 
     def _loader(self, sampler: Iterable, dataset: Dataset) -> DataLoader:
         """`batch_size=None`: what the sampler names, the dataset turns into a whole batch."""
@@ -236,24 +297,24 @@ class TextDataModule(LightningDataModule):
 class _TrainingSampler(Sampler):
     """Names (step, part) of this process for the rest of the epoch in which the trainer stands."""
 
-    def __init__(self, plan: Plan, trainer: Trainer) -> None:
-        self.plan, self.trainer = plan, trainer
+    def __init__(self, mixture: Mixture, trainer: Trainer) -> None:
+        self.mixture, self.trainer = mixture, trainer
 
     def __len__(self) -> int:
-        return self.plan.steps_per_epoch * self.trainer.accumulate_grad_batches
+        return self.mixture.steps_per_epoch * self.trainer.accumulate_grad_batches
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        first, epoch = self.trainer.global_step, self.plan.steps_per_epoch
+        first, epoch = self.trainer.global_step, self.mixture.steps_per_epoch
         for step in range(first, (first // epoch + 1) * epoch):
             self._check_parts()
             yield from (
-                (step, part) for part in range(self.trainer.global_rank, self.plan.parts, self.trainer.world_size)
+                (step, part) for part in range(self.trainer.global_rank, self.mixture.parts, self.trainer.world_size)
             )
 
     def _check_parts(self) -> None:
-        if _parts(self.trainer) != self.plan.parts:
+        if _parts(self.trainer) != self.mixture.parts:
             raise InputError(
-                f"the plan was laid for {self.plan.parts} micro-batches a step, now it is {_parts(self.trainer)}; "
+                f"the plan was laid for {self.mixture.parts} micro-batches a step, now it is {_parts(self.trainer)}; "
                 "keep accumulate_grad_batches the same all through a run, without GradientAccumulationScheduler"
             )
 
@@ -278,14 +339,3 @@ def _columns(split: str, task: Task) -> tuple[str, ...]:
 def _parts(trainer: Trainer) -> int:
     """Return the micro-batches of a step."""
     return trainer.world_size * trainer.accumulate_grad_batches
-
-
-def _identity(plan: Plan) -> dict[str, Any]:
-    lengths = hashlib.sha256(plan.lengths.astype("<i8").tobytes()).hexdigest()[:8]
-    return {
-        "rows": len(plan.lengths),
-        "tokens_per_step": plan.tokens_per_step,
-        "parts": plan.parts,
-        "seed": plan.seed,
-        "lengths of the rows (a hash)": lengths,
-    }

@@ -1,4 +1,4 @@
-"""The plan: which rows make up optimiser step k is a pure function of lengths, settings and k.
+"""The plan: which rows of a task make up optimiser step k is a pure function of lengths, settings and k.
 
 Nothing is drawn while training runs. A resume needs one integer, the number of steps done; one device with four
 accumulated micro-batches takes the same steps from the same rows as four devices; every rank has equally many
@@ -73,6 +73,13 @@ class Plan:
         """
         return self.parts / float(sum(self.targets[rows].sum() for rows in step))
 
+    def total(self, units: np.ndarray, steps: int) -> float:
+        """Return what the rows of the first steps have together; units: (rows,) of each row."""
+        passes, left = divmod(steps, self.steps_per_epoch)
+        order, turn = _orders(self, passes)
+        a_step = np.add.reduceat(units[order], self._bounds[:-1])
+        return float(passes * units.sum() + a_step[turn[:left]].sum())
+
     @cached_property
     def _bounds(self) -> np.ndarray:
         """Where steps begin and end in the sorted rows; the same for each epoch, since lengths sort the same."""
@@ -89,7 +96,7 @@ class Plan:
         return np.array([*bounds, len(self.lengths)])
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=32)  # two passes of each of several tasks
 def _orders(plan: Plan, epoch: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows sorted by length with ties in random order, and the order of the steps."""
     random = np.random.default_rng((plan.seed, epoch))

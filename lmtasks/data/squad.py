@@ -36,11 +36,12 @@ class SquadFile(Files):
 
     train: str | None = None
     """Training data: nested JSON as SQuAD 1.1 and 2.0 publish it (.json, also .gz); or one question a row, with columns
-    id, question, context and answers {text: [...], answer_start: [...]}, in a .jsonl .json .parquet or a hub id; or a
-    .csv .tsv with one answer a row and its first character, columns {answers: ..., starts: ...}."""
+    id, question, context and answers {text: [...], answer_start: [...]}, in a .jsonl .json .parquet or a hub id; or
+    with answers and starts in two columns, of lists, or as in a .csv .tsv of one answer and its first character a row.
+    Where no start is given, the first place of an answer counts."""
     columns: dict[str, str] = field(default_factory=dict)
     """Column of a file with one question a row where its name is not ours, {ours: theirs}; ours are id, question,
-    context, answers, and starts where the starts are in a column of their own."""
+    context, answers, and starts where the file has them in a column of their own."""
 
     def rows(self, split: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Yield the questions of a split with those of "question", "context", "answers" (texts) and "starts"
@@ -80,9 +81,11 @@ class SquadFile(Files):
             if articles is not None:
                 yield from list_questions(path, articles)
                 return
-        columns = ["id", "question", "context"] + ["answers"] * answered
-        columns += ["starts"] * (answered and "starts" in self.columns)
-        for number, row in self.table(path, split, columns, absent=["id"]):
+        mapped = "starts" in self.columns
+        columns = ["id", "question", "context"] + ["answers", "starts"] * answered
+        for number, row in self.table(path, split, columns, absent=["id"] if mapped else ["id", "starts"]):
+            if answered and not mapped and row["starts"] is None:
+                del row["starts"]  # the file has none
             yield f"{path}, row {number}", row
 
 
@@ -130,11 +133,15 @@ def list_answers(place: str, value: Any, starts: Any = None) -> list[tuple[str, 
     elif isinstance(value, list) and value and isinstance(value[0], dict):
         value, starts = [answer.get("text") for answer in value], [answer.get("answer_start") for answer in value]
     elif isinstance(value, str):
-        value, starts = [value], [starts]
+        value, starts = [value], starts if isinstance(starts, list) else [starts]
+    starts = [starts] if isinstance(starts, str) else starts
     try:
         pairs = zip(value, [None] * len(value) if starts is None else starts, strict=True)
         return [(text, None if start is None else int(start)) for text, start in pairs if text.strip()]
     except (ValueError, TypeError, AttributeError):
+        if given is value and starts is not None:
+            fault = f"{str(given)[:60]} with the starts {str(starts)[:40]}, expected a number for each answer"
+            raise InputError(f"{place}: {fault}") from None
         raise InputError(f"{place}: {str(given)[:60]}, expected {FORMS}") from None
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from lmtasks.data.files import fingerprint, numbered_rows
@@ -49,11 +50,14 @@ class Files(Rows):
         """Return the files or the hub id that a split is read from, in this order.
 
         Raises:
-            InputError: If the split was not given.
+            InputError: If the split was not given, or its file is empty.
         """
         path = self.path(split)
         if path is None:
             raise InputError(f"no data for the split '{split}'; set {split}= to a file or to a hub id")
+        file = Path(path).expanduser()
+        if file.is_file() and not file.stat().st_size:
+            raise InputError(f"{path}: the file is empty; give one with rows, or null for no split '{split}'")
         return [path]
 
     def table(

@@ -33,6 +33,8 @@ class QuestionAnsweringModule(TaskModule):
         schedule: Learning rate over the steps.
         vectors: A GloVe or word2vec text file from which embeddings start.
         compile: Let torch.compile make encode faster; worth the minutes it takes on a GPU.
+        init_from: A run, model folder or checkpoint from which tokenizer and backbone start.
+        freeze: Names of parts that are not trained, such as backbone.encoder.
 
     Example:
         >>> from lmtasks import QuestionAnsweringModule
@@ -56,9 +58,21 @@ class QuestionAnsweringModule(TaskModule):
         schedule: Schedule = Schedule(),
         vectors: str | None = None,
         compile: bool = False,
+        init_from: str | None = None,
+        freeze: tuple[str, ...] = (),
     ) -> None:
         task = SpanAnsweringTask(window, stride, no_answer, max_answer, language, attention, word_match, dropout)
-        super().__init__([task], backbone, tokenizer, optimizer, schedule, vectors=vectors, compile=compile)
+        super().__init__(
+            {task.name: task},
+            backbone,
+            tokenizer,
+            optimizer,
+            schedule,
+            vectors=vectors,
+            compile=compile,
+            init_from=init_from,
+            freeze=freeze,
+        )
 
 
 class FreeAnsweringModule(TaskModule):
@@ -76,6 +90,8 @@ class FreeAnsweringModule(TaskModule):
         validation_decoding: How they are searched in validation, where speed counts; greedy by default.
         vectors: A GloVe or word2vec text file from which embeddings start.
         compile: Let torch.compile make encode and decode faster; worth the minutes it takes on a GPU.
+        init_from: A run, model folder or checkpoint from which tokenizer and backbone start.
+        freeze: Names of parts that are not trained, such as backbone.encoder.
 
     Example:
         >>> from lmtasks import FreeAnsweringModule
@@ -96,8 +112,20 @@ class FreeAnsweringModule(TaskModule):
         validation_decoding: Decoding = Decoding(beam=1),
         vectors: str | None = None,
         compile: bool = False,
+        init_from: str | None = None,
+        freeze: tuple[str, ...] = (),
     ) -> None:
         task = FreeAnsweringTask(group_by, language, label_smoothing)
         super().__init__(
-            [task], backbone, tokenizer, optimizer, schedule, decoding, validation_decoding, vectors, compile
+            {task.name: task},
+            backbone,
+            tokenizer,
+            optimizer,
+            schedule,
+            decoding,
+            validation_decoding,
+            vectors,
+            compile,
+            init_from,
+            freeze,
         )

@@ -31,6 +31,8 @@ class ClassificationModule(TaskModule):
         dropout: Share of the features of a text dropped.
         vectors: A GloVe or word2vec text file from which embeddings start.
         compile: Let torch.compile make encode and decode faster; worth the minutes it takes on a GPU.
+        init_from: A run, model folder or checkpoint from which tokenizer and backbone start.
+        freeze: Names of parts that are not trained, such as backbone.encoder.
 
     Example:
         >>> from lmtasks import ClassificationModule
@@ -53,9 +55,21 @@ class ClassificationModule(TaskModule):
         dropout: float = 0.3,
         vectors: str | None = None,
         compile: bool = False,
+        init_from: str | None = None,
+        freeze: tuple[str, ...] = (),
     ) -> None:
         task = ClassificationTask(several, pair, balanced, main, pooling, dropout, label_smoothing)
-        super().__init__([task], backbone, tokenizer, optimizer, schedule, vectors=vectors, compile=compile)
+        super().__init__(
+            {task.name: task},
+            backbone,
+            tokenizer,
+            optimizer,
+            schedule,
+            vectors=vectors,
+            compile=compile,
+            init_from=init_from,
+            freeze=freeze,
+        )
 
 
 SentimentModule = ClassificationModule

@@ -26,6 +26,8 @@ class DialogueModule(TaskModule):
         validation_decoding: How they are searched in validation, where speed counts; greedy by default.
         vectors: A GloVe or word2vec text file from which embeddings start.
         compile: Let torch.compile make encode and decode faster; worth the minutes it takes on a GPU.
+        init_from: A run, model folder or checkpoint from which tokenizer and backbone start.
+        freeze: Names of parts that are not trained, such as backbone.encoder.
 
     Example:
         >>> from lmtasks import DialogueModule
@@ -46,8 +48,20 @@ class DialogueModule(TaskModule):
         validation_decoding: Decoding = Decoding(beam=1),
         vectors: str | None = None,
         compile: bool = False,
+        init_from: str | None = None,
+        freeze: tuple[str, ...] = (),
     ) -> None:
         task = DialogueTask(history, language, label_smoothing)
         super().__init__(
-            [task], backbone, tokenizer, optimizer, schedule, decoding, validation_decoding, vectors, compile
+            {task.name: task},
+            backbone,
+            tokenizer,
+            optimizer,
+            schedule,
+            decoding,
+            validation_decoding,
+            vectors,
+            compile,
+            init_from,
+            freeze,
         )

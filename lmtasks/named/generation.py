@@ -32,6 +32,8 @@ class TextGenerationModule(TaskModule):
         validation_decoding: How the few are drawn that a validation shows; always alike, with a seed.
         vectors: A GloVe or word2vec text file from which embeddings start.
         compile: Let torch.compile make encode and decode faster; worth the minutes it takes on a GPU.
+        init_from: A run, model folder or checkpoint from which tokenizer and backbone start.
+        freeze: Names of parts that are not trained, such as backbone.encoder.
 
     Example:
         >>> from lmtasks import TextGenerationModule
@@ -53,8 +55,20 @@ class TextGenerationModule(TaskModule):
         validation_decoding: Decoding = FIXED_SAMPLING,
         vectors: str | None = None,
         compile: bool = False,
+        init_from: str | None = None,
+        freeze: tuple[str, ...] = (),
     ) -> None:
         task = GenerationTask(block, overlap, prompt, language)
         super().__init__(
-            [task], backbone, tokenizer, optimizer, schedule, decoding, validation_decoding, vectors, compile
+            {task.name: task},
+            backbone,
+            tokenizer,
+            optimizer,
+            schedule,
+            decoding,
+            validation_decoding,
+            vectors,
+            compile,
+            init_from,
+            freeze,
         )

@@ -24,6 +24,8 @@ class TaggingModule(TaskModule):
         dropout: Share of the features of a word dropped.
         vectors: A GloVe or word2vec text file from which embeddings start.
         compile: Let torch.compile make encode and decode faster; worth the minutes it takes on a GPU.
+        init_from: A run, model folder or checkpoint from which tokenizer and backbone start.
+        freeze: Names of parts that are not trained, such as backbone.encoder.
 
     Example:
         >>> from lmtasks import TaggingModule
@@ -43,6 +45,18 @@ class TaggingModule(TaskModule):
         dropout: float = 0.3,
         vectors: str | None = None,
         compile: bool = False,
+        init_from: str | None = None,
+        freeze: tuple[str, ...] = (),
     ) -> None:
         task = TaggingTask(crf, spelling, layers, dropout)
-        super().__init__([task], backbone, tokenizer, optimizer, schedule, vectors=vectors, compile=compile)
+        super().__init__(
+            {task.name: task},
+            backbone,
+            tokenizer,
+            optimizer,
+            schedule,
+            vectors=vectors,
+            compile=compile,
+            init_from=init_from,
+            freeze=freeze,
+        )

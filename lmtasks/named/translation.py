@@ -25,6 +25,8 @@ class TranslationModule(TaskModule):
         validation_decoding: How they are searched in validation, where speed counts; greedy by default.
         vectors: A GloVe or word2vec text file from which embeddings start.
         compile: Let torch.compile make encode and decode faster; worth the minutes it takes on a GPU.
+        init_from: A run, model folder or checkpoint from which tokenizer and backbone start.
+        freeze: Names of parts that are not trained, such as backbone.encoder.
 
     Example:
         >>> from lmtasks import TransformerConfig, TranslationModule
@@ -45,8 +47,20 @@ class TranslationModule(TaskModule):
         validation_decoding: Decoding = Decoding(beam=1),
         vectors: str | None = None,
         compile: bool = False,
+        init_from: str | None = None,
+        freeze: tuple[str, ...] = (),
     ) -> None:
         task = TranslationTask(tuple(directions), label_smoothing)
         super().__init__(
-            [task], backbone, tokenizer, optimizer, schedule, decoding, validation_decoding, vectors, compile
+            {task.name: task},
+            backbone,
+            tokenizer,
+            optimizer,
+            schedule,
+            decoding,
+            validation_decoding,
+            vectors,
+            compile,
+            init_from,
+            freeze,
         )

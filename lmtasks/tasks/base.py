@@ -102,7 +102,7 @@ class Task(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """Key of the task in module, batches and metric names."""
+        """What it does, and its key in module, batches and metric names, where it is not named otherwise."""
 
     @property
     @abstractmethod

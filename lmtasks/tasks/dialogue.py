@@ -15,7 +15,7 @@ from lmtasks.heads.seq2seq import Seq2SeqHead
 from lmtasks.metrics.dialogue import Distinct
 from lmtasks.metrics.text import perplexity, token_probability
 from lmtasks.metrics.translation import BLEU
-from lmtasks.tasks.base import Example, Row, Sample, Task, texts_of
+from lmtasks.tasks.base import Example, Row, Sample, Task, fault, texts_of
 from lmtasks.text.tokenizer import Tokenizer
 
 USER, MODEL = "<user>", "<model>"
@@ -78,11 +78,11 @@ class DialogueTask(Task):
         return '"Good morning!"'
 
     def texts(self, row: Row) -> Iterator[str]:
-        return iter(_turns(row))
+        return iter(_dialogue(row))
 
     def examples(self, rows: Sequence[Row], tokenizer: Tokenizer) -> list[Example]:
         """Give an example for each turn that replies to another one."""
-        dialogues = [_turns(row) for row in rows]
+        dialogues = [_dialogue(row) for row in rows]
         encoded = iter(tokenizer.encode_batch([turn for turns in dialogues for turn in turns]))
         examples = []
         for number, turns in enumerate(dialogues):
@@ -145,6 +145,14 @@ class DialogueTask(Task):
 
     def _scorers(self) -> tuple[BLEU, Distinct]:
         return BLEU(self.language, order=2, sync_on_compute=False), Distinct(self.language, sync_on_compute=False)
+
+
+def _dialogue(row: Row) -> list[str]:
+    """Return the turns of a row to learn from, in which one text is no dialogue."""
+    if isinstance(row.get("turns"), str):
+        problem = f"column 'turns': the text {row['turns'][:40]!r}, expected a list of texts, one for each turn"
+        raise fault(row, f"{problem}, as .jsonl .json and .parquet have")
+    return _turns(row)
 
 
 def _turns(row: Row) -> list[str]:

@@ -95,6 +95,16 @@ def list_bytes(texts: Iterator[str], vocab_size: int, specials: list[str]) -> To
     return inner
 
 
+def kind_of(inner: Tokenizer) -> Kind:
+    """Tell the kind from the parts of a tokenizer, as a tokenizer.json has no room for a field of our own."""
+    model = json.loads(inner.to_str())["model"]
+    if model["type"] == "Unigram":
+        return "unigram"
+    if model.get("byte_fallback"):
+        return "character"
+    return "bpe" if model.get("merges") or inner.normalizer is not None else "byte"
+
+
 def _in_fixed_order(pieces: list[tuple[str, float]]) -> list[tuple[str, float]]:
     """Take the chance out of the (piece, score) pairs of a trained unigram model.
 

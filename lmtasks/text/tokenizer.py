@@ -8,7 +8,6 @@ How the pieces are learned stands in `text.pieces`.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import unicodedata
@@ -25,6 +24,7 @@ from lmtasks.text.pieces import (
     BYTE_PIECES,
     N_BYTES,
     Kind,
+    kind_of,
     learn_bpe,
     learn_characters,
     learn_unigram,
@@ -73,7 +73,7 @@ class Tokenizer:
         """Wrap a tokenizer whose ids 0, 1, 2 are <pad>, <s>, </s>; use `train`, `load` or `from_json` instead."""
         inner.encode_special_tokens = True  # a text that spells "<pad>" is text; the json does not keep this setting
         self._inner = inner
-        self.kind: Kind = _kind_of(inner)
+        self.kind: Kind = kind_of(inner)
         self._prefixed = inner.normalizer is not None  # the normaliser does nothing but put the blank before a text
         added = sorted(inner.get_added_tokens_decoder().items())
         self._special_ids = frozenset(i for i, _ in added)
@@ -104,6 +104,14 @@ class Tokenizer:
         inner = _LEARNERS[config.kind](_checked(texts), config.vocab_size, specials)
         inner.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in specials])
         return cls(inner)
+
+    def extended(self, languages: Sequence[str], marks: Sequence[str]) -> Tokenizer:
+        """Return a tokenizer that has these tags and marks too, new ones at the end; the other ids are the same."""
+        names = [*map(_tag_name, languages), *map(_checked_mark, marks)]
+        new = [name for name in dict.fromkeys(names) if name not in self._marks]
+        inner = tokenizers.Tokenizer.from_str(self.to_json())
+        inner.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in new])
+        return Tokenizer(inner)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Tokenizer:
@@ -284,16 +292,6 @@ def _from_json(cls: type[Tokenizer], text: str, place: str) -> Tokenizer:
             f"{place}: {', '.join(SPECIALS)} must be tokens 0, 1, 2, which {', '.join(wrong)} is not; train one"
         )
     return cls(inner)
-
-
-def _kind_of(inner: tokenizers.Tokenizer) -> Kind:
-    """Tell the kind from the parts of a tokenizer, as a tokenizer.json has no room for a field of our own."""
-    model = json.loads(inner.to_str())["model"]
-    if model["type"] == "Unigram":
-        return "unigram"
-    if model.get("byte_fallback"):
-        return "character"
-    return "bpe" if model.get("merges") or inner.normalizer is not None else "byte"
 
 
 def _tag_name(language: str) -> str:

@@ -10,7 +10,7 @@ import math
 import shutil
 import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any
 
@@ -73,14 +73,15 @@ class Progress(ProgressBar):
         self._marks = deque([(self._started, 0)], maxlen=2)  # (training seconds, targets), every `every` steps
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Sequence[Batch], batch_idx: int
     ) -> None:
         """Count the targets of a micro-batch and show the line after an optimiser step."""
         if not self._enabled:
             return
-        self._targets = self._targets + (batch.target != IGNORE).sum()
-        if (loss := trainer.callback_metrics.get(f"train/{batch.task}/loss")) is not None:
-            self._losses.setdefault(batch.task, []).append(loss)
+        for part in batch:
+            self._targets = self._targets + (part.target != IGNORE).sum()
+            if (loss := trainer.callback_metrics.get(f"train/{part.task}/loss")) is not None:
+                self._losses.setdefault(part.task, []).append(loss)
         if trainer.global_step == self._step:
             return
         self._step = trainer.global_step
