@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
@@ -28,6 +28,15 @@ class OptimizerConfig(ABC):
 
     lr: float = 1e-3
     """Learning rate at its peak."""
+    backbone_factor: float = field(default=1.0, kw_only=True)
+    """Learning rate of the backbone as a share of that of the heads."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.backbone_factor < math.inf:
+            raise InputError(
+                f"optimizer: backbone_factor {self.backbone_factor}; give a number above 0, "
+                "or model.freeze: [backbone] for a backbone that stays as it is"
+            )
 
     @abstractmethod
     def build(self, model: nn.Module) -> Optimizer:
@@ -44,7 +53,8 @@ class Adam(OptimizerConfig):
     """Added to the root of the second moment."""
 
     def build(self, model: nn.Module) -> Optimizer:
-        return torch.optim.Adam(_trained(model), self.lr, self.betas, self.eps, fused=True)
+        groups = _rated(model, [{"params": _trained(model)}], self.lr, self.backbone_factor)
+        return torch.optim.Adam(groups, self.lr, self.betas, self.eps, fused=True)
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,7 @@ class AdamW(OptimizerConfig):
     """Share of a matrix taken off, times the learning rate, at every step."""
 
     def build(self, model: nn.Module) -> Optimizer:
-        groups = _decay_groups(model, self.weight_decay)
+        groups = _rated(model, _decay_groups(model, self.weight_decay), self.lr, self.backbone_factor)
         return torch.optim.AdamW(groups, self.lr, self.betas, self.eps, fused=True)
 
 
@@ -71,7 +81,8 @@ class Adafactor(OptimizerConfig):
     """Share of a matrix taken off, times the learning rate, at every step."""
 
     def build(self, model: nn.Module) -> Optimizer:
-        return torch.optim.Adafactor(_decay_groups(model, self.weight_decay), self.lr)
+        groups = _rated(model, _decay_groups(model, self.weight_decay), self.lr, self.backbone_factor)
+        return torch.optim.Adafactor(groups, self.lr)
 
 
 @dataclass(frozen=True)
@@ -89,9 +100,14 @@ class Muon(OptimizerConfig):
 
     def build(self, model: nn.Module) -> Optimizer:
         matrices, rest = _matrices_and_rest(model)
-        muon = torch.optim.Muon(matrices, self.lr, self.weight_decay, self.momentum)
-        adam = torch.optim.AdamW(rest, self.adam_lr, (0.9, 0.98), 1e-9, 0.0, fused=True)
-        return Joined([muon, adam])
+        parts: list[Optimizer] = []  # one of them alone where the other's parameters are frozen
+        if matrices:
+            groups = _rated(model, [{"params": matrices}], self.lr, self.backbone_factor)
+            parts.append(torch.optim.Muon(groups, self.lr, self.weight_decay, self.momentum))
+        if rest:
+            groups = _rated(model, [{"params": rest}], self.adam_lr, self.backbone_factor)
+            parts.append(torch.optim.AdamW(groups, self.adam_lr, (0.9, 0.98), 1e-9, 0.0, fused=True))
+        return Joined(parts)
 
 
 class Joined(Optimizer):
@@ -176,7 +192,7 @@ class Schedule:
         return self.factor(done + 1, steps)
 
 
-def _trained(model: nn.Module) -> Iterable[Tensor]:
+def _trained(model: nn.Module) -> list[Tensor]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
@@ -197,3 +213,16 @@ def _matrices_and_rest(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
 def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     matrices, rest = _matrices_and_rest(model)
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+
+
+def _rated(model: nn.Module, groups: list[dict[str, Any]], lr: float, factor: float) -> list[dict[str, Any]]:
+    """Take the parameters of the backbone out of each group into one that learns at lr * factor; none if that is lr."""
+    if factor == 1:
+        return groups
+    backbone = {id(parameter) for name, parameter in model.named_parameters() if name.startswith("backbone.")}
+    split = [
+        {**group, "params": [p for p in group["params"] if (id(p) in backbone) == ours], "lr": rate}
+        for group in groups
+        for ours, rate in ((True, lr * factor), (False, lr))
+    ]
+    return [group for group in split if group["params"]]

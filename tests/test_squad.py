@@ -109,9 +109,7 @@ def test_starts_in_a_column_of_their_own_are_read(tmp_path):
     path = write(tmp_path / "b.jsonl", "\n".join(json.dumps({**row, "starts": None}) for row in ROWS[2:]))
     assert read(path)[0]["starts"] == [9, 24]  # no start is known: the first place
     path = write(tmp_path / "c.jsonl", json.dumps({**ROWS[2], "starts": [1]}))
-    with pytest.raises(
-        InputError, match=r"row 1 \S*, ?'answers': .* with the starts \['1'\], expected a number for each"
-    ):
+    with pytest.raises(InputError, match=r"row 1, 'answers': .* with the starts \['1'\], expected a number for each"):
         read(path)
     with pytest.raises(InputError, match="no column 'at'"):
         read(path, starts="at")

@@ -60,7 +60,7 @@ def test_a_missing_column_or_split_says_what_to_set(path):
 def test_an_empty_file_is_said_to_be_empty(tmp_path, ending):
     (tmp_path / f"a.{ending}").touch()
     for data in (kind(train=f"{tmp_path}/a.{ending}") for kind in (Table, SquadFile, TaggedWords, Documents)):
-        with pytest.raises(InputError, match=rf"a\.{ending}: the file is empty; give one with rows, or null"):
+        with pytest.raises(InputError, match=rf"a\.{ending}: the file is empty, and the split 'train' needs rows"):
             list(data.rows("train", data_columns(data)))
 
 

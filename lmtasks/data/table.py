@@ -57,7 +57,7 @@ class Files(Rows):
             raise InputError(f"no data for the split '{split}'; set {split}= to a file or to a hub id")
         file = Path(path).expanduser()
         if file.is_file() and not file.stat().st_size:
-            raise InputError(f"{path}: the file is empty; give one with rows, or null for no split '{split}'")
+            raise InputError(f"{path}: the file is empty, and the split '{split}' needs rows")
         return [path]
 
     def table(

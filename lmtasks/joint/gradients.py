@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from lmtasks.joint.surgery import Surgery
 
+AT_ONCE = 1 << 16  # numbers of a row that are turned to float64 together
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -90,7 +92,7 @@ class JointStep:
         if gradients is None:
             return Measured(losses)
         gradients = _mean(gradients / parts)
-        gramian = (gradients @ gradients.t()).double()
+        gramian = _gramian(gradients)
         weights = torch.ones_like(losses) if surgery is None else surgery.weights(gramian, step).to(gradients)
         _add(weights.to(gradients) @ gradients, self.shared)
         return Measured(losses, gramian)
@@ -107,6 +109,12 @@ def _add(row: Tensor, parameters: Sequence[nn.Parameter]) -> None:
     for parameter, part in zip(parameters, row.split([p.numel() for p in parameters]), strict=True):
         assert parameter.grad is not None
         parameter.grad += part.view_as(parameter)
+
+
+def _gramian(gradients: Tensor) -> Tensor:
+    """Return the inner products (T, T) of rows (T, P), summed in float64: in float32 conflicts drown in rounding."""
+    parts = (part.double() for part in gradients.split(AT_ONCE, dim=1))
+    return torch.stack([part @ part.t() for part in parts]).sum(0)
 
 
 def _mean(value: Tensor) -> Tensor:

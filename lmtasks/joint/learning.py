@@ -40,7 +40,8 @@ class JointLearning(nn.Module):
     def __init__(self, tasks: Sequence[str], config: JointConfig) -> None:
         super().__init__()
         self.tasks, self.config = list(tasks), config
-        self.weights = config.weighting.build(self.tasks)
+        weighting = config.weighting if len(self.tasks) > 1 else Static()  # one task weighs what it weighs
+        self.weights = weighting.build(self.tasks)
         self._step: JointStep | None = None
 
     def begin(self, parameters: Sequence[nn.Parameter], shared: Sequence[nn.Parameter], whole: bool) -> None:

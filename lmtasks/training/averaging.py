@@ -74,7 +74,9 @@ class CheckpointAverage:
                 f"the average of the {self.count} {self.of} checkpoints needs more than Checkpoints keeps:"
                 f" set {setting}={self.count} there instead of {kept}"
             )
-        return checkpoints.last_paths[-self.count :] if self.of == "last" else checkpoints.best_paths[: self.count]
+        if self.of == "last":
+            return checkpoints.last_paths[-self.count :]
+        return (checkpoints.best_paths or [checkpoints.last_model_path])[: self.count]  # a short run is not validated
 
     def weights(self, checkpoints: Checkpoints) -> dict[str, Tensor]:
         """Return the mean weights, for `module.load_state_dict`."""
