@@ -63,7 +63,7 @@ def freeze(module: nn.Module, names: Sequence[str]) -> None:
     """Keep parameters from being trained: those called one of `names`, or part of what is called so.
 
     Raises:
-        InputError: If nothing is called so.
+        InputError: If nothing is called so, or a head and the backbone it stands on have nothing left to learn.
     """
     for name in names:
         found = [p for own, p in module.named_parameters() if f"{own}.".startswith(f"{name}.")]
@@ -72,6 +72,13 @@ def freeze(module: nn.Module, names: Sequence[str]) -> None:
             raise InputError(f"model.freeze: the model has no {name}; it has {', '.join(parts)} and what is in them")
         for parameter in found:
             parameter.requires_grad_(False)
+    shared = any(parameter.requires_grad for parameter in module.get_submodule("backbone").parameters())
+    for task, head in module.get_submodule("heads").named_children():
+        if not shared and not any(parameter.requires_grad for parameter in head.parameters()):
+            raise InputError(
+                f"model.freeze: nothing of {task} is left to learn, as all its parameters are those of the backbone; "
+                "freeze less"
+            )
 
 
 def _changes(before: Any, now: Any) -> list[str]:

@@ -82,9 +82,7 @@ def test_a_cap_counts_before_the_temperature():
 
 def test_rates_are_in_any_unit_and_take_the_place_of_sizes():
     given = {"small": 3, "big": 1, "middle": 1}
-    assert Mixing(rates=given, temperature=5.0, cap=1).shares(SIZES) == pytest.approx(
-        {"big": 0.2, "middle": 0.2, "small": 0.6}
-    )
+    assert Mixing(rates=given).shares(SIZES) == pytest.approx({"big": 0.2, "middle": 0.2, "small": 0.6})
     assert list(Mixing(rates=given).shares(SIZES)) == list(SIZES)
 
 
@@ -112,7 +110,7 @@ def test_shares_add_up_to_one_and_larger_tasks_have_no_less(sizes, temperature, 
 @pytest.mark.parametrize(
     ("wrong", "complaint"),
     [
-        ({"rates": {"big": 1, "middle": 1, "smal": 1}}, "rates has big, middle, smal; the tasks are big, middle, small"),
+        ({"rates": {"big": 1, "tiny": 1, "small": 1}}, "rates has big, tiny, small; the tasks are big, middle, small"),
         ({"rates": {"big": 1}}, "rates has big; the tasks are big, middle, small"),
         ({"rates": dict.fromkeys(SIZES, 0)}, "rates: .*not all of them 0"),
         ({"rates": {"big": 2, "middle": 1, "small": -1}}, "rates: .*from 0 on"),
@@ -123,9 +121,9 @@ def test_shares_add_up_to_one_and_larger_tasks_have_no_less(sizes, temperature, 
 )
 def test_wrong_rates_are_refused_in_a_line_that_names_them(wrong, complaint):
     mixing = Mixing(**wrong)
+    ask = mixing.final_shares if "change" in wrong else mixing.shares
     with pytest.raises(InputError, match=f"data.mixing.{complaint}") as raised:
-        mixing.shares(SIZES)
-        mixing.final_shares(SIZES)
+        ask(SIZES)
     assert "\n" not in str(raised.value)
 
 
@@ -135,6 +133,8 @@ def test_wrong_rates_are_refused_in_a_line_that_names_them(wrong, complaint):
         ({"temperature": 0}, "temperature 0"),
         ({"temperature": float("nan")}, "temperature nan"),
         ({"cap": 0}, "cap 0"),
+        ({"rates": {"big": 1}, "temperature": 2.0}, "rates leave nothing to temperature"),
+        ({"rates": {"big": 1}, "cap": 9}, "rates leave nothing to temperature and cap"),
         ({"change": 5}, "final_rates and change go together"),
         ({"final_rates": {"big": 1}}, "final_rates and change go together"),
         ({"change": -5}, "change -5"),
@@ -160,6 +160,19 @@ def test_every_step_has_a_task_and_no_task_leaves_a_step_of_its_plan_out(rows, t
         assert all(after[task] - before[task] in (0, 1) for task in tasks), k
         assert after != before
     assert all(made.step(k) for k in range(20))
+
+
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [
+        ({"a": 0.3, "b": 0.05, "c": 0.2}, {"a": 0.6, "b": 0.6, "c": 0.3}),
+        ({"a": 0.6, "b": 0.6, "c": 0.2}, {"a": 0.6, "b": 0.3, "c": 0.6}),
+    ],
+)
+def test_no_step_of_a_plan_is_left_out_where_turns_add_up_to_a_whole_number_but_for_rounding(first, last):
+    made = mixture([12, 12, 12], 1, mixing=Mixing("rows", rates=first, final_rates=last, change=20))
+    done = np.array([list(made.done(k).values()) for k in range(200)])
+    assert set(np.diff(done, axis=0).flatten().tolist()) <= {0, 1}
 
 
 @settings(max_examples=40, deadline=None)
@@ -192,7 +205,9 @@ def test_a_step_depends_on_its_number_alone(rows, seed, k):
 @pytest.mark.parametrize("by", ["tokens", "rows"])
 def test_the_same_rows_make_a_step_however_many_parts_it_has(by):
     mixing = Mixing(by, rates={"long": 6, "short": 3, "few": 1})
-    one, two, four = (uneven(mixing, parts, tokens=3000) for parts in (1, 2, 4))
+    one, two, four = (uneven(mixing, parts, tokens=4700) for parts in (1, 2, 4))
+    steps = [[plan.steps_per_epoch for plan in made.plans.values()] for made in (one, two, four)]
+    assert steps[0] == steps[1] == steps[2]  # no pass ends in fewer rows than parts
     for k in range(200):
         whole = {task: rows[0].tolist() for task, rows in one.step(k).items()}
         for other in (two, four):
@@ -221,15 +236,15 @@ def test_an_epoch_of_tasks_in_proportion_has_each_row_about_once():
         assert done[task] / plan.steps_per_epoch == pytest.approx(1, abs=0.05), task
 
 
-def test_a_step_has_as_many_tokens_as_were_asked_for():
+def test_a_step_has_no_more_tokens_than_were_asked_for_and_not_many_less():
     for mixing in (Mixing(), Mixing("rows"), Mixing(rates={"long": 1, "short": 1, "few": 0.2})):
         made = uneven(mixing)
         padded = [
             sum(made.plans[task].lengths[rows].max() * len(rows) for task, (rows,) in made.step(k).items())
             for k in range(300)
         ]
-        assert np.mean(padded) == pytest.approx(2000, rel=0.15)
-        assert max(padded) <= 2000 + sum(plan.lengths.max() for plan in made.plans.values())
+        assert max(padded) <= 2000
+        assert np.mean(padded) > 0.75 * 2000  # rows do not fill the smaller steps of several tasks to the brim
 
 
 def test_tasks_have_other_orders_though_their_rows_are_alike():
@@ -288,7 +303,8 @@ def test_changing_rates_are_met_on_the_way_and_at_the_end(by):
 
 
 def test_wanted_shares_change_in_a_line():
-    made = uneven(Mixing(rates={"long": 1, "short": 1, "few": 0}, final_rates={"long": 0, "short": 1, "few": 1}, change=4))
+    first, last = {"long": 1, "short": 1, "few": 0}, {"long": 0, "short": 1, "few": 1}
+    made = uneven(Mixing(rates=first, final_rates=last, change=4))
     assert [made.wanted(k)["long"] for k in range(7)] == pytest.approx([0.5, 0.375, 0.25, 0.125, 0, 0, 0])
     assert [made.wanted(k)["few"] for k in range(7)] == pytest.approx([0, 0.125, 0.25, 0.375, 0.5, 0.5, 0.5])
 

@@ -14,8 +14,9 @@ from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
 from lmtasks.batch import IGNORE, Batch
-from lmtasks.training import progress
-from lmtasks.training.progress import Progress, score_table
+from lmtasks.training import progress, scores
+from lmtasks.training.progress import Progress
+from lmtasks.training.scores import score_table
 
 TARGETS = 3  # real targets of a batch; a fourth is padding
 
@@ -26,7 +27,7 @@ class Tiny(LightningModule):
     def __init__(self, tasks=("fr",)):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(1))
-        self.tasks = tasks
+        self.tasks = {task: SimpleNamespace(main_metric="bleu") for task in tasks}
 
     def training_step(self, batch, batch_idx):
         self.log(f"train/{batch[0].task}/loss", 2.5, batch_size=1)
@@ -35,6 +36,7 @@ class Tiny(LightningModule):
     def validation_step(self, batch, batch_idx):
         for task in self.tasks:
             self.log_dict({f"validation/{task}/bleu": 31.2, f"validation/{task}/accuracy": 0.5}, batch_size=1)
+        self.log("validation/score", 31.2, batch_size=1)
 
     test_step = predict_step = lambda self, batch, batch_idx: None
 
@@ -57,7 +59,7 @@ def trainer(callback, **settings):
 def fit(callback, module=None, **settings):
     runner = trainer(callback, **settings)
     module = module or Tiny()
-    runner.fit(module, batches(12, module.tasks), batches(2))
+    runner.fit(module, batches(12, tuple(module.tasks)), batches(2))
     return runner
 
 
@@ -119,8 +121,7 @@ def test_several_tasks_have_their_own_losses_and_scores(capsys):
     fit(Progress(every=12), Tiny(("fr", "qa")), max_steps=12)
     training, validation = lines(capsys)
     assert "  fr 2.500  qa 2.500  " in training
-    assert validation.count("bleu") == 2
-    assert " | qa  bleu" in validation
+    assert validation.endswith("validation  fr  bleu   31.20 | qa  bleu   31.20 | score   31.20")
 
 
 def test_a_terminal_has_one_line_that_is_rewritten(capsys, terminal):
@@ -200,6 +201,35 @@ def test_a_table_of_several_splits_names_them():
     assert len({len(line) for line in table.splitlines()}) == 1
 
 
+def test_tasks_with_different_scores_have_a_line_each_with_the_main_one_first_and_the_common_ones_aligned():
+    qa = {"loss": 0.5, "exact": 30.0, "f1": 36.5} | {f"{kind}_{n}": n for kind in ("has", "no") for n in range(10, 20)}
+    given = {f"test/qa/{name}": value for name, value in qa.items()}
+    given |= {"test/fr/loss": 1.25, "test/fr/perplexity": 3.5, "test/fr/bleu": 5.0, "test/score": 20.75, "epoch": 3}
+    lines = score_table(given, {"fr": "bleu", "qa": "f1"}).splitlines()
+    assert lines[0].split() == ["test", "main", "loss", "others"]
+    assert lines[1].split()[:6] == ["qa", "f1", "36.50", "0.5000", "exact", "30.00"]
+    (fr,) = [line for line in lines if line.startswith("fr")]
+    assert fr.split() == ["fr", "bleu", "5.0000", "1.2500", "perplexity", "3.5000"]
+    assert lines[-1].split() == ["score", "mean", "20.75"]
+    start = lines[0].index("others")
+    assert max(map(len, lines)) <= scores.WIDEST
+    assert fr.index("perplexity") == start
+    assert lines[2].index(lines[2].strip()) == start  # the scores of qa go on there
+    assert sorted(" ".join([lines[1][start:], *(line.strip() for line in lines[2:-2])]).split()[::2]) == sorted(
+        {*qa} - {"f1", "loss"}
+    )
+
+
+def test_without_main_metrics_the_first_of_a_task_comes_first():
+    lines = score_table({"test/fr/bleu": 20.0, "validation/mood/accuracy": 30.0, "validation/score": 30.0}).splitlines()
+    assert [line.split() for line in lines] == [
+        ["split/task", "main", "others"],
+        ["test/fr", "bleu", "20.00"],
+        ["validation/mood", "accuracy", "30.00"],
+        ["validation/score", "mean", "30.00"],
+    ]
+
+
 def test_a_table_of_nothing_is_empty():
     assert score_table({"epoch": 1.0}) == ""
 
@@ -211,7 +241,7 @@ def test_durations_are_short(seconds, text):
     assert progress._duration(seconds) == text
 
 
-def test_the_example_in_the_docstring_runs():
-    result = doctest.testmod(progress)
+def test_the_examples_in_the_docstrings_run():
+    result = doctest.testmod(scores)
     assert result.attempted > 0
     assert result.failed == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,17 @@ from lightning.pytorch import Trainer
 from lmtasks.backbones.transformer import TransformerConfig
 from lmtasks.data.module import TextDataModule
 from lmtasks.data.parallel import ParallelText
+from lmtasks.data.rows import Rows
+from lmtasks.data.table import Table
+from lmtasks.data.tagged import TaggedWords
 from lmtasks.decoding import Decoding
+from lmtasks.module import TaskModule
 from lmtasks.named.translation import TranslationModule
 from lmtasks.optim import Adam, Schedule
+from lmtasks.tasks.base import Task
+from lmtasks.tasks.classification import ClassificationTask
+from lmtasks.tasks.tagging import TaggingTask
+from lmtasks.tasks.translation import TranslationTask
 from lmtasks.text.tokenizer import TokenizerConfig
 
 ROWS = {"train": 40, "validation": 11, "test": 9, "predict": 5}
@@ -77,14 +86,63 @@ def tiny_module(directions: tuple[str, ...] = ("en-de",), **settings: Any) -> Tr
     return TranslationModule(list(directions), **(given | settings))
 
 
+# Several tasks: the translations of `write_corpus`, moods by the first letter, names that begin with a capital.
+
+
+def write_tasks(folder: Path) -> Path:
+    """Write `write_corpus` and beside it a table of moods and one of names."""
+    draw = random.Random(2)
+    write_corpus(folder)
+    for split, rows in (("train", 31), ("validation", 7), ("test", 6)):
+        texts = [[draw.choice("abcdEF") * draw.randint(1, 3) for _ in range(draw.randint(2, 5))] for _ in range(rows)]
+        moods = [{"text": " ".join(words), "label": "good" if words[0][0] in "abc" else "bad"} for words in texts]
+        names = [{"words": words, "tags": ["B-X" if word.isupper() else "O" for word in words]} for words in texts]
+        for kind, lines in (("moods", moods), ("names", names)):
+            (folder / f"{kind}.{split}.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    return folder
+
+
+def several_tasks(**others: Task) -> dict[str, Task]:
+    """Return a task that writes, one that labels texts and one that tags words, without dropout."""
+    tagging = TaggingTask(crf=False, spelling=False, layers=0, dropout=0.0)
+    tasks = {"translation": TranslationTask(("en-de",), label_smoothing=0.0), "mood": ClassificationTask(dropout=0.0)}
+    return tasks | {"names": tagging} | others
+
+
+def several_rows(folder: Path, **others: Rows) -> dict[str, Rows]:
+    """Return the rows of `write_tasks`."""
+    found: dict[str, Rows] = {"translation": tiny_rows(folder)}
+    for name, kind, rows in (("mood", "moods", Table), ("names", "names", TaggedWords)):
+        splits = ("train", "validation", "test")
+        found[name] = rows(**{split: str(folder / f"{kind}.{split}.jsonl") for split in splits})
+    return found | others
+
+
+def several_data(folder: Path, **settings: Any) -> TextDataModule:
+    """Return the data of `write_tasks`."""
+    return tiny_data(folder, **({"rows": several_rows(folder), "tokens_per_step": 200} | settings))
+
+
+def several_module(**settings: Any) -> TaskModule:
+    """Return a module of `several_tasks` without layers yet; its Adam takes no rounding error for a gradient."""
+    given = {
+        "tasks": several_tasks(),
+        "backbone": tiny_backbone(),
+        "tokenizer": TokenizerConfig("byte"),
+        "optimizer": Adam(0.01, eps=1e-3),
+        "schedule": Schedule("constant", warmup=0),
+        "decoding": Decoding(beam=2, max_length=6),
+        "validation_decoding": Decoding(beam=1, max_length=6),
+    }
+    return TaskModule(**(given | settings))
+
+
 def trainer(folder: Path, **settings: Any) -> Trainer:
     """Return a silent trainer on one CPU."""
     return Trainer(**(QUIET | {"default_root_dir": folder} | settings))
 
 
-def fit(
-    folder: Path, module: TranslationModule | None = None, data: TextDataModule | None = None, **settings: Any
-) -> TranslationModule:
+def fit(folder: Path, module: Any = None, data: TextDataModule | None = None, **settings: Any) -> Any:
     """Train on the corpus in `folder`, from the weights of one seed, and return the module."""
     module = tiny_module() if module is None else module
     ckpt_path = settings.pop("ckpt_path", None)

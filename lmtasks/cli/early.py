@@ -19,10 +19,15 @@ def check_names(file: str, arguments: Sequence[str]) -> None:
     if file == "train":
         take_configs(arguments)
     elif file in ("run", "info", "attend") and arguments and not {"-h", "--help"} & {*arguments}:
-        _check_model(arguments[0])
+        check_model(arguments[0])
 
 
-def _check_model(argument: str) -> None:
+def check_model(argument: str) -> None:
+    """Look for a run, model folder or checkpoint; what begins with a dash is an option.
+
+    Raises:
+        InputError: It is not there; the line names what was probably meant.
+    """
     path = Path(argument)
     if argument.startswith("-") or path.exists():
         return

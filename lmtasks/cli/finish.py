@@ -16,7 +16,7 @@ from lmtasks.saved import MODEL
 from lmtasks.saving import save
 from lmtasks.training.averaging import CheckpointAverage
 from lmtasks.training.checkpoints import read_checkpoint
-from lmtasks.training.progress import score_table
+from lmtasks.training.scores import score_table
 
 
 def finish(
@@ -45,10 +45,10 @@ def finish(
 
 def print_scores(module: TaskModule, scores: Mapping[str, float]) -> None:
     """Print the scores, what a task has to say beside them, and how they were computed."""
-    print(score_table(scores))
+    print(score_table(scores, {name: task.main_metric for name, task in module.tasks.items()}))
     for name, samples in module.samples.items():
         if table := module.tasks[name].table(samples):
-            print(f"\n{table}")
+            print(f"\n{name}\n{table}" if len(module.tasks) > 1 else f"\n{table}")
     for name, signature in module.signatures.items():
         say(f"{name}: {signature}")
 

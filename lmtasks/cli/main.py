@@ -29,6 +29,7 @@ COMMANDS = {
     "tokenizer": ("tokenizer", "train a tokenizer, or show how one cuts a text"),
     "score": ("score", "score a file of predictions against a file of references"),
     "info": ("info", "say what a run, model folder or checkpoint is"),
+    "compare": ("compare", "compare the scores of several runs, task by task, and draw their curves"),
     "attend": ("attend", "show which source words the model reads for each target word"),
 }  # command -> (its file in lmtasks.cli, one line of help)
 

@@ -275,7 +275,7 @@ def _prediction_rows(task: Task, encoded: Encoded | None, found: dict[int, list[
     for places in parts_of_rows(examples):
         first = examples[places[0]]
         best = task.join([found[ids[place]] for place in places])[0]
-        yield {"row": first.row, "group": first.group, "text": first.text, **best.plain()}
+        yield {"row": first.row + 1, "group": first.group, "text": first.text, **best.plain()}
 
 
 def _strategy(settings: Any, tasks: Collection[Task]) -> Any:

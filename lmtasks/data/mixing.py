@@ -8,6 +8,7 @@ proportional to size, by temperature, with sizes capped (Raffel et al. 2020, sec
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +18,8 @@ import numpy as np
 
 from lmtasks.data.plan import Plan
 from lmtasks.errors import InputError
+
+FINEST = 2.0**-30  # turns are multiples of it: sums of millions of them are exact, and no step of a plan is left out
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,12 @@ class Mixing:
     def __post_init__(self) -> None:
         if not self.temperature > 0 or (self.cap is not None and self.cap < 1):
             raise InputError(f"data.mixing: temperature {self.temperature}, cap {self.cap}; both must be above 0")
+        if self.rates and (self.temperature, self.cap) != (1.0, None):
+            raise InputError(
+                "data.mixing: rates leave nothing to temperature and cap; set rates to {}, or leave both out"
+            )
+        if self.change < 0:
+            raise InputError(f"data.mixing: change {self.change}; give the steps over which the rates change")
         if (self.change > 0) != bool(self.final_rates):
             raise InputError("data.mixing: final_rates and change go together; give the steps of the change too")
 
@@ -57,7 +66,9 @@ class Mixing:
         """
         if self.rates:
             return _checked(self.rates, sizes, "rates")
-        capped = {task: min(size, self.cap or size) ** (1 / self.temperature) for task, size in sizes.items()}
+        sizes = {task: min(size, self.cap or size) for task, size in sizes.items()}
+        largest = max(sizes.values())  # by which they are divided, lest a power of them be too large a number
+        capped = {task: (size / largest) ** (1 / self.temperature) for task, size in sizes.items()}
         return {task: size / sum(capped.values()) for task, size in capped.items()}
 
     def final_shares(self, sizes: Mapping[str, float]) -> dict[str, float]:
@@ -154,7 +165,8 @@ class Mixture:
             of = f" of {task}" if len(self.plans) > 1 else ""
             lengths = hashlib.sha256(plan.lengths.astype("<i8").tobytes()).hexdigest()[:8]
             found |= {f"rows{of}": len(plan.lengths), f"lengths of the rows{of} (a hash)": lengths}
-        shares = f"{self._shares[[0, -1]].round(9).tolist()} over {self.mixing.change} steps by {self.mixing.by}"
+        ends = f"{', '.join(self.plans)} {self._shares[[0, -1]].round(9).tolist()}"
+        shares = f"{ends} over {self.mixing.change} steps by {self.mixing.by}"
         return found | ({"shares of the tasks": shares} if len(self.plans) > 1 else {})
 
     @cached_property
@@ -162,7 +174,7 @@ class Mixture:
         """In what part of the steps each task takes part, (change + 1, tasks); one of them in each."""
         units = [self._units[task].sum() / plan.steps_per_epoch for task, plan in self.plans.items()]  # of its steps
         turns = self._shares / np.array(units)
-        return turns / turns.max(axis=1, keepdims=True)
+        return _whole(turns / turns.max(axis=1, keepdims=True))
 
     @cached_property
     def _sums(self) -> np.ndarray:
@@ -172,7 +184,7 @@ class Mixture:
     @cached_property
     def _first(self) -> np.ndarray:
         """Where the tasks begin to count, (tasks,), such that rare ones do not fall into the same steps."""
-        return np.arange(len(self.plans)) / (2 * len(self.plans))
+        return _whole(np.arange(len(self.plans)) / (2 * len(self.plans)))
 
 
 def _checked(rates: Mapping[str, float], sizes: Mapping[str, float], name: str) -> dict[str, float]:
@@ -180,9 +192,14 @@ def _checked(rates: Mapping[str, float], sizes: Mapping[str, float], name: str) 
     given, total = set(rates), sum(rates.values())
     if given != set(sizes):
         raise InputError(f"data.mixing.{name} has {', '.join(rates)}; the tasks are {', '.join(sizes)}")
-    if not total > 0 or min(rates.values()) < 0:
+    if not 0 < total < math.inf or min(rates.values()) < 0:
         raise InputError(f"data.mixing.{name}: {dict(rates)}; give numbers from 0 on, not all of them 0")
     return {task: rates[task] / total for task in sizes}
+
+
+def _whole(turns: np.ndarray) -> np.ndarray:
+    """Round to multiples of FINEST."""
+    return np.round(turns / FINEST) * FINEST
 
 
 def _tokens(

@@ -137,7 +137,7 @@ class TextDataModule(LightningDataModule):
         make = task.questions if split == "predict" else task.examples
         encoded = encode(rows.rows(split, columns), make, tokenizer, file)
         if not len(encoded):
-            raise InputError(f"{rows.path(split)}: no row has text in {' and '.join(columns)}; nothing to do")
+            raise InputError(f"{rows.path(split)}: no row has anything in {' and '.join(columns)}; nothing to do")
         return encoded
 
     def train_dataloader(self) -> DataLoader:
@@ -216,7 +216,9 @@ class TextDataModule(LightningDataModule):
                     f"set it to {task.longest} or more"
                 )
             for split in splits[name]:
-                next(self.rows_of(name).rows(split, _columns(split, task)), None)
+                rows = self.rows_of(name)
+                if next(rows.rows(split, _columns(split, task)), None) is None:
+                    raise InputError(f"{rows.path(split)}: there is no row in it, and the split {split!r} needs some")
             if SCORED.intersection(splits[name]):
                 task.signatures()
 

@@ -55,6 +55,7 @@ class JointStep:
         self.shared = [parameter for parameter in shared if parameter.requires_grad]
         ours = set(map(id, self.shared))
         self.others = [parameter for parameter in parameters if parameter.requires_grad and id(parameter) not in ours]
+        self._device = [*self.shared, *self.others][0].device
         self._losses: dict[str, Tensor] = {}
         self._gradients: Tensor | None = None  # (T, P)
 
@@ -66,27 +67,30 @@ class JointStep:
         """Take the gradients of a micro-batch apart, and return what to call `backward` on in place of the losses.
 
         losses: the share of each task in the step's loss, scalars. The gradients of what is not shared come by
-        `backward` as ever; those of the shared parameters come out as 0 and are set by `finish`.
+        `backward` as ever; those of the shared parameters come out as 0 and are set by `finish`. A parameter that no
+        task has use for has no gradient, as ever: an optimiser leaves it alone.
         """
         if self._gradients is None:
             size = sum(parameter.numel() for parameter in self.shared)
-            self._gradients = torch.zeros(len(self.tasks), size, device=self.shared[0].device)
-        kept = torch.stack([parameter.sum() for parameter in self.shared]).sum() * 0.0
+            self._gradients = torch.zeros(len(self.tasks), size, device=self._device)
+        kept: list[Tensor] = []
+        reached: set[int] = set()
         for task, loss in losses.items():
             found = torch.autograd.grad(loss, [*self.shared, *self.others], allow_unused=True)
             shared, others = found[: len(self.shared)], found[len(self.shared) :]
             self._gradients[self.tasks.index(task)] += _flat(shared, self.shared)
-            for parameter, gradient in zip(self.others, others, strict=True):
-                if gradient is not None:
-                    kept = kept + (parameter * gradient).sum()
-        return kept
+            reached.update(place for place, gradient in enumerate(shared) if gradient is not None)
+            kept += [
+                (p * gradient).sum() for p, gradient in zip(self.others, others, strict=True) if gradient is not None
+            ]
+        return torch.stack([*kept, *(self.shared[place].sum() * 0.0 for place in sorted(reached))]).sum()
 
     def finish(self, parts: int, surgery: Surgery | None, step: int) -> Measured:
         """Return what the step has brought; of gradients taken apart, put the sum of all tasks into `.grad`.
 
         parts: micro-batches of the step in this process; step: number of the step, which seeds surgery.
         """
-        missing = torch.full((), torch.nan, device=self.shared[0].device)
+        missing = torch.full((), torch.nan, device=self._device)
         losses = _mean(torch.stack([self._losses.get(task, missing) for task in self.tasks]) / parts)
         gradients, self._losses, self._gradients = self._gradients, {}, None
         if gradients is None:
@@ -105,10 +109,10 @@ def _flat(gradients: Sequence[Tensor | None], parameters: Sequence[nn.Parameter]
 
 
 def _add(row: Tensor, parameters: Sequence[nn.Parameter]) -> None:
-    """Add a row (P,) to the gradients of the parameters, which `backward` has made."""
+    """Add a row (P,) to the gradients of the parameters, which `backward` has made where a task reached them."""
     for parameter, part in zip(parameters, row.split([p.numel() for p in parameters]), strict=True):
-        assert parameter.grad is not None
-        parameter.grad += part.view_as(parameter)
+        if parameter.grad is not None:
+            parameter.grad += part.view_as(parameter)
 
 
 def _gramian(gradients: Tensor) -> Tensor:

@@ -48,13 +48,20 @@ class JointLearning(nn.Module):
         """Make ready to train `parameters`, of which the tasks have `shared` in common.
 
         Raises:
-            InputError: If the trainer does not hold `whole`, unscaled gradients, but they must be taken apart.
+            InputError: If gradients must be taken apart, but the trainer does not hold `whole`, unscaled ones, or
+                nothing that is shared is trained.
         """
         if len(self.tasks) == 1:
             return
-        if not whole and (self._apart_always or self.config.watch):
+        apart = self._apart_always or self.config.watch
+        if not whole and apart:
             raise InputError(
                 "surgery, GradNorm and watch need whole, unscaled gradients: use ddp, and 32-true or bf16-mixed"
+            )
+        if apart and not any(parameter.requires_grad for parameter in shared):
+            raise InputError(
+                "surgery, GradNorm and watch compare gradients on the backbone, which model.freeze keeps as it is; "
+                "leave them out"
             )
         self._step = JointStep(self.tasks, parameters, shared)
 

@@ -1,4 +1,4 @@
-"""One line of progress while a model trains, and tables of its scores.
+"""One line of progress while a model trains, and its validation scores.
 
 On a terminal the line is rewritten in place; in a log file it comes as a plain line every so many steps. It goes to
 stderr, from the first process only.
@@ -10,7 +10,7 @@ import math
 import shutil
 import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
@@ -21,6 +21,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from lmtasks.batch import IGNORE, Batch
+from lmtasks.training.scores import one_line
 
 REFRESH = 0.5  # seconds between two pictures of the line on a terminal
 CLEAR = "\r\x1b[K"  # go to the start of the line and erase it
@@ -29,6 +30,7 @@ CLEAR = "\r\x1b[K"  # go to the start of the line and erase it
 class Progress(ProgressBar):
     """Show step, loss, speed and time left on one line, and the validation scores on one line each time.
 
+    Of several tasks that line has the main scores and losses only; all are in metrics.csv.
     The loss is the mean, since the last full line, of what the module logs as `train/<task>/loss`: a step holds
     sentences of one length, and long ones are harder. The speed counts real targets (tokens without padding), of this
     process times the number of processes, and leaves out validation; the time left includes it.
@@ -95,18 +97,19 @@ class Progress(ProgressBar):
         """Stop the clock of training."""
         self._validation_started = monotonic()
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Print the validation scores and let the clock of training go on."""
         self.reset_dataloader_idx_tracker()
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
             self._erase()
             return
         self._paused += monotonic() - self._validation_started
-        scores = _sort_scores({k: v for k, v in trainer.callback_metrics.items() if k.startswith("validation/")})
+        scores = {k: v for k, v in trainer.callback_metrics.items() if k.startswith("validation/")}
         if scores and self._enabled:
             self._erase()
             width = len(str(_last_step(trainer) or ""))
-            print(f"step {trainer.global_step:>{width}}  validation  {_one_line(scores)}", file=sys.stderr, flush=True)
+            line = one_line(scores, {name: task.main_metric for name, task in pl_module.tasks.items()})
+            print(f"step {trainer.global_step:>{width}}  validation  {line}", file=sys.stderr, flush=True)
 
     def on_validation_batch_end(
         self,
@@ -209,57 +212,6 @@ class Progress(ProgressBar):
         if self._open_line:
             print(file=sys.stderr, flush=True)
         self._open_line = False
-
-
-def score_table(metrics: Mapping[str, float | Tensor]) -> str:
-    """Return a table of scores named `<split>/<task>/<metric>`: a row for each task, a column for each metric.
-
-    Names without three parts (epoch, learning rate) are left out. With several splits the rows are named split/task.
-
-    >>> print(score_table({"test/fr/bleu": 31.204, "test/fr/loss": 1.91, "test/mood/accuracy": 0.875}))
-    test   bleu    loss  accuracy
-    fr    31.20  1.9100         -
-    mood      -       -    0.8750
-    """
-    scores = _sort_scores(metrics)
-    if not scores:
-        return ""
-    splits = {split for split, _ in scores}
-    names = list(dict.fromkeys(name for row in scores.values() for name in row))
-    lines = [["split/task" if len(splits) > 1 else next(iter(splits)), *names]]
-    for (split, task), row in scores.items():
-        label = f"{split}/{task}" if len(splits) > 1 else task
-        lines.append([label, *(_number(row[name]) if name in row else "-" for name in names)])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
-        for line in lines
-    )
-
-
-def _sort_scores(metrics: Mapping[str, float | Tensor]) -> dict[tuple[str, str], dict[str, float]]:
-    """Return {(split, task): {metric: value}} in the order of the names; a task's name may hold slashes."""
-    scores: dict[tuple[str, str], dict[str, float]] = {}
-    for name, value in metrics.items():
-        split, *task, metric = name.split("/") if "/" in name else ("", name)
-        if task:
-            scores.setdefault((split, "/".join(task)), {})[metric] = float(value)
-    return scores
-
-
-def _one_line(scores: Mapping[tuple[str, str], Mapping[str, float]]) -> str:
-    """Return all scores side by side, each as wide as at the next validation."""
-    rows = []
-    for (_, task), values in scores.items():
-        rows.append("  ".join([task, *(f"{name} {_number(value):>7}" for name, value in values.items())]))
-    return " | ".join(rows)
-
-
-def _number(value: float) -> str:
-    """Return about four digits: 31.20 for scores from 0 to 100, 0.8750 for those from 0 to 1."""
-    if abs(value) >= 10_000:
-        return f"{value:.1e}"
-    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"
 
 
 def _duration(seconds: float) -> str:

@@ -1,0 +1,579 @@
+"""Several tasks under a real trainer: one loss of all, the same steps on any devices, gradients taken apart and put
+together, an exact resume, one model that serves them all."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.loggers import CSVLogger
+from tiny import fit, several_data, several_module, several_rows, several_tasks, tiny_backbone, trainer, weights
+from tiny import write_tasks as write
+
+import lmtasks
+from lmtasks.data.mixing import Mixing
+from lmtasks.data.parallel import ParallelText
+from lmtasks.data.table import Table
+from lmtasks.decoding import Decoding
+from lmtasks.errors import InputError
+from lmtasks.joint.gradients import JointStep
+from lmtasks.joint.learning import JointConfig
+from lmtasks.joint.surgery import PCGrad, UPGrad
+from lmtasks.joint.weighting import DynamicAverage, GradNorm, Static, Uncertainty
+from lmtasks.optim import Adafactor, Adam, AdamW, Muon
+from lmtasks.saving import load, save
+from lmtasks.tasks.classification import ClassificationTask
+from lmtasks.training.checkpoints import Checkpoints, SafeCheckpointIO, last_checkpoint
+from lmtasks.training.randomness import RandomState
+
+JOINTS = {
+    "plain": JointConfig(),
+    "static": JointConfig(Static({"mood": 0.5})),
+    "pcgrad": JointConfig(surgery=PCGrad()),
+    "upgrad": JointConfig(surgery=UPGrad()),
+    "gradnorm": JointConfig(GradNorm(lr=0.1)),
+    "uncertainty": JointConfig(Uncertainty()),
+    "dynamic": JointConfig(DynamicAverage(every=2)),
+    "gradnorm-pcgrad": JointConfig(GradNorm(lr=0.1), PCGrad()),
+    "uncertainty-pcgrad": JointConfig(Uncertainty(), PCGrad(), watch=True),
+}
+EVERY = pytest.mark.parametrize("name", JOINTS)
+RARE = {"translation": 1.0, "mood": 0.1, "names": 0.2}  # of these, mood and names are not in every step
+CHANGING = Mixing(  # mood is not in every step, and a step in two parts has the rows of a whole one
+    rates={"translation": 1, "mood": 0.3, "names": 1},
+    final_rates={"translation": 0.3, "mood": 1, "names": 1},
+    change=4,
+)
+SCORED = {"limit_val_batches": 1.0, "val_check_interval": 3, "check_val_every_n_epoch": None}
+
+TWO_PROCESSES = """
+import sys
+import torch
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_joint import JOINTS, Losses, several_data, several_module
+from tiny import fit, weights
+from lmtasks.data.mixing import Mixing
+
+if __name__ == "__main__":
+    folder, losses = Path({folder!r}), Losses()
+    data = several_data(folder, mixing={mixing!r})
+    module = fit(folder, several_module(joint=JOINTS[{name!r}]), data, callbacks=[losses], **{settings!r})
+    scores = {{name: float(value) for name, value in module.trainer.callback_metrics.items()}}
+    if module.trainer.is_global_zero:
+        found = {{"weights": weights(module), "scores": scores, "losses": losses.found}}
+        torch.save(found, folder / "result.pt")
+"""
+
+
+class Losses(Callback):
+    """Remember the mean losses of the tasks in each step, on all its micro-batches and processes."""
+
+    def __init__(self):
+        self.found = []
+
+    def on_fit_start(self, trainer, pl_module):
+        finish = pl_module.joint.weights.observe
+
+        def observe(losses, norms):
+            self.found.append(losses.tolist())
+            finish(losses, norms)
+
+        pl_module.joint.weights.observe = observe
+
+
+class Steps(Callback):
+    """Remember the batches of each micro-batch and what was said of them."""
+
+    def __init__(self):
+        self.tasks, self.rows, self.losses, self.by_hand = [], [], [], []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        mixture, k = trainer.datamodule.mixture, trainer.global_step
+        means = {}
+        with torch.no_grad():
+            for own in batch:
+                loss = pl_module.heads[own.task].loss(pl_module.backbone, own)
+                means[own.task] = mixture.weight(k, own.task) * float(loss.total) / float(loss.count)
+        self.by_hand.append(sum(means.values()))
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.tasks.append([own.task for own in batch])
+        self.rows.append({own.task: own.ids.tolist() for own in batch})
+        self.losses.append(outputs["loss"].item())
+
+
+class Logged(Callback):
+    """Remember what each step leaves in the metrics."""
+
+    def __init__(self):
+        self.found = []
+
+    def on_train_batch_end(self, trainer, *_):
+        self.found.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Return a fresh folder with the rows of three tasks."""
+    return write(tmp_path / "corpus")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """Return a module of three tasks after a few steps, read from its model folder; do not change it."""
+    folder = write(tmp_path_factory.mktemp("served"))
+    module = fit(folder, several_module(), several_data(folder), max_steps=5, **SCORED)
+    return load(save(module, folder / "run" / "model"))
+
+
+def train(corpus, joint=JointConfig(), mixing=Mixing(), module=None, **settings):
+    module = several_module(joint=joint) if module is None else module
+    return fit(corpus, module, several_data(corpus, mixing=mixing), **({"max_steps": 6} | settings))
+
+
+# The loss of a step.
+
+
+@pytest.mark.parametrize("mixing", [Mixing(), Mixing(rates=RARE)], ids=["size", "rates"])
+def test_the_loss_of_a_step_is_the_weighted_mean_of_the_losses_of_its_tasks(corpus, mixing):
+    seen = Steps()
+    train(corpus, mixing=mixing, callbacks=[seen], max_steps=12)
+    assert seen.losses == pytest.approx(seen.by_hand, rel=1e-5)
+    assert all(seen.tasks)
+    assert any(len(tasks) < 3 for tasks in seen.tasks) == bool(mixing.rates)
+
+
+def test_a_static_weight_multiplies_the_loss_of_its_task(corpus):
+    plain, heavy = Steps(), Steps()
+    train(corpus, callbacks=[plain], max_steps=1)
+    train(corpus, JointConfig(Static({"mood": 0.0, "names": 0.0})), callbacks=[heavy], max_steps=1)
+    alone = Steps()
+    train(corpus, JointConfig(Static({"translation": 3.0, "mood": 0.0, "names": 0.0})), callbacks=[alone], max_steps=1)
+    assert 0 < heavy.losses[0] < plain.losses[0]
+    assert alone.losses[0] == pytest.approx(3 * heavy.losses[0])
+
+
+def test_all_tasks_are_learnt(corpus):
+    losses = Losses()
+    joint, module = JointConfig(GradNorm(), PCGrad()), several_module
+    train(corpus, module=module(joint=joint, optimizer=Adam(0.02)), callbacks=[losses], max_steps=60)
+    found = torch.tensor(losses.found)
+    assert (found[-5:].mean(0) < 0.8 * found[:5].mean(0)).all()
+
+
+# Devices and micro-batches.
+
+
+@EVERY
+@pytest.mark.parametrize("mixing", [Mixing(), CHANGING], ids=["size", "changing"])
+def test_accumulated_micro_batches_take_the_steps_of_whole_batches(corpus, name, mixing):
+    whole, cut, seen, parts = Losses(), Losses(), Steps(), Steps()
+    one = train(corpus, JOINTS[name], mixing, callbacks=[whole, seen])
+    two = train(corpus, JOINTS[name], mixing, callbacks=[cut, parts], accumulate_grad_batches=2)
+    for k, rows in enumerate(seen.rows):
+        first, second = parts.rows[2 * k : 2 * k + 2]
+        assert rows == {task: first[task] + second[task] for task in rows}
+    torch.testing.assert_close(torch.tensor(cut.found), torch.tensor(whole.found), rtol=1e-5, atol=1e-5, equal_nan=True)
+    torch.testing.assert_close(weights(two), weights(one), rtol=0, atol=1e-6)
+    assert any(len(rows) < 3 for rows in seen.rows) == bool(mixing.rates)
+
+
+def two_processes(folder, name, mixing=Mixing(), **settings):
+    """Train in two processes; return weights, scores and losses."""
+    script = folder / "train.py"
+    tests = Path(__file__).parent
+    settings = {"devices": 2, "strategy": "ddp_find_unused_parameters_true", "max_steps": 6, **settings}
+    text = TWO_PROCESSES.format(tests=str(tests), folder=str(folder), name=name, mixing=mixing, settings=settings)
+    script.write_text(text)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(tests.parent)}
+    done = subprocess.run(
+        [sys.executable, script], env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return torch.load(folder / "result.pt", weights_only=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "mixing"),
+    [
+        ("plain", Mixing(rates=RARE)),
+        ("pcgrad", Mixing()),
+        ("gradnorm", Mixing()),
+        ("uncertainty", Mixing(rates=RARE)),
+        ("dynamic", Mixing()),
+        ("gradnorm-pcgrad", Mixing(rates=RARE)),
+    ],
+)
+def test_two_processes_take_the_steps_of_one_and_score_as_one(corpus, name, mixing):
+    losses = Losses()
+    single = train(
+        corpus,
+        JOINTS[name],
+        mixing,
+        callbacks=[losses],
+        accumulate_grad_batches=2,
+        **(SCORED | {"val_check_interval": 6}),
+    )
+    both = two_processes(corpus, name, mixing, **SCORED)
+    own, theirs = torch.tensor(losses.found), torch.tensor(both["losses"])
+    torch.testing.assert_close(theirs, own, rtol=1e-5, atol=1e-5, equal_nan=True)
+    torch.testing.assert_close(both["weights"], weights(single), rtol=0, atol=1e-5)
+    for metric, value in single.trainer.callback_metrics.items():
+        if metric.startswith("validation"):
+            exact = "loss" not in metric and "perplexity" not in metric
+            assert both["scores"][metric] == pytest.approx(float(value), rel=1e-9 if exact else 1e-4), metric
+
+
+# Gradients apart.
+
+
+def batches_of(corpus, k=0):
+    """Return a fresh module, in training, and the batches of step k."""
+    module = train(corpus, max_steps=1)
+    data = module.trainer.datamodule
+    ((*_, batches),) = [(0, data.train_dataloader().dataset[k, 0])]
+    return module, batches
+
+
+def losses_of(module, batches):
+    return {own.task: module.heads[own.task].loss(module.backbone, own).total * own.scale for own in batches}
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_gradients_taken_apart_add_up_to_those_of_plain_backward(corpus, precision):
+    module, batches = batches_of(corpus)
+    trained = list(module.parameters())
+    step = JointStep(list(module.tasks), trained, list(module.backbone.parameters()))
+    found = []
+    for apart in (False, True):
+        module.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
+            losses = losses_of(module, batches)
+            loss = step.take(losses) if apart else sum(losses.values())
+        loss.backward()
+        if apart:
+            step.finish(1, None, 0)
+        found.append({name: parameter.grad.clone() for name, parameter in module.named_parameters()})
+    tolerance = {"rtol": 1e-5, "atol": 1e-6} if precision == torch.float32 else {"rtol": 0.02, "atol": 0.01}
+    for name, expected in found[0].items():
+        torch.testing.assert_close(found[1][name], expected, **tolerance, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_what_a_step_measures_equals_what_is_computed_by_hand(corpus):
+    module, batches = batches_of(corpus)
+    shared = list(module.backbone.parameters())
+    step = JointStep(list(module.tasks), list(module.parameters()), shared)
+    step.take(losses_of(module, batches)).backward()
+    measured = step.finish(1, None, 0)
+    rows = []
+    for loss in losses_of(module, batches).values():
+        grads = torch.autograd.grad(loss, shared, allow_unused=True)
+        rows.append(torch.cat([torch.zeros(p.numel()) if g is None else g.flatten() for g, p in zip(grads, shared)]))
+    expected = torch.stack(rows).double()
+    torch.testing.assert_close(measured.gramian, expected @ expected.t(), rtol=1e-5, atol=1e-9)
+    missing = JointStep(["none", *module.tasks], list(module.parameters()), shared)
+    missing.count("mood", torch.tensor(2.0))
+    assert missing.finish(1, None, 0).norms is None
+
+
+def test_a_parameter_that_no_task_of_a_step_reaches_has_no_gradient(corpus):
+    module, batches = batches_of(corpus)
+    batches = [own for own in batches if own.task != "translation"]
+    step = JointStep(list(module.tasks), list(module.parameters()), list(module.backbone.parameters()))
+    module.zero_grad()
+    step.take(losses_of(module, batches)).backward()
+    step.finish(1, PCGrad(), 0)
+    reached = {name.split(".")[1] for name, parameter in module.named_parameters() if parameter.grad is not None}
+    assert reached == {"embedding", "encoder", "mood", "names"}
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("mixing", [Mixing(), Mixing(rates=RARE)], ids=["size", "rates"])
+def test_watching_changes_nothing_of_the_training(corpus, mixing, precision):
+    settings = {"max_steps": 9, "log_every_n_steps": 2, "precision": precision}
+    plain = train(corpus, mixing=mixing, **settings)
+    watched = train(corpus, JointConfig(watch=True), mixing, **settings)
+    tolerance = 1e-5 if precision == "32-true" else 0.01
+    torch.testing.assert_close(weights(watched), weights(plain), rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_the_logs_have_norms_and_cosines_as_they_are_computed_by_hand(corpus, every):
+    by_hand = []
+
+    class Hand(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            shared, rows = list(pl_module.backbone.parameters()), {}
+            for task, loss in losses_of(pl_module, batch).items():
+                grads = torch.autograd.grad(loss, shared, allow_unused=True)
+                pairs = zip(grads, shared, strict=True)
+                rows[task] = torch.cat([torch.zeros(p.numel()) if g is None else g.flatten() for g, p in pairs])
+            found = {f"train/{task}/gradient_norm": float(row.norm()) for task, row in rows.items()}
+            for a, b in combinations(pl_module.tasks, 2):
+                if a in rows and b in rows:
+                    found[f"train/{a}/cosine_{b}"] = float(torch.cosine_similarity(rows[a], rows[b], dim=0))
+            by_hand.append(found)
+
+    logged = Logged()
+    train(
+        corpus, JointConfig(watch=True), Mixing(rates=RARE),
+        callbacks=[Hand(), logged], max_steps=12, log_every_n_steps=every,
+    )  # fmt: skip
+    for k in range(every - 1, 12, every):
+        for metric, value in by_hand[k].items():
+            assert logged.found[k][metric] == pytest.approx(value, rel=1e-4, abs=1e-5), (k, metric)
+    assert "train/mood/cosine_names" in {metric for found in by_hand for metric in found}
+    if every == 2:
+        assert not any("cosine" in metric for metric in logged.found[0])
+
+
+def test_the_loggers_have_the_shares_and_weights_of_the_tasks(corpus):
+    logger = CSVLogger(corpus, "logs")
+    module = train(corpus, JointConfig(GradNorm(lr=0.1), watch=True), logger=logger, log_every_n_steps=1)
+    logger.save()
+    lines = [dict(zip(header, line, strict=True)) for header, *rest in [_table(logger)] for line in rest]
+    assert len(lines) == 6
+    report = module.trainer.datamodule.mixture.report(6)
+    for task in module.tasks:
+        kinds = ("loss", "tokens", "share", "wanted_share", "weight", "gradient_norm")
+        assert all(float(lines[-1][f"train/{task}/{kind}"]) >= 0 for kind in kinds)
+        assert float(lines[-1][f"train/{task}/tokens"]) == report[f"{task}/tokens"]
+    assert sum(float(lines[-1][f"train/{task}/weight"]) for task in module.tasks) == pytest.approx(3)
+    assert [float(lines[0][f"train/{task}/weight"]) for task in module.tasks] == [1, 1, 1]
+
+
+def _table(logger):
+    return [line.split(",") for line in (Path(logger.log_dir) / "metrics.csv").read_text().splitlines()]
+
+
+def test_clipping_comes_after_the_gradients_were_put_together(corpus):
+    norms = []
+
+    class Norm(Callback):
+        def on_train_batch_end(self, trainer, pl_module, *_):
+            grads = [p.grad.norm() for p in pl_module.parameters() if p.grad is not None]
+            norms.append(float(torch.stack(grads).norm()))
+
+    train(corpus, JointConfig(surgery=PCGrad()), gradient_clip_val=0.01, callbacks=[Norm()])
+    assert norms == pytest.approx([0.01] * 6, rel=1e-3)
+
+
+def test_surgery_leaves_the_heads_alone_and_changes_the_backbone(corpus):
+    plain, mended = train(corpus, max_steps=1), train(corpus, JointConfig(surgery=PCGrad()), max_steps=1)
+    torch.testing.assert_close(weights(plain.heads), weights(mended.heads), rtol=0, atol=1e-6)
+    assert (weights(plain.backbone) - weights(mended.backbone)).abs().max() > 1e-5
+
+
+@pytest.mark.parametrize("joint", [JointConfig(surgery=PCGrad()), JointConfig(GradNorm()), JointConfig(watch=True)])
+def test_gradients_that_cannot_be_taken_apart_are_refused(corpus, joint):
+    with pytest.raises(InputError, match=r"model.freeze keeps as it is"):
+        fit_frozen(corpus, joint)
+
+
+def test_heads_alone_are_learnt_on_a_frozen_backbone(corpus):
+    module = fit_frozen(corpus, JointConfig(Uncertainty()))
+    torch.manual_seed(0)
+    fresh = module.backbone_config.build(len(module.tokenizer))
+    assert torch.equal(weights(module.backbone), weights(fresh))
+    assert all(value != 1 for value in module.joint.weights.now().values())
+
+
+def fit_frozen(corpus, joint):
+    """Train two tasks over a backbone that stays as it is."""
+    tasks, rows = several_tasks(), several_rows(corpus)
+    del tasks["translation"], rows["translation"]
+    backbone = tiny_backbone(decoder_layers=0)
+    module = several_module(tasks=tasks, joint=joint, freeze=("backbone",), backbone=backbone)
+    return fit(corpus, module, several_data(corpus, rows=rows))
+
+
+@pytest.mark.parametrize(
+    "optimizer", [Adam(0.01), AdamW(0.01), Adafactor(0.01), Muon()], ids=lambda o: type(o).__name__
+)
+def test_every_optimiser_learns_several_tasks(corpus, optimizer):
+    for name in ("uncertainty-pcgrad", "gradnorm"):
+        before = several_module(joint=JOINTS[name], optimizer=optimizer)
+        module = train(corpus, module=before, mixing=Mixing(rates=RARE))
+        assert weights(module).isfinite().all()
+
+
+# Resuming.
+
+
+def saving_run(corpus, steps, mixing, joint=JOINTS["gradnorm-pcgrad"], ckpt_path=None, **settings):
+    """Train with what makes a resume exact, in one run folder, with dropout."""
+    seen = Steps()
+    module = several_module(
+        joint=joint,
+        backbone=tiny_backbone(dropout=0.2),
+        tasks=several_tasks(mood=ClassificationTask(dropout=0.2)),
+        **settings,
+    )
+    saving = {"callbacks": [Checkpoints(), RandomState(), seen], "enable_checkpointing": True}
+    train(
+        corpus,
+        module=module,
+        mixing=mixing,
+        max_steps=steps,
+        plugins=[SafeCheckpointIO()],
+        ckpt_path=ckpt_path,
+        **saving,
+    )
+    return module, seen.rows
+
+
+@pytest.mark.parametrize("name", ["gradnorm-pcgrad", "uncertainty-pcgrad", "dynamic"])
+@pytest.mark.parametrize("first", [5, 8])
+def test_a_mixture_goes_on_bit_for_bit(corpus, name, first):
+    changing = Mixing(rates=RARE, final_rates={"translation": 0.2, "mood": 1.0, "names": 0.5}, change=9)
+    straight, rows = saving_run(corpus, 14, changing, JOINTS[name])
+    _, before = saving_run(corpus, first, changing, JOINTS[name])
+    resumed, after = saving_run(corpus, 14, changing, JOINTS[name], last_checkpoint(corpus / "run"))
+    assert before + after == rows
+    assert resumed.trainer.global_step == 14
+    assert torch.equal(weights(resumed), weights(straight))
+    for name, value in straight.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], value, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"rates": {"translation": 1, "mood": 1, "names": 0.3}}, "shares of the tasks was"),
+        ({"by": "rows", "rates": RARE}, "shares of the tasks was"),
+        ({"rates": RARE, "final_rates": {"translation": 1, "mood": 1, "names": 1}, "change": 9}, "shares of the tasks"),
+    ],
+)
+def test_a_resume_with_other_shares_is_refused(corpus, settings, complaint):
+    saving_run(corpus, 3, Mixing(rates=RARE))
+    with pytest.raises(InputError, match=f"cannot go on exactly: .*{complaint}"):
+        saving_run(corpus, 6, Mixing(**settings), ckpt_path=last_checkpoint(corpus / "run"))
+
+
+# Scores and use.
+
+
+def test_each_task_is_scored_by_its_own_metrics_and_the_score_is_their_mean(corpus):
+    module = train(corpus, **SCORED)
+    metrics = module.trainer.callback_metrics
+    main = [f"validation/{name}/{task.main_metric}" for name, task in module.tasks.items()]
+    assert [metric.rsplit("/")[-1] for metric in main] == ["bleu", "accuracy", "f1"]
+    assert float(metrics["validation/score"]) == pytest.approx(sum(float(metrics[metric]) for metric in main) / 3)
+    assert {task: len(samples) for task, samples in module.samples.items()} == {
+        "translation": 11,
+        "mood": 7,
+        "names": 7,
+    }
+    (tested,) = trainer(corpus / "run").test(module, datamodule=several_data(corpus), verbose=False)
+    assert {f"test/{task}/loss" for task in module.tasks} < set(tested)
+
+
+def test_a_task_without_validation_rows_is_left_out_of_the_score(corpus):
+    rows = several_rows(corpus, mood=Table(train=str(corpus / "moods.train.jsonl")))
+    module = fit(corpus, several_module(), several_data(corpus, rows=rows), **SCORED)
+    metrics = module.trainer.callback_metrics
+    assert not any(metric.startswith("validation/mood") for metric in metrics)
+    expected = (metrics["validation/translation/bleu"] + metrics["validation/names/f1"]) / 2
+    assert float(metrics["validation/score"]) == pytest.approx(float(expected))
+
+
+def test_predictions_say_to_which_task_they_belong(corpus, served):
+    rows = several_rows(corpus, mood=Table(predict=str(corpus / "moods.test.jsonl")))
+    batches = trainer(corpus / "run").predict(served, datamodule=several_data(corpus, rows=rows))
+    assert {task for task, _ in batches} == {"mood"}
+    answers = {number: best.text for _, found in batches for number, (best, *_) in found}
+    texts = [json.loads(line)["text"] for line in (corpus / "moods.test.jsonl").read_text().splitlines()]
+    assert [answers[number] for number in range(len(texts))] == served.classify(texts)
+
+
+def test_a_model_of_several_tasks_serves_each_by_what_it_does(served):
+    assert isinstance(served.translate("a b c"), str)
+    assert served.classify(["a b", "E F"]) == [max(each, key=each.get) for each in served.probabilities(["a b", "E F"])]
+    assert isinstance(served.tag("aa EE b"), list)
+    for task, row in (("translation", {"en": "a b"}), ("mood", {"text": "a b"}), ("names", {"words": ["a", "b"]})):
+        ((best, *_),) = served.solve([row], task)
+        assert isinstance(best.text, str)
+
+
+def test_a_loaded_model_answers_as_the_trained_one(corpus):
+    module = train(corpus, JointConfig(GradNorm(lr=0.1), PCGrad()), max_steps=4).eval()
+    again = lmtasks.load(save(module, corpus / "run" / "model"))
+    assert again.joint_config == module.joint_config
+    assert again.joint.weights.now() == module.joint.weights.now()
+    assert again.translate(["a b", "c"]) == module.translate(["a b", "c"])
+    assert again.probabilities("a b") == module.probabilities("a b")
+
+
+def test_a_task_is_found_by_its_name_or_by_what_it_does(served):
+    for name, found in {
+        "mood": "mood",
+        "classification": "mood",
+        "tagging": "names",
+        "translation": "translation",
+    }.items():
+        assert served.find_task(name) == (found, served.tasks[found])
+    with pytest.raises(InputError, match="no task 'summarisation'; choose one of translation, mood, names"):
+        served.summarise("a")
+    with pytest.raises(InputError, match="the model has several tasks; choose one of translation, mood, names"):
+        served.find_task()
+    twice = several_module(tasks=several_tasks(topic=ClassificationTask()))
+    with pytest.raises(InputError, match="several tasks of classification; choose one of .*mood, names, topic"):
+        twice.find_task("classification")
+    assert twice.find_task("topic")[0] == "topic"
+
+
+def test_a_head_answers_alone_with_the_backbone(served, corpus):
+    module = train(corpus, max_steps=3).eval()
+    batch = module.trainer.datamodule.batch("train", "mood", range(4))
+    found = module.heads["mood"].predict(module.backbone, batch, Decoding())
+    texts = [json.loads(line)["text"] for line in (corpus / "moods.train.jsonl").read_text().splitlines()][:4]
+    assert [dict(zip(module.tasks["mood"].labels, row, strict=True)) for row in found] == [
+        pytest.approx(each) for each in module.probabilities(texts)
+    ]
+
+
+# What is refused.
+
+
+def test_rows_of_an_unknown_task_are_refused(corpus):
+    rows = several_rows(corpus, moods=Table(train=str(corpus / "moods.train.jsonl")))
+    with pytest.raises(InputError, match=r"data.rows has moods, but the model learns translation, mood, names"):
+        fit(corpus, several_module(), several_data(corpus, rows=rows))
+
+
+def test_a_task_without_rows_is_refused(corpus):
+    rows = several_rows(corpus)
+    del rows["mood"]
+    with pytest.raises(InputError, match=r"data.rows has translation, names, .*learns mood; add data.rows.mood"):
+        fit(corpus, several_module(), several_data(corpus, rows=rows))
+
+
+def test_a_task_without_training_rows_is_refused(corpus):
+    rows = several_rows(corpus, translation=ParallelText(validation=str(corpus / "validation.{lang}")))
+    with pytest.raises(InputError, match=r"set data.rows.translation.train to a file"):
+        fit(corpus, several_module(), several_data(corpus, rows=rows))
+
+
+@pytest.mark.parametrize("name", ["a/b", "a.b", "", "two words"])
+def test_a_task_that_cannot_be_part_of_a_name_is_refused(name):
+    with pytest.raises(InputError, match=f"a task cannot be called {name!r}"):
+        several_module(tasks=several_tasks(**{name: ClassificationTask()}))
+
+
+def test_rates_of_an_unknown_task_are_refused(corpus):
+    with pytest.raises(InputError, match=r"data.mixing.rates has translation, moods; the tasks are translation, mood"):
+        train(corpus, mixing=Mixing(rates={"translation": 1, "moods": 1}))
+
+
+def test_a_weight_of_an_unknown_task_is_refused():
+    with pytest.raises(InputError, match="moods, which is no task; choose from translation, mood, names"):
+        several_module(joint=JointConfig(Static({"moods": 2.0})))
