@@ -165,7 +165,7 @@ class TaskModule(Use, LightningModule):
             found = initialise(self.backbone.embedding, self.tokenizer, self.vectors)
             logger.info("vectors: %.1f %% of the vocabulary found in %s", 100 * found, self.vectors)
         if self.init_from:
-            start.take_backbone(self.backbone, start.begin_from(self.init_from), self.init_from)
+            start.take_backbone(self.backbone, self.backbone_config, start.begin_from(self.init_from), self.init_from)
         start.freeze(self, self.freeze_names)
         if self.compile_backbone:
             for name in ("encode", "decode"):
@@ -325,6 +325,12 @@ class TaskModule(Use, LightningModule):
             raise InputError(
                 "the checkpoint was trained with another tokenizer than this run has; "
                 "start from lmtasks.load(checkpoint), or give the tokenizer.json of its run as tokenizer.file"
+            )
+        weights = {name.removeprefix("joint.") for name in checkpoint["state_dict"] if name.startswith("joint.")}
+        if weights != set(self.joint.state_dict()):
+            raise InputError(
+                "the checkpoint was trained with another model.joint.weighting than this run has; "
+                "set it back, or start a new run with init_from"
             )
         trainer: Any = self._trainer
         if trainer is not None and trainer.training:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lmtasks.backbones.base import Backbone
+from lmtasks.backbones.base import Backbone, BackboneConfig
 from lmtasks.errors import InputError
 from lmtasks.saved import Saved, find_model, read
 from lmtasks.settings import from_plain
@@ -38,20 +38,18 @@ def take_tokenizer(saved: Saved, languages: Sequence[str], marks: Sequence[str])
 
 
 @torch.no_grad()
-def take_backbone(backbone: Backbone, saved: Saved, path: str) -> None:
-    """Give a backbone the weights of a saved one; the embeddings of tokens that are new stay as they are.
+def take_backbone(backbone: Backbone, config: BackboneConfig, saved: Saved, path: str) -> None:
+    """Give a backbone, built of `config`, the weights of a saved one.
 
-    A decoder that the new backbone has no use for is left out.
+    The embeddings of new tokens stay as they are, and a decoder that the new backbone has no use for is left out.
 
     Raises:
         InputError: If the saved one is built otherwise.
     """
     before: Any = from_plain(saved.settings["backbone"])
-    if type(before) is not type(backbone.config):
-        raise InputError(
-            f"init_from {path}: its backbone is a {type(before).__name__}, not a {type(backbone.config).__name__}"
-        )
-    if change := next(iter(_changes(before, backbone.config)), None):
+    if type(before) is not type(config):
+        raise InputError(f"init_from {path}: its backbone is a {type(before).__name__}, not a {type(config).__name__}")
+    if change := next(iter(_changes(before, config)), None):
         raise InputError(f"init_from {path}: its backbone has {change}; set model.backbone likewise")
     weights = {name.removeprefix("backbone."): tensor for name, tensor in saved.weights.items()}
     for name, tensor in backbone.state_dict().items():

@@ -38,6 +38,8 @@ CONFIGS: dict[str, BackboneConfig] = {
     "transformer-post-rms": transformer(norm_position="post", norm="rms", activation="gelu", attention_dropout=0.1),
     "transformer-untied": transformer(tied_embeddings=False, d_head=2, activation_dropout=0.1),
     "transformer-one-layer": transformer(encoder_layers=1, decoder_layers=1, gradient_checkpointing=True),
+    "transformer-shared": transformer(encoder_layers=3, decoder_layers=3, shared_layers=True),
+    "transformer-shared-relative": transformer(shared_layers=True, positions="relative", norm_position="post"),
     "lstm": recurrent(),
     "lstm-feeding": recurrent(input_feeding=True),
     "lstm-2-layers": recurrent(encoder_layers=2, decoder_layers=2, tied_embeddings=False),
@@ -51,6 +53,7 @@ LANGUAGE_MODELS: dict[str, BackboneConfig] = {
     "gpt-sinusoidal": transformer(encoder_layers=0),
     "gpt-learned": transformer(encoder_layers=0, positions="learned", activation="gelu", tied_embeddings=False),
     "gpt-rotary": transformer(encoder_layers=0, positions="rotary", gradient_checkpointing=True),
+    "gpt-shared": transformer(encoder_layers=0, shared_layers=True, positions="rotary"),
     "gpt-relative": transformer(encoder_layers=0, positions="relative", output_bias=True),
     "lstm-alone": recurrent(encoder_layers=0),
     "lstm-alone-2-layers": recurrent(encoder_layers=0, decoder_layers=2, tied_embeddings=False),
@@ -58,6 +61,7 @@ LANGUAGE_MODELS: dict[str, BackboneConfig] = {
 }
 ENCODERS: dict[str, BackboneConfig] = {
     "bert": transformer(decoder_layers=0, tied_embeddings=False, output_bias=True),
+    "bert-shared": transformer(decoder_layers=0, shared_layers=True),
     "bert-relative": transformer(decoder_layers=0, positions="relative"),
     "lstm-encoder": recurrent(decoder_layers=0, tied_embeddings=False),
     "gru-encoder-2-layers": recurrent(decoder_layers=0, encoder_layers=2, cell="gru"),
@@ -294,6 +298,36 @@ def test_a_few_updates_learn_three_rows_by_heart(name):
         loss.backward()
         optimizer.step()
     assert torch.equal(logits.argmax(-1), target[:, 1:])
+
+
+# Shared layers
+
+
+@pytest.mark.parametrize("layers", [1, 2, 6])
+def test_shared_layers_have_the_weights_of_one_layer_each_side(layers):
+    def sizes(**choices):
+        backbone = transformer(encoder_layers=layers, decoder_layers=layers, **choices).build(VOCAB)
+        return {name: tuple(parameter.shape) for name, parameter in backbone.named_parameters()}
+
+    one = transformer(encoder_layers=1, decoder_layers=1).build(VOCAB)
+    assert sizes(shared_layers=True) == {name: tuple(parameter.shape) for name, parameter in one.named_parameters()}
+    assert (len(sizes(shared_layers=True)) < len(sizes())) == (layers > 1)
+
+
+def test_shared_layers_are_layers_of_like_weights():
+    shared, own = (
+        transformer(encoder_layers=3, decoder_layers=3, shared_layers=s).build(VOCAB).eval() for s in (True, False)
+    )
+    weights = shared.state_dict()
+    first = {name: ".".join("0" if part.isdigit() else part for part in name.split(".")) for name in own.state_dict()}
+    own.load_state_dict({name: weights[name if name in weights else first[name]] for name in first})
+    memory, likewise = shared.encode(*sources()), own.encode(*sources())
+    same(memory.states, likewise.states)
+    same(shared.decode(targets(), memory), own.decode(targets(), likewise))
+    same(shared.alignment(targets(), memory), own.alignment(targets(), likewise))
+    one = transformer(encoder_layers=1, decoder_layers=1).build(VOCAB).eval()
+    one.load_state_dict(weights)
+    assert (one.encode(*sources()).states - memory.states).abs().max() > 1e-3
 
 
 # Without an encoder: a language model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -136,6 +137,103 @@ def test_joined_runs_a_closure_once_and_with_gradients():
     assert torch.allclose(weight, torch.tensor(0.9))
     joined.zero_grad()
     assert weight.grad is None
+
+
+# A learning rate of its own for the backbone.
+
+
+class Model(nn.Module):
+    """A backbone and a head, as a module of tasks has them."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.heads, self.backbone = nn.ModuleDict({"mood": nn.Linear(8, 3)}), BACKBONES["transformer"].build(11)
+
+
+def rates(model, optimizer):
+    """Return the rates of the parameters of a model, by what they are of."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found = {}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            found.setdefault((names[id(parameter)].split(".")[0], parameter.ndim == 2), set()).add(group["lr"])
+    return found
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_backbone_learns_at_its_share_of_the_rate_whatever_the_schedule_says(name):
+    model, whole = Model(), Model()
+    optimizer = replace(ALL[name], backbone_factor=0.25).build(model)
+    plain = ALL[name].build(whole)
+    schedules = [Schedule("linear", warmup=2).build(each, 10) for each in (optimizer, plain)]
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(model.parameters()))
+    for _ in range(4):
+        expected = {group["lr"] for group in plain.param_groups}
+        found = rates(model, optimizer)
+        assert set.union(*(own for (part, _), own in found.items() if part == "heads")) == expected
+        backbone = set.union(*(own for (part, _), own in found.items() if part == "backbone"))
+        assert sorted(backbone) == pytest.approx(sorted(0.25 * rate for rate in expected))
+        for each, of, schedule in zip((optimizer, plain), (model, whole), schedules, strict=True):
+            step(of, each)
+            schedule.step()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_step_of_the_backbone_is_shorter_by_its_factor_and_that_of_the_head_the_same(name):
+    moved = []
+    for factor in (1.0, 0.5):
+        model = Model()
+        before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+        step(model, replace(ALL[name], backbone_factor=factor).build(model))
+        moved.append({name: parameter.detach() - before[name] for name, parameter in model.named_parameters()})
+    for parameter, whole in moved[0].items():
+        share = 0.5 if parameter.startswith("backbone.") else 1.0
+        torch.testing.assert_close(moved[1][parameter], share * whole, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_factor_of_1_splits_no_group_and_another_keeps_what_the_groups_have(name):
+    model = Model()
+    plain = ALL[name].build(model).param_groups
+    assert len(plain) == {"adam": 1, "adamw": 2, "adafactor": 2, "muon": 2}[name]
+    split = replace(ALL[name], backbone_factor=0.5).build(model).param_groups
+    for group in plain:
+        kept = {id(parameter) for parameter in group["params"]}
+        parts = [other for other in split if kept & {id(parameter) for parameter in other["params"]}]
+        assert kept == {id(parameter) for other in parts for parameter in other["params"]}
+        for other in parts:
+            assert {key: value for key, value in other.items() if key not in ("params", "lr")} == {
+                key: value for key, value in group.items() if key not in ("params", "lr")
+            }
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_frozen_backbones_leave_the_head_with_its_rate(name):
+    model = Model()
+    model.backbone.requires_grad_(False)
+    for factor in (1.0, 0.5):
+        optimizer = replace(ALL[name], backbone_factor=factor).build(model)
+        assert {part for part, _ in rates(model, optimizer)} == {"heads"}
+        assert rates(model, optimizer)["heads", True] == {ALL[name].lr}
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_muon_goes_without_matrices_and_without_the_rest(bias):
+    model = nn.Linear(3, 2)
+    (model.weight if bias else model.bias).requires_grad_(False)
+    optimizer = Muon().build(model)
+    before = model.bias.clone() if bias else model.weight.clone()
+    model(torch.ones(1, 3)).square().sum().backward()
+    optimizer.step()
+    assert not torch.equal(before, model.bias if bias else model.weight)
+
+
+@pytest.mark.parametrize("settings", ALL.values(), ids=ALL)
+@pytest.mark.parametrize("factor", [0.0, -0.1, math.inf, math.nan])
+def test_a_factor_that_is_no_share_is_refused(settings, factor):
+    with pytest.raises(InputError, match=r"backbone_factor .* give a number above 0, or model.freeze"):
+        replace(settings, backbone_factor=factor)
 
 
 @pytest.mark.parametrize("kind", ["inverse_sqrt", "cosine", "linear", "constant"])

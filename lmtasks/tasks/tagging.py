@@ -75,6 +75,10 @@ class TaggingTask(Task):
         return False
 
     @property
+    def trial(self) -> str:
+        return '"Anna Bell lives in Rome."'
+
+    @property
     def main_metric(self) -> str:
         return "f1"
 
