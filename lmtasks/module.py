@@ -41,7 +41,7 @@ from lmtasks.text.vectors import initialise
 from lmtasks.training.resume import recount
 from lmtasks.use import Use
 
-NAME = re.compile(r"[\w-]+")  # of a task: it becomes part of the names of parameters, scores and options
+NAME = re.compile(r"[A-Za-z0-9_-]+")  # of a task: it becomes part of the names of parameters, scores and options
 logger = logging.getLogger(__name__)
 
 
@@ -106,6 +106,12 @@ class TaskModule(Use, LightningModule):
         signed = {name: task.signatures() for name, task in self.tasks.items()}
         return {f"{name}/{metric}": text for name, several in signed.items() for metric, text in several.items()}
 
+    @property
+    def _beginnings(self) -> dict[str, str]:
+        """The token with which the texts of each task begin, where the decoder writes for several."""
+        writers = [name for name, task in self.tasks.items() if task.writes]
+        return {name: f"<task-{name}>" for name in writers} if len(writers) > 1 else {}
+
     def describe(self) -> dict[str, Any]:
         """Return settings and tokenizer as plain data, from which the layers can be built again."""
         assert self.tokenizer is not None
@@ -132,7 +138,7 @@ class TaskModule(Use, LightningModule):
         folder."""
         tasks = self.tasks.values()
         languages = tuple(dict.fromkeys(language for task in tasks for language in task.languages))
-        marks = tuple(dict.fromkeys(mark for task in tasks for mark in task.marks))
+        marks = tuple(dict.fromkeys([mark for task in tasks for mark in task.marks] + list(self._beginnings.values())))
         if self.init_from:
             self.tokenizer = start.take_tokenizer(start.begin_from(self.init_from), languages, marks)
         else:
@@ -155,7 +161,9 @@ class TaskModule(Use, LightningModule):
         assert self.tokenizer is not None, "set module.tokenizer, or fit with a TextDataModule"
         self.backbone = self.backbone_config.build(len(self.tokenizer))
         for name, task in self.tasks.items():
-            self.heads[name] = task.head(self.tokenizer, self.backbone.d_model)
+            head = self.heads[name] = task.head(self.tokenizer, self.backbone.d_model)
+            if name in self._beginnings:
+                head.begin_with(self.tokenizer.mark(self._beginnings[name]))
             if task.longest and self.backbone.max_length and task.longest > self.backbone.max_length:
                 raise InputError(
                     f"{name} reads {task.longest} tokens at once, the backbone only {self.backbone.max_length}; "
@@ -326,12 +334,7 @@ class TaskModule(Use, LightningModule):
                 "the checkpoint was trained with another tokenizer than this run has; "
                 "start from lmtasks.load(checkpoint), or give the tokenizer.json of its run as tokenizer.file"
             )
-        weights = {name.removeprefix("joint.") for name in checkpoint["state_dict"] if name.startswith("joint.")}
-        if weights != set(self.joint.state_dict()):
-            raise InputError(
-                "the checkpoint was trained with another model.joint.weighting than this run has; "
-                "set it back, or start a new run with init_from"
-            )
+        self.joint.check(name.removeprefix("joint.") for name in checkpoint["state_dict"] if name.startswith("joint."))
         trainer: Any = self._trainer
         if trainer is not None and trainer.training:
             recount(checkpoint, trainer.datamodule.mixture.steps_per_epoch, trainer.accumulate_grad_batches)

@@ -16,7 +16,6 @@ from lmtasks.data.plan import evaluation_batches
 from lmtasks.decoding import Decoding, Hypothesis
 from lmtasks.errors import InputError
 from lmtasks.heads.base import Head
-from lmtasks.heads.seq2seq import shift_right
 from lmtasks.tasks.base import Answer, Example, Row, Task
 from lmtasks.text.tokenizer import Tokenizer
 
@@ -90,13 +89,11 @@ def stream(
 
 
 @torch.inference_mode()
-def align(backbone: Backbone, tokenizer: Tokenizer, source: Sequence[int], target: str) -> Tensor:
+def align(backbone: Backbone, head: Head, tokenizer: Tokenizer, source: Sequence[int], target: str) -> Tensor:
     """Return how much each piece of the target text, end included, reads of each source token: (T, S)."""
     device = backbone.embedding.weight.device
-    batch = examples_batch("", [Example([*source], [])]).to(device)
-    memory = backbone.encode(batch.source, batch.source_mask)
-    ids = torch.tensor([[*tokenizer.encode(target), tokenizer.end]], device=device)
-    return backbone.alignment(shift_right(ids, tokenizer.start), memory)[0].float().cpu()
+    example = Example([*source], [*tokenizer.encode(target), tokenizer.end])
+    return head.alignment(backbone, examples_batch("", [example]).to(device))[0].float().cpu()
 
 
 def task_examples(task: Task, tokenizer: Tokenizer, rows: Sequence[Row], group: str | None) -> list[Example]:

@@ -183,7 +183,8 @@ class Use:
         words = self.solve([row], name, group)[0][0].text if answer is None else answer
         (example,) = solving.task_examples(chosen, tokenizer, [row], group)
         with self.evaluating():
-            weights = solving.align(backbone, tokenizer, example.source, words)
+            head = cast(Head, self.heads[name])
+            weights = solving.align(backbone, head, tokenizer, example.source, words)
         return tokenizer.pieces(example.source), tokenizer.pieces([*tokenizer.encode(words), tokenizer.end]), weights
 
 

@@ -30,6 +30,8 @@ from lmtasks.joint.weighting import DynamicAverage, GradNorm, Static, Uncertaint
 from lmtasks.optim import Adafactor, Adam, AdamW, Muon
 from lmtasks.saving import load, save
 from lmtasks.tasks.classification import ClassificationTask
+from lmtasks.tasks.summarisation import SummarisationTask
+from lmtasks.tasks.translation import TranslationTask
 from lmtasks.training.checkpoints import Checkpoints, SafeCheckpointIO, last_checkpoint
 from lmtasks.training.randomness import RandomState
 
@@ -579,3 +581,16 @@ def test_rates_of_an_unknown_task_are_refused(corpus):
 def test_a_weight_of_an_unknown_task_is_refused():
     with pytest.raises(InputError, match="moods, which is no task; choose from translation, mood, names"):
         several_module(joint=JointConfig(Static({"moods": 2.0})))
+
+
+def test_texts_of_several_writing_tasks_begin_with_a_token_of_their_own(tmp_path):
+    tasks = {"french": TranslationTask(("en-fr",)), "short": SummarisationTask(), "mood": ClassificationTask()}
+    module = several_module(tasks=tasks)
+    module.train_tokenizer(["a b c"], tmp_path)
+    module.configure_model()
+    french, short = (module.tokenizer.mark(f"<task-{name}>") for name in ("french", "short"))
+    assert (module.heads["french"].start, module.heads["short"].start) == (french, short)
+    alone = several_module(tasks={"french": tasks["french"], "mood": tasks["mood"]})
+    alone.tokenizer = module.tokenizer
+    alone.configure_model()
+    assert alone.heads["french"].start == module.tokenizer.start

@@ -10,11 +10,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from lmtasks.backbones.base import Backbone
 from lmtasks.batch import Batch
 from lmtasks.decoding import Decoding
+from lmtasks.errors import InputError
 from lmtasks.loss import Loss
 
 
@@ -31,6 +32,19 @@ class Head(nn.Module, ABC):
 
         A head that writes text begins it with `prefix`, and obeys `decoding`; the others have no use for either.
         """
+
+    def begin_with(self, token: int) -> None:
+        """Let every text begin with a token of its own, by which a decoder that serves several tasks tells them apart.
+
+        A head that gives its decoder no such token has no use for it.
+        """
+
+    def alignment(self, backbone: Backbone, batch: Batch) -> Tensor:
+        """Return how much each token of batch.target (B, T) reads of each of batch.source (B, S): (B, T, S).
+
+        Raises: InputError if nothing is read, or nothing written.
+        """
+        raise InputError(f"a {type(self).__name__} has no alignment to show: it does not write a text for a text")
 
     def stream(self, backbone: Backbone, source: Sequence[int], decoding: Decoding) -> Iterator[int]:
         """Return an iterator over the tokens of the text for one source, each as soon as it is chosen, without the end.

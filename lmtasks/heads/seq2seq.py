@@ -29,6 +29,10 @@ class Seq2SeqHead(Head):
         super().__init__()
         self.start, self.end, self.forbidden, self.label_smoothing = start, end, tuple(forbidden), label_smoothing
 
+    def begin_with(self, token: int) -> None:
+        """Let the decoder begin with `token` in place of the start token."""
+        self.start = token
+
     def loss(self, backbone: Backbone, batch: Batch) -> Loss:
         """Read batch.source, predict each token of batch.target (B, T) from those before it."""
         memory = backbone.encode(batch.source, batch.source_mask)
@@ -46,6 +50,11 @@ class Seq2SeqHead(Head):
         memory = backbone.encode(batch.source, batch.source_mask)
         begin, ids = [prefix] * len(batch) if prefix else None, batch.ids.tolist()
         return search(backbone, memory, decoding, self.start, self.end, self.forbidden, begin, ids)
+
+    def alignment(self, backbone: Backbone, batch: Batch) -> torch.Tensor:
+        """Return how much each token of batch.target (B, T) reads of each of batch.source (B, S): (B, T, S)."""
+        memory = backbone.encode(batch.source, batch.source_mask)
+        return backbone.alignment(shift_right(batch.target, self.start), memory)
 
     @torch.no_grad()
     def stream(self, backbone: Backbone, source: Sequence[int], decoding: Decoding) -> Iterator[int]:

@@ -5,7 +5,7 @@ With one task nothing of this is at work.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -89,6 +89,14 @@ class JointLearning(nn.Module):
         self.weights.observe(found.losses, found.norms if self.weights.needs_gradients else None)
         logs: dict[str, Tensor | float] = {f"{task}/weight": weight for task, weight in weights.items()}
         return logs | (self._compared(found) if logged and self.config.watch else {})
+
+    def check(self, names: Iterable[str]) -> None:
+        """Complain where a checkpoint does not hold what the weights of now remember; names: what it holds of ours."""
+        if set(names) != set(self.state_dict()):
+            raise InputError(
+                "the checkpoint was trained with another model.joint.weighting than this run has; "
+                "set it back, or start a new run with init_from"
+            )
 
     @property
     def _apart_always(self) -> bool:

@@ -35,7 +35,7 @@ SPECIALS = ("<pad>", "<s>", "</s>")  # ids 0, 1, 2 in every tokenizer
 
 _LANGUAGE = re.compile(r"[A-Za-z0-9_-]+")
 _TAG = re.compile(r"<2([A-Za-z0-9_-]+)>")
-_MARK = re.compile(r"<[a-z]+>")
+_MARK = re.compile(r"<[a-z]+(-[\w-]+)?>")
 _BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
