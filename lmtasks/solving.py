@@ -50,7 +50,7 @@ def solve(
     found: dict[int, list[Answer]] = {}
     for picked in evaluation_batches(lengths, TOKENS_PER_BATCH):
         chosen = [examples[i] for i in picked]
-        batch = examples_batch(task.name, chosen).to(device)
+        batch = examples_batch(task.name, chosen, picked).to(device)
         answers = task.answers(head.predict(backbone, batch, decoding, begin), chosen, tokenizer)
         found.update(zip(picked.tolist(), answers, strict=True))
     for i, example in enumerate(examples):
@@ -110,11 +110,11 @@ def task_examples(task: Task, tokenizer: Tokenizer, rows: Sequence[Row], group: 
     return examples
 
 
-def examples_batch(task: str, examples: Sequence[Example]) -> Batch:
-    """Return examples as a batch, numbered as they stand."""
+def examples_batch(task: str, examples: Sequence[Example], numbers: Sequence[int] | np.ndarray = (0,)) -> Batch:
+    """Return examples as a batch, with the numbers that they have among all that are asked."""
     mask = lengths_to_mask([len(example.source) for example in examples])
     target = pad([example.target for example in examples], IGNORE)
-    return Batch(task, pad([example.source for example in examples], 0), mask, target, torch.arange(len(examples)))
+    return Batch(task, pad([example.source for example in examples], 0), mask, target, torch.tensor([*numbers]))
 
 
 def _readable(example: Example, max_length: int | None) -> Example:

@@ -382,6 +382,11 @@ def test_prediction_answers_every_row_by_its_number(corpus, trained):
     assert all(answer.score < 0 for answer in answers.values())
 
 
+def test_a_seed_fixes_the_sample_of_a_text_whatever_stands_beside_it(trained):
+    drawn = Decoding(beam=1, sample=True, seed=5)
+    assert trained.translate(["a b", "c", "a b c d"], decoding=drawn)[:2] == trained.translate(["a b", "c"], decoding=drawn)
+
+
 def test_translations_keep_their_order_and_blank_stays_blank(trained):
     texts = ["a b c d", "", "a", "  ", "f e", "a b c d"]
     together = trained.translate(texts)
