@@ -6,16 +6,21 @@ as sums.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from lmtasks.backbones.base import Backbone
 from lmtasks.batch import Batch
 from lmtasks.data.encoded import Encoded
+from lmtasks.decoding import Decoding
+from lmtasks.heads.base import Head
 from lmtasks.loss import Loss
 from lmtasks.tasks.base import Answer, Example, Sample, Task
+from lmtasks.text.tokenizer import Tokenizer
 
 
 @dataclass
@@ -34,6 +39,11 @@ class Evaluation:
         self.answers.update(zip(batch.ids.tolist(), answers, strict=True))
         self.nll += float(loss.nll)
         self.count += int(loss.count)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no example came: a limited evaluation may end before the first batch of a task."""
+        return not self.answers and not self.count
 
     def gathered(self) -> Evaluation:
         """Return what all processes have."""
@@ -59,6 +69,32 @@ class Evaluation:
     def scores(self, task: Task, samples: Sequence[Sample]) -> dict[str, float]:
         """Return loss (nats a target) and the task's own scores."""
         return {"loss": self.nll / max(1, self.count), **task.score(samples, self.nll, self.count)}
+
+
+def answers_of(
+    backbone: Backbone,
+    head: Head,
+    task: Task,
+    tokenizer: Tokenizer,
+    batch: Batch,
+    rows: Encoded,
+    decoding: Decoding,
+    few: int | None = None,
+) -> list[list[Answer]]:
+    """Return the answers to the examples of a batch of `rows`, best first.
+
+    With `few`, about so many of all the rows are answered, spread evenly; the others have no answers.
+    """
+    ids = batch.ids.tolist()
+    few = len(rows) if few is None else few
+    asked = [place for place, example in enumerate(ids) if few and example % math.ceil(len(rows) / few) == 0]
+    answers: list[list[Answer]] = [[] for _ in ids]
+    if asked:
+        found = head.predict(backbone, batch.select(asked), decoding)
+        examples = rows.examples([ids[place] for place in asked])
+        for place, several in zip(asked, task.answers(found, examples, tokenizer), strict=True):
+            answers[place] = several
+    return answers
 
 
 def parts_of_rows(examples: Sequence[Example]) -> list[list[int]]:

@@ -29,7 +29,7 @@ from lmtasks.batch import Batch
 from lmtasks.data.encoded import Encoded
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
-from lmtasks.evaluation import Evaluation
+from lmtasks.evaluation import Evaluation, answers_of
 from lmtasks.heads.base import Head
 from lmtasks.joint.learning import JointConfig
 from lmtasks.optim import Adam, OptimizerConfig, Schedule
@@ -87,6 +87,7 @@ class TaskModule(Use, LightningModule):
         self.decoding, self.validation_decoding = decoding, validation_decoding
         self.vectors, self.compile_backbone = vectors, compile
         self.init_from, self.freeze_names = init_from, tuple(freeze)
+        self._start = start.Start(init_from, tokenizer.file, vectors)
         self.joint_config, self.joint = joint, joint.build(list(self.tasks))
         self.tokenizer: Tokenizer | None = None
         self.backbone: Backbone | None = None
@@ -109,8 +110,7 @@ class TaskModule(Use, LightningModule):
     @property
     def _beginnings(self) -> dict[str, str]:
         """The token with which the texts of each task begin, where the decoder writes for several."""
-        writers = [name for name, task in self.tasks.items() if task.writes]
-        return {name: f"<task-{name}>" for name in writers} if len(writers) > 1 else {}
+        return start.beginnings(self.tasks)
 
     def describe(self) -> dict[str, Any]:
         """Return settings and tokenizer as plain data, from which the layers can be built again."""
@@ -140,7 +140,7 @@ class TaskModule(Use, LightningModule):
         languages = tuple(dict.fromkeys(language for task in tasks for language in task.languages))
         marks = tuple(dict.fromkeys([mark for task in tasks for mark in task.marks] + list(self._beginnings.values())))
         if self.init_from:
-            self.tokenizer = start.take_tokenizer(start.begin_from(self.init_from), languages, marks)
+            self.tokenizer = self._start.tokenizer(languages, marks)
         else:
             self.tokenizer = Tokenizer.train(texts, self.tokenizer_config, languages, marks)
         folder.mkdir(parents=True, exist_ok=True)
@@ -173,7 +173,7 @@ class TaskModule(Use, LightningModule):
             found = initialise(self.backbone.embedding, self.tokenizer, self.vectors)
             logger.info("vectors: %.1f %% of the vocabulary found in %s", 100 * found, self.vectors)
         if self.init_from:
-            start.take_backbone(self.backbone, self.backbone_config, start.begin_from(self.init_from), self.init_from)
+            self._start.give(self.backbone, self.backbone_config, self.tokenizer)
         start.freeze(self, self.freeze_names)
         if self.compile_backbone:
             for name in ("encode", "decode"):
@@ -221,6 +221,8 @@ class TaskModule(Use, LightningModule):
             loss = self._head(batch).loss(self.built()[0], batch)
             self.log(f"train/{batch.task}/loss", loss.nll / loss.count, batch_size=len(batch))
             losses[batch.task] = loss.total * batch.scale
+        for task in self.tasks.keys() - losses.keys():  # else Lightning logs the last value of one that takes no part
+            self.log(f"train/{task}/loss", math.nan, batch_size=1)
         return self.joint.loss(losses, {batch.task: batch.weight for batch in batches}, self._logged)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
@@ -235,8 +237,8 @@ class TaskModule(Use, LightningModule):
     @property
     def _logged(self) -> bool:
         """Whether the loggers will write what is logged of this step."""
-        trainer: Any = self.trainer
-        return (trainer.global_step + 1) % trainer.log_every_n_steps == 0
+        every, step = self.trainer.log_every_n_steps, self.trainer.global_step  # type: ignore[attr-defined]
+        return every > 0 and (step + 1) % every == 0
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect losses and answers."""
@@ -252,8 +254,9 @@ class TaskModule(Use, LightningModule):
         return batch.task, list(zip(batch.ids.tolist(), answers, strict=True))
 
     def on_validation_epoch_start(self) -> None:
-        """Forget what an interrupted evaluation has left."""
+        """Forget what an evaluation before has left, be it interrupted or of another split."""
         self._evaluations = {name: Evaluation() for name in self.tasks}
+        self.samples = {}
 
     on_test_epoch_start = on_validation_epoch_start
 
@@ -270,10 +273,12 @@ class TaskModule(Use, LightningModule):
         self._evaluations[batch.task].add(batch, self._answers(batch, split, decoding), loss)
 
     def _score(self, split: str) -> None:
-        """Log the loss and the scores of each task that has rows, and the mean of the tasks' main scores."""
+        """Log the loss and the scores of each task of which rows came, and the mean of the tasks' main scores."""
         main = []
         for name, rows in self._rows(split).items():
             task, evaluation = self.tasks[name], self._evaluations[name].gathered()
+            if evaluation.is_empty:
+                continue
             samples = evaluation.samples(task, rows)
             if self.trainer.state.fn == TrainerFn.FITTING:
                 samples = task.calibrate(cast(Head, self.heads[name]), samples)
@@ -285,18 +290,9 @@ class TaskModule(Use, LightningModule):
 
     def _answers(self, batch: Batch, split: str, decoding: Decoding) -> list[list[Answer]]:
         """Return the answers to the examples of a batch, none to those for which the task asks none."""
-        task, rows, ids = self.tasks[batch.task], self._rows(split)[batch.task], batch.ids.tolist()
-        few = len(rows) if task.answered is None or split == "predict" else task.answered
-        every = math.ceil(len(rows) / few) if few else math.inf
-        asked = [place for place, example in enumerate(ids) if few and example % every == 0]
-        answers: list[list[Answer]] = [[] for _ in ids]
-        if asked:
-            backbone, tokenizer = self.built()
-            found = self._head(batch).predict(backbone, batch.select(asked), decoding)
-            examples = rows.examples([ids[place] for place in asked])
-            for place, several in zip(asked, task.answers(found, examples, tokenizer), strict=True):
-                answers[place] = several
-        return answers
+        (backbone, tokenizer), task, rows = self.built(), self.tasks[batch.task], self._rows(split)[batch.task]
+        few = None if split == "predict" else task.answered
+        return answers_of(backbone, self._head(batch), task, tokenizer, batch, rows, decoding, few)
 
     def _rows(self, split: str) -> dict[str, Encoded]:
         return self.trainer.datamodule.encoded[split]  # type: ignore[attr-defined]

@@ -216,10 +216,16 @@ def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]
 
 
 def _rated(model: nn.Module, groups: list[dict[str, Any]], lr: float, factor: float) -> list[dict[str, Any]]:
-    """Take the parameters of the backbone out of each group into one that learns at lr * factor; none if that is lr."""
+    """Take the parameters of the backbone out of each group into one that learns at lr * factor; none if that is lr.
+
+    Raises:
+        InputError: If there is no backbone to learn at a rate of its own.
+    """
     if factor == 1:
         return groups
     backbone = {id(parameter) for name, parameter in model.named_parameters() if name.startswith("backbone.")}
+    if not backbone:
+        raise InputError(f"optimizer: backbone_factor {factor}, but no parameter is called backbone.*; leave it out")
     split = [
         {**group, "params": [p for p in group["params"] if (id(p) in backbone) == ours], "lr": rate}
         for group in groups

@@ -6,6 +6,8 @@ Nothing is ever unpickled: checkpoints are read with weights_only=True.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,18 @@ def read(place: Path) -> Saved:
     return _read_folder(place) if place.is_dir() else _read_checkpoint(place)
 
 
+def read_settings(place: Path) -> dict[str, Any]:
+    """Read the settings of a model folder, from its config.json alone, or of a checkpoint, which is read whole.
+
+    Raises:
+        InputError: If it is damaged or someone else's.
+    """
+    if not place.is_dir():
+        return _read_checkpoint(place).settings
+    with _naming(place):
+        return json.loads((place / CONFIG).read_text(encoding="utf-8"))
+
+
 def find_model(path: str | Path) -> Path:
     """Return the model folder or the checkpoint file that `path` means.
 
@@ -64,9 +78,16 @@ def find_model(path: str | Path) -> Path:
 
 
 def _read_folder(folder: Path) -> Saved:
-    try:
-        settings = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    settings = read_settings(folder)
+    with _naming(folder):
         return Saved(settings, (folder / TOKENIZER).read_text(encoding="utf-8"), load_file(folder / WEIGHTS))
+
+
+@contextmanager
+def _naming(folder: Path) -> Iterator[None]:
+    """Name the model folder of which something cannot be read."""
+    try:
+        yield
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{folder}: not a whole model folder ({reason}); save or copy the model again") from error

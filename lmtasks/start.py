@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,35 +17,76 @@ from lmtasks.backbones.base import Backbone, BackboneConfig
 from lmtasks.errors import InputError
 from lmtasks.saved import Saved, find_model, read
 from lmtasks.settings import from_plain
+from lmtasks.tasks.base import Task
 from lmtasks.text.tokenizer import Tokenizer
 
 FREE = ("gradient_checkpointing",)  # settings of a backbone that its weights do not depend on, beside those of dropout
 logger = logging.getLogger(__name__)
 
 
-def begin_from(path: str) -> Saved:
-    """Read the model to start from: a run folder, model folder or checkpoint.
+class Start:
+    """The model from which another one starts: a run folder, model folder or checkpoint, read once."""
 
-    Raises:
-        InputError: If there is none.
-    """
-    return read(find_model(path))
+    def __init__(self, path: str | None, tokenizer_file: str | None, vectors: str | None) -> None:
+        """None is a start from nothing; the others are what must not be given beside a path.
+
+        Raises:
+            InputError: If they are.
+        """
+        if path and tokenizer_file:
+            raise InputError("model.init_from brings a tokenizer of its own; leave out model.tokenizer.file")
+        if path and vectors:
+            raise InputError("model.init_from brings embeddings of its own; leave out model.vectors")
+        self.path = path
+        self._saved: Saved | None = None
+
+    def tokenizer(self, languages: Sequence[str], marks: Sequence[str]) -> Tokenizer:
+        """Return the tokenizer of the model, with tokens added at its end for languages and marks that it lacks.
+
+        Raises:
+            InputError: If there is no model.
+        """
+        return Tokenizer.from_json(self._read().tokenizer).extended(languages, marks)
+
+    def give(self, backbone: Backbone, config: BackboneConfig, tokenizer: Tokenizer) -> None:
+        """Give a backbone, built of `config`, the weights of the model's; what was read is then forgotten.
+
+        Raises:
+            InputError: If there is no model, it is built otherwise, or its tokens are not the first of `tokenizer`.
+        """
+        assert self.path is not None
+        take_backbone(backbone, config, tokenizer, self._read(), self.path)
+        self._saved = None
+
+    def _read(self) -> Saved:
+        assert self.path is not None
+        self._saved = self._saved or read(find_model(self.path))
+        return self._saved
 
 
-def take_tokenizer(saved: Saved, languages: Sequence[str], marks: Sequence[str]) -> Tokenizer:
-    """Return the tokenizer of a saved model, with tokens added at its end for languages and marks that it lacks."""
-    return Tokenizer.from_json(saved.tokenizer).extended(languages, marks)
+def beginnings(tasks: Mapping[str, Task]) -> dict[str, str]:
+    """Return the token with which the texts of each task begin, where a decoder writes for several."""
+    writers = [name for name, task in tasks.items() if task.writes]
+    return {name: f"<task-{name}>" for name in writers} if len(writers) > 1 else {}
 
 
 @torch.no_grad()
-def take_backbone(backbone: Backbone, config: BackboneConfig, saved: Saved, path: str) -> None:
-    """Give a backbone, built of `config`, the weights of a saved one.
+def take_backbone(backbone: Backbone, config: BackboneConfig, tokenizer: Tokenizer, saved: Saved, path: str) -> None:
+    """Give a backbone, built of `config` for `tokenizer`, the weights of a saved one.
 
-    The embeddings of new tokens stay as they are, and a decoder that the new backbone has no use for is left out.
+    The embeddings of new tokens stay as they are, and a decoder that the new backbone has no use for is left out. Where
+    the saved one wrote for several tasks, <s>, with which it began no text, becomes the mean of what it began with.
 
     Raises:
-        InputError: If the saved one is built otherwise.
+        InputError: If the saved one is built otherwise, or its tokens are not the first of `tokenizer`.
     """
+    old = Tokenizer.from_json(saved.tokenizer)
+    size = len(old)
+    if len(tokenizer) < size or tokenizer.pieces(range(size)) != old.pieces(range(size)):
+        raise InputError(
+            f"init_from {path}: its {size} tokens are not the first of module.tokenizer; do not set that, or to one "
+            "that extends its tokenizer"
+        )
     before: Any = from_plain(saved.settings["backbone"])
     if type(before) is not type(config):
         raise InputError(f"init_from {path}: its backbone is a {type(before).__name__}, not a {type(config).__name__}")
@@ -54,6 +95,11 @@ def take_backbone(backbone: Backbone, config: BackboneConfig, saved: Saved, path
     weights = {name.removeprefix("backbone."): tensor for name, tensor in saved.weights.items()}
     for name, tensor in backbone.state_dict().items():
         tensor[: len(weights[name])] = weights[name]
+    began = set(beginnings(from_plain(saved.settings["tasks"])).values())
+    marks = [i for i in old.unwritable if old.pieces([i])[0] in began]  # none in a model older than these tokens
+    if marks:
+        table = backbone.embedding.weight  # (V, D)
+        table[old.start] = table[marks].mean(0)
     logger.info("backbone: weights of %s", path)
 
 
@@ -80,11 +126,12 @@ def freeze(module: nn.Module, names: Sequence[str]) -> None:
 
 
 def _changes(before: Any, now: Any) -> list[str]:
-    """Return what of the settings of two backbones must be alike and is not."""
+    """Return what of the settings of two backbones must be alike and is not; only learned positions have a length."""
+    free = FREE if getattr(now, "positions", None) == "learned" else (*FREE, "max_length")
     fields = [field.name for field in dataclasses.fields(now)]
     values = [(name, getattr(before, name), getattr(now, name)) for name in fields]
     return [
         f"{name} {old}, not {new}"
         for name, old, new in values
-        if old != new and name not in FREE and "dropout" not in name and (name, new) != ("decoder_layers", 0)
+        if old != new and name not in free and "dropout" not in name and (name, new) != ("decoder_layers", 0)
     ]

@@ -25,8 +25,8 @@ from lmtasks.text.tokenizer import Tokenizer
 class Use:
     """The methods of a module by the names of its tasks.
 
-    Most are given one text and return one answer, or several texts and return a list in their order. All raise
-    InputError where the model has not learnt their task.
+    Most are given one text and return one answer, or several texts and return a list in their order. `task` names one
+    of several tasks of the kind. All raise InputError where the model has not learnt such a task.
     """
 
     tasks: dict[str, Task]
@@ -41,20 +41,27 @@ class Use:
         @abstractmethod
         def evaluating(self) -> AbstractContextManager[None]: ...
 
-    def find_task(self, name: str | None = None) -> tuple[str, Task]:
+    def find_task(self, name: str | None = None, kind: str | None = None) -> tuple[str, Task]:
         """Return a task with its name: the one of that name, the only one that does "translation", or the only one.
+
+        With `kind` it must be one of that kind, such as "translation": without a name the only one, or that named so.
 
         Raises:
             InputError: If there is no such task, or several.
         """
-        if name in self.tasks:
-            return name, self.tasks[name]
-        found = [(own, task) for own, task in self.tasks.items() if name in (None, task.name)]
+        wanted = name or kind
+        found = [own for own, task in self.tasks.items() if wanted in (None, task.name)]
+        if name in self.tasks or (kind in found and name is None):
+            found = [name or kind or ""]
         if len(found) != 1:
-            several = "the model has several tasks" if name is None else f"the model has several tasks of {name}"
-            problem = several if found else f"the model has no task {name!r}"
-            raise InputError(f"{problem}; choose one of {', '.join(self.tasks)}")
-        return found[0]
+            several = "the model has several tasks" if wanted is None else f"the model has several tasks of {wanted}"
+            problem = several if found else f"the model has no task {wanted!r}"
+            choice = ", ".join(found or self.tasks)
+            raise InputError(f"{problem}; choose one of {choice} (--task NAME, in Python task=)")
+        task = self.tasks[found[0]]
+        if kind not in (None, task.name):
+            raise InputError(f"{found[0]} does {task.name}, not {kind}; choose another task, or another method")
+        return found[0], task
 
     def solve(
         self,
@@ -70,9 +77,14 @@ class Use:
         every written answer begins so.
 
         Raises:
-            InputError: If the model has no such task, or a row could be answered in several ways.
+            InputError: If the model has no such task, or a row nothing for it, or could be answered in several ways.
         """
         name, chosen = self.find_task(task)
+        readable = (chosen.typed, *chosen.source_columns)
+        for number, row in enumerate(rows, start=1):
+            if not any(column in row for column in readable):
+                wanted = ", ".join(dict.fromkeys(readable))
+                raise InputError(f"row {number} of those asked: {name} reads {wanted}, and it has {', '.join(row)}")
         backbone, tokenizer = self.built()
         with self.evaluating():
             head = cast(Head, self.heads[name])
@@ -90,6 +102,7 @@ class Use:
         source: str | None = None,
         decoding: Decoding | None = None,
         prefix: str = "",
+        task: str | None = None,
     ) -> str | list[str]:
         """Translate a text, or several, keeping their order; blank texts stay blank.
 
@@ -99,18 +112,21 @@ class Use:
         Raises:
             InputError: If the model does not translate in that direction.
         """
-        name, task = self.find_task("translation")
-        column, group = task.choose(source, target)
+        name, chosen = self.find_task(task, "translation")
+        column, group = chosen.choose(source, target)
         rows = [{column: text} for text in _several(texts)]
         return _like(texts, [best.text for best, *_ in self.solve(rows, name, group, decoding, prefix)])
 
-    def generate(self, prompts: str | Sequence[str] = "", decoding: Decoding | None = None) -> str | list[str]:
+    def generate(
+        self, prompts: str | Sequence[str] = "", decoding: Decoding | None = None, task: str | None = None
+    ) -> str | list[str]:
         """Go on from a prompt, or from several; each answer is what comes after the prompt.
 
         An empty prompt is the beginning of a text. With `Decoding(beam=1, sample=True, ...)` texts are drawn.
         """
+        name, _ = self.find_task(task, "generation")
         rows = [{"text": prompt} for prompt in _several(prompts)]
-        return _like(prompts, [best.text for best, *_ in self.solve(rows, "generation", decoding=decoding)])
+        return _like(prompts, [best.text for best, *_ in self.solve(rows, name, decoding=decoding)])
 
     def stream(
         self, text: str | Row = "", task: str | None = None, decoding: Decoding | None = None, group: str | None = None
@@ -130,40 +146,52 @@ class Use:
         with self.evaluating():
             yield from solving.stream(backbone, head, chosen, tokenizer, row, search, group)
 
-    def answer(self, questions: str | Sequence[str], contexts: str | Sequence[str]) -> str | list[str]:
+    def answer(
+        self, questions: str | Sequence[str], contexts: str | Sequence[str], task: str | None = None
+    ) -> str | list[str]:
         """Answer a question from a context, or each of several from its own, or all from the same context.
 
         "" means that the context does not tell. `solve` gives the places in the context and further answers.
         """
+        name, _ = self.find_task(task, "answering")
         asked = _several(questions)
         read = [contexts] * len(asked) if isinstance(contexts, str) else contexts
         if len(read) != len(asked):
             raise InputError(f"{len(asked)} questions and {len(read)} contexts; give a context for each, or one text")
         rows = [{"question": question, "context": context} for question, context in zip(asked, read, strict=True)]
-        return _like(questions, [best.text for best, *_ in self.solve(rows, "answering")])
+        return _like(questions, [best.text for best, *_ in self.solve(rows, name)])
 
-    def classify(self, texts: str | Sequence[str]) -> str | list[str]:
+    def classify(self, texts: str | Sequence[str], task: str | None = None) -> str | list[str]:
         """Return the label of a text, or of each of several; `probabilities` says how sure it is."""
-        return _like(texts, [best.text for best, *_ in self.solve(_texts(texts), "classification")])
+        name, _ = self.find_task(task, "classification")
+        return _like(texts, [best.text for best, *_ in self.solve(_texts(texts), name)])
 
-    def probabilities(self, texts: str | Sequence[str]) -> dict[str, float] | list[dict[str, float]]:
+    def probabilities(
+        self, texts: str | Sequence[str], task: str | None = None
+    ) -> dict[str, float] | list[dict[str, float]]:
         """Return how likely each label is for a text, or for each of several."""
-        found = [dict(best.probabilities) for best, *_ in self.solve(_texts(texts), "classification")]
+        name, _ = self.find_task(task, "classification")
+        found = [dict(best.probabilities) for best, *_ in self.solve(_texts(texts), name)]
         return found[0] if isinstance(texts, str) else found
 
-    def tag(self, texts: str | Sequence[str]) -> list[Span] | list[list[Span]]:
+    def tag(self, texts: str | Sequence[str], task: str | None = None) -> list[Span] | list[list[Span]]:
         """Return the names in a text, or in each of several: label, words, and characters `text[start:stop]`."""
-        found = [list(best.spans) for best, *_ in self.solve(_texts(texts), "tagging")]
+        name, _ = self.find_task(task, "tagging")
+        found = [list(best.spans) for best, *_ in self.solve(_texts(texts), name)]
         return found[0] if isinstance(texts, str) else found
 
-    def reply(self, turns: Sequence[str], decoding: Decoding | None = None) -> str:
+    def reply(self, turns: Sequence[str], decoding: Decoding | None = None, task: str | None = None) -> str:
         """Return what the model says after these turns of a dialogue, the last of which is its partner's."""
-        ((best, *_),) = self.solve([{"turns": list(turns)}], "dialogue", decoding=decoding)
+        name, _ = self.find_task(task, "dialogue")
+        ((best, *_),) = self.solve([{"turns": list(turns)}], name, decoding=decoding)
         return best.text
 
-    def summarise(self, texts: str | Sequence[str], decoding: Decoding | None = None) -> str | list[str]:
+    def summarise(
+        self, texts: str | Sequence[str], decoding: Decoding | None = None, task: str | None = None
+    ) -> str | list[str]:
         """Return a summary of a text, or of each of several."""
-        return _like(texts, [best.text for best, *_ in self.solve(_texts(texts), "summarisation", decoding=decoding)])
+        name, _ = self.find_task(task, "summarisation")
+        return _like(texts, [best.text for best, *_ in self.solve(_texts(texts), name, decoding=decoding)])
 
     def align(
         self, text: str, answer: str | None = None, group: str | None = None, task: str | None = None

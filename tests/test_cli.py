@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 import warnings
@@ -27,8 +28,11 @@ from lmtasks.cli.loggers import continue_metrics, metrics_loggers
 from lmtasks.cli.main import COMMANDS, main
 from lmtasks.cli.messages import quiet
 from lmtasks.cli.sources import blame
-from lmtasks.cli.train import Job
+from lmtasks.cli.train import Job, _bound, _difference
 from lmtasks.errors import InputError
+from lmtasks.joint.learning import JointConfig
+from lmtasks.joint.weighting import GradNorm
+from lmtasks.settings import to_plain
 from lmtasks.training.randomness import RandomState
 from lmtasks.training.samples import Samples
 from lmtasks.training.signals import StopOnSignal
@@ -183,6 +187,88 @@ def test_a_resume_refuses_another_schedule(cli):
     status, _, (line,) = cli("fit", "-c", "tiny.yaml", "--ckpt_path", "last", "--model.schedule.warmup", 5)
     assert status == 2
     assert "was trained with schedule.warmup = 1000, not 5" in line
+
+
+SEVERAL = """# lmtasks fit -c several.yaml
+model:
+  class_path: TaskModule
+  init_args:
+    tasks:
+      french: {class_path: TranslationTask, init_args: {directions: [en-fr]}}
+      mood: {class_path: ClassificationTask}
+    backbone:
+      class_path: TransformerConfig
+      init_args: {d_model: 16, n_heads: 2, d_ff: 16, encoder_layers: 1, decoder_layers: 1}
+    tokenizer: {vocab_size: 300}
+    joint:
+      weighting: {class_path: Static, init_args: {weights: {mood: 2}}}
+data:
+  rows:
+    class_path: Village
+    init_args: {train: 40, validation: 4}
+  tokens_per_step: 512
+  cache: cache
+trainer: {max_steps: 1, limit_val_batches: 0, accelerator: cpu}
+"""
+FRENCH, MOOD = SEVERAL.splitlines(keepends=True)[5:7]
+OTHER_TASKS = {  # file -> (its text, its tasks)
+    "turned": (SEVERAL.replace(FRENCH + MOOD, MOOD + FRENCH), "mood, french"),
+    "renamed": (SEVERAL.replace("mood", "feeling"), "french, feeling"),
+    "more": (SEVERAL.replace(MOOD, MOOD + MOOD.replace("mood", "tone")), "french, mood, tone"),
+}
+
+
+@pytest.fixture(scope="module")
+def several(work):
+    """The run of two tasks in that folder, and configs of other tasks beside it."""
+    here = Path.cwd()
+    os.chdir(work)
+    try:
+        for name, text in {"several": SEVERAL, **{name: text for name, (text, _) in OTHER_TASKS.items()}}.items():
+            Path(f"{name}.yaml").write_text(text)
+        assert main(["fit", "-c", "several.yaml"]) == 0
+    finally:
+        os.chdir(here)
+    return work / "runs/several"
+
+
+@pytest.mark.parametrize("name", OTHER_TASKS)
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+def test_a_checkpoint_of_other_tasks_or_of_another_order_is_refused(cli, several, name, command):
+    arguments = ("-c", f"{name}.yaml", "--name", "several", "--ckpt_path", "last")
+    status, out, (line,) = cli(command, *arguments)
+    assert (status, out) == (2, "")
+    assert f"last.ckpt was trained with the tasks french, mood, not {OTHER_TASKS[name][1]};" in line
+
+
+def test_a_resume_may_watch_weigh_and_mend_otherwise(cli, several):
+    shutil.copytree(several, several.with_name("watched"))
+    resume = ("fit", "-c", "several.yaml", "--name", "watched", "--ckpt_path", "last", "--trainer.max_steps")
+    joint = ("--model.joint.watch", "true", "--model.joint.surgery", "PCGrad", "--trainer.log_every_n_steps", 1)
+    assert cli(*resume, 2, *joint, "--model.joint.weighting.weights", "{french: 0.5}")[0] == 0
+    with (several.with_name("watched") / "metrics.csv").open() as file:
+        (last,) = [row for row in csv.DictReader(file) if row.get("train/french/cosine_mood")]
+    assert (float(last["train/french/weight"]), float(last["train/mood/weight"])) == (0.5, 1)
+    status, _, (line,) = cli(*resume, 3, "--model.joint.weighting", "GradNorm")
+    assert status == 2
+    assert "joint.weighting.class_path = lmtasks.joint.weighting.Static, not lmtasks.joint.weighting.GradNorm" in line
+
+
+def test_settings_of_a_weighting_that_learns_stay_and_an_older_version_may_lack_some():
+    def described(**settings):
+        return {"joint": to_plain(JointConfig(GradNorm(**settings), watch="alpha" in settings))}
+
+    before, now = (_bound(each, learns=True)["joint"] for each in (described(), described(alpha=0.5)))
+    assert _difference(before, now, "joint") == "joint.weighting.alpha = 1.5, not 0.5"
+    del before["weighting"]["init_args"]["alpha"]
+    assert _difference(before, now, "joint") == ""
+    assert _bound({}, learns=True) == {}
+
+
+def test_of_plain_data_a_key_that_only_one_side_has_is_a_difference():
+    assert _difference({"a": 1, "b": 2}, {"a": 1}, "rates") == "rates = {'a': 1, 'b': 2}, not {'a': 1}"
+    assert _difference({"a": 1}, {"a": 1, "b": 2}, "rates") == "rates = {'a': 1}, not {'a': 1, 'b': 2}"
+    assert _difference({"a": 1, "b": 2}, {}, "labels") == ""  # what a task learns of its rows
 
 
 def test_test_gives_the_table_that_fit_printed_of_averaged_weights(cli, work):

@@ -7,8 +7,6 @@ import math
 import re
 
 import pytest
-import torch
-from safetensors.torch import save_file
 
 from lmtasks.cli import curves
 from lmtasks.cli.compare import as_plain, as_text
@@ -34,8 +32,6 @@ def write_run(folder, scores=None, history=(), signatures=None, split="test", ta
     model.mkdir(parents=True)
     given = tasks or scores or {}
     (model / "config.json").write_text(json.dumps(to_plain({"tasks": {task: TASKS[task] for task in given}})))
-    (model / "tokenizer.json").write_text("{}")
-    save_file({"weight": torch.zeros(1)}, model / "model.safetensors")
     named = {f"{split}/{task}/{MAIN[task]}": score for task, score in (scores or {}).items()}
     (model / "metrics.json").write_text(json.dumps({"scores": named, "signatures": signatures or {}}))
     if history:
@@ -128,11 +124,57 @@ def test_without_a_test_the_best_validation_counts_for_all(tmp_path):
     tested = write_run(tmp_path / "tested", {"mood": 80.0}, history)
     untested = write_run(tmp_path / "untested", {"mood": 65.0}, split="validation")
     runs, found = compared(tested, untested)
-    assert found.split == "validation"
+    assert found.splits == {"mood": "validation"}
     assert [column.scores["mood"] for column in found.columns] == [70.0, 65.0]
-    assert notes(runs, found) == ["no test scores in untested: these are of the best validation"]
+    assert notes(runs, found) == ["no test scores of mood in untested: these are of the best validation"]
     with pytest.raises(InputError, match="no scores of the same split"):
         compared(write_run(tmp_path / "only", {"mood": 80.0}), untested)
+
+
+def write_split(folder, test, validation):
+    """Write a run with scores of some tasks on test rows and of others on validation rows, as `fit` leaves them."""
+    write_run(folder, tasks=(*test, *validation))
+    splits = {"test": test, "validation": validation}
+    named = {f"{split}/{task}/{MAIN[task]}": score for split, own in splits.items() for task, score in own.items()}
+    (folder / "model" / "metrics.json").write_text(json.dumps({"scores": named}))
+    return folder
+
+
+def test_a_task_without_test_rows_is_compared_by_its_validation_score_and_the_others_by_the_test(tmp_path):
+    first = write_split(tmp_path / "first", {"fr": 30.0}, {"mood": 80.0})
+    second = write_split(tmp_path / "second", {"fr": 31.0}, {"mood": 84.0})
+    runs, found = compared(first, second)
+    assert rows(as_text(found)) == [
+        ["split/task", "metric", "first", "second", "vs", "first"],
+        ["test/fr", "bleu", "30.00", "31.00", "+1.00"],
+        ["validation/mood", "accuracy", "80.00", "84.00", "+4.00"],
+        ["mean", "of", "2", "55.00", "57.50", "+2.50"],
+    ]
+    assert {task: each["split"] for task, each in as_plain(found)["tasks"].items()} == found.splits
+    assert notes(runs, found) == ["no test scores of mood in first, second: these are of the best validation"]
+
+
+def test_the_best_validation_stands_in_where_another_run_has_no_test_scores_of_a_task(tmp_path):
+    history = [{"step": 9, "validation/score": 60.0, "validation/fr/bleu": 29.0, "validation/mood/accuracy": 91.0}]
+    tested = write_run(tmp_path / "tested", {"fr": 30.0, "mood": 90.0}, history)
+    half = write_split(tmp_path / "half", {"fr": 31.0}, {"mood": 84.0})
+    runs, found = compared(tested, half)
+    assert found.splits == {"fr": "test", "mood": "validation"}
+    assert [column.scores for column in found.columns] == [{"fr": 30.0, "mood": 91.0}, {"fr": 31.0, "mood": 84.0}]
+    assert notes(runs, found) == ["no test scores of mood in half: these are of the best validation"]
+
+
+def test_a_task_of_no_common_split_is_a_dash_with_a_note(tmp_path):
+    tested = write_run(tmp_path / "tested", {"fr": 30.0, "mood": 90.0})
+    half = write_split(tmp_path / "half", {"fr": 31.0}, {"mood": 84.0})
+    runs, found = compared(tested, half)
+    assert rows(as_text(found))[2] == ["mood", "accuracy", "-", "-", "-"]
+    assert notes(runs, found) == ["mood has no scores of the same split in all runs: tested test; half validation"]
+
+
+def test_no_weights_are_read_of_a_model_folder(joint):
+    assert sorted(file.name for file in (joint / "model").iterdir()) == ["config.json", "metrics.json"]
+    assert compared(joint)[1].columns[0].scores == {"fr": 30.0, "mood": 90.0}
 
 
 def test_scores_that_are_computed_otherwise_are_told(tmp_path):
@@ -156,6 +198,7 @@ def test_the_command_prints_json_and_takes_a_model_folder_for_its_run(tmp_path, 
     assert found["runs"] == {"joint": str(joint), "m": str(single)}
     assert found["tasks"]["mood"] == {
         "metric": "accuracy",
+        "split": "test",
         "scores": {"m": 85.0, "joint": 90.0},
         "gains": {"joint": 5.0},
     }

@@ -309,7 +309,7 @@ def test_rows_that_are_all_too_long_are_refused(corpus):
 
 def test_a_file_of_blank_rows_is_refused(corpus):
     write(corpus, "train", [("", ""), (" ", "a")])
-    with pytest.raises(InputError, match="no row has text"):
+    with pytest.raises(InputError, match="no row has anything"):
         fit(corpus, data=tiny_data(corpus))
 
 

@@ -4,10 +4,11 @@ together, an exact resume, one model that serves them all."""
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
-from itertools import combinations
+from itertools import combinations, permutations
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from tiny import fit, several_data, several_module, several_rows, several_tasks,
 from tiny import write_tasks as write
 
 import lmtasks
+from lmtasks.cli.finish import finish
+from lmtasks.cli.main import main
 from lmtasks.data.mixing import Mixing
 from lmtasks.data.parallel import ParallelText
 from lmtasks.data.table import Table
@@ -530,7 +533,7 @@ def test_a_task_is_found_by_its_name_or_by_what_it_does(served):
     with pytest.raises(InputError, match="the model has several tasks; choose one of translation, mood, names"):
         served.find_task()
     twice = several_module(tasks=several_tasks(topic=ClassificationTask()))
-    with pytest.raises(InputError, match=r"several tasks of classification; choose one of .*mood, names, topic"):
+    with pytest.raises(InputError, match=r"several tasks of classification; choose one of mood, topic \("):
         twice.find_task("classification")
     assert twice.find_task("topic")[0] == "topic"
 
@@ -579,8 +582,46 @@ def test_rates_of_an_unknown_task_are_refused(corpus):
 
 
 def test_a_weight_of_an_unknown_task_is_refused():
-    with pytest.raises(InputError, match="moods, which is no task; choose from translation, mood, names"):
+    with pytest.raises(InputError, match=r"model.joint.weighting.weights: moods is no task; did you mean mood\?"):
         several_module(joint=JointConfig(Static({"moods": 2.0})))
+    with pytest.raises(InputError, match=r"weights: x is no task; choose from translation, mood, names"):
+        several_module(joint=JointConfig(Static({"x": 2.0})))
+
+
+@pytest.mark.parametrize("name", [name for name, joint in JOINTS.items() if joint != JointConfig()])
+def test_what_is_for_several_tasks_is_refused_where_there_is_one(name):
+    with pytest.raises(InputError, match=r"model.joint is for several tasks, the model has only mood; leave it out"):
+        several_module(tasks={"mood": ClassificationTask()}, joint=JOINTS[name])
+
+
+@pytest.mark.parametrize("name", ["plain", "pcgrad", "gradnorm", "uncertainty", "watch"])
+def test_a_task_whose_part_of_the_backbone_is_frozen_with_its_head_is_refused(corpus, name):
+    joint = JointConfig(watch=True) if name == "watch" else JOINTS[name]
+    module = several_module(joint=joint, freeze=("backbone.embedding", "backbone.encoder", "heads.mood"))
+    with pytest.raises(InputError, match=r"model.freeze: nothing that mood makes use of is left to learn"):
+        train(corpus, module=module, log_every_n_steps=1)
+
+
+def test_a_complaint_of_gradients_that_are_not_whole_names_the_options():
+    joint, parameters = JointConfig(watch=True).build(["a", "b"]), [torch.nn.Parameter(torch.ones(1))]
+    with pytest.raises(InputError, match=r"^model.joint: .*trainer.strategy to ddp, .*trainer.precision to 32-true"):
+        joint.begin(parameters, parameters, whole=False)
+
+
+def test_a_resume_with_more_tasks_or_fewer_is_refused(corpus):
+    rows = several_rows(corpus)
+    mixtures = {}
+    for names in (("mood",), ("mood", "names"), ("names", "mood")):
+        module = several_module(
+            tasks={name: several_tasks()[name] for name in names}, backbone=tiny_backbone(decoder_layers=0)
+        )
+        fit(corpus, module, several_data(corpus, rows={name: rows[name] for name in names}), max_steps=1)
+        mixtures[", ".join(names)] = module.trainer.datamodule
+    for before, now in permutations(mixtures, 2):
+        with pytest.raises(InputError, match=f"cannot go on exactly: tasks was {before} and is {now}"):
+            mixtures[now].load_state_dict(mixtures[before].state_dict())
+    for data in mixtures.values():
+        data.load_state_dict(data.state_dict())
 
 
 def test_texts_of_several_writing_tasks_begin_with_a_token_of_their_own(tmp_path):
@@ -594,3 +635,145 @@ def test_texts_of_several_writing_tasks_begin_with_a_token_of_their_own(tmp_path
     alone.tokenizer = module.tokenizer
     alone.configure_model()
     assert alone.heads["french"].start == module.tokenizer.start
+
+
+def test_a_task_of_no_share_is_left_as_it_was_and_the_log_says_so(corpus, caplog):
+    names = list(several_tasks())
+    rates = {name: float(name == names[0]) for name in names}
+    module = several_module()
+    with caplog.at_level("INFO", "lmtasks"):
+        fit(corpus, module, several_data(corpus, mixing=Mixing(rates=rates)), max_steps=2)
+    assert any("0.0 % of tokens" in line and "no steps a pass" in line for line in caplog.messages)
+    assert set(module.trainer.datamodule.mixture.step(0)) == {names[0]}
+
+
+def test_what_a_task_did_in_an_earlier_step_is_not_logged_again(corpus):
+    mixing = Mixing(rates={name: 1.0 if name != "mood" else 0.01 for name in several_tasks()})
+    logger = CSVLogger(corpus)
+    module = several_module(joint=JointConfig(watch=True))
+    fit(corpus, module, several_data(corpus, mixing=mixing), max_steps=6, logger=logger, log_every_n_steps=1)
+    mixture = module.trainer.datamodule.mixture
+    for row in logger.experiment.metrics:
+        took_part = "mood" in mixture.step(row["step"])
+        assert {not math.isnan(row[name]) for name in ("train/mood/loss", "train/mood/gradient_norm")} == {took_part}
+
+
+def test_a_trainer_that_logs_nothing_trains(corpus):
+    module = several_module(joint=JointConfig(watch=True))
+    fit(corpus, module, several_data(corpus), max_steps=2, log_every_n_steps=0)
+    assert module.trainer.global_step == 2
+
+
+# Evaluations that are limited, or of some tasks only.
+
+
+def test_a_limited_validation_has_rows_of_all_tasks(corpus):
+    module = train(corpus, **SCORED | {"limit_val_batches": 3})
+    found = {name: float(value) for name, value in module.trainer.callback_metrics.items()}
+    assert all(found[f"validation/{task}/loss"] > 0 for task in module.tasks)
+    assert set(module.samples) == set(module.tasks)
+
+
+@pytest.mark.parametrize("settings", [{"limit_val_batches": 1}, {"limit_val_batches": 1, "fast_dev_run": True}])
+def test_a_task_of_which_no_row_came_has_no_scores_and_no_part_in_their_mean(corpus, settings):
+    module = train(corpus, **SCORED | settings)
+    metrics = module.trainer.callback_metrics
+    scored = {name.split("/")[1] for name in metrics if name.startswith("validation/") and name.count("/") == 2}
+    assert scored == {"translation"} == set(module.samples)
+    assert metrics["validation/score"] == metrics["validation/translation/bleu"]
+
+
+def test_all_batches_of_all_tasks_come_once_whatever_their_number(corpus):
+    module = train(corpus)
+    data = several_data(corpus, tokens_per_batch=12)
+    trainer(corpus / "run").validate(module, datamodule=data, verbose=False)
+    asked = [(task, ids.tolist()) for task, ids in data.val_dataloader().sampler]
+    assert [task for task, _ in asked[:3]] == ["translation", "mood", "names"]
+    counts = {task: sum(own == task for own, _ in asked) for task in module.tasks}
+    assert len(set(counts.values())) > 1
+    for task in module.tasks:
+        rows = [row for own, ids in asked if own == task for row in ids]
+        assert sorted(rows) == list(range(len(data.encoded["validation"][task])))
+
+
+def test_samples_are_those_of_the_last_evaluation(corpus):
+    module = train(corpus, **SCORED)
+    rows = several_rows(corpus, mood=Table(**{split: str(corpus / f"moods.{split}.jsonl") for split in ("train",)}))
+    trainer(corpus / "run").test(module, datamodule=several_data(corpus, rows=rows), verbose=False)
+    assert {task: len(samples) for task, samples in module.samples.items()} == {"translation": 9, "names": 6}
+
+
+def finished(corpus, capsys, **others):
+    """Train with checkpoints and finish; return module, scores in metrics.json, stdout and stderr."""
+    data = several_data(corpus, rows=several_rows(corpus, **others))
+    saving = {"callbacks": [Checkpoints()], "enable_checkpointing": True, "plugins": [SafeCheckpointIO()]}
+    module = fit(corpus, several_module(), data, **SCORED, **saving)
+    capsys.readouterr()
+    assert finish(module.trainer, module, data, corpus / "run", None) == 0
+    said = capsys.readouterr()
+    scores = json.loads((corpus / "run" / "model" / "metrics.json").read_text())["scores"]
+    return module, scores, said.out, said.err
+
+
+def test_a_task_without_test_rows_is_scored_on_its_validation_rows_when_fit_ends(corpus, capsys):
+    splits = ("train", "validation")
+    moods = Table(**{split: str(corpus / f"moods.{split}.jsonl") for split in splits})
+    module, scores, out, err = finished(corpus, capsys, mood=moods)
+    kinds = {tuple(name.split("/")[:2]) for name in scores}
+    assert kinds == {("test", "translation"), ("test", "names"), ("test", "score"), ("validation", "mood")}
+    assert scores["test/score"] == pytest.approx((scores["test/translation/bleu"] + scores["test/names/f1"]) / 2)
+    assert "no test rows of mood: scored on validation rows, by which checkpoints are chosen too" in err
+    labels = {line.split()[0] for line in out.splitlines() if line.strip()}
+    assert {"test/translation", "test/names", "validation/mood", "test/score"} <= labels
+    assert [*module.samples] == [*module.tasks]
+    assert [len(samples) for samples in module.samples.values()] == [9, 7, 6]
+
+
+def test_a_task_without_any_rows_to_score_it_is_named_when_fit_ends(corpus, capsys):
+    module, scores, _, err = finished(corpus, capsys, mood=Table(train=str(corpus / "moods.train.jsonl")))
+    assert not any("mood" in name for name in scores)
+    assert "no validation rows and no test rows of mood: not scored" in err
+    assert "mood" not in module.samples
+
+
+# One of several tasks of a kind.
+
+
+def test_one_of_several_tasks_of_a_kind_is_chosen_by_its_name(corpus):
+    tasks = several_tasks(topic=ClassificationTask(dropout=0.0), tags=several_tasks()["names"])
+    others = {"topic": several_rows(corpus)["mood"], "tags": several_rows(corpus)["names"]}
+    data = several_data(corpus, rows=several_rows(corpus, **others))
+    module = fit(corpus, several_module(tasks=tasks), data).eval()
+    with pytest.raises(InputError, match=r"several tasks of classification; choose one of mood, topic \("):
+        module.classify("a b")
+    found = module.probabilities(["a b"], task="topic")
+    assert found == [dict(best.probabilities) for best, *_ in module.solve([{"text": "a b"}], "topic")]
+    assert found != module.probabilities(["a b"], task="mood")
+    assert module.classify("a b", task="topic") == max(found[0], key=found[0].get)
+    assert isinstance(module.tag("aa EE", task="tags"), list)
+    assert module.translate("a b", task="translation") == module.translate("a b")
+    for wrong in (lambda: module.classify("a", task="names"), lambda: module.summarise("a", task="mood")):
+        with pytest.raises(InputError, match=r"(names does tagging|mood does classification), not "):
+            wrong()
+    for call in (module.generate, module.reply, module.summarise, lambda text, task: module.answer(text, text, task)):
+        with pytest.raises(InputError, match="the model has no task 'other'"):
+            call("a", task="other")
+
+
+def test_a_name_that_is_that_of_another_kind_is_not_taken_for_the_kind():
+    misnamed, french, german = ClassificationTask(), TranslationTask(("en-fr",)), ClassificationTask()
+    module = several_module(tasks={"translation": misnamed, "french": french, "german": german})
+    assert module.find_task(kind="translation")[0] == "french"
+    assert module.find_task("translation")[0] == "translation"
+    with pytest.raises(InputError, match=r"choose one of translation, german\b"):
+        module.find_task(kind="classification")
+    preferred = several_module(tasks=several_tasks(other=TranslationTask(("en-fr",))))
+    assert preferred.find_task(kind="translation")[0] == "translation"
+
+
+def test_the_command_line_calls_a_task_by_its_name(corpus, served, capsys):
+    folder = save(served, corpus / "served")
+    assert main(["run", str(folder), "--task", "mood", "a b", "--beam", "3"]) == 2
+    assert "mood writes no text: leave out --beam" in capsys.readouterr().err
+    assert main(["run", str(folder), "--task", "mood", "a b", "--context", "c"]) == 2
+    assert "--context does not go with mood, which has no context" in capsys.readouterr().err

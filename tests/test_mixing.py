@@ -202,19 +202,6 @@ def test_a_step_depends_on_its_number_alone(rows, seed, k):
     assert all(np.array_equal(ours[task][0], theirs[task][0]) for task in ours)
 
 
-@pytest.mark.parametrize("by", ["tokens", "rows"])
-def test_the_same_rows_make_a_step_however_many_parts_it_has(by):
-    mixing = Mixing(by, rates={"long": 6, "short": 3, "few": 1})
-    one, two, four = (uneven(mixing, parts, tokens=4700) for parts in (1, 2, 4))
-    steps = [[plan.steps_per_epoch for plan in made.plans.values()] for made in (one, two, four)]
-    assert steps[0] == steps[1] == steps[2]  # no pass ends in fewer rows than parts
-    for k in range(200):
-        whole = {task: rows[0].tolist() for task, rows in one.step(k).items()}
-        for other in (two, four):
-            assert whole == {task: np.concatenate(rows).tolist() for task, rows in other.step(k).items()}
-            assert all(one.weight(k, task) == other.weight(k, task) for task in whole)
-
-
 @settings(max_examples=40, deadline=None)
 @given(st.integers(8, 60), TOKENS, st.sampled_from([1, 2, 4]), SEEDS, BY, st.sampled_from([1.0, 3.0]))
 def test_one_task_alone_takes_exactly_the_steps_of_its_plan(rows, tokens, parts, seed, by, temperature):
@@ -245,6 +232,23 @@ def test_a_step_has_no_more_tokens_than_were_asked_for_and_not_many_less():
         ]
         assert max(padded) <= 2000
         assert np.mean(padded) > 0.75 * 2000  # rows do not fill the smaller steps of several tasks to the brim
+
+
+def test_long_rows_of_one_task_do_not_thin_out_the_others():
+    random = np.random.default_rng(1)
+    few, many = random.integers(170, 300, (400, 2)), random.integers(8, 24, (6000, 2))
+    made = Mixture(
+        {"few": few, "many": many},
+        {"few": few[:, 1], "many": many[:, 1]},
+        2560,
+        mixing=Mixing(rates={"few": 12, "many": 88}),
+    )
+    assert min(made.turns(0).values()) > 0.8
+    padded = [
+        sum(made.plans[task].lengths[rows].max() * len(rows) for task, (rows,) in made.step(k).items())
+        for k in range(300)
+    ]
+    assert 0.85 * 2560 < np.mean(padded) <= max(padded) <= 1.02 * 2560
 
 
 def test_tasks_have_other_orders_though_their_rows_are_alike():

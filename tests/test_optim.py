@@ -236,6 +236,12 @@ def test_a_factor_that_is_no_share_is_refused(settings, factor):
         replace(settings, backbone_factor=factor)
 
 
+@pytest.mark.parametrize("settings", ALL.values(), ids=ALL)
+def test_a_factor_for_a_backbone_that_is_not_there_is_refused(settings):
+    with pytest.raises(InputError, match=r"backbone_factor 0.5, but no parameter is called backbone\.\*; leave it out"):
+        replace(settings, backbone_factor=0.5).build(nn.Linear(2, 2))
+
+
 @pytest.mark.parametrize("kind", ["inverse_sqrt", "cosine", "linear", "constant"])
 def test_every_schedule_climbs_in_a_line_to_its_peak_and_never_rises_again(kind):
     schedule = Schedule(kind, warmup=10, final=0.1)

@@ -230,6 +230,17 @@ def test_without_main_metrics_the_first_of_a_task_comes_first():
     ]
 
 
+def test_tasks_with_the_same_scores_have_their_mean_in_the_column_of_the_main_one():
+    given = {f"test/{task}/{name}": value for task in "ab" for name, value in (("loss", 0.5), ("f1", 30.0))}
+    given |= {"test/score": 30.0}
+    lines = score_table(given, {"a": "f1", "b": "f1"}).splitlines()
+    assert lines[-1].split() == ["score", "30.00"]
+    assert lines[-1].index("30.00") == lines[1].index("30.00")
+    several = score_table(given, {"a": "f1", "b": "loss"}).splitlines()
+    assert several[-1].split() == ["score", "mean", "30.00"]
+    assert "score" not in score_table({"test/a/f1": 30.0, "validation/a/f1": 31.0, "test/score": 30.0}, {"a": "f1"})
+
+
 def test_a_table_of_nothing_is_empty():
     assert score_table({"epoch": 1.0}) == ""
 

@@ -18,6 +18,7 @@ from tiny import (
     write_tasks,
 )
 
+from lmtasks import start
 from lmtasks.backbones.recurrent import RecurrentConfig
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
@@ -26,7 +27,8 @@ from lmtasks.joint.surgery import PCGrad
 from lmtasks.optim import Adafactor, Adam, AdamW, Muon
 from lmtasks.saving import load, save
 from lmtasks.tasks.dialogue import DialogueTask
-from lmtasks.text.tokenizer import TokenizerConfig
+from lmtasks.tasks.translation import TranslationTask
+from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
 from lmtasks.training.checkpoints import Checkpoints, last_checkpoint
 
 OPTIMIZERS = pytest.mark.parametrize(
@@ -123,7 +125,7 @@ def test_a_vocabulary_is_extended_by_the_marks_of_all_tasks(before, tmp_path):
     old, folder = before
     module = several_module(tasks=several_tasks(talk=DialogueTask()), init_from=str(folder))
     module.train_tokenizer([], tmp_path)
-    marks = module.tasks["talk"].marks
+    marks = (*module.tasks["talk"].marks, "<task-translation>", "<task-talk>")
     assert marks
     assert [module.tokenizer.mark(mark) for mark in marks] == list(range(len(old.tokenizer), len(module.tokenizer)))
 
@@ -183,6 +185,70 @@ def test_dropout_and_checkpointing_may_be_others(corpus, before):
     state = begun(corpus, several_module(backbone=backbone, init_from=str(before[1])))
     name = "backbone.decoder.layers.0.feed_forward.inner.weight"
     assert torch.equal(state[name], before[0].state_dict()[name])
+
+
+@pytest.mark.parametrize("positions", ["sinusoidal", "rotary", "relative", "learned"])
+def test_only_learned_positions_have_a_length(corpus, tmp_path, positions):
+    old = fit(corpus, tiny_module(backbone=tiny_backbone(positions=positions, max_length=300)), max_steps=1)
+    save(old, tmp_path / "model")
+    backbone = tiny_backbone(positions=positions, max_length=400)
+    module = several_module(backbone=backbone, init_from=str(tmp_path))
+    if positions == "learned":
+        with pytest.raises(InputError, match="its backbone has max_length 300, not 400"):
+            begun(corpus, module)
+    else:
+        state = begun(corpus, module)
+        assert all(torch.equal(state[name], p) for name, p in old.state_dict().items() if name.startswith("backbone"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "option"),
+    [({"tokenizer": TokenizerConfig(file="tokenizer.json")}, "tokenizer.file"), ({"vectors": "glove.txt"}, "vectors")],
+)
+def test_what_the_other_run_brings_is_not_given_beside_it(settings, option):
+    with pytest.raises(InputError, match=rf"model.init_from brings .* of its own; leave out model.{option}$"):
+        several_module(init_from="runs/a", **settings)
+
+
+def test_a_tokenizer_set_by_hand_must_begin_with_the_tokens_of_the_other_run(before):
+    old, folder = before
+    another = Tokenizer.train(["other words of other letters xyz"], TokenizerConfig("bpe", len(old.tokenizer)))
+    short = Tokenizer.train(["a"], TokenizerConfig("byte"))
+    for tokenizer in (another, short):
+        module = several_module(init_from=str(folder))
+        module.tokenizer = tokenizer
+        with pytest.raises(InputError, match=r"its \d+ tokens are not the first of module.tokenizer"):
+            module.configure_model()
+    module = several_module(init_from=str(folder))
+    module.tokenizer = old.tokenizer.extended((), ("<new>",))
+    module.configure_model()
+    assert torch.equal(module.backbone.embedding.weight[:-1], old.backbone.embedding.weight)
+
+
+def test_the_other_run_is_read_once(corpus, before, monkeypatch):
+    found, read = [], start.read
+    monkeypatch.setattr(start, "read", lambda place: found.append(place) or read(place))
+    module = encoder_of("mood", init_from=str(before[1]))
+    begun(corpus, module)
+    assert len(found) == 1
+
+
+def test_one_writer_after_several_begins_with_the_mean_of_what_they_began_with(corpus, tmp_path):
+    copying = {name: TranslationTask(("en-de",), label_smoothing=0.0) for name in ("one", "two")}
+    rows = {name: several_rows(corpus)["translation"] for name in ("one", "two", "three", "translation")}
+    old = fit(corpus, several_module(tasks=copying), several_data(corpus, rows={n: rows[n] for n in copying}))
+    save(old, tmp_path / "several" / "model")
+    table, begin = old.backbone.embedding.weight, old.tokenizer.start
+    mean = table[[old.tokenizer.mark(f"<task-{name}>") for name in copying]].mean(0)
+    new = tiny_module(init_from=str(tmp_path / "several"))
+    state = begun(corpus, new, "translation")
+    assert new.heads["translation"].start == begin
+    torch.testing.assert_close(state["backbone.embedding.weight"][begin], mean)
+    others = [row for row in range(len(table)) if row != begin]
+    assert torch.equal(state["backbone.embedding.weight"][others], table[others])
+    save(new, tmp_path / "alone" / "model")  # one writer has learnt what <s> is: the next takes it as it is
+    state = begun(corpus, tiny_module(init_from=str(tmp_path / "alone")), "translation")
+    assert torch.equal(state["backbone.embedding.weight"], new.backbone.embedding.weight)
 
 
 def test_a_start_from_nothing_is_refused(corpus, tmp_path):

@@ -115,12 +115,16 @@ def test_static_weights_multiply_the_losses():
 
 @pytest.mark.parametrize("weight", [-0.5, math.inf, math.nan])
 def test_a_weight_that_is_negative_or_not_finite_is_refused(weight):
-    with pytest.raises(InputError, match="of the task tagging: give a finite number, 0 or more"):
+    with pytest.raises(
+        InputError, match=r"model.joint.weighting.weights: tagging has .*; give a finite number, 0 or more"
+    ):
         Static({"tagging": weight})
 
 
 def test_a_weight_for_no_task_is_refused():
-    with pytest.raises(InputError, match="parsing, which is no task; choose from translation, tagging, summarisation"):
+    with pytest.raises(
+        InputError, match=r"weights: parsing is no task; choose from translation, tagging, summarisation"
+    ):
         Static({"parsing": 1.0}).build(TASKS)
 
 

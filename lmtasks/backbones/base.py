@@ -20,8 +20,8 @@ NO_DECODER = (
     "this backbone has an encoder only (decoder_layers=0), it can write no text; set decoder_layers to 1 or more"
 )
 NO_SOURCE = (
-    "this backbone's decoder reads a source, and there is none; give it one, or set encoder_layers to 0 for a language "
-    "model"
+    "this backbone's decoder reads a source, and there is none; give it one (text generation: its prompt), or set "
+    "encoder_layers to 0 for a language model"
 )
 
 

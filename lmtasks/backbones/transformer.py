@@ -190,8 +190,10 @@ class Transformer(Backbone):
             raise InputError(NO_DECODER)
         if (memory is None) != (self.encoder is None):
             raise InputError(NO_SOURCE if memory is None else NO_ENCODER)
-        crossing: list[Any] = [layer.cross_attention for layer in self.decoder.walk()]
-        return [] if memory is None else [attention.project(memory.states) for attention in crossing]
+        if memory is None:
+            return []
+        own: list[Any] = list(self.decoder.layers)
+        return [layer.cross_attention.project(memory.states) for layer in own] * (self.decoder.depth // len(own))
 
     def _decode(
         self, target: Tensor, memory: list[tuple[Tensor, Tensor]], mask: Tensor | None, caches: list[Cache] | None

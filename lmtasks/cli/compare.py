@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 HELP = """compare the scores of several runs, task by task, and draw their curves
 
-Each task has a line with its main metric, of the test rows if all runs were tested, else of the best validation. Each
-column but the first is followed by what it gains over the first. Runs of one task that stand beside a run of several
-share the first column, "alone": the gains are then those of learning together. The last line is the mean over the tasks
-that both have; - stands where a run does not have the task."""
+Each task has a line with its main metric, of the test rows if all runs have test scores of it, else of the best
+validation. Each column but the first is followed by what it gains over the first. Runs of one task that stand beside a
+run of several share the first column, "alone": the gains are then those of learning together. The last line is the mean
+over the tasks that both have; - stands where a run does not have the task."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,15 +64,17 @@ def run(arguments: argparse.Namespace) -> int:
 def as_text(comparison: Comparison) -> str:
     """Return the comparison as a table for people."""
     first, *others = comparison.columns
-    heads = [comparison.split, "metric", first.name]
-    lines = [[task, metric, _score(first.scores.get(task))] for task, metric in comparison.metrics.items()]
+    split, labels = _labels(comparison)
+    heads = [split, "metric", first.name]
+    tasks = list(comparison.metrics)
+    lines = [[labels[task], comparison.metrics[task], _score(first.scores.get(task))] for task in tasks]
     means = comparison.means
     shared = {mean.tasks for mean in means.values()}
     last = [_mean_label(means), "", _score(next(iter(means.values())).first) if len(shared) == 1 else ""]
     for column in others:
         heads += [column.name, f"vs {first.name}"]
-        for line in lines:
-            line += [_score(column.scores.get(line[0])), _gain(comparison.gain(column, line[0]))]
+        for task, line in zip(tasks, lines, strict=True):
+            line += [_score(column.scores.get(task)), _gain(comparison.gain(column, task))]
         mean = means.get(column.name)
         last += [_score(mean.own), _gain(mean.gain)] if mean else ["-", "-"]
     rows = [heads, *lines, *([last] if means else [])]
@@ -88,13 +90,13 @@ def as_plain(comparison: Comparison) -> dict[str, Any]:
     """Return the comparison as data for JSON; null stands where a run does not have the task."""
     first, *others = comparison.columns
     return {
-        "split": comparison.split,
         "runs": {name: str(path) for name, path in comparison.paths.items()},
         "against": first.name,
         "alone": comparison.alone,
         "tasks": {
             task: {
                 "metric": metric,
+                "split": comparison.splits.get(task),
                 "scores": {column.name: column.scores.get(task) for column in comparison.columns},
                 "gains": {column.name: comparison.gain(column, task) for column in others},
             }
@@ -125,6 +127,14 @@ def _check_folder(folder: str) -> None:
         raise InputError(f"--pictures {folder}: that is a file; name a folder")
     if not path.parent.is_dir():
         raise InputError(f"--pictures {folder}: there is no folder {path.parent}")
+
+
+def _labels(comparison: Comparison) -> tuple[str, dict[str, str]]:
+    """Return the split of all scores and the names of the tasks, with that of the split before it if it is not one."""
+    splits = set(comparison.splits.values())
+    if len(splits) == 1:
+        return splits.pop(), {task: task for task in comparison.metrics}
+    return "split/task", {task: f"{comparison.splits.get(task, '-')}/{task}" for task in comparison.metrics}
 
 
 def _mean_label(means: dict[str, Mean]) -> str:

@@ -7,18 +7,19 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lmtasks.cli.loggers import METRICS_FILE
 from lmtasks.errors import InputError
-from lmtasks.saved import CONFIG, METRICS, MODEL, find_model, read
+from lmtasks.saved import CONFIG, METRICS, MODEL, find_model, read_settings
 from lmtasks.settings import from_plain
 
 ALONE = "alone"  # the column of several runs of one task each
-SPLITS = ("test", "validation")  # the scores of the first count, if all runs have them
+EMPTY = (None, "", "nan")  # cells of metrics.csv
+SPLITS = ("test", "validation")  # the scores of a task in the first count, if all runs that have learnt it have them
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,10 @@ class Mean:
 class Comparison:
     """Scores of runs side by side; the first column is what the others are compared with."""
 
-    split: str
     metrics: dict[str, str]
     """Task -> the metric that is shown: the main one of the first run that has the task."""
+    splits: dict[str, str]
+    """Task -> the split of its scores; none where the runs have no split of it in common."""
     columns: list[Column]
     paths: dict[str, Path]
     alone: dict[str, str] = field(default_factory=dict)
@@ -125,38 +127,26 @@ def compare(runs: Sequence[Run]) -> Comparison:
     it is the first run.
 
     Raises:
-        InputError: The runs have no split in common of which all have scores.
+        InputError: There is no task of which all runs that have learnt it have scores of the same split.
     """
-    split = next((split for split in SPLITS if all(run.scores[split] for run in runs)), None)
-    if split is None:
-        given = "; ".join(f"{run.name}: {', '.join(s for s in SPLITS if run.scores[s])}" for run in runs)
-        raise InputError(
-            f"these runs have no scores of the same split ({given}); `lmtasks fit` scores what the data has"
-        )
-    metrics: dict[str, str] = {}
-    for run in runs:
-        metrics = run.metrics | metrics
-    metrics = {task: metrics[task] for run in runs for task in run.metrics}
-    columns = [Column(run.name, _main_scores(run.scores[split], metrics)) for run in runs]
-    single = [run for run in runs if len(run.metrics) == 1]
-    alone = {task: run.name for run in single for task in run.metrics}
-    if not (0 < len(alone) == len(single) < len(runs)):
-        alone = {}
-    else:
-        names = set(alone.values())
-        base = {task: score for column in columns if column.name in names for task, score in column.scores.items()}
-        name = next(iter(names)) if len(names) == 1 else _free(ALONE, runs)
-        columns = [Column(name, base), *(column for column in columns if column.name not in names)]
-    return Comparison(split, metrics, columns, {run.name: run.path for run in runs}, alone)
+    metrics = _shown_metrics(runs)
+    splits = _shown_splits(runs, metrics)
+    alone = _learnt_alone(runs)
+    columns = [Column(run.name, _main_scores(run, metrics, splits)) for run in runs]
+    if alone:
+        columns = _joined(columns, set(alone.values()))
+    return Comparison(metrics, splits, columns, {run.name: run.path for run in runs}, alone)
 
 
 def notes(runs: Sequence[Run], comparison: Comparison) -> list[str]:
     """Return what a reader of the comparison must know beside it, a line each."""
     found = []
-    missing = [run.name for run in runs if not run.scores[SPLITS[0]]]
-    if 0 < len(missing) < len(runs):
-        found.append(f"no test scores in {', '.join(missing)}: these are of the best validation")
+    tested = any(run.scores[SPLITS[0]] for run in runs)
+    for names, tasks in _untested(runs, comparison).items() if tested else ():
+        found.append(f"no test scores of {', '.join(tasks)} in {', '.join(names)}: these are of the best validation")
     for task, metric in comparison.metrics.items():
+        if task not in comparison.splits and (own := _given(runs, task, metric)):
+            found.append(f"{task} has no scores of the same split in all runs: {own}")
         signed = {run.name: run.signatures[key] for run in runs if (key := f"{task}/{metric}") in run.signatures}
         if len(set(signed.values())) > 1:
             each = "; ".join(f"{name} {signature}" for name, signature in signed.items())
@@ -179,7 +169,7 @@ def _home(path: Path) -> Path:
 def _read(name: str, path: Path, renamed: str) -> Run:
     place = find_model(path)
     try:
-        tasks = from_plain(read(place).settings["tasks"])
+        tasks = from_plain(read_settings(place)["tasks"])
         metrics = {task: str(value.main_metric) for task, value in tasks.items()}
     except (TypeError, KeyError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -191,7 +181,7 @@ def _read(name: str, path: Path, renamed: str) -> Run:
     tested = _tested(path)
     scores = {_renamed(key, names): float(value) for key, value in tested.get("scores", {}).items()}
     splits = {split: _of_split(scores, split) for split in SPLITS}
-    splits["validation"] = splits["validation"] or _of_split(_best(history), "validation")
+    splits["validation"] = _of_split(_best(history), "validation") | splits["validation"]  # of the model, if it was
     if not any(splits.values()):
         raise InputError(f"{path}: no scores yet; `lmtasks fit` writes them when it validates and when it ends")
     signatures = {_renamed(f"/{key}", names)[1:]: text for key, text in tested.get("signatures", {}).items()}
@@ -210,14 +200,15 @@ def _tested(path: Path) -> dict[str, Any]:
 
 
 def _history(path: Path) -> list[dict[str, float]]:
-    """Return the rows of metrics.csv, without the cells that are empty and rows that were cut off."""
+    """Return the rows of metrics.csv, without those that were cut off, and without the cells of tasks that took no part
+    in a step."""
     file = path / METRICS_FILE
     if not file.is_file():
         return []
     with file.open(encoding="utf-8", newline="") as lines:
         rows = [row for row in csv.DictReader(lines) if row.get("step")]
     try:
-        return [{name: float(value) for name, value in row.items() if name and value} for row in rows]
+        return [{name: float(value) for name, value in row.items() if name and value not in EMPTY} for row in rows]
     except ValueError as error:
         raise InputError(f"{file}: {error}; metrics.csv holds numbers only") from error
 
@@ -241,11 +232,66 @@ def _of_split(scores: Mapping[str, float], split: str) -> dict[str, float]:
     return {key: value for key, value in found.items() if "/" in key}
 
 
-def _main_scores(scores: Mapping[str, float], metrics: Mapping[str, str]) -> dict[str, float]:
-    found = {task: scores.get(f"{task}/{metric}") for task, metric in metrics.items()}
+def _shown_metrics(runs: Sequence[Run]) -> dict[str, str]:
+    """Return the metric of each task: the main one of the first run that has the task."""
+    found: dict[str, str] = {}
+    for run in runs:
+        for task, metric in run.metrics.items():
+            found.setdefault(task, metric)
+    return found
+
+
+def _shown_splits(runs: Sequence[Run], metrics: Mapping[str, str]) -> dict[str, str]:
+    """Return for each task the first split of which all runs with scores of the task have some."""
+    found = {}
+    for task, metric in metrics.items():
+        given = [splits for run in runs if (splits := _splits_of(run, task, metric))]
+        if common := [split for split in SPLITS if given and all(split in splits for splits in given)]:
+            found[task] = common[0]
+    if not found:
+        each = "; ".join(f"{run.name}: {', '.join(s for s in SPLITS if run.scores[s])}" for run in runs)
+        raise InputError(
+            f"these runs have no scores of the same split ({each}); `lmtasks fit` scores what the data has"
+        )
+    return found
+
+
+def _splits_of(run: Run, task: str, metric: str) -> list[str]:
+    """Return the splits of which a run has the score of a task."""
+    return [split for split in SPLITS if f"{task}/{metric}" in run.scores[split]]
+
+
+def _main_scores(run: Run, metrics: Mapping[str, str], splits: Mapping[str, str]) -> dict[str, float]:
+    found = {task: run.scores[split].get(f"{task}/{metrics[task]}") for task, split in splits.items()}
     return {task: score for task, score in found.items() if score is not None}
 
 
-def _free(name: str, runs: Sequence[Run]) -> str:
-    """Return a name that no run has."""
-    return name if name not in {run.name for run in runs} else f"{name} (several)"
+def _learnt_alone(runs: Sequence[Run]) -> dict[str, str]:
+    """Return task -> run, of runs of one task each of another, if there are runs of several tasks beside them."""
+    single = [run for run in runs if len(run.metrics) == 1]
+    alone = {task: run.name for run in single for task in run.metrics}
+    return alone if 0 < len(alone) == len(single) < len(runs) else {}
+
+
+def _joined(columns: Sequence[Column], names: Collection[str]) -> list[Column]:
+    """Return one column of those called `names`, and the others after it."""
+    first = {task: score for column in columns if column.name in names for task, score in column.scores.items()}
+    others = [column for column in columns if column.name not in names]
+    free = ALONE if all(column.name != ALONE for column in columns) else f"{ALONE} (several)"
+    return [Column(next(iter(names)) if len(names) == 1 else free, first), *others]
+
+
+def _untested(runs: Sequence[Run], comparison: Comparison) -> dict[tuple[str, ...], list[str]]:
+    """Return the runs for whose sake tasks are compared by their validation scores, with these tasks."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for task in (task for task, split in comparison.splits.items() if split != SPLITS[0]):
+        given = {run.name: _splits_of(run, task, comparison.metrics[task]) for run in runs}
+        names = tuple(name for name, splits in given.items() if splits and SPLITS[0] not in splits)
+        found.setdefault(names, []).append(task)
+    return found
+
+
+def _given(runs: Sequence[Run], task: str, metric: str) -> str:
+    """Say which run has scores of which splits of a task."""
+    given = {run.name: _splits_of(run, task, metric) for run in runs}
+    return "; ".join(f"{name} {', '.join(splits)}" for name, splits in given.items() if splits)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from lmtasks.data.module import TextDataModule
 from lmtasks.module import TaskModule
 from lmtasks.saved import MODEL
 from lmtasks.saving import save
+from lmtasks.tasks.base import Sample
 from lmtasks.training.averaging import CheckpointAverage
 from lmtasks.training.checkpoints import read_checkpoint
-from lmtasks.training.scores import score_table
+from lmtasks.training.scores import SCORE, score_table
 
 
 def finish(
@@ -29,7 +30,7 @@ def finish(
         return 0
     weights = average.weights(kept) if average else read_checkpoint(kept.best_model_path)["state_dict"]
     module.load_state_dict(weights)
-    _say_what_is_missing(data, averaged=average is not None)
+    _say_what_is_missing(module, data, averaged=average is not None)
     scores = _score(trainer, module, data)
     if not trainer.is_global_zero:
         return 0
@@ -63,7 +64,7 @@ def draw_scores(module: TaskModule, folder: Path) -> None:
                 say(f"picture: {picture}")
 
 
-def _say_what_is_missing(data: TextDataModule, averaged: bool) -> None:
+def _say_what_is_missing(module: TaskModule, data: TextDataModule, averaged: bool) -> None:
     """Say what follows from splits that the data do not have."""
     validated, tested = (data.has(split) for split in ("validation", "test"))
     model = "an average of checkpoints" if averaged else "that of the last checkpoint"
@@ -73,12 +74,41 @@ def _say_what_is_missing(data: TextDataModule, averaged: bool) -> None:
         say(f"no validation rows: no checkpoint counts as the best, and the model is {model}")
     elif not tested:
         say("no test rows: the scores are of the validation rows, by which checkpoints are chosen too")
+    elif untested := _untested(module, data):
+        say(f"no test rows of {', '.join(untested)}: scored on validation rows, by which checkpoints are chosen too")
+    lacking = [name for name in module.tasks if not (_has(data, name, "test") or _has(data, name, "validation"))]
+    if lacking and (validated or tested):
+        say(f"no validation rows and no test rows of {', '.join(lacking)}: not scored")
 
 
-def _score(trainer: Trainer, module: TaskModule, data: TextDataModule) -> Mapping[str, float]:
-    """Return the scores on the test split, else on the validation split, nothing where there is neither."""
-    for split, evaluate in (("test", trainer.test), ("validation", trainer.validate)):
-        if data.has(split):
-            (scores,) = evaluate(module, datamodule=data, verbose=False)
-            return scores
-    return {}
+def _score(trainer: Trainer, module: TaskModule, data: TextDataModule) -> dict[str, float]:
+    """Return the scores on the test rows, and on the validation rows those of tasks without test rows.
+
+    `module.samples` then are those rows, of all tasks in their order.
+    """
+    scores: dict[str, float] = {}
+    samples: dict[str, list[Sample]] = {}
+    if data.has("test"):
+        scores = _scores_of(trainer.test(module, datamodule=data, verbose=False))
+        samples = module.samples
+    if untested := _untested(module, data):
+        found = _scores_of(trainer.validate(module, datamodule=data, verbose=False))
+        kept = untested if data.has("test") else [*untested, SCORE]
+        scores |= {name: value for name, value in found.items() if name.split("/")[1] in kept}
+        samples |= {name: module.samples[name] for name in untested if name in module.samples}
+    module.samples = {name: samples[name] for name in module.tasks if name in samples}
+    return scores
+
+
+def _scores_of(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return what an evaluation found; nothing where `limit_test_batches` or `limit_val_batches` is 0."""
+    return dict(found[0]) if found else {}
+
+
+def _untested(module: TaskModule, data: TextDataModule) -> list[str]:
+    """Return the tasks that have validation rows and no test rows."""
+    return [name for name in module.tasks if _has(data, name, "validation") and not _has(data, name, "test")]
+
+
+def _has(data: TextDataModule, task: str, split: str) -> bool:
+    return data.rows_of(task).path(split) is not None

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 HELP = "use a model on texts from arguments, stdin or files"
 
 AT_ONCE = 256  # rows answered together: enough to sort them by length into full batches
+TABLES = (".csv", ".tsv", ".parquet")  # files whose lines are no texts
 ROWS = (".jsonl", ".jsonl.gz")  # files with a JSON object a line; all others have a text a line
 LONGEST_PATH = 255  # characters that a context may have to be taken for a path
 TEXT_FILES = (".txt", ".text", ".md", ".html", ".json", ".jsonl", ".csv", ".tsv", ".gz")  # how paths of contexts end
@@ -84,7 +85,7 @@ class Question:
         self.given, self.key = arguments.column, arguments.column or self.column
         self.decoding = chosen_decoding(model.decoding, arguments)
         if not self.task.writes and (idle := _search_options(arguments)):
-            raise InputError(f"{self.task.name} writes no text: leave out {', '.join(idle)}")
+            raise InputError(f"{self.name} writes no text: leave out {', '.join(idle)}")
         self.scores, self.prefix = arguments.scores, arguments.prefix
         self.as_json = (arguments.output or "").endswith(ROWS)
         self.file = arguments.input
@@ -168,7 +169,7 @@ class Question:
         name, given = self.task.context, arguments.context
         rows = (arguments.input or "").endswith(ROWS)
         if given and not name:
-            raise InputError(f"--context does not go with {self.task.name}, which has no context; leave it out")
+            raise InputError(f"--context does not go with {self.name}, which has no context; leave it out")
         if given and rows:
             raise InputError(
                 f"--context is for plain questions, and {arguments.input} has rows with a column {name!r} each: leave "
@@ -178,7 +179,7 @@ class Question:
             return {}
         if not given:
             raise InputError(
-                f"{self.task.name} needs a {name}: --context TEXT, or the path of a text file; or --input of a .jsonl "
+                f"{self.name} needs a {name}: --context TEXT, or the path of a text file; or --input of a .jsonl "
                 f"with the columns {', '.join(self.task.source_columns)}"
             )
         return {name: _text_or_file(given)}
@@ -235,6 +236,10 @@ def chosen_decoding(default: Decoding, arguments: argparse.Namespace) -> Decodin
 def _check(arguments: argparse.Namespace) -> None:
     if arguments.input and arguments.texts:
         raise InputError("give texts or --input, not both")
+    if arguments.input and arguments.input.removesuffix(".gz").endswith(TABLES):
+        raise InputError(
+            f"--input {arguments.input} is a table, and run reads .jsonl or a text a line; use `lmtasks predict`"
+        )
     if arguments.output and not Path(arguments.output).absolute().parent.is_dir():
         raise InputError(f"--output {arguments.output}: there is no folder {Path(arguments.output).parent}")
     if arguments.input and arguments.output and Path(arguments.input).absolute() == Path(arguments.output).absolute():

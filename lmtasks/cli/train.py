@@ -32,6 +32,8 @@ from lmtasks.data.encoded import Encoded
 from lmtasks.data.module import TextDataModule
 from lmtasks.errors import InputError
 from lmtasks.evaluation import gather, parts_of_rows
+from lmtasks.joint.surgery import Surgery
+from lmtasks.joint.weighting import Weighting
 from lmtasks.module import TaskModule
 from lmtasks.optim import OptimizerConfig
 from lmtasks.saved import Saved, read
@@ -49,6 +51,7 @@ HELP = "train a model, or use one of its checkpoints, as configs and options say
 
 MONITOR = "validation/score"  # chooses the best checkpoint; logged by TaskModule: the mean of the tasks' main metrics
 CLASSES = tuple(value for name in lmtasks.__all__ if isinstance(value := getattr(lmtasks, name), type))  # short names
+NAMED = (OptimizerConfig, Surgery, Weighting)  # bases of classes that a config names, but the package does not export
 FIXED = ("backbone", "tasks")  # settings of a checkpoint whose weights mean nothing under others
 DESCRIPTION = """Settings come from configs (-c NAME or FILE, several are merged) and options, which win.
 --model.help TranslationModule and --data.rows.help ParallelText list the settings of a class."""
@@ -103,7 +106,7 @@ class Job(LightningCLI):
         try:
             self.config = parser.parse_args(args)
         except ArgumentError as error:
-            known = [*CLASSES, *OptimizerConfig.__subclasses__()]
+            known = [*CLASSES, *(kind for base in NAMED for kind in base.__subclasses__())]
             raise InputError(explain(str(error), parser._option_string_actions, known, self.configs, args)) from None
 
     def instantiate_classes(self) -> None:
@@ -143,7 +146,7 @@ class Job(LightningCLI):
         """Return the checkpoint to go on from, and the steps that were done; take its tokenizer and tasks."""
         path = folders.find_checkpoint(self.config.ckpt_path, self.folder, self._mode)
         saved = read(path)
-        self._take(saved, path, (*FIXED, "optimizer", "schedule", "joint"))
+        self._take(saved, path, (*FIXED, "optimizer", "schedule", "joint"))  # of joint what `_bound` leaves
         return path, saved.step
 
     def take_weights(self) -> None:
@@ -184,10 +187,13 @@ class Job(LightningCLI):
         The tasks then know what they learnt of the training rows.
         """
         self.model.tokenizer = Tokenizer.from_json(saved.tokenizer)
-        own = self.model.describe()["settings"]
-        for part in parts:
-            if change := _difference(saved.settings[part], own[part], part):
-                raise InputError(f"{path} was trained with {change}; -c {self.folder} takes the settings of the run")
+        learns = bool(self.model.joint.weights.state_dict())
+        before, now = (_bound(each, learns) for each in (saved.settings, self.model.describe()["settings"]))
+        changes = [_difference(before[part], now[part], part) for part in parts if part in before]
+        if list(before["tasks"]) != list(now["tasks"]):  # their order is that of their weights and of their steps
+            changes = [f"the tasks {', '.join(before['tasks'])}, not {', '.join(now['tasks'])}"]
+        if change := next(filter(None, changes), None):
+            raise InputError(f"{path} was trained with {change}; -c {self.folder} takes the settings of the run")
         self.model.tasks, self.model.init_from = from_plain(saved.settings["tasks"]), None
 
     def _callbacks(self, given: Sequence[Callback]) -> list[Callback]:
@@ -286,10 +292,9 @@ def _strategy(settings: Any, tasks: Collection[Task]) -> Any:
     """
     if "spawn" in str(settings.strategy):
         raise InputError(f"trainer.strategy is {settings.strategy}, which counts evaluation rows twice; use ddp")
-    if settings.strategy != "auto" or _devices(settings) * settings.num_nodes == 1:
-        return settings.strategy
+    chosen = "ddp" if settings.strategy == "auto" and _devices(settings) * settings.num_nodes > 1 else settings.strategy
     leaves_out = len(tasks) > 1 or not all(task.writes for task in tasks)  # some head, or the decoder
-    return "ddp_find_unused_parameters_true" if leaves_out else "ddp"
+    return f"{chosen}_find_unused_parameters_true" if leaves_out and chosen in ("ddp", "ddp_fork") else chosen
 
 
 def _devices(settings: Any) -> int:
@@ -305,18 +310,32 @@ def _devices(settings: Any) -> int:
     return int(devices)
 
 
+def _bound(settings: dict[str, Any], learns: bool) -> dict[str, Any]:
+    """Return plain settings of a module with that of `joint` to which a checkpoint binds a run that goes on.
+
+    That is the class of the weighting, and its settings too if it `learns` what the checkpoint holds.
+    """
+    if "joint" not in settings:  # those of an older version
+        return settings
+    weighting = settings["joint"]["init_args"]["weighting"]
+    return settings | {"joint": {"weighting": weighting if learns else {"class_path": weighting["class_path"]}}}
+
+
 def _difference(saved: Any, own: Any, name: str) -> str:
     """Return the first difference of two plain settings, as "backbone.d_model = 64, not 128", or nothing.
 
-    What our own leave empty, such as the labels of a task, is learnt from the training rows.
+    What our own leave empty, such as the labels of a task, is learnt from the training rows. A setting of a class that
+    only one side has is one that the version of the other lacks.
     """
-    if own == [] and isinstance(saved, list):
+    if own in ([], {}) and type(saved) is type(own):
         return ""
     if isinstance(saved, list) and isinstance(own, list) and len(saved) == len(own):
         pairs = [(old, new, name) for old, new in zip(saved, own, strict=True)]
-    elif isinstance(saved, dict) and isinstance(own, dict):
-        keys = [key for key in own if key in saved]
-        pairs = [(saved[key], own[key], name if key == "init_args" else f"{name}.{key}") for key in keys]
+    elif isinstance(saved, dict) and isinstance(own, dict) and "class_path" in saved and "class_path" in own:
+        old, new = ({"class_path": each["class_path"]} | each.get("init_args", {}) for each in (saved, own))
+        pairs = [(old[key], new[key], f"{name}.{key}") for key in new if key in old]
+    elif isinstance(saved, dict) and isinstance(own, dict) and saved.keys() == own.keys():
+        pairs = [(saved[key], own[key], f"{name}.{key}") for key in own]
     else:
         return "" if to_plain(saved) == to_plain(own) else f"{name} = {saved}, not {own}"
     return next((change for old, new, key in pairs if (change := _difference(old, new, key))), "")

@@ -19,6 +19,7 @@ import numpy as np
 from lmtasks.data.plan import Plan
 from lmtasks.errors import InputError
 
+ROUNDS = 4  # of fitting the steps of the tasks to their shares in spite of padding, and together to tokens_per_step
 FINEST = 2.0**-30  # turns are multiples of it: sums of millions of them are exact, and no step of a plan is left out
 
 
@@ -79,9 +80,9 @@ class Mixing:
 class Mixture:
     """Which rows of which tasks make up step k = 0, 1, ...
 
-    Each task has a plan of its own, with as many tokens a step as are its share; one with less than its shortest
-    possible step takes part in every second or tenth step only. While shares change, a step may have up to twice
-    `tokens_per_step`.
+    Each task has a plan of its own, with as many tokens a step as are its share. One whose share is not a whole number
+    of rows for each micro-batch takes part with more of them in fewer steps. While shares change, a step may have up to
+    twice `tokens_per_step`.
     """
 
     def __init__(
@@ -98,15 +99,37 @@ class Mixture:
         self._units = {
             task: table.sum(1) if mixing.by == "tokens" else np.ones(len(table)) for task, table in lengths.items()
         }
-        sizes = {task: float(units.sum()) for task, units in self._units.items()}
+        sizes = self._sizes = {task: float(units.sum()) for task, units in self._units.items()}
         ends = np.array([list(mixing.shares(sizes).values()), list(mixing.final_shares(sizes).values())])
         part = np.linspace(0, 1, mixing.change + 1)[:, None]
         self._shares = ends[0] + part * (ends[1] - ends[0])  # (change + 1, tasks)
-        tokens = _tokens(lengths, sizes, ends.max(axis=0), tokens_per_step)
-        self.plans = {
-            task: Plan(table, targets[task], tokens[task], parts, seed + number)
-            for number, (task, table) in enumerate(lengths.items())
-        }
+        size = ends.max(axis=0).sum() * tokens_per_step  # the largest step, of all tasks
+        wanted = float(size)
+        for _ in range(ROUNDS):
+            self.plans = self._plans(lengths, targets, wanted, ends.max(axis=0))
+            if (total := sum(plan.tokens_per_step for plan in self.plans.values())) <= size:
+                break
+            wanted *= size / total
+
+    def _plans(
+        self, lengths: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray], tokens: float, shares: np.ndarray
+    ) -> dict[str, Plan]:
+        """Return a plan for each task, such that steps of all of them have about so many tokens, padding left out."""
+        padded = {
+            task: table.max(axis=1).sum() / self._sizes[task] for task, table in lengths.items()
+        }  # a token or row
+        plans = {}
+        for number, (task, table) in enumerate(lengths.items()):
+            wanted = shares[number] * tokens / (shares @ list(padded.values()))  # tokens or rows a step
+            budget = wanted * padded[task]
+            for _ in range(ROUNDS if len(lengths) > 1 else 0):
+                whole = Plan(table, targets[task], round(budget))  # in one part, so that the parts decide nothing
+                units = self._sizes[task] / whole.steps_per_epoch
+                if units >= wanted:
+                    break
+                budget *= wanted / units
+            plans[task] = Plan(table, targets[task], round(budget), self.parts, self.seed + number)
+        return plans
 
     @property
     def steps_per_epoch(self) -> int:
@@ -160,7 +183,8 @@ class Mixture:
     @property
     def identity(self) -> dict[str, Any]:
         """What must be the same for step k to have the same rows."""
-        found: dict[str, Any] = {"tokens_per_step": self.tokens_per_step, "parts": self.parts, "seed": self.seed}
+        found: dict[str, Any] = {"tasks": ", ".join(self.plans)}
+        found |= {"tokens_per_step": self.tokens_per_step, "parts": self.parts, "seed": self.seed}
         for task, plan in self.plans.items():
             of = f" of {task}" if len(self.plans) > 1 else ""
             lengths = hashlib.sha256(plan.lengths.astype("<i8").tobytes()).hexdigest()[:8]
@@ -200,13 +224,3 @@ def _checked(rates: Mapping[str, float], sizes: Mapping[str, float], name: str) 
 def _whole(turns: np.ndarray) -> np.ndarray:
     """Round to multiples of FINEST."""
     return np.round(turns / FINEST) * FINEST
-
-
-def _tokens(
-    lengths: Mapping[str, np.ndarray], sizes: Mapping[str, float], shares: np.ndarray, tokens_per_step: int
-) -> dict[str, int]:
-    """Return the padded tokens a step that give each task its share of tokens or rows."""
-    padded = np.array([table.max(axis=1).sum() / sizes[task] for task, table in lengths.items()])  # a token or row
-    wanted = shares * padded
-    tokens = tokens_per_step * shares.sum() * wanted / wanted.sum()
-    return dict(zip(lengths, tokens.round().astype(int).tolist(), strict=True))

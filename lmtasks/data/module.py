@@ -12,6 +12,7 @@ import logging
 import signal
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
@@ -234,10 +235,11 @@ class TextDataModule(LightningDataModule):
         mixture = Mixture(lengths, targets, self.tokens_per_step, _parts(self.trainer), self.seed, self.mixing)
         for task, plan in mixture.plans.items():
             share = f"{100 * mixture.wanted(0)[task]:.1f} % of {self.mixing.by}, " if len(train) > 1 else ""
+            turn = mixture.turns(0)[task]  # 0 = a task that is not learnt, at first or at all
             logger.info(
                 "%s: %s%s rows a pass, %s steps a pass, %.1f %% padding",
                 self._label("train", task), share, f"{len(plan.lengths):,}",
-                f"{plan.steps_per_epoch / mixture.turns(0)[task]:,.0f}", 100 * plan.padding,
+                f"{plan.steps_per_epoch / turn:,.0f}" if turn else "no", 100 * plan.padding,
             )  # fmt: skip
         return mixture
 
@@ -269,15 +271,16 @@ class TextDataModule(LightningDataModule):
         return Examples(name, encoded, kept, self.max_length, task.cuts_target)
 
     def _evaluation_loader(self, split: str) -> DataLoader | list:
-        """Return the batches of one task after the other; every process has equally many of each."""
+        """Return the batches of the tasks in turn, so that the first few have all; each process has as many of each."""
         given, rank, world_size = self._examples.get(split, {}), self.trainer.global_rank, self.trainer.world_size
-        batches: list[tuple[str, np.ndarray]] = []
+        turns: list[list[tuple[str, np.ndarray]]] = []
         for task, examples in given.items():
             if len(examples) < world_size:
                 where = self.rows_of(task).path(split)
                 raise InputError(f"{where}: {len(examples)} rows for {world_size} processes; use fewer devices")
             own = evaluation_batches(examples.lengths, self.tokens_per_batch, rank, world_size)
-            batches += [(task, ids) for ids in own]
+            turns.append([(task, ids) for ids in own])
+        batches = [batch for turn in zip_longest(*turns) for batch in turn if batch is not None]
         return self._loader(batches, Passes(given)) if batches else []
 
     def _loader(self, sampler: Iterable, dataset: Dataset) -> DataLoader:

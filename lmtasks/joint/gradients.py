@@ -117,7 +117,8 @@ def _add(row: Tensor, parameters: Sequence[nn.Parameter]) -> None:
 
 def _gramian(gradients: Tensor) -> Tensor:
     """Return the inner products (T, T) of rows (T, P), summed in float64: in float32 conflicts drown in rounding."""
-    parts = (part.double() for part in gradients.split(AT_ONCE, dim=1))
+    device = "cpu" if gradients.device.type == "mps" else gradients.device  # Apple's has no float64
+    parts = (part.to(device).double() for part in gradients.split(AT_ONCE, dim=1))
     return torch.stack([part @ part.t() for part in parts]).sum(0)
 
 

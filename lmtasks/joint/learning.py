@@ -35,13 +35,17 @@ class JointConfig:
 
 
 class JointLearning(nn.Module):
-    """Makes the loss of a micro-batch of several tasks, and the gradient of the whole step."""
+    """Makes the loss of a micro-batch of several tasks, and the gradient of the whole step.
+
+    Raises: InputError for settings where there is one task, which weighs what it weighs.
+    """
 
     def __init__(self, tasks: Sequence[str], config: JointConfig) -> None:
         super().__init__()
         self.tasks, self.config = list(tasks), config
-        weighting = config.weighting if len(self.tasks) > 1 else Static()  # one task weighs what it weighs
-        self.weights = weighting.build(self.tasks)
+        if len(self.tasks) == 1 and config != JointConfig():
+            raise InputError(f"model.joint is for several tasks, the model has only {self.tasks[0]}; leave it out")
+        self.weights = config.weighting.build(self.tasks)
         self._step: JointStep | None = None
 
     def begin(self, parameters: Sequence[nn.Parameter], shared: Sequence[nn.Parameter], whole: bool) -> None:
@@ -56,12 +60,13 @@ class JointLearning(nn.Module):
         apart = self._apart_always or self.config.watch
         if not whole and apart:
             raise InputError(
-                "surgery, GradNorm and watch need whole, unscaled gradients: use ddp, and 32-true or bf16-mixed"
+                "model.joint: surgery, GradNorm and watch need whole, unscaled gradients; set trainer.strategy to ddp, "
+                "and trainer.precision to 32-true or bf16-mixed"
             )
         if apart and not any(parameter.requires_grad for parameter in shared):
             raise InputError(
-                "surgery, GradNorm and watch compare gradients on the backbone, which model.freeze keeps as it is; "
-                "leave them out"
+                "model.joint: surgery, GradNorm and watch compare gradients on the backbone, which model.freeze keeps "
+                "as it is; leave them out"
             )
         self._step = JointStep(self.tasks, parameters, shared)
 
@@ -70,7 +75,13 @@ class JointLearning(nn.Module):
 
         losses: the mean loss of each task that takes part in the step, times its share of it, scalars. `logged`: the
         step will be written to the logs.
+
+        Raises:
+            InputError: If all that a task makes use of is frozen, be the rest of the backbone or not.
         """
+        for task, loss in losses.items():
+            if not loss.requires_grad:
+                raise InputError(f"model.freeze: nothing that {task} makes use of is left to learn; freeze less")
         if self._step is None:
             (loss,) = losses.values()
             return loss
@@ -104,11 +115,11 @@ class JointLearning(nn.Module):
         return self.config.surgery is not None or self.weights.needs_gradients
 
     def _compared(self, found: Measured) -> dict[str, Tensor]:
-        """Return the norm of each task's gradient on the shared parameters, and the cosine of each two."""
+        """Return the norm of each task's gradient on what is shared, and the cosine of each two; NaN where one is
+        missing."""
         assert found.norms is not None
         assert found.cosines is not None
         norms = {f"{task}/gradient_norm": norm for task, norm in zip(self.tasks, found.norms, strict=True)}
         places = {task: place for place, task in enumerate(self.tasks)}
         pairs = combinations(self.tasks, 2)
-        cosines = {f"{a}/cosine_{b}": found.cosines[places[a], places[b]].float() for a, b in pairs}
-        return {name: value for name, value in (norms | cosines).items() if not value.isnan()}
+        return norms | {f"{a}/cosine_{b}": found.cosines[places[a], places[b]].float() for a, b in pairs}

@@ -11,6 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 
 import torch
 from torch import Tensor, nn
@@ -97,15 +98,19 @@ class Static(Weighting):
     def __post_init__(self) -> None:
         for name, weight in self.weights.items():
             if not 0 <= weight < math.inf:
-                raise InputError(f"weight {weight} of the task {name}: give a finite number, 0 or more")
+                raise InputError(f"model.joint.weighting.weights: {name} has {weight}; give a finite number, 0 or more")
 
     def build(self, tasks: Sequence[str]) -> TaskWeights:
         for name in self.weights:
             if name not in tasks:
-                raise InputError(f"there is a weight for {name}, which is no task; choose from {', '.join(tasks)}")
+                near = get_close_matches(name, tasks, 1)
+                hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(tasks)}"
+                raise InputError(f"model.joint.weighting.weights: {name} is no task; {hint}")
         weights = [self.weights.get(task, 1.0) for task in tasks]
         if not any(weights):
-            raise InputError("the weights of all tasks are 0, which leaves nothing to learn; raise one of them")
+            raise InputError(
+                "model.joint.weighting.weights: those of all tasks are 0, which leaves nothing to learn; raise one"
+            )
         return StaticWeights(tasks, weights)
 
 
@@ -191,9 +196,9 @@ class DynamicAverage(Weighting):
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:
-            raise InputError(f"temperature {self.temperature} of the weights: give a number above 0")
+            raise InputError(f"model.joint.weighting.temperature: {self.temperature}; give a number above 0")
         if self.every < 1:
-            raise InputError(f"every {self.every} of the weights: give 1 step or more")
+            raise InputError(f"model.joint.weighting.every: {self.every}; give 1 step or more")
 
     def build(self, tasks: Sequence[str]) -> TaskWeights:
         return DynamicAverageWeights(tasks, self.temperature, self.every)
@@ -255,9 +260,9 @@ class GradNorm(Weighting):
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha < math.inf:
-            raise InputError(f"alpha {self.alpha} of the weights: give a number, 0 or more")
+            raise InputError(f"model.joint.weighting.alpha: {self.alpha}; give a number, 0 or more")
         if not 0 < self.lr < math.inf:
-            raise InputError(f"lr {self.lr} of the weights: give a number above 0")
+            raise InputError(f"model.joint.weighting.lr: {self.lr}; give a number above 0")
 
     def build(self, tasks: Sequence[str]) -> TaskWeights:
         return GradNormWeights(tasks, self.alpha, self.lr)

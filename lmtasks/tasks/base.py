@@ -115,6 +115,11 @@ class Task(ABC):
         """The columns among them that a prediction needs."""
 
     @property
+    def typed(self) -> str:
+        """The column of what a user types, where a row is asked that is in no file."""
+        return self.source_columns[0]
+
+    @property
     def languages(self) -> tuple[str, ...]:
         """Languages that need a tag in the vocabulary."""
         return ()
@@ -132,7 +137,7 @@ class Task(ABC):
         """
         if source is not None or target is not None:
             raise InputError(f"{self.name} has no languages to choose from; leave out source and target")
-        return self.source_columns[0], None
+        return self.typed, None
 
     @property
     def context(self) -> str | None:

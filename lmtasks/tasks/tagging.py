@@ -66,6 +66,10 @@ class TaggingTask(Task):
         return ("words",)
 
     @property
+    def typed(self) -> str:
+        return "text"
+
+    @property
     def tags(self) -> list[str]:
         """The tags of a word: outside, and beginning and inside of each kind."""
         return [OUTSIDE, *(f"{prefix}-{label}" if label else prefix for label in self.labels for prefix in "BI")]
@@ -81,11 +85,6 @@ class TaggingTask(Task):
     @property
     def main_metric(self) -> str:
         return "f1"
-
-    def choose(self, source: str | None, target: str | None) -> tuple[str, str | None]:
-        """Return ("text", None): what a user types is a raw text."""
-        super().choose(source, target)
-        return "text", None
 
     def learn(self, rows: Iterable[Row]) -> TaggingTask:
         """Return the task with the kinds of names and the writing of the rows; kinds that it has already stay.

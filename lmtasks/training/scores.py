@@ -14,13 +14,16 @@ def score_table(metrics: Mapping[str, float | Tensor], main: Mapping[str, str] |
     """Return a table of scores named `<split>/<task>/<metric>`: a row for each task, a column for each metric.
 
     Where tasks have different metrics, a row has the `main` one of its task first ({task: metric}, else the first that
-    comes), then what all have in common, then the others with their names; the mean of the main ones comes last. Names
-    of two parts or one (epoch, learning rate) are left out. With several splits the rows are named split/task.
+    comes), then what all have in common, then the others with their names. Of several tasks the mean of the main
+    scores comes last. Names of two parts or one (epoch, learning rate) are left out. With several splits the rows are
+    named split/task.
 
-    >>> print(score_table({"test/fr/bleu": 31.204, "test/fr/loss": 1.91, "test/de/bleu": 28.5, "test/de/loss": 2.0}))
-    test   bleu    loss
-    fr    31.20  1.9100
-    de    28.50  2.0000
+    >>> scores = {"test/fr/bleu": 31.204, "test/fr/loss": 1.91, "test/de/bleu": 28.5, "test/de/loss": 2.0}
+    >>> print(score_table(scores | {"test/score": 29.852}))
+    test    bleu    loss
+    fr     31.20  1.9100
+    de     28.50  2.0000
+    score  29.85
     >>> scores = {"test/fr/bleu": 31.2, "test/fr/chrf": 57.1, "test/fr/loss": 1.91, "test/mood/loss": 0.3}
     >>> scores |= {"test/mood/accuracy": 87.5, "test/score": 59.35}
     >>> print(score_table(scores, {"fr": "bleu", "mood": "accuracy"}))
@@ -35,13 +38,13 @@ def score_table(metrics: Mapping[str, float | Tensor], main: Mapping[str, str] |
     splits = list(dict.fromkeys(split for split, _ in scores))
     head, prefix = ("split/task", "{}/") if len(splits) > 1 else (splits[0], "")
     rows = {prefix.format(split) + task: row for (split, task), row in scores.items()}
-    names = list(dict.fromkeys(name for row in rows.values() for name in row))
-    if all(len(row) == len(names) for row in rows.values()):
-        lines = [[label, *(_number(row[name]) for name in names)] for label, row in rows.items()]
-        return "\n".join(_aligned([[head, *names], *lines], left=1))
     first = {prefix.format(split) + task: _main(task, row, main or {}) for (split, task), row in scores.items()}
     found = {prefix.format(split) + SCORE: metrics.get(f"{split}/{SCORE}") for split in splits}
-    return _uneven_table(head, rows, first, {label: float(mean) for label, mean in found.items() if mean is not None})
+    means = {label: float(mean) for label, mean in found.items() if mean is not None}
+    alone = len(rows) == len(splits)  # a task a split: its score is the mean
+    if len({frozenset(row) for row in rows.values()}) == 1 and (alone or len(set(first.values())) == 1):
+        return _even_table(head, rows, next(iter(first.values())), {} if alone else means)
+    return _uneven_table(head, rows, first, means)
 
 
 def one_line(metrics: Mapping[str, float | Tensor], main: Mapping[str, str]) -> str:
@@ -62,6 +65,14 @@ def one_line(metrics: Mapping[str, float | Tensor], main: Mapping[str, str]) -> 
         means = (value for name, value in metrics.items() if name.endswith(f"/{SCORE}") and name.count("/") == 1)
         parts += [f"{SCORE} {_number(float(mean)):>7}" for mean in means]
     return " | ".join(parts)
+
+
+def _even_table(head: str, rows: Mapping[str, Mapping[str, float]], main: str, means: Mapping[str, float]) -> str:
+    """Return a table of rows, {label: {metric: value}}, that have the same scores; the means are of the main one."""
+    names = list(next(iter(rows.values())))
+    lines = [[label, *(_number(row[name]) for name in names)] for label, row in rows.items()]
+    lines += [[label, *(_number(mean) if name == main else "" for name in names)] for label, mean in means.items()]
+    return "\n".join(line.rstrip() for line in _aligned([[head, *names], *lines], left=1))
 
 
 def _uneven_table(

@@ -95,16 +95,16 @@ class Village(Rows):
 
     train: int = 6000
     """Rows to learn from, in each view; a larger number keeps the smaller one's rows and adds to them."""
-    validation: int = 300
-    """Rows that choose the best checkpoint."""
-    test: int = 300
-    """Rows for the final score."""
+    validation: int | None = 300
+    """Rows that choose the best checkpoint; none if null."""
+    test: int | None = 300
+    """Rows for the final score; none if null."""
     seed: int = 1
     """Which rows are told."""
 
     def path(self, split: str) -> str | None:
         """Return a name for a split that the village has, None for another one."""
-        return f"village/{split}" if split in SPLITS else None
+        return f"village/{split}" if split in SPLITS and getattr(self, split) is not None else None
 
     def rows(self, split: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Yield the rows of a split in the first view that has all of the `columns`, with these and "place".
@@ -160,7 +160,7 @@ def _tell(
     told: set[str] = set()
     rows = {}
     for split in SPLITS:
-        size = getattr(village, split)
+        size = getattr(village, split) or 0
         if size < 0:
             raise InputError(f"{split}={size}: the village can tell 0 or more rows")
         narrator = Narrator(random.Random(f"{village.seed} {split} {name}".rstrip()))
