@@ -777,3 +777,9 @@ def test_the_command_line_calls_a_task_by_its_name(corpus, served, capsys):
     assert "mood writes no text: leave out --beam" in capsys.readouterr().err
     assert main(["run", str(folder), "--task", "mood", "a b", "--context", "c"]) == 2
     assert "--context does not go with mood, which has no context" in capsys.readouterr().err
+
+
+def test_a_row_without_anything_to_read_is_refused_by_its_number(corpus):
+    module = fit(corpus, several_module(), several_data(corpus), max_steps=1)
+    with pytest.raises(InputError, match=r"row 2 of those asked: mood reads text, and it has en"):
+        module.solve([{"text": "a"}, {"en": "a b"}], task="mood")

@@ -146,3 +146,9 @@ def test_a_broken_row_is_named(run, work, content, fault):
     status, _, line = run("tagging", "--input", "broken.jsonl")
     assert status == 2
     assert f"broken.jsonl, {fault}" in line
+
+
+def test_a_table_is_not_read_as_lines_of_text(run, work):
+    (work / "reviews.csv").write_text("text,label\nGood.,yes\n", encoding="utf-8")
+    status, _, line = run("tagging", "--input", "reviews.csv")
+    assert (status, "reviews.csv is a table" in line, "predict" in line) == (2, True, True)

@@ -186,3 +186,9 @@ def test_the_promised_structures_are_there(structure):
 def test_the_vocabulary_is_small():
     english = {word for row in ALL for word in re.findall(r"[a-z]+", row["en"].lower())}
     assert 150 <= len(english) <= 320
+
+
+def test_a_split_that_is_null_is_none():
+    village = Village(train=4, validation=2, test=None)
+    assert village.path("test") is None
+    assert len(list(village.rows("train", ("en", "fr")))) == 4
