@@ -98,8 +98,8 @@ class Stack(nn.Module):
         d_head = config.d_head or config.d_model // config.n_heads
         rotary = Rotary(d_head, config.max_length) if config.positions == "rotary" else None
         reads_memory = causal and config.encoder_layers > 0
-        self.depth = layers
-        own = min(layers, 1) if config.shared_layers else layers
+        self.repeats = layers if config.shared_layers else 1  # how often a text passes all of `layers`
+        own = layers // self.repeats
         self.layers = nn.ModuleList(Layer(config, d_head, rotary, reads_memory) for _ in range(own))
         self.embedding_norm = _norm(config) if config.embedding_norm else None
         self.final_norm = _norm(config) if config.norm_position == "pre" else None
@@ -142,7 +142,7 @@ class Stack(nn.Module):
     def walk(self) -> list[Layer]:
         """Return the layers in the order in which a text passes them; shared ones stand there again and again."""
         layers: list[Any] = list(self.layers)
-        return layers * (self.depth // len(layers))
+        return layers * self.repeats
 
     def prepare(self, x: Tensor, first: int) -> Tensor:
         """Add positions to embeddings (B, T, D) that start at position `first`, norm and drop."""

@@ -193,7 +193,7 @@ class Transformer(Backbone):
         if memory is None:
             return []
         own: list[Any] = list(self.decoder.layers)
-        return [layer.cross_attention.project(memory.states) for layer in own] * (self.decoder.depth // len(own))
+        return [layer.cross_attention.project(memory.states) for layer in own] * self.decoder.repeats
 
     def _decode(
         self, target: Tensor, memory: list[tuple[Tensor, Tensor]], mask: Tensor | None, caches: list[Cache] | None

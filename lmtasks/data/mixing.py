@@ -115,9 +115,8 @@ class Mixture:
         self, lengths: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray], tokens: float, shares: np.ndarray
     ) -> dict[str, Plan]:
         """Return a plan for each task, such that steps of all of them have about so many tokens, padding left out."""
-        padded = {
-            task: table.max(axis=1).sum() / self._sizes[task] for task, table in lengths.items()
-        }  # a token or row
+        longer = {task: table.max(axis=1).sum() for task, table in lengths.items()}  # of source and target, all rows
+        padded = {task: total / self._sizes[task] for task, total in longer.items()}  # of a token or row
         plans = {}
         for number, (task, table) in enumerate(lengths.items()):
             wanted = shares[number] * tokens / (shares @ list(padded.values()))  # tokens or rows a step

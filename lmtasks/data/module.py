@@ -204,11 +204,8 @@ class TextDataModule(LightningDataModule):
             raise InputError("overfit_batches cannot choose among the steps of the plan; train on a file of few rows")
         if stage == "fit" and self.trainer.max_steps > 0 and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             module.schedule.check(self.trainer.max_steps)
-        if (
-            unknown := [name for name in self.rows if name not in module.tasks]
-            if isinstance(self.rows, Mapping)
-            else []
-        ):
+        named = self.rows if isinstance(self.rows, Mapping) else ()
+        if unknown := [name for name in named if name not in module.tasks]:
             raise InputError(f"data.rows has {unknown[0]}, but the model learns {', '.join(module.tasks)}; name it so")
         for name, task in module.tasks.items():
             if task.longest and task.longest > self.max_length:

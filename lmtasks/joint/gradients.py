@@ -97,8 +97,8 @@ class JointStep:
             return Measured(losses)
         gradients = _mean(gradients / parts)
         gramian = _gramian(gradients)
-        weights = torch.ones_like(losses) if surgery is None else surgery.weights(gramian, step).to(gradients)
-        _add(weights.to(gradients) @ gradients, self.shared)
+        whole = gradients.sum(0) if surgery is None else surgery.weights(gramian, step).to(gradients) @ gradients
+        _add(whole, self.shared)
         return Measured(losses, gramian)
 
 
