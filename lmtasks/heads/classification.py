@@ -19,6 +19,7 @@ from lmtasks.backbones.dropout import Dropout
 from lmtasks.batch import IGNORE, Batch
 from lmtasks.decoding import Decoding
 from lmtasks.heads.base import Head
+from lmtasks.heads.ngrams import Ngrams
 from lmtasks.loss import Loss
 
 Pooling = Literal["mean", "max", "first", "attention"]
@@ -49,6 +50,7 @@ class ClassificationHead(Head):
         class_weights: Sequence[float] | None = None,
         multi_label: bool = False,
         label_smoothing: float = 0.0,
+        ngrams: Ngrams | None = None,
     ) -> None:
         """Draw fresh weights.
 
@@ -56,12 +58,14 @@ class ClassificationHead(Head):
             a mean that attention weighs.
         dropout: share of the pooled features dropped.
         class_weights: a factor of the loss for each class; see `loss`.
+        ngrams: what reads the sequences of letters of a text beside the encoder.
         """
         super().__init__()
         self.pooling, self.multi_label, self.label_smoothing = pooling, multi_label, label_smoothing
         self.attention = AttentionWeights(d_model) if pooling == "attention" else None
         self.dropout = Dropout(dropout)
-        self.output = nn.Linear(d_model, n_classes)
+        self.ngrams = ngrams
+        self.output = nn.Linear(d_model + (ngrams.d_text if ngrams else 0), n_classes)
         # settings of a training and no part of what is learned: they stand in no file of weights
         self.register_buffer("class_weights", _weights(class_weights), persistent=False)
 
@@ -78,7 +82,10 @@ class ClassificationHead(Head):
         else:
             kept = memory.mask.unsqueeze(-1)  # (B, S, 1)
             pooled = memory.states.masked_fill(~kept, 0).sum(1) / kept.sum(1).clamp(min=1)  # (B, D)
-        logits = self.output(self.dropout(pooled))
+        features = self.dropout(pooled)
+        if self.ngrams is not None:
+            features = torch.cat((features, self.ngrams(batch.source).to(features.dtype)), dim=-1)
+        logits = self.output(features)
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     def loss(self, backbone: Backbone, batch: Batch) -> Loss:

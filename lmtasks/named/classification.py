@@ -29,6 +29,7 @@ class ClassificationModule(TaskModule):
         pooling: What stands for the text: the mean of its token states, the maximum of each feature, the first one, or
             a mean that attention weighs.
         dropout: Share of the features of a text dropped.
+        ngrams: Read sequences of letters beside the encoder's states, of 2 up to so many bytes; 0: none.
         vectors: A GloVe or word2vec text file from which embeddings start.
         compile: Let torch.compile make encode and decode faster; worth the minutes it takes on a GPU.
         init_from: A run, model folder or checkpoint from which tokenizer and backbone start.
@@ -53,12 +54,13 @@ class ClassificationModule(TaskModule):
         main: Literal["accuracy", "macro_f1"] = "accuracy",
         pooling: Pooling = "mean",
         dropout: float = 0.3,
+        ngrams: int = 0,
         vectors: str | None = None,
         compile: bool = False,
         init_from: str | None = None,
         freeze: tuple[str, ...] = (),
     ) -> None:
-        task = ClassificationTask(several, pair, balanced, main, pooling, dropout, label_smoothing)
+        task = ClassificationTask(several, pair, balanced, main, pooling, dropout, label_smoothing, ngrams)
         super().__init__(
             {task.name: task},
             backbone,

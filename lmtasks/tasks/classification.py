@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from lmtasks import metrics
 from lmtasks.errors import InputError
 from lmtasks.heads.classification import ClassificationHead, Pooling
-from lmtasks.metrics.labels import Labels, MultiLabels, draw_confusion
+from lmtasks.heads.ngrams import Ngrams
 from lmtasks.tasks.base import Answer, Example, Row, Sample, Task, fault, text_of, texts_of
 from lmtasks.text.tokenizer import Tokenizer
 
@@ -50,6 +51,9 @@ class ClassificationTask(Task):
     """Share of the features of a text dropped."""
     label_smoothing: float = 0.0
     """Share of the probability spread over all labels (Szegedy et al. 2016, section 7)."""
+    ngrams: int = 0
+    """Read sequences of letters beside the encoder's states, of 2 up to so many bytes; 0: none. Of use where there are
+    only some thousand rows."""
     labels: tuple[str, ...] = ()
     """All labels, learnt from the training rows."""
     weights: tuple[float, ...] = ()
@@ -118,6 +122,7 @@ class ClassificationTask(Task):
         return self._examples([(row, None) for row in rows], tokenizer)
 
     def head(self, tokenizer: Tokenizer, d_model: int) -> ClassificationHead:
+        ngrams = Ngrams(tokenizer.byte_pieces(), self.ngrams, dropout=self.dropout) if self.ngrams else None
         return ClassificationHead(
             d_model,
             len(self.labels),
@@ -126,6 +131,7 @@ class ClassificationTask(Task):
             self.weights or None,
             self.several,
             self.label_smoothing,
+            ngrams,
         )
 
     def answers(self, found: Sequence[Any], examples: Sequence[Example], tokenizer: Tokenizer) -> list[list[Answer]]:
@@ -148,25 +154,25 @@ class ClassificationTask(Task):
         if self.several:
             return []
         counted, picture = self._labels_counted(samples), folder / "confusion.png"
-        draw_confusion(counted.confusion, self.labels, picture)
+        metrics.draw_confusion(counted.confusion, self.labels, picture)
         return [picture]
 
     def signatures(self) -> dict[str, str]:
         if self.several:
-            metrics: tuple[str, ...] = ("micro_f1", "macro_f1", "subset_accuracy")
-            return dict.fromkeys(metrics, f"threshold:{THRESHOLD}|macro:all labels")
+            names: tuple[str, ...] = ("micro_f1", "macro_f1", "subset_accuracy")
+            return dict.fromkeys(names, f"threshold:{THRESHOLD}|macro:all labels")
         return {"accuracy": "rows right / rows", "macro_f1": "macro:labels that occur"}
 
-    def _counted(self, samples: Sequence[Sample]) -> Labels | MultiLabels:
+    def _counted(self, samples: Sequence[Sample]) -> metrics.Labels | metrics.MultiLabels:
         """Return the metric that has seen all samples."""
         if not self.several:
             return self._labels_counted(samples)
-        metric = MultiLabels(self.labels, sync_on_compute=False)
+        metric = metrics.MultiLabels(self.labels, sync_on_compute=False)
         metric.update([self._given(sample) for sample in samples], [sample.references for sample in samples])
         return metric
 
-    def _labels_counted(self, samples: Sequence[Sample]) -> Labels:
-        metric = Labels(self.labels, sync_on_compute=False)
+    def _labels_counted(self, samples: Sequence[Sample]) -> metrics.Labels:
+        metric = metrics.Labels(self.labels, sync_on_compute=False)
         metric.update([self._given(sample)[0] for sample in samples], [sample.reference for sample in samples])
         return metric
 
