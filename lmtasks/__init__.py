@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lmtasks.heads.span import SpanHead
     from lmtasks.heads.tagging import TaggingHead
     from lmtasks.joint.learning import JointConfig
+    from lmtasks.model import Model
     from lmtasks.module import TaskModule
     from lmtasks.named.answering import FreeAnsweringModule, QuestionAnsweringModule
     from lmtasks.named.classification import ClassificationModule, SentimentModule
@@ -63,6 +64,7 @@ _HOMES = {
     "JointConfig": "joint.learning",
     "LanguageModelHead": "heads.language_model",
     "Mixing": "data.mixing",
+    "Model": "model",
     "ParallelText": "data.parallel",
     "QuestionAnsweringModule": "named.answering",
     "RecurrentConfig": "backbones.recurrent",
@@ -106,6 +108,7 @@ __all__ = [  # the keys of _HOMES, written out for readers and type checkers
     "JointConfig",
     "LanguageModelHead",
     "Mixing",
+    "Model",
     "ParallelText",
     "QuestionAnsweringModule",
     "RecurrentConfig",

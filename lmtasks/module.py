@@ -1,4 +1,4 @@
-"""TaskModule: tokenizer + tasks + backbone + heads under Lightning, the only class with training logic.
+"""TaskModule: a Model under Lightning, the only class with training logic.
 
 The modules named after tasks are short signatures over it (`named/`). Layers are built in `configure_model`, when the
 tokenizer is known; training, validation and test share one loss, and an evaluation scores all rows once, gathered by
@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +22,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lmtasks import start
-from lmtasks.backbones.base import Backbone, BackboneConfig
+from lmtasks.backbones.base import BackboneConfig
 from lmtasks.batch import Batch
 from lmtasks.data.encoded import Encoded
 from lmtasks.decoding import Decoding
@@ -32,6 +30,7 @@ from lmtasks.errors import InputError
 from lmtasks.evaluation import Evaluation, answers_of
 from lmtasks.heads.base import Head
 from lmtasks.joint.learning import JointConfig
+from lmtasks.model import JOINT, Model
 from lmtasks.optim import Adam, OptimizerConfig, Schedule
 from lmtasks.saved import TOKENIZER
 from lmtasks.settings import from_plain, to_plain
@@ -39,14 +38,12 @@ from lmtasks.tasks.base import Answer, Row, Sample, Task
 from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
 from lmtasks.text.vectors import initialise
 from lmtasks.training.resume import recount
-from lmtasks.use import Use
 
-NAME = re.compile(r"[A-Za-z0-9_-]+")  # of a task: it becomes part of the names of parameters, scores and options
 logger = logging.getLogger(__name__)
 
 
-class TaskModule(Use, LightningModule):
-    """One or several tasks on one backbone, each with a head of its own.
+class TaskModule(Model, LightningModule):
+    """A model of one or several tasks that learns.
 
     Args:
         tasks: What is learnt, {name: task}; the names are those of scores, of data.rows and of `lmtasks run --task`.
@@ -78,54 +75,22 @@ class TaskModule(Use, LightningModule):
         freeze: tuple[str, ...] = (),
         joint: JointConfig = JointConfig(),
     ) -> None:
-        super().__init__()
-        if wrong := [name for name in tasks if not NAME.fullmatch(name)]:
-            raise InputError(f"model.tasks: a task cannot be called {wrong[0]!r}; use letters, digits, - and _")
-        self.tasks = dict(tasks)
-        self.backbone_config, self.tokenizer_config = backbone, tokenizer
-        self.optimizer_config, self.schedule = optimizer, schedule
-        self.decoding, self.validation_decoding = decoding, validation_decoding
+        training = {
+            "tokenizer": tokenizer,
+            "optimizer": optimizer,
+            "schedule": schedule,
+            "validation_decoding": validation_decoding,
+            "joint": joint,
+        }
+        super().__init__(tasks, backbone, decoding, to_plain(training))
+        self.tokenizer_config, self.optimizer_config, self.schedule = tokenizer, optimizer, schedule
+        self.validation_decoding = validation_decoding
         self.vectors, self.compile_backbone = vectors, compile
         self.init_from, self.freeze_names = init_from, tuple(freeze)
         self._start = start.Start(init_from, tokenizer.file, vectors)
-        self.joint_config, self.joint = joint, joint.build(list(self.tasks))
-        self.tokenizer: Tokenizer | None = None
-        self.backbone: Backbone | None = None
-        self.heads = nn.ModuleDict()
+        self.joint = joint.build(list(self.tasks))
         self.samples: dict[str, list[Sample]] = {}
         self._evaluations = {name: Evaluation() for name in self.tasks}
-
-    @property
-    def task(self) -> Task:
-        """The only task."""
-        (task,) = self.tasks.values()
-        return task
-
-    @property
-    def signatures(self) -> dict[str, str]:
-        """How each score is computed, task/metric -> signature, so that others can repeat it."""
-        signed = {name: task.signatures() for name, task in self.tasks.items()}
-        return {f"{name}/{metric}": text for name, several in signed.items() for metric, text in several.items()}
-
-    @property
-    def _beginnings(self) -> dict[str, str]:
-        """The token with which the texts of each task begin, where the decoder writes for several."""
-        return start.beginnings(self.tasks)
-
-    def describe(self) -> dict[str, Any]:
-        """Return settings and tokenizer as plain data, from which the layers can be built again."""
-        assert self.tokenizer is not None
-        settings = {
-            "tasks": self.tasks,
-            "backbone": self.backbone_config,
-            "tokenizer": self.tokenizer_config,
-            "optimizer": self.optimizer_config,
-            "schedule": self.schedule,
-            "decoding": self.decoding,
-            "validation_decoding": self.validation_decoding,
-            "joint": self.joint_config,
-        }
-        return {"settings": to_plain(settings), "tokenizer": self.tokenizer.to_json()}
 
     # Building: the trainer calls prepare_data of the data module, its setup, then configure_model.
 
@@ -138,7 +103,7 @@ class TaskModule(Use, LightningModule):
         folder."""
         tasks = self.tasks.values()
         languages = tuple(dict.fromkeys(language for task in tasks for language in task.languages))
-        marks = tuple(dict.fromkeys([mark for task in tasks for mark in task.marks] + list(self._beginnings.values())))
+        marks = tuple(dict.fromkeys([mark for task in tasks for mark in task.marks] + list(self.beginnings.values())))
         if self.init_from:
             self.tokenizer = self._start.tokenizer(languages, marks)
         else:
@@ -159,16 +124,8 @@ class TaskModule(Use, LightningModule):
         if self.backbone is not None:
             return
         assert self.tokenizer is not None, "set module.tokenizer, or fit with a TextDataModule"
-        self.backbone = self.backbone_config.build(len(self.tokenizer))
-        for name, task in self.tasks.items():
-            head = self.heads[name] = task.head(self.tokenizer, self.backbone.d_model)
-            if name in self._beginnings:
-                head.begin_with(self.tokenizer.mark(self._beginnings[name]))
-            if task.longest and self.backbone.max_length and task.longest > self.backbone.max_length:
-                raise InputError(
-                    f"{name} reads {task.longest} tokens at once, the backbone only {self.backbone.max_length}; "
-                    "raise model.backbone.max_length"
-                )
+        self.build(self.tokenizer)
+        assert self.backbone is not None
         if self.vectors:
             found = initialise(self.backbone.embedding, self.tokenizer, self.vectors)
             logger.info("vectors: %.1f %% of the vocabulary found in %s", 100 * found, self.vectors)
@@ -300,22 +257,6 @@ class TaskModule(Use, LightningModule):
     def _head(self, batch: Batch) -> Head:
         return cast(Head, self.heads[batch.task])
 
-    @contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """Answer without dropout, and go on as before."""
-        was_training = self.training
-        self.eval()
-        try:
-            yield
-        finally:
-            self.train(was_training)
-
-    def built(self) -> tuple[Backbone, Tokenizer]:
-        """Return backbone and tokenizer of a module that was fitted or loaded."""
-        assert self.backbone is not None, "fit or load the module first"
-        assert self.tokenizer is not None
-        return self.backbone, self.tokenizer
-
     # Checkpoints.
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -328,9 +269,9 @@ class TaskModule(Use, LightningModule):
         if checkpoint.get("lmtasks", {}).get("tokenizer") != self.tokenizer.to_json():
             raise InputError(
                 "the checkpoint was trained with another tokenizer than this run has; "
-                "start from lmtasks.load(checkpoint), or give the tokenizer.json of its run as tokenizer.file"
+                "start a new run with init_from, or give the tokenizer.json of its run as tokenizer.file"
             )
-        self.joint.check(name.removeprefix("joint.") for name in checkpoint["state_dict"] if name.startswith("joint."))
+        self.joint.check(name.removeprefix(JOINT) for name in checkpoint["state_dict"] if name.startswith(JOINT))
         trainer: Any = self._trainer
         if trainer is not None and trainer.training:
             recount(checkpoint, trainer.datamodule.mixture.steps_per_epoch, trainer.accumulate_grad_batches)

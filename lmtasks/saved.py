@@ -1,26 +1,33 @@
 """What a trained module leaves on disk, read back as plain data and tensors, before layers are built of it.
 
-Nothing is ever unpickled: checkpoints are read with weights_only=True.
+Nothing is ever unpickled: checkpoints are read with weights_only=True. What writes them
+is `training.checkpoints`, which needs a trainer, as this file does not.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import pickle
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from lmtasks.errors import InputError
-from lmtasks.training.checkpoints import FOLDER, LAST, last_checkpoint, read_checkpoint
 
 CONFIG, WEIGHTS, TOKENIZER, METRICS = "config.json", "model.safetensors", "tokenizer.json", "metrics.json"
 MODEL = "model"  # the model folder in a run folder
+FOLDER, LAST = "checkpoints", "last.ckpt"  # the folder of checkpoints in a run folder, and the newest in it
+KEPT = "Checkpoints"  # where a checkpoint says which others of its run were kept
+READ_ERRORS = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOFError, OSError, pickle.UnpicklingError)
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,7 @@ class Saved:
     """What a model folder or a checkpoint holds, before layers are built of it."""
 
     settings: dict[str, Any]
-    """Arguments of TaskModule as plain data."""
+    """Those of the model and of its training as plain data."""
     tokenizer: str
     """The tokenizer.json as text."""
     weights: dict[str, Tensor]
@@ -77,6 +84,42 @@ def find_model(path: str | Path) -> Path:
     raise InputError(f"{path}: neither a model folder ({CONFIG}) nor a run folder ({FOLDER}/{LAST})")
 
 
+def last_checkpoint(run_folder: str | Path) -> Path:
+    """Return the path of the newest checkpoint of a run, whether it exists or not."""
+    return Path(run_folder) / FOLDER / LAST
+
+
+def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Read a checkpoint file, checked byte for byte, without running code that it might hold.
+
+    `torch.save` writes a zip archive with a CRC-32 of every record, which `torch.load` ignores; it is checked here. So
+    the checksum is inside the file: it travels with a copy, and checkpoints written by others are checked too.
+
+    Raises:
+        InputError: There is no such file, it is damaged, or it holds more than tensors and plain values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such checkpoint; give the path of a .ckpt file")
+    _verify(path)
+    try:
+        return torch.load(path, map_location=map_location, weights_only=True)
+    except READ_ERRORS as error:
+        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: cannot be read as a checkpoint of tensors and plain values: {reason}") from error
+
+
+def checkpoints(run_folder: Path) -> list[Path]:
+    """Return the paths of the checkpoints of a run, oldest first."""
+    return sorted((run_folder / FOLDER).glob("*.ckpt"), key=lambda path: path.stat().st_mtime)
+
+
+def scores_of(checkpoint: Mapping[str, Any]) -> tuple[str | None, dict[int, float | None]]:
+    """Return (metric, its value at each step that was kept), which `Checkpoints` wrote into a checkpoint."""
+    kept = checkpoint.get("callbacks", {}).get(KEPT, {})
+    return kept.get("monitor"), kept.get("scores", {})
+
+
 def _read_folder(folder: Path) -> Saved:
     settings = read_settings(folder)
     with _naming(folder):
@@ -101,3 +144,13 @@ def _read_checkpoint(path: Path) -> Saved:
     return Saved(
         described["settings"], described["tokenizer"], checkpoint["state_dict"], checkpoint.get("global_step", 0)
     )
+
+
+def _verify(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, *READ_ERRORS) as error:
+        raise InputError(f"{path}: is damaged, cut off or no checkpoint ({error}); use another copy of it") from error
+    if damaged is not None:
+        raise InputError(f"{path}: is damaged: the checksum of its record {damaged} is wrong; use another copy of it")

@@ -1,4 +1,4 @@
-"""A trained module on disk: write the model folder, load it or a checkpoint again.
+"""A trained model on disk: write the model folder, load it or a checkpoint again.
 
 The folder holds config.json (settings), model.safetensors (weights), tokenizer.json, metrics.json and README.md
 (model card). Nothing is ever unpickled: checkpoints are read with weights_only=True.
@@ -14,30 +14,31 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from lmtasks.errors import InputError
-from lmtasks.module import TaskModule
+from lmtasks.model import Model
 from lmtasks.saved import CONFIG, METRICS, TOKENIZER, WEIGHTS, Saved, find_model, read
 from lmtasks.settings import from_plain
 from lmtasks.text.tokenizer import Tokenizer
 
 CARD = "README.md"
+OWN = ("tasks", "backbone", "decoding")  # settings that use needs; the others are those of training
 
 
-def save(module: TaskModule, folder: str | Path, metrics: Mapping[str, float] | None = None) -> Path:
-    """Write a trained module as a model folder and return its path; a folder that is there is replaced as a whole."""
+def save(model: Model, folder: str | Path, metrics: Mapping[str, float] | None = None) -> Path:
+    """Write a trained model as a model folder and return its path; a folder that is there is replaced as a whole."""
     folder = Path(folder)
     part, old = (folder.with_name(f".{folder.name}.{ending}") for ending in ("part", "old"))
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    described, metrics = module.describe(), dict(metrics or {})
+    described, metrics = model.describe(), dict(metrics or {})
     texts = {
         CONFIG: json.dumps(described["settings"], indent=2, ensure_ascii=False) + "\n",
         TOKENIZER: described["tokenizer"],
-        METRICS: json.dumps({"scores": metrics, "signatures": module.signatures}, indent=2) + "\n",
-        CARD: _card(module, folder, metrics),
+        METRICS: json.dumps({"scores": metrics, "signatures": model.signatures}, indent=2) + "\n",
+        CARD: _card(model, folder, metrics),
     }
     for name, text in texts.items():
         (part / name).write_text(text, encoding="utf-8")
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.weights().items()}
     save_file(weights, part / WEIGHTS, metadata={"format": "pt"})
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)
@@ -47,8 +48,10 @@ def save(module: TaskModule, folder: str | Path, metrics: Mapping[str, float] | 
     return folder
 
 
-def load(path: str | Path, device: str = "cpu") -> TaskModule:
+def load(path: str | Path, device: str = "cpu") -> Model:
     """Load a model folder, a run folder (its model, else its last checkpoint) or a .ckpt, ready for use.
+
+    It needs no trainer. To go on training, resume a run from its checkpoint, or start another with `init_from`.
 
     Raises:
         InputError: If there is no model at `path`, or it is damaged or someone else's.
@@ -56,33 +59,24 @@ def load(path: str | Path, device: str = "cpu") -> TaskModule:
     place = find_model(path)
     saved = read(place)
     try:
-        module = rebuild(saved)
+        model = _rebuilt(saved)
     except (TypeError, KeyError, AttributeError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(f"{place}: settings and weights do not fit this version of lmtasks ({reason})") from error
-    return module.to(device).eval()
+    return model.to(device).eval()
 
 
-def rebuild(saved: Saved) -> TaskModule:
-    """Return the module with its layers and weights."""
-    module = TaskModule(**from_plain(saved.settings))
-    module.tokenizer = Tokenizer.from_json(saved.tokenizer)
-    module.configure_model()
-    module.load_state_dict(saved.weights)
-    return module
-
-
-def _card(module: TaskModule, folder: Path, metrics: Mapping[str, float]) -> str:
+def _card(model: Model, folder: Path, metrics: Mapping[str, float]) -> str:
     """Return a model card: what the model does, how to use it, what it scored."""
-    parameters = sum(parameter.numel() for parameter in module.parameters())
+    parameters = sum(parameter.numel() for parameter in model.parameters())
     scores = "\n".join(f"| {name} | {value:.2f} |" for name, value in metrics.items())
-    signatures = "\n".join(f"- {name}: `{text}`" for name, text in module.signatures.items())
-    trials = "\n".join(f"    {trial}" for trial in module.trials(folder))
+    signatures = "\n".join(f"- {name}: `{text}`" for name, text in model.signatures.items())
+    trials = "\n".join(f"    {trial}" for trial in model.trials(folder))
     return f"""# {folder.resolve().parent.name}
 
-{"; ".join(repr(task) for task in module.tasks.values())}
+{"; ".join(repr(task) for task in model.tasks.values())}
 
-{type(module.backbone).__name__} of {parameters:,} parameters, {len(module.tokenizer or ()):,} tokens.
+{type(model.backbone).__name__} of {parameters:,} parameters, {len(model.tokenizer or ()):,} tokens.
 
 {trials}
 
@@ -92,3 +86,13 @@ def _card(module: TaskModule, folder: Path, metrics: Mapping[str, float]) -> str
 
 {signatures}
 """
+
+
+def _rebuilt(saved: Saved) -> Model:
+    """Return the model with its layers and weights."""
+    own = {name: from_plain(plain) for name, plain in saved.settings.items() if name in OWN}
+    training = {name: plain for name, plain in saved.settings.items() if name not in OWN}
+    model = Model(**own, training=training)
+    model.build(Tokenizer.from_json(saved.tokenizer))
+    model.take_weights(saved.weights)
+    return model

@@ -1,15 +1,14 @@
-"""What a trained module does for its user: plain texts in, plain texts and numbers out, one method for each task.
+"""What a trained model does for its user: plain texts in, plain texts and numbers out, one method for each task.
 
 Each method says what a task is given in the words of that task and calls `solve`, which takes rows of any task.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -22,24 +21,34 @@ from lmtasks.tasks.base import Answer, Row, Span, Task
 from lmtasks.text.tokenizer import Tokenizer
 
 
-class Use:
-    """The methods of a module by the names of its tasks.
+class Use(nn.Module):
+    """The methods of a model by the names of its tasks.
 
     Most are given one text and return one answer, or several texts and return a list in their order. `task` names one
     of several tasks of the kind. All raise InputError where the model has not learnt such a task.
     """
 
     tasks: dict[str, Task]
+    tokenizer: Tokenizer | None
+    backbone: Backbone | None
     heads: nn.ModuleDict
     decoding: Decoding
 
-    if TYPE_CHECKING:  # what the module brings
+    def built(self) -> tuple[Backbone, Tokenizer]:
+        """Return backbone and tokenizer of a model that was fitted or loaded."""
+        assert self.backbone is not None, "fit or load the model first"
+        assert self.tokenizer is not None
+        return self.backbone, self.tokenizer
 
-        @abstractmethod
-        def built(self) -> tuple[Backbone, Tokenizer]: ...
-
-        @abstractmethod
-        def evaluating(self) -> AbstractContextManager[None]: ...
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Answer without dropout, and go on as before."""
+        was_training = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train(was_training)
 
     def find_task(self, name: str | None = None, kind: str | None = None) -> tuple[str, Task]:
         """Return a task with its name: the one of that name, the only one that does "translation", or the only one.

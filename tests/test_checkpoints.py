@@ -12,14 +12,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader
 
 from lmtasks.errors import InputError
-from lmtasks.training.checkpoints import (
-    Checkpoints,
-    SafeCheckpointIO,
-    last_checkpoint,
-    read_checkpoint,
-    replacing,
-    steps_to_keep,
-)
+from lmtasks.saved import last_checkpoint, read_checkpoint
+from lmtasks.training.checkpoints import Checkpoints, SafeCheckpointIO, replacing, steps_to_keep
 from lmtasks.training.randomness import RandomState
 
 EPOCH = 6  # batches

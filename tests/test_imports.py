@@ -9,8 +9,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from tiny import several_module, several_tasks, tiny_module
 
 from lmtasks import __all__ as EXPORTED
+from lmtasks.joint.learning import JointConfig
+from lmtasks.joint.weighting import GradNorm
+from lmtasks.module import TaskModule
+from lmtasks.saving import save
+from lmtasks.tasks.answering import SpanAnsweringTask
+from lmtasks.tasks.classification import ClassificationTask
+from lmtasks.tasks.dialogue import DialogueTask
+from lmtasks.tasks.generation import GenerationTask
+from lmtasks.tasks.summarisation import SummarisationTask
+from lmtasks.tasks.tagging import TaggingTask
 
 PACKAGE = Path(__file__).parent.parent / "lmtasks"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -34,13 +45,14 @@ LAYERS = [
     "optim",
     "joint.surgery joint.weighting",
     "joint.*",
-    "training.*",
     "saved",
     "start",
     "use",
+    "model",
+    "saving",
+    "training.*",
     "module",
     "named.*",
-    "saving",
     "cli.*",
 ]  # a file imports only from lines above its own, and from its own line; of several that fit a name the longest counts
 WITHOUT_LIGHTNING = (
@@ -56,7 +68,13 @@ WITHOUT_LIGHTNING = (
     "settings",
     "optim",
     "joint",
-)
+    "solving",
+    "saved",
+    "start",
+    "use",
+    "model",
+    "saving",
+)  # what a model in use is made of, and what else can do without a trainer
 LIGHT = ("__init__", "__main__", "cli.main", "errors")  # what answers before torch is loaded
 LONGEST_FILE, LONGEST_FUNCTION = 350, 60  # lines
 
@@ -95,16 +113,45 @@ def test_what_answers_at_once_imports_nothing_heavy(path):
 
 
 def test_importing_the_package_does_not_load_torch():
-    assert _loaded_by("import lmtasks; dir(lmtasks)", "torch") == "False"
+    assert _loaded_by("import lmtasks; dir(lmtasks)", "torch") == "[]"
 
 
 def test_the_help_of_the_command_line_does_not_load_torch():
-    assert _loaded_by("from lmtasks.cli.main import main; main(['--help'])", "torch").endswith("False")
+    assert _loaded_by("from lmtasks.cli.main import main; main(['--help'])", "torch") == "[]"
 
 
 def test_heads_and_backbones_do_not_load_lightning():
     code = "import lmtasks.heads.seq2seq, lmtasks.backbones.transformer, lmtasks.backbones.recurrent, lmtasks.decoding"
-    assert _loaded_by(code, "lightning") == "False"
+    assert _loaded_by(code, "lightning") == "[]"
+
+
+def test_a_model_in_use_loads_neither_lightning_nor_torchmetrics(tmp_path):
+    tasks = several_tasks(
+        mood=ClassificationTask(labels=("bad", "good")),
+        names=TaggingTask(labels=("X",)),
+        answering=SpanAnsweringTask(),
+        dialogue=DialogueTask(),
+        generation=GenerationTask(prompt=4),
+        summarisation=SummarisationTask(),
+    )
+    _save(several_module(tasks=tasks, joint=JointConfig(GradNorm())), tmp_path)
+    code = """
+import lmtasks
+model = lmtasks.load("model")
+short = lmtasks.Decoding(beam=2, max_length=3)
+model.translate("a b", decoding=short), model.summarise("a b.", short), model.reply(["a b"], short)
+model.generate("a b", short), list(model.stream("a b", "translation", lmtasks.Decoding(beam=1, max_length=3)))
+model.classify("a b"), model.tag("a b"), model.answer("a?", "a b"), model.align("a b", task="translation")
+"""
+    assert _loaded_by(code, "lightning", "torchmetrics", "torch._dynamo", folder=tmp_path) == "[]"
+
+
+@pytest.mark.parametrize("command", ["run", "attend", "info"])
+def test_a_command_that_uses_a_model_loads_neither_lightning_nor_torchmetrics(command, tmp_path):
+    _save(tiny_module(), tmp_path)
+    asked = [] if command == "info" else ["a b"]
+    code = f"from lmtasks.cli.main import main; assert main([{command!r}, 'model', *{asked}]) == 0"
+    assert _loaded_by(code, "lightning", "torchmetrics", "torch._dynamo", folder=tmp_path) == "[]"
 
 
 def test_every_exported_name_exists():
@@ -134,6 +181,13 @@ def test_whatever_is_public_has_a_docstring(path):
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
             assert ast.get_docstring(node), f"{path.name}: {node.name} has no docstring"
+
+
+def _save(module: TaskModule, folder: Path) -> None:
+    """Write a module that has not been trained as the model folder `model`."""
+    module.train_tokenizer([], folder)
+    module.configure_model()
+    save(module, folder / "model")
 
 
 def _name(path: Path) -> str:
@@ -183,8 +237,9 @@ def _for_type_checkers(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
-def _loaded_by(code: str, module: str) -> str:
-    """Run `code` in a fresh interpreter and return whether `module` was loaded, as its last line says."""
+def _loaded_by(code: str, *modules: str, folder: Path = PACKAGE.parent) -> str:
+    """Run `code` in a fresh interpreter and return which of `modules` it has loaded, as its last line says."""
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
-    command = [sys.executable, "-c", f"{code}; import sys; print({module!r} in sys.modules)"]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout.strip()
+    command = [sys.executable, "-c", f"{code}\nimport sys; print([name for name in {modules} if name in sys.modules])"]
+    ran = subprocess.run(command, capture_output=True, text=True, env=environment, check=True, cwd=folder)
+    return ran.stdout.splitlines()[-1]

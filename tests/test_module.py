@@ -19,7 +19,8 @@ from lmtasks.batch import Batch
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
 from lmtasks.optim import Adafactor, Adam, AdamW, Muon, Schedule
-from lmtasks.training.checkpoints import Checkpoints, SafeCheckpointIO, last_checkpoint
+from lmtasks.saved import last_checkpoint
+from lmtasks.training.checkpoints import Checkpoints, SafeCheckpointIO
 from lmtasks.training.randomness import RandomState
 
 TWO_PROCESSES = """

@@ -11,9 +11,10 @@ from safetensors.torch import load_file, save_file
 from tiny import fit, tiny_backbone, tiny_module
 
 from lmtasks.errors import InputError
+from lmtasks.saved import last_checkpoint
 from lmtasks.saving import CONFIG, METRICS, TOKENIZER, WEIGHTS, find_model, load, save
 from lmtasks.settings import from_plain, to_plain
-from lmtasks.training.checkpoints import Checkpoints, last_checkpoint
+from lmtasks.training.checkpoints import Checkpoints
 
 TEXTS = ["a b", "c", "dd e f"]
 
@@ -51,6 +52,20 @@ def test_a_saved_module_loads_as_it_was(trained, folder):
         "signatures": trained.signatures,
     }
     assert "12.50" in (folder / "README.md").read_text()
+
+
+def test_a_loaded_model_is_saved_as_it_was(folder, tmp_path):
+    again = save(load(folder), tmp_path / "run" / "again")
+    for name in (CONFIG, TOKENIZER, WEIGHTS):
+        assert (again / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_settings_of_training_that_this_version_lacks_do_not_keep_a_model_from_use(trained, folder, tmp_path):
+    settings = json.loads((folder / CONFIG).read_text())
+    settings["optimizer"] = {"class_path": "no_such_package.Optimizer", "init_args": {}}
+    (folder / CONFIG).write_text(json.dumps(settings))
+    same(trained, load(folder))
+    assert json.loads((save(load(folder), tmp_path / "again") / CONFIG).read_text()) == settings
 
 
 def test_a_run_folder_stands_for_its_model(trained, folder):
@@ -177,6 +192,14 @@ def test_a_damaged_tokenizer_is_refused_in_one_line(folder):
 def test_weights_of_other_sizes_are_refused(folder):
     stored = load_file(folder / WEIGHTS)
     save_file({name: tensor[:1].clone() for name, tensor in stored.items()}, folder / WEIGHTS)
+    refused(folder, "do not fit")
+
+
+def test_weights_that_no_layer_has_and_weights_that_are_missing_are_refused(folder):
+    stored = load_file(folder / WEIGHTS)
+    save_file({**stored, "backbone.more": torch.ones(1)}, folder / WEIGHTS)
+    refused(folder, "do not fit")
+    save_file({name: tensor for name, tensor in stored.items() if "embedding" not in name}, folder / WEIGHTS)
     refused(folder, "do not fit")
 
 

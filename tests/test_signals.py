@@ -13,8 +13,9 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
+from lmtasks.saved import last_checkpoint, read_checkpoint
 from lmtasks.training.averaging import EMA
-from lmtasks.training.checkpoints import Checkpoints, SafeCheckpointIO, last_checkpoint, read_checkpoint
+from lmtasks.training.checkpoints import Checkpoints, SafeCheckpointIO
 from lmtasks.training.randomness import RandomState
 from lmtasks.training.signals import StopOnSignal
 

@@ -12,11 +12,10 @@ from lightning.pytorch import Trainer
 from lmtasks.cli.messages import say
 from lmtasks.data.module import TextDataModule
 from lmtasks.module import TaskModule
-from lmtasks.saved import MODEL
+from lmtasks.saved import MODEL, read_checkpoint
 from lmtasks.saving import save
 from lmtasks.tasks.base import Sample
 from lmtasks.training.averaging import CheckpointAverage
-from lmtasks.training.checkpoints import read_checkpoint
 from lmtasks.training.scores import SCORE, score_table
 
 

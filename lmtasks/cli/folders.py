@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from lmtasks.cli.configs import RUN_CONFIG, RUNS
 from lmtasks.cli.messages import say
 from lmtasks.errors import InputError
-from lmtasks.saved import CONFIG, MODEL
-from lmtasks.training.checkpoints import FOLDER, Checkpoints, last_checkpoint, read_checkpoint, steps_to_keep
+from lmtasks.saved import CONFIG, FOLDER, MODEL, checkpoints, last_checkpoint, read_checkpoint, scores_of
+from lmtasks.training.checkpoints import steps_to_keep
 from lmtasks.training.samples import FILE as SAMPLES
 
 INHERITED = "LMTASKS_RUN"  # environment variable: the run folder, for the processes that the trainer starts
@@ -50,11 +50,6 @@ def release(run: Path) -> None:
             (run / name).unlink(missing_ok=True)
         with suppress(OSError):  # other files are in it, such as the tokenizer
             run.rmdir()
-
-
-def checkpoints(run: Path) -> list[Path]:
-    """Return the checkpoints of a run, oldest first."""
-    return sorted((run / FOLDER).glob("*.ckpt"), key=lambda path: path.stat().st_mtime)
 
 
 def find_checkpoint(wanted: str, run: Path, mode: Literal["min", "max"]) -> Path:
@@ -103,12 +98,6 @@ def best_checkpoint(run: Path, mode: Literal["min", "max"]) -> Path:
     if not best:
         say(f"{last} says of no checkpoint how good it is; it is the last one and counts as the best")
     return files[best[0]] if best else last
-
-
-def scores_of(checkpoint: Mapping[str, Any]) -> tuple[str | None, dict[int, float | None]]:
-    """Return (metric, its value at each step that was kept), which `Checkpoints` wrote into a checkpoint."""
-    kept = checkpoint.get("callbacks", {}).get(Checkpoints().state_key, {})
-    return kept.get("monitor"), kept.get("scores", {})
 
 
 def _started_together() -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lmtasks.module import TaskModule
+    from lmtasks.model import Model
 
 HELP = "say what a run, model folder or checkpoint is"
 
@@ -33,8 +33,7 @@ def describe(path: str) -> dict[str, Any]:
     Raises:
         InputError: If there is no model at `path`.
     """
-    from lmtasks.cli.folders import checkpoints, scores_of
-    from lmtasks.saved import METRICS, find_model, read_checkpoint
+    from lmtasks.saved import METRICS, checkpoints, find_model, read_checkpoint, scores_of
     from lmtasks.saving import load
 
     place = find_model(path)
@@ -55,7 +54,7 @@ def describe(path: str) -> dict[str, Any]:
     return about
 
 
-def parameters(model: TaskModule) -> dict[str, int]:
+def parameters(model: Model) -> dict[str, int]:
     """Count the parameters of each part, shared ones once."""
     assert model.backbone is not None
     embedding = model.backbone.embedding.weight.numel()
@@ -64,7 +63,7 @@ def parameters(model: TaskModule) -> dict[str, int]:
     return {"total": backbone + heads, "embedding": embedding, "backbone": backbone - embedding, "heads": heads}
 
 
-def tokenizer(model: TaskModule) -> dict[str, Any]:
+def tokenizer(model: Model) -> dict[str, Any]:
     """Return kind, size and languages of the tokenizer."""
     assert model.tokenizer is not None
     return {

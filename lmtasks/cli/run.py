@@ -24,7 +24,7 @@ from lmtasks.errors import InputError
 
 if TYPE_CHECKING:
     from lmtasks.decoding import Decoding
-    from lmtasks.module import TaskModule
+    from lmtasks.model import Model
     from lmtasks.tasks.base import Answer
 
 HELP = "use a model on texts from arguments, stdin or files"
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
 class Question:
     """What is asked of each text: the task, its column and direction, and how to search."""
 
-    def __init__(self, model: TaskModule, arguments: argparse.Namespace) -> None:
+    def __init__(self, model: Model, arguments: argparse.Namespace) -> None:
         self.model = model
         self.name, self.task = model.find_task(arguments.task)
         self.column, self.group = self.task.choose(arguments.source, arguments.target)

@@ -36,7 +36,7 @@ from lmtasks.joint.surgery import Surgery
 from lmtasks.joint.weighting import Weighting
 from lmtasks.module import TaskModule
 from lmtasks.optim import OptimizerConfig
-from lmtasks.saved import Saved, read
+from lmtasks.saved import Saved, checkpoints, read
 from lmtasks.settings import from_plain, to_plain
 from lmtasks.tasks.base import Answer, Task
 from lmtasks.text.tokenizer import Tokenizer
@@ -155,7 +155,7 @@ class Job(LightningCLI):
         saved = read(path)
         self._take(saved, path, FIXED)
         self.model.configure_model()
-        self.model.load_state_dict(saved.weights)
+        self.model.take_weights(saved.weights)
         say(f"weights: {path}")
 
     @rank_zero_only
@@ -238,7 +238,7 @@ def _fit(job: Job) -> int:
             say(f"run folder: {job.folder}")
         job.trainer.fit(job.model, datamodule=job.datamodule, ckpt_path=checkpoint, weights_only=True)
     except BaseException as error:
-        if isinstance(error, SystemExit) and folders.checkpoints(job.folder):
+        if isinstance(error, SystemExit) and checkpoints(job.folder):
             say(f"go on with: lmtasks fit -c {job.folder} --ckpt_path last")
         job.give_up()
         raise

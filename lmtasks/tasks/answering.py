@@ -14,11 +14,11 @@ from typing import Any, cast
 
 import torch
 
+from lmtasks import metrics
 from lmtasks.batch import IGNORE
 from lmtasks.errors import InputError
 from lmtasks.heads.base import Head
 from lmtasks.heads.span import SpanHead
-from lmtasks.metrics.answers import SQuAD, best_threshold
 from lmtasks.tasks.base import Answer, Example, Row, Sample, Span, Task, fault, text_of, texts_of
 from lmtasks.text.tokenizer import Tokenizer
 
@@ -161,7 +161,7 @@ class SpanAnsweringTask(Task):
         nothing = [next(answer for answer in sample.answers if not answer.spans) for sample in samples]
         doubts = [none.score - some.score for none, some in zip(nothing, best, strict=True)]
         references, texts = [sample.references for sample in samples], [answer.text for answer in best]
-        threshold = best_threshold(texts, references, doubts, self.language).f1_threshold
+        threshold = metrics.best_threshold(texts, references, doubts, self.language).f1_threshold
         threshold = _amid(doubts, threshold)
         with torch.no_grad():
             cast(SpanHead, head).threshold -= threshold
@@ -169,12 +169,12 @@ class SpanAnsweringTask(Task):
 
     def score(self, samples: Sequence[Sample], nll: float, count: int) -> dict[str, float]:
         """Return exact match and F1, and those of the rows with and without an answer where there are both."""
-        scorer = SQuAD(self.language, sync_on_compute=False)  # all processes have all predictions
+        scorer = metrics.SQuAD(self.language, sync_on_compute=False)  # all processes have all predictions
         scorer.update([sample.prediction for sample in samples], [sample.references for sample in samples])
         return {name: float(value) for name, value in scorer.compute().items()}
 
     def signatures(self) -> dict[str, str]:
-        rules = SQuAD(self.language).signature.split("|")[-1]
+        rules = metrics.SQuAD(self.language).signature.split("|")[-1]
         return {"exact_match": rules, "f1": rules}
 
     def _examples(self, rows: Sequence[Row], tokenizer: Tokenizer, answered: bool) -> list[Example]:

@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from lmtasks import metrics
 from lmtasks.errors import InputError
 from lmtasks.heads.seq2seq import Seq2SeqHead
-from lmtasks.metrics.dialogue import Distinct
-from lmtasks.metrics.text import perplexity, token_probability
-from lmtasks.metrics.translation import BLEU
 from lmtasks.tasks.base import Example, Row, Sample, Task, fault, texts_of
 from lmtasks.text.tokenizer import Tokenizer
 
@@ -129,8 +127,8 @@ class DialogueTask(Task):
         bleu.update(replies, [[sample.reference] for sample in samples])
         distinct.update(replies)
         return {
-            "perplexity": perplexity(nll, count),
-            "token_probability": token_probability(nll, count),
+            "perplexity": metrics.perplexity(nll, count),
+            "token_probability": metrics.token_probability(nll, count),
             "bleu2": float(bleu.compute()),
             **{name: float(value) for name, value in distinct.compute().items()},
         }
@@ -143,8 +141,9 @@ class DialogueTask(Task):
         words = distinct.signature.split("|", 1)[1]  # without the number of words
         return {"bleu2": bleu.signature, "distinct1": words, "distinct2": words}
 
-    def _scorers(self) -> tuple[BLEU, Distinct]:
-        return BLEU(self.language, order=2, sync_on_compute=False), Distinct(self.language, sync_on_compute=False)
+    def _scorers(self) -> tuple[metrics.BLEU, metrics.Distinct]:
+        bleu = metrics.BLEU(self.language, order=2, sync_on_compute=False)
+        return bleu, metrics.Distinct(self.language, sync_on_compute=False)
 
 
 def _dialogue(row: Row) -> list[str]:

@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from lmtasks import metrics
 from lmtasks.heads.seq2seq import Seq2SeqHead
-from lmtasks.metrics.answers import SQuAD
-from lmtasks.metrics.summary import ROUGE
-from lmtasks.metrics.text import perplexity
 from lmtasks.tasks.base import Example, Row, Sample, Task, metric_name, text_of, texts_of
 from lmtasks.text.tokenizer import Tokenizer
 
@@ -99,15 +97,17 @@ class FreeAnsweringTask(Task):
         each = {group: self._score(groups[group]) for group in sorted(groups, key=_by_number)}
         means = {metric: sum(scores[metric] for scores in each.values()) / len(each) for metric in self.signatures()}
         own = {metric_name("exact_match", group): scores["exact_match"] for group, scores in each.items()}
-        return {"perplexity": perplexity(nll, count), **means, **(own if len(each) > 1 else {})}
+        return {"perplexity": metrics.perplexity(nll, count), **means, **(own if len(each) > 1 else {})}
 
     def signatures(self) -> dict[str, str]:
-        rules, words = SQuAD(self.language).signature.split("|")[-1], ROUGE(self.language).signature.split("|", 1)[1]
+        rules = metrics.SQuAD(self.language).signature.split("|")[-1]
+        words = metrics.ROUGE(self.language).signature.split("|", 1)[1]
         return {"exact_match": rules, "f1": rules, "rouge_l": words}
 
     def _score(self, samples: Sequence[Sample]) -> dict[str, float]:
         predictions, references = [sample.prediction for sample in samples], [sample.references for sample in samples]
-        squad, rouge = SQuAD(self.language, sync_on_compute=False), ROUGE(self.language, sync_on_compute=False)
+        squad = metrics.SQuAD(self.language, sync_on_compute=False)
+        rouge = metrics.ROUGE(self.language, sync_on_compute=False)
         for scorer in (squad, rouge):  # all processes have all predictions
             scorer.update(predictions, references)
         found = squad.compute()

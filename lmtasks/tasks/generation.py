@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from lmtasks import metrics
 from lmtasks.errors import InputError
 from lmtasks.heads.base import Head
 from lmtasks.heads.language_model import LanguageModelHead
 from lmtasks.heads.seq2seq import Seq2SeqHead
 from lmtasks.metrics.languages import is_written_without_spaces
-from lmtasks.metrics.text import bits_per_character, perplexity, token_probability
 from lmtasks.tasks.base import Answer, Example, Row, Sample, Task, text_of
 from lmtasks.text.tokenizer import Tokenizer
 
@@ -168,10 +168,10 @@ class GenerationTask(Task):
         text = (" " if self.prompt else "").join(sample.reference for sample in samples)
         words = text.split()
         return {
-            "perplexity": perplexity(nll, count),
-            "perplexity_word": perplexity(nll, sum(map(len, words)) if self._counts_characters else len(words)),
-            "bits_per_character": bits_per_character(nll, characters),
-            "token_probability": token_probability(nll, count),
+            "perplexity": metrics.perplexity(nll, count),
+            "perplexity_word": metrics.perplexity(nll, sum(map(len, words)) if self._counts_characters else len(words)),
+            "bits_per_character": metrics.bits_per_character(nll, characters),
+            "token_probability": metrics.token_probability(nll, count),
         }
 
     def signatures(self) -> dict[str, str]:

@@ -11,9 +11,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from lmtasks import metrics
 from lmtasks.heads.seq2seq import Seq2SeqHead
-from lmtasks.metrics.summary import ROUGE
-from lmtasks.metrics.text import perplexity
 from lmtasks.tasks.base import Example, Row, Sample, Task, texts_of
 from lmtasks.text.tokenizer import Tokenizer
 
@@ -80,16 +79,16 @@ class SummarisationTask(Task):
 
     def score(self, samples: Sequence[Sample], nll: float, count: int) -> dict[str, float]:
         """Return perplexity, ROUGE-1, 2 and L, and the ROUGE-L that the first sentence of each text would have."""
-        own, lead = ROUGE(self.language, sync_on_compute=False), ROUGE(self.language, sync_on_compute=False)
+        own, lead = (metrics.ROUGE(self.language, sync_on_compute=False) for _ in range(2))
         references = [sample.references for sample in samples]
         own.update([sample.prediction for sample in samples], references)
         lead.update([first_sentence(sample.text) for sample in samples], references)
         scores = {name: float(value) for name, value in own.compute().items()}
-        return {"perplexity": perplexity(nll, count), **scores, "rougeL_lead": float(lead.compute()["rougeL"])}
+        return {"perplexity": metrics.perplexity(nll, count), **scores, "rougeL_lead": float(lead.compute()["rougeL"])}
 
     def signatures(self) -> dict[str, str]:
         """Return the signature of ROUGE under the names of `score`."""
-        settings = ROUGE(self.language).signature.split("|", 1)[1]  # without the number of rows
+        settings = metrics.ROUGE(self.language).signature.split("|", 1)[1]  # without the number of rows
         return dict.fromkeys(("rouge1", "rouge2", "rougeL", "rougeL_lead"), settings)
 
 

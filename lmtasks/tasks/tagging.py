@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
+from lmtasks import metrics
 from lmtasks.batch import IGNORE
 from lmtasks.errors import InputError
 from lmtasks.heads.tagging import TaggingHead
-from lmtasks.metrics.entities import Entities, Entity
 from lmtasks.tasks.base import Answer, Example, Row, Sample, Span, Task, fault, metric_name, text_of, texts_of
 from lmtasks.text.tags import OUTSIDE, as_bio, detect_scheme, spans, split_tag
 from lmtasks.text.tokenizer import Tokenizer
@@ -146,11 +146,11 @@ class TaggingTask(Task):
         return self._counted(samples).table()
 
     def signatures(self) -> dict[str, str]:
-        signature = Entities([]).signature.partition("|")[2]  # without the number of names, of which there are none yet
+        signature = metrics.Entities([]).signature.partition("|")[2]  # without the number of names: there are none yet
         return dict.fromkeys(("precision", "recall", "f1"), signature)
 
-    def _counted(self, samples: Sequence[Sample]) -> Entities:
-        metric = Entities(self.labels, sync_on_compute=False)
+    def _counted(self, samples: Sequence[Sample]) -> metrics.Entities:
+        metric = metrics.Entities(self.labels, sync_on_compute=False)
         given = [sample.answer.spans if sample.answer else () for sample in samples]
         found = [[(span.label, span.start, span.stop) for span in several] for several in given]
         metric.update(found, [[_parsed(reference) for reference in sample.references] for sample in samples])
@@ -264,7 +264,7 @@ def _tags(row: Row, words: Sequence[str]) -> list[str]:
     return tags
 
 
-def _parsed(reference: str) -> Entity:
+def _parsed(reference: str) -> metrics.Entity:
     """Return "0:4 PER" as ("PER", 0, 4)."""
     place, _, label = reference.partition(" ")
     start, stop = place.split(":")

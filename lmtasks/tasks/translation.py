@@ -12,18 +12,17 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from lmtasks import metrics
 from lmtasks.errors import InputError
 from lmtasks.heads.seq2seq import Seq2SeqHead
-from lmtasks.metrics.text import perplexity
-from lmtasks.metrics.translation import BLEU, CHRF
 from lmtasks.tasks.base import Example, Row, Sample, Task, text_of
 from lmtasks.text.tokenizer import Tokenizer
 
 DIRECTION = re.compile(r"(?P<source>[A-Za-z_]+(?:-[A-Z]\w+)?)-(?P<target>[A-Za-z_]+(?:-[A-Z]\w+)?)")
 
-SCORERS: dict[str, Callable[[str], BLEU | CHRF]] = {
-    "bleu": lambda direction: BLEU(split_direction(direction)[1], sync_on_compute=False),
-    "chrf": lambda direction: CHRF(sync_on_compute=False),
+SCORERS: dict[str, Callable[[str], metrics.BLEU | metrics.CHRF]] = {
+    "bleu": lambda direction: metrics.BLEU(split_direction(direction)[1], sync_on_compute=False),
+    "chrf": lambda direction: metrics.CHRF(sync_on_compute=False),
 }
 """Metric -> the scorer of a direction. All processes have all predictions: they must not be added up again."""
 
@@ -139,7 +138,7 @@ class TranslationTask(Task):
 
     def score(self, samples: Sequence[Sample], nll: float, count: int) -> dict[str, float]:
         """Return perplexity, BLEU and chrF, the mean over directions, and those of each where there are several."""
-        scores = {"perplexity": perplexity(nll, count)}
+        scores = {"perplexity": metrics.perplexity(nll, count)}
         for metric, make in SCORERS.items():
             each = {}
             for direction in dict.fromkeys(sample.group for sample in samples):

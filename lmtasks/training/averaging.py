@@ -18,7 +18,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from lmtasks.errors import InputError
-from lmtasks.training.checkpoints import Checkpoints, read_checkpoint
+from lmtasks.saved import read_checkpoint
+from lmtasks.training.checkpoints import Checkpoints
 
 TRAINED = "trained_weights"  # key of the weights that the optimiser goes on with; "state_dict" has the average
 

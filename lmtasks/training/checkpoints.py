@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import math
 import os
-import pickle
 import shutil
 import time
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,16 +24,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lmtasks.errors import InputError
+from lmtasks.saved import FOLDER, KEPT, LAST, read_checkpoint
 
-FOLDER = "checkpoints"  # inside the run folder
-LAST = "last.ckpt"
 PART = ".part"  # ending of a file that is being written
-READ_ERRORS = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOFError, OSError, pickle.UnpicklingError)
-
-
-def last_checkpoint(run_folder: str | Path) -> Path:
-    """Return the path of the newest checkpoint of a run, whether it exists or not."""
-    return Path(run_folder) / FOLDER / LAST
 
 
 @contextmanager
@@ -67,26 +57,6 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     finally:
         if part.parent.is_dir():
             part.unlink(missing_ok=True)
-
-
-def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
-    """Read a checkpoint file, checked byte for byte, without running code that it might hold.
-
-    `torch.save` writes a zip archive with a CRC-32 of every record, which `torch.load` ignores; it is checked here. So
-    the checksum is inside the file: it travels with a copy, and checkpoints written by others are checked too.
-
-    Raises:
-        InputError: There is no such file, it is damaged, or it holds more than tensors and plain values.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such checkpoint; give the path of a .ckpt file")
-    _verify(path)
-    try:
-        return torch.load(path, map_location=map_location, weights_only=True)
-    except READ_ERRORS as error:
-        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: cannot be read as a checkpoint of tensors and plain values: {reason}") from error
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
@@ -168,7 +138,7 @@ class Checkpoints(ModelCheckpoint):
     @property
     def state_key(self) -> str:
         """Return the name under which the state is saved, whatever the settings are."""
-        return "Checkpoints"
+        return KEPT
 
     @property
     def best_paths(self) -> list[str]:
@@ -337,13 +307,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _verify(path: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, *READ_ERRORS) as error:
-        raise InputError(f"{path}: is damaged, cut off or no checkpoint ({error}); use another copy of it") from error
-    if damaged is not None:
-        raise InputError(f"{path}: is damaged: the checksum of its record {damaged} is wrong; use another copy of it")
