@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from lmtasks.backbones.base import Backbone, BackboneConfig, Memory, State
+from lmtasks.backbones.layers import Convolution
 from lmtasks.backbones.recurrence import AdditiveAttention, BidirectionalLayer, GRUCell, LSTMCell
 from lmtasks.backbones.recurrent import RecurrentConfig
 from lmtasks.backbones.transformer import TransformerConfig
@@ -40,6 +41,10 @@ CONFIGS: dict[str, BackboneConfig] = {
     "transformer-one-layer": transformer(encoder_layers=1, decoder_layers=1, gradient_checkpointing=True),
     "transformer-shared": transformer(encoder_layers=3, decoder_layers=3, shared_layers=True),
     "transformer-shared-relative": transformer(shared_layers=True, positions="relative", norm_position="post"),
+    "transformer-convolution": transformer(convolution=3),
+    "transformer-convolution-post-relative": transformer(
+        convolution=5, norm_position="post", positions="relative", activation="gelu", gradient_checkpointing=True
+    ),
     "lstm": recurrent(),
     "lstm-feeding": recurrent(input_feeding=True),
     "lstm-2-layers": recurrent(encoder_layers=2, decoder_layers=2, tied_embeddings=False),
@@ -62,6 +67,7 @@ LANGUAGE_MODELS: dict[str, BackboneConfig] = {
 ENCODERS: dict[str, BackboneConfig] = {
     "bert": transformer(decoder_layers=0, tied_embeddings=False, output_bias=True),
     "bert-shared": transformer(decoder_layers=0, shared_layers=True),
+    "bert-convolution": transformer(decoder_layers=0, convolution=7, shared_layers=True),
     "bert-relative": transformer(decoder_layers=0, positions="relative"),
     "lstm-encoder": recurrent(decoder_layers=0, tied_embeddings=False),
     "gru-encoder-2-layers": recurrent(decoder_layers=0, encoder_layers=2, cell="gru"),
@@ -328,6 +334,33 @@ def test_shared_layers_are_layers_of_like_weights():
     one = transformer(encoder_layers=1, decoder_layers=1).build(VOCAB).eval()
     one.load_state_dict(weights)
     assert (one.encode(*sources()).states - memory.states).abs().max() > 1e-3
+
+
+# Convolution
+
+
+def test_the_convolution_equals_its_sum_over_neighbours_and_then_over_features():
+    torch.manual_seed(0)
+    convolution = Convolution(transformer(convolution=3, activation="silu"))
+    x, keep = torch.randn(2, 5, 8), torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]).bool()
+    around = F.pad(x * keep.unsqueeze(-1), (0, 0, 1, 1))  # (2, 7, 8)
+    along = torch.zeros_like(x)
+    for place in range(5):
+        for shift in range(3):
+            along[:, place] += around[:, place + shift] * convolution.along.weight[:, 0, shift]
+    expected = F.silu(along + convolution.along.bias) @ convolution.across.weight.T + convolution.across.bias
+    same(convolution(x, keep.unsqueeze(-1)), expected)
+
+
+@pytest.mark.parametrize("width", [-1, 2, 4])
+def test_a_convolution_without_a_middle_is_refused(width):
+    with pytest.raises(InputError, match=f"convolution {width}; give an odd number"):
+        transformer(convolution=width).build(VOCAB)
+
+
+def test_a_convolution_without_an_encoder_is_refused():
+    with pytest.raises(InputError, match="convolution 3 reads a source; it needs encoder layers"):
+        transformer(convolution=3, encoder_layers=0).build(VOCAB)
 
 
 # Without an encoder: a language model

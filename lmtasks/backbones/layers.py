@@ -1,6 +1,7 @@
 """The layers of the Transformer (Vaswani et al. 2017, section 3.1), alone and in stacks.
 
 Norm before or after a sublayer: Xiong et al. 2020. RMS norm: Zhang and Sennrich 2019. Gated feed-forward: Shazeer 2020.
+Convolution in the encoder: Yu et al. 2018.
 """
 
 from __future__ import annotations
@@ -42,16 +43,36 @@ class FeedForward(nn.Module):
         return self.outer(self.dropout(inner))
 
 
-class Layer(nn.Module):
-    """Self-attention, cross-attention in a decoder that has an encoder, feed-forward; each with its residual and
-    norm."""
+class Convolution(nn.Module):
+    """Each feature of a token with those of its neighbours, then all features of one (Yu et al. 2018, section 2.2)."""
 
-    def __init__(self, config: TransformerConfig, d_head: int, rotary: Rotary | None, reads_memory: bool) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        width = config.convolution
+        self.along = nn.Conv1d(config.d_model, config.d_model, width, padding=width // 2, groups=config.d_model)
+        self.across = nn.Linear(config.d_model, config.d_model, bias=config.bias)
+        self.activation = ACTIVATIONS[config.activation]
+
+    def forward(self, x: Tensor, keep: Tensor) -> Tensor:
+        """Read x (B, T, D), whose real tokens `keep` (B, T, 1) tells: (B, T, D)."""
+        along = self.along((x * keep).transpose(1, 2)).transpose(1, 2)  # (B, T, D)
+        return self.across(self.activation(along))
+
+
+class Layer(nn.Module):
+    """Convolution where an encoder has one, self-attention, cross-attention in a decoder that has an encoder,
+    feed-forward; each with its residual and norm."""
+
+    def __init__(
+        self, config: TransformerConfig, d_head: int, rotary: Rotary | None, convolves: bool, reads_memory: bool
+    ) -> None:
         super().__init__()
         sizes = (config.d_model, config.n_heads, d_head, config.attention_dropout, config.bias)
         scale = d_head**-0.5 if config.scaled_attention else 1.0
         self.pre_norm = config.norm_position == "pre"
         self.dropout = Dropout(config.dropout)
+        self.convolution = Convolution(config) if convolves else None
+        self.convolution_norm = _norm(config) if convolves else None
         self.self_attention = SelfAttention(*sizes, scale, rotary)
         self.self_attention_norm = _norm(config)
         self.cross_attention = CrossAttention(*sizes, scale) if reads_memory else None
@@ -67,8 +88,12 @@ class Layer(nn.Module):
         memory: tuple[Tensor, Tensor] | None = None,
         memory_mask: Tensor | None = None,
         cache: Cache | None = None,
+        keep: Tensor | None = None,
     ) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
+        if self.convolution is not None:
+            assert self.convolution_norm is not None
+            x = self._residual(x, self.convolution_norm, self.convolution, keep)
         x = self._residual(x, self.self_attention_norm, self.self_attention, mask, causal, cache)
         if memory is not None:
             assert self.cross_attention is not None
@@ -98,9 +123,10 @@ class Stack(nn.Module):
         d_head = config.d_head or config.d_model // config.n_heads
         rotary = Rotary(d_head, config.max_length) if config.positions == "rotary" else None
         reads_memory = causal and config.encoder_layers > 0
+        convolves = not causal and config.convolution > 0
         self.repeats = layers if config.shared_layers else 1  # how often a text passes all of `layers`
         own = layers // self.repeats
-        self.layers = nn.ModuleList(Layer(config, d_head, rotary, reads_memory) for _ in range(own))
+        self.layers = nn.ModuleList(Layer(config, d_head, rotary, convolves, reads_memory) for _ in range(own))
         self.embedding_norm = _norm(config) if config.embedding_norm else None
         self.final_norm = _norm(config) if config.norm_position == "pre" else None
         self.dropout = Dropout(config.dropout)
@@ -126,6 +152,7 @@ class Stack(nn.Module):
     ) -> Tensor:
         """Run x (B, T, D) through all layers."""
         first = 0 if caches is None else caches[0].length
+        keep = None if mask is None else mask[:, 0, 0, :, None]  # (B, T, 1)
         bias = self.bias(x.size(1), first + x.size(1))
         if bias is not None:
             mask = bias if mask is None else bias.masked_fill(~mask, -torch.inf)
@@ -134,9 +161,9 @@ class Stack(nn.Module):
             read = memory[i] if memory else None
             cache = None if caches is None else caches[i]
             if self.config.gradient_checkpointing and self.training:
-                x = checkpoint(layer, x, mask, self.causal, read, memory_mask, cache, use_reentrant=False)
+                x = checkpoint(layer, x, mask, self.causal, read, memory_mask, cache, keep, use_reentrant=False)
             else:
-                x = layer(x, mask, self.causal, read, memory_mask, cache)
+                x = layer(x, mask, self.causal, read, memory_mask, cache, keep)
         return x if self.final_norm is None else self.final_norm(x)
 
     def walk(self) -> list[Layer]:

@@ -3,8 +3,9 @@
 Training from scratch takes pre-norm (Xiong et al. 2020) and rotary or sinusoidal positions. T5 (Raffel et al. 2020):
 RMS norm, relative bias, unscaled attention, free head width, gated feed-forward, scaled output. BART (Lewis et al.
 2020): learned positions with an offset, embedding norm, post-norm. Marian (Junczys-Dowmunt et al. 2018): sinusoidal
-positions, output bias. Zero encoder layers make a language model (GPT, Radford et al. 2019), zero decoder layers an
-encoder (BERT, Devlin et al. 2019).
+positions, output bias. QANet (Yu et al. 2018): convolutions in the encoder, which tell a token its neighbours at once.
+Zero encoder layers make a language model (GPT, Radford et al. 2019), zero decoder layers an encoder (BERT, Devlin et
+al. 2019).
 """
 
 from __future__ import annotations
@@ -48,6 +49,9 @@ class TransformerConfig(BackboneConfig):
     """Layers of the decoder; 0 = an encoder only, for tasks that read and do not write."""
     shared_layers: bool = False
     """One set of weights for all layers of the encoder, and one for those of the decoder (Dehghani et al. 2019)."""
+    convolution: int = 0
+    """Tokens that a convolution before the self-attention of each encoder layer spans (Yu et al. 2018, "QANet", section
+    2.2), an odd number; 0: none."""
     dropout: float = 0.1
     """Share of features dropped after the embedding and after each sublayer."""
     attention_dropout: float = 0.0
@@ -101,6 +105,10 @@ class TransformerConfig(BackboneConfig):
             raise InputError(
                 f"d_model {self.d_model} is not a multiple of n_heads {self.n_heads}; change one or set d_head"
             )
+        if self.convolution < 0 or (self.convolution and self.convolution % 2 == 0):
+            raise InputError(f"convolution {self.convolution}; give an odd number of tokens, or 0 for none")
+        if self.convolution and not self.encoder_layers:
+            raise InputError(f"convolution {self.convolution} reads a source; it needs encoder layers")
         d_head = self.d_head or self.d_model // self.n_heads
         if self.positions == "rotary" and d_head % 2:
             raise InputError(f"rotary positions turn pairs of features, but a head is {d_head} wide; make it even")
