@@ -21,7 +21,7 @@ from lmtasks.text.tokenizer import Tokenizer
 from lmtasks.use import Use
 
 NAME = re.compile(r"[A-Za-z0-9_-]+")  # of a task: it becomes part of the names of parameters, scores and options
-JOINT = "joint."  # what the names of weights begin with that are of use to training alone
+PARTS = ("backbone.", "heads.")  # what the names of the weights of a model begin with; others only training reads
 
 
 class Model(Use):
@@ -53,7 +53,7 @@ class Model(Use):
             raise InputError(f"model.tasks: a task cannot be called {wrong[0]!r}; use letters, digits, - and _")
         self.tasks = dict(tasks)
         self.backbone_config, self.decoding = backbone, decoding
-        self.training_settings = dict(training or {})
+        self._training_settings = dict(training or {})
         self.tokenizer = None
         self.backbone = None
         self.heads = nn.ModuleDict()
@@ -75,9 +75,19 @@ class Model(Use):
         signed = {name: task.signatures() for name, task in self.tasks.items()}
         return {f"{name}/{metric}": text for name, several in signed.items() for metric, text in several.items()}
 
+    @property
+    def training_settings(self) -> dict[str, Any]:
+        """The settings of its training as plain data."""
+        return self._training_settings
+
     def describe(self) -> dict[str, Any]:
-        """Return settings and tokenizer as plain data, from which the layers can be built again."""
-        assert self.tokenizer is not None
+        """Return settings and tokenizer as plain data, from which the layers can be built again.
+
+        Raises:
+            InputError: If the model has no tokenizer yet.
+        """
+        if self.tokenizer is None:
+            raise InputError("the model has no tokenizer yet; fit it, load one, or call build(tokenizer)")
         own = to_plain({"tasks": self.tasks, "backbone": self.backbone_config, "decoding": self.decoding})
         return {"settings": own | self.training_settings, "tokenizer": self.tokenizer.to_json()}
 
@@ -87,21 +97,22 @@ class Model(Use):
         Raises:
             InputError: If a task reads more tokens at once than the backbone can.
         """
-        self.tokenizer = tokenizer
-        self.backbone = self.backbone_config.build(len(tokenizer))
+        backbone = self.backbone_config.build(len(tokenizer))
         for name, task in self.tasks.items():
-            head = self.heads[name] = task.head(tokenizer, self.backbone.d_model)
-            if name in self.beginnings:
-                head.begin_with(tokenizer.mark(self.beginnings[name]))
-            if task.longest and self.backbone.max_length and task.longest > self.backbone.max_length:
+            if task.longest and backbone.max_length and task.longest > backbone.max_length:
                 raise InputError(
-                    f"{name} reads {task.longest} tokens at once, the backbone only {self.backbone.max_length}; "
+                    f"{name} reads {task.longest} tokens at once, the backbone only {backbone.max_length}; "
                     "raise model.backbone.max_length"
                 )
+        self.tokenizer, self.backbone = tokenizer, backbone
+        for name, task in self.tasks.items():
+            head = self.heads[name] = task.head(tokenizer, backbone.d_model)
+            if name in self.beginnings:
+                head.begin_with(tokenizer.mark(self.beginnings[name]))
 
     def weights(self) -> dict[str, Tensor]:
         """Return the weights of backbone and heads by their names in the state_dict."""
-        return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith(JOINT)}
+        return {name: tensor for name, tensor in self.state_dict().items() if name.startswith(PARTS)}
 
     def take_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Take the weights of backbone and heads; others that only training has a use for stay as they are.
@@ -109,6 +120,6 @@ class Model(Use):
         Raises:
             RuntimeError: If one is missing, has another size or is none of this model's.
         """
-        given = {name: tensor for name, tensor in weights.items() if not name.startswith(JOINT)}
-        kept = {name: tensor for name, tensor in self.state_dict().items() if name.startswith(JOINT)}
+        given = {name: tensor for name, tensor in weights.items() if name.startswith(PARTS)}
+        kept = {name: tensor for name, tensor in self.state_dict().items() if not name.startswith(PARTS)}
         self.load_state_dict(given | kept)

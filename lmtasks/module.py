@@ -30,7 +30,7 @@ from lmtasks.errors import InputError
 from lmtasks.evaluation import Evaluation, answers_of
 from lmtasks.heads.base import Head
 from lmtasks.joint.learning import JointConfig
-from lmtasks.model import JOINT, Model
+from lmtasks.model import Model
 from lmtasks.optim import Adam, OptimizerConfig, Schedule
 from lmtasks.saved import TOKENIZER
 from lmtasks.settings import from_plain, to_plain
@@ -39,6 +39,7 @@ from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
 from lmtasks.text.vectors import initialise
 from lmtasks.training.resume import recount
 
+JOINT = "joint."  # what the names of the weights of JointStep begin with
 logger = logging.getLogger(__name__)
 
 
@@ -75,22 +76,35 @@ class TaskModule(Model, LightningModule):
         freeze: tuple[str, ...] = (),
         joint: JointConfig = JointConfig(),
     ) -> None:
-        training = {
-            "tokenizer": tokenizer,
-            "optimizer": optimizer,
-            "schedule": schedule,
-            "validation_decoding": validation_decoding,
-            "joint": joint,
-        }
-        super().__init__(tasks, backbone, decoding, to_plain(training))
+        super().__init__(tasks, backbone, decoding)
         self.tokenizer_config, self.optimizer_config, self.schedule = tokenizer, optimizer, schedule
-        self.validation_decoding = validation_decoding
+        self.validation_decoding, self.joint_config = validation_decoding, joint
         self.vectors, self.compile_backbone = vectors, compile
         self.init_from, self.freeze_names = init_from, tuple(freeze)
         self._start = start.Start(init_from, tokenizer.file, vectors)
         self.joint = joint.build(list(self.tasks))
         self.samples: dict[str, list[Sample]] = {}
         self._evaluations = {name: Evaluation() for name in self.tasks}
+
+    @staticmethod
+    def of(model: Model) -> TaskModule:
+        """Return a module that trains, validates or tests a model as its settings say; they share tasks and layers."""
+        settings = from_plain(model.training_settings)
+        module = TaskModule(model.tasks, model.backbone_config, decoding=model.decoding, **settings)
+        module.tokenizer, module.backbone, module.heads = model.tokenizer, model.backbone, model.heads
+        return module
+
+    @property
+    def training_settings(self) -> dict[str, Any]:
+        """The settings of its training as plain data."""
+        settings = {
+            "tokenizer": self.tokenizer_config,
+            "optimizer": self.optimizer_config,
+            "schedule": self.schedule,
+            "validation_decoding": self.validation_decoding,
+            "joint": self.joint_config,
+        }
+        return to_plain(settings)
 
     # Building: the trainer calls prepare_data of the data module, its setup, then configure_model.
 
@@ -120,21 +134,24 @@ class TaskModule(Model, LightningModule):
         self.tasks = from_plain(tasks)
 
     def configure_model(self) -> None:
-        """Build backbone and heads, once."""
-        if self.backbone is not None:
-            return
-        assert self.tokenizer is not None, "set module.tokenizer, or fit with a TextDataModule"
-        self.build(self.tokenizer)
-        assert self.backbone is not None
+        """Build the layers, once."""
+        if self.backbone is None:
+            assert self.tokenizer is not None, "set module.tokenizer, or fit with a TextDataModule"
+            self.build(self.tokenizer)
+
+    def build(self, tokenizer: Tokenizer) -> None:
+        """Build backbone and heads for a tokenizer, with the weights from which they start, as training wants them."""
+        super().build(tokenizer)
+        backbone, _ = self.built()
         if self.vectors:
-            found = initialise(self.backbone.embedding, self.tokenizer, self.vectors)
+            found = initialise(backbone.embedding, tokenizer, self.vectors)
             logger.info("vectors: %.1f %% of the vocabulary found in %s", 100 * found, self.vectors)
         if self.init_from:
-            self._start.give(self.backbone, self.backbone_config, self.tokenizer)
+            self._start.give(backbone, self.backbone_config, tokenizer)
         start.freeze(self, self.freeze_names)
         if self.compile_backbone:
             for name in ("encode", "decode"):
-                setattr(self.backbone, name, torch.compile(getattr(self.backbone, name), dynamic=True))
+                setattr(backbone, name, torch.compile(getattr(backbone, name), dynamic=True))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimiser and its schedule over all steps of the run."""

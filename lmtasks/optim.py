@@ -198,7 +198,7 @@ def _trained(model: nn.Module) -> list[Tensor]:
 
 def _matrices_and_rest(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     """Split the parameters into weights of linear and recurrent layers and everything else."""
-    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, (nn.Embedding, nn.EmbeddingBag))}
     outputs = {
         id(parameter) for name, parameter in model.named_parameters() if name.endswith(("output_weight", "places"))
     }

@@ -20,6 +20,7 @@ from lmtasks.settings import from_plain
 from lmtasks.text.tokenizer import Tokenizer
 
 CARD = "README.md"
+REASON = 300  # characters of what PyTorch says of weights that do not fit
 OWN = ("tasks", "backbone", "decoding")  # settings that use needs; the others are those of training
 
 
@@ -51,7 +52,7 @@ def save(model: Model, folder: str | Path, metrics: Mapping[str, float] | None =
 def load(path: str | Path, device: str = "cpu") -> Model:
     """Load a model folder, a run folder (its model, else its last checkpoint) or a .ckpt, ready for use.
 
-    It needs no trainer. To go on training, resume a run from its checkpoint, or start another with `init_from`.
+    It needs no trainer; `TaskModule.of` makes of it a module that a trainer takes.
 
     Raises:
         InputError: If there is no model at `path`, or it is damaged or someone else's.
@@ -61,7 +62,7 @@ def load(path: str | Path, device: str = "cpu") -> Model:
     try:
         model = _rebuilt(saved)
     except (TypeError, KeyError, AttributeError, RuntimeError) as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:REASON]
         raise InputError(f"{place}: settings and weights do not fit this version of lmtasks ({reason})") from error
     return model.to(device).eval()
 

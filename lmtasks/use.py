@@ -35,9 +35,13 @@ class Use(nn.Module):
     decoding: Decoding
 
     def built(self) -> tuple[Backbone, Tokenizer]:
-        """Return backbone and tokenizer of a model that was fitted or loaded."""
-        assert self.backbone is not None, "fit or load the model first"
-        assert self.tokenizer is not None
+        """Return backbone and tokenizer.
+
+        Raises:
+            InputError: If the model has no layers yet.
+        """
+        if self.backbone is None or self.tokenizer is None:
+            raise InputError("the model has no layers yet; fit it, load one, or call build(tokenizer)")
         return self.backbone, self.tokenizer
 
     @contextmanager
@@ -86,14 +90,11 @@ class Use(nn.Module):
         every written answer begins so.
 
         Raises:
-            InputError: If the model has no such task, or a row nothing for it, or could be answered in several ways.
+            InputError: If the model has no such task, a row lacks a column it needs, or could be answered in several
+                ways.
         """
         name, chosen = self.find_task(task)
-        readable = (chosen.typed, *chosen.source_columns)
-        for number, row in enumerate(rows, start=1):
-            if not any(column in row for column in readable):
-                wanted = ", ".join(dict.fromkeys(readable))
-                raise InputError(f"row {number} of those asked: {name} reads {wanted}, and it has {', '.join(row)}")
+        _check(rows, name, chosen)
         backbone, tokenizer = self.built()
         with self.evaluating():
             head = cast(Head, self.heads[name])
@@ -147,6 +148,7 @@ class Use(nn.Module):
         """
         (name, chosen), search = self.find_task(task), decoding or self.decoding
         row = {chosen.source_columns[0]: text} if isinstance(text, str) else text
+        _check([row], name, chosen)
         head = cast(Head, self.heads[name])
         if not chosen.writes or search.beam > 1 or search.n_best > 1:
             yield self.solve([row], name, group, search)[0][0].text
@@ -223,6 +225,17 @@ class Use(nn.Module):
             head = cast(Head, self.heads[name])
             weights = solving.align(backbone, head, tokenizer, example.source, words)
         return tokenizer.pieces(example.source), tokenizer.pieces([*tokenizer.encode(words), tokenizer.end]), weights
+
+
+def _check(rows: Sequence[Row], name: str, task: Task) -> None:
+    """Check that rows have what a task needs: a text, and what it is asked about where it has such a context."""
+    readable = ", ".join(dict.fromkeys((task.typed, *task.source_columns)))
+    for number, row in enumerate(rows, start=1):
+        if not any(column in row for column in (task.typed, *task.source_columns)):
+            raise InputError(f"row {number} of those asked: {name} reads {readable}, and it has {', '.join(row)}")
+        lacking = [column for column in (task.typed, task.context) if row.get(column) is None] if task.context else []
+        if lacking:
+            raise InputError(f"row {number} of those asked: {name} reads {readable}, and it has no {lacking[0]!r}")
 
 
 def _several(texts: str | Sequence[str]) -> Sequence[str]:

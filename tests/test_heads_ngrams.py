@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
-from lmtasks import Batch, ClassificationTask, Decoding, RecurrentConfig, Tokenizer, TokenizerConfig
+from lmtasks import (
+    Batch,
+    ClassificationTask,
+    Decoding,
+    Model,
+    RecurrentConfig,
+    Tokenizer,
+    TokenizerConfig,
+    TransformerConfig,
+    load,
+    save,
+)
+from lmtasks.batch import lengths_to_mask, pad
+from lmtasks.errors import InputError
 from lmtasks.heads.ngrams import FACTOR, PLACES, SHORTEST, Ngrams
+from lmtasks.optim import _matrices_and_rest
 
 PIECES = [b"", b"", b"", b"good", b" film", b"go", b"od", b" FILM", b"s", b"\xe5\xa5", b"\xbd"]
+
+
+def read(ngrams: Ngrams, *rows: list[int]) -> torch.Tensor:
+    source = pad(rows, 0)
+    return ngrams(source, lengths_to_mask([len(row) for row in rows]))
 
 
 def count_by_hand(text: bytes, longest: int) -> list[int]:
@@ -31,30 +52,69 @@ def ngrams() -> Ngrams:
     return Ngrams(PIECES, longest=4)
 
 
-@pytest.mark.parametrize("ids", [[3, 4], [4], [8, 3, 4, 9, 10], [9, 10, 2]])
+@pytest.mark.parametrize("ids", [[3, 4], [4], [8, 3, 4, 9, 10]])
 def test_vector_is_the_sum_of_all_sequences_over_the_root_of_their_number(ngrams: Ngrams, ids: list[int]) -> None:
     text = b"".join(PIECES[i] for i in ids)
     places = count_by_hand(text, 4)
     expected = ngrams.embedding.weight[places].sum(0) / len(places) ** 0.5
-    torch.testing.assert_close(ngrams(torch.tensor([ids]))[0], expected)
+    torch.testing.assert_close(read(ngrams, ids)[0], expected)
 
 
 def test_text_counts_and_not_its_pieces(ngrams: Ngrams) -> None:
-    torch.testing.assert_close(ngrams(torch.tensor([[3, 4, 2]])), ngrams(torch.tensor([[5, 6, 4]])))
+    torch.testing.assert_close(read(ngrams, [3, 4, 2]), read(ngrams, [5, 6, 4]))
 
 
-def test_capitals_are_read_as_small_letters(ngrams: Ngrams) -> None:
-    torch.testing.assert_close(ngrams(torch.tensor([[3, 4]])), ngrams(torch.tensor([[3, 7]])))
+def test_capitals_of_ascii_are_read_as_small_letters(ngrams: Ngrams) -> None:
+    torch.testing.assert_close(read(ngrams, [3, 4]), read(ngrams, [3, 7]))
 
 
 def test_padding_and_neighbours_change_nothing(ngrams: Ngrams) -> None:
-    together = ngrams(torch.tensor([[3, 4, 8, 2], [3, 2, 0, 0]]))
-    torch.testing.assert_close(together[1:], ngrams(torch.tensor([[3, 2]])))
+    together = read(ngrams, [3, 4, 8, 2], [3, 2])
+    torch.testing.assert_close(together[1:], read(ngrams, [3, 2]))
 
 
-@pytest.mark.parametrize("ids", [[2, 0], [8, 2]])
-def test_text_without_a_sequence_is_nothing(ngrams: Ngrams, ids: list[int]) -> None:
-    assert ngrams(torch.tensor([ids])).abs().sum() == 0
+def test_what_the_mask_leaves_out_is_not_read_whatever_its_ids(ngrams: Ngrams) -> None:
+    source, mask = torch.tensor([[3, 4, 8, 5]]), torch.tensor([[True, True, False, False]])
+    torch.testing.assert_close(ngrams(source, mask), read(ngrams, [3, 4]))
+
+
+def test_no_sequence_goes_over_the_end_of_the_first_of_two_texts(ngrams: Ngrams) -> None:
+    places = count_by_hand(b"good", 4) + count_by_hand(b" film", 4)
+    expected = ngrams.embedding.weight[places].sum(0) / len(places) ** 0.5
+    torch.testing.assert_close(read(ngrams, [3, 2, 4, 2])[0], expected)
+
+
+@pytest.mark.parametrize("ids", [[2], [8, 2]])
+def test_text_without_a_sequence_is_nothing_and_gives_a_gradient(ngrams: Ngrams, ids: list[int]) -> None:
+    found = read(ngrams, ids)
+    found.sum().backward()
+    assert found.abs().sum() == 0
+    assert ngrams.embedding.weight.grad is not None
+
+
+def test_half_precision_stays_near_float32(ngrams: Ngrams) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        near = read(ngrams, [3, 4, 2])
+    torch.testing.assert_close(near.float(), read(ngrams, [3, 4, 2]), rtol=1e-2, atol=1e-3)
+
+
+def test_the_table_is_no_matrix_of_a_layer_to_an_optimiser(ngrams: Ngrams) -> None:
+    matrices, rest = _matrices_and_rest(ngrams)
+    assert (len(matrices), [id(parameter) for parameter in rest]) == (0, [id(ngrams.embedding.weight)])
+
+
+@pytest.mark.parametrize("longest", [1, -3])
+def test_sequences_of_no_letters_are_refused(longest: int) -> None:
+    with pytest.raises(InputError, match=f"ngrams {longest}; give 2 bytes or more"):
+        ClassificationTask(ngrams=longest)
+
+
+def test_model_that_reads_letters_is_saved_and_loaded(tmp_path: Path) -> None:
+    task = ClassificationTask(labels=("bad", "good"), ngrams=3)
+    model = Model({"mood": task}, TransformerConfig(d_model=8, n_heads=2, d_ff=8, decoder_layers=0, convolution=3))
+    model.build(Tokenizer.train([], TokenizerConfig(kind="byte")))
+    loaded = load(save(model.eval(), tmp_path / "model"))
+    assert loaded.probabilities("a fine day") == model.probabilities("a fine day")
 
 
 def test_classifier_learns_from_letters_what_its_encoder_cannot_tell() -> None:

@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from itertools import combinations, permutations
 from pathlib import Path
 
@@ -23,20 +24,25 @@ from lmtasks.cli.finish import finish
 from lmtasks.cli.main import main
 from lmtasks.data.mixing import Mixing
 from lmtasks.data.parallel import ParallelText
-from lmtasks.data.table import Table
+from lmtasks.data.table import Files, Table
+from lmtasks.data.tagged import TaggedWords
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
 from lmtasks.joint.gradients import JointStep
 from lmtasks.joint.learning import JointConfig
 from lmtasks.joint.surgery import PCGrad, UPGrad
 from lmtasks.joint.weighting import DynamicAverage, GradNorm, Static, Uncertainty
+from lmtasks.model import Model
 from lmtasks.module import TaskModule
 from lmtasks.optim import Adafactor, Adam, AdamW, Muon
 from lmtasks.saved import last_checkpoint
 from lmtasks.saving import load, save
+from lmtasks.tasks.answering import SpanAnsweringTask
 from lmtasks.tasks.classification import ClassificationTask
+from lmtasks.tasks.generation import GenerationTask
 from lmtasks.tasks.summarisation import SummarisationTask
 from lmtasks.tasks.translation import TranslationTask
+from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
 from lmtasks.training.checkpoints import Checkpoints, SafeCheckpointIO
 from lmtasks.training.randomness import RandomState
 
@@ -497,9 +503,7 @@ def test_a_task_without_validation_rows_is_left_out_of_the_score(corpus):
 
 def test_predictions_say_to_which_task_they_belong(corpus, served):
     rows = several_rows(corpus, mood=Table(predict=str(corpus / "moods.test.jsonl")))
-    module = TaskModule(served.tasks, served.backbone_config, decoding=served.decoding)
-    module.build(served.tokenizer)
-    module.take_weights(served.weights())
+    module = TaskModule.of(served)
     batches = trainer(corpus / "run").predict(module, datamodule=several_data(corpus, rows=rows))
     assert {task for task, _ in batches} == {"mood"}
     answers = {number: best.text for _, found in batches for number, (best, *_) in found}
@@ -578,7 +582,7 @@ def test_a_head_answers_alone_with_the_backbone(served, corpus):
 
 def test_rows_of_an_unknown_task_are_refused(corpus):
     rows = several_rows(corpus, moods=Table(train=str(corpus / "moods.train.jsonl")))
-    with pytest.raises(InputError, match=r"data.rows has moods, but the model learns translation, mood, names"):
+    with pytest.raises(InputError, match=r"data.rows.moods: the model has no task 'moods'; did you mean mood"):
         fit(corpus, several_module(), several_data(corpus, rows=rows))
 
 
@@ -593,6 +597,89 @@ def test_a_task_without_training_rows_is_refused(corpus):
     rows = several_rows(corpus, translation=ParallelText(validation=str(corpus / "validation.{lang}")))
     with pytest.raises(InputError, match=r"set data.rows.translation.train to a file"):
         fit(corpus, several_module(), several_data(corpus, rows=rows))
+
+
+@dataclass(frozen=True)
+class Unread(Files):
+    """Rows that nobody may read."""
+
+    def rows(self, split, columns):
+        raise AssertionError("a row was read")
+
+
+LATE = {  # what showed when layers were built, or at the first step: (settings of the module, of the data, complaint)
+    "rates of a task that is not there": (
+        {},
+        {"mixing": Mixing(rates={"translation": 1, "moods": 1, "names": 1})},
+        "data.mixing.rates has translation, moods, names; the tasks are translation, mood, names",
+    ),
+    "rates that are all 0": (
+        {},
+        {"mixing": Mixing(final_rates={"translation": 0, "mood": 0, "names": 0}, change=3)},
+        "data.mixing.final_rates: .* not all of them 0",
+    ),
+    "no part to freeze": (
+        {"freeze": ("backbone.encodr",)},
+        {},
+        "model.freeze: the model has no backbone.encodr; it has backbone.embedding, .*heads.mood",
+    ),
+    "no head to freeze": ({"freeze": ("heads.moods",)}, {}, "model.freeze: the model has no heads.moods"),
+    "no model to start from": ({"init_from": "runs/none"}, {}, "model.init_from runs/none: there is no such file"),
+    "no vectors": ({"vectors": "none.txt"}, {}, "model.vectors none.txt: there is no such file"),
+    "no decoder": (
+        {"backbone": tiny_backbone(decoder_layers=0)},
+        {},
+        "translation writes texts, and the backbone has no decoder; set model.backbone.decoder_layers to 1",
+    ),
+    "no encoder": (
+        {"backbone": tiny_backbone(encoder_layers=0)},
+        {},
+        "translation reads texts, and the backbone has no encoder; set model.backbone.encoder_layers to 1",
+    ),
+    "no prompt": (
+        {"tasks": several_tasks(stories=GenerationTask(block=8))},
+        {},
+        r"stories goes on from a text that no encoder reads, .* a prompt \(model.tasks.stories.prompt",
+    ),
+    "no width of a head": ({"backbone": tiny_backbone(n_heads=3)}, {}, "d_model 8 is not a multiple of n_heads 3"),
+}
+
+
+@pytest.mark.parametrize("fault", LATE)
+def test_what_settings_alone_show_is_refused_before_a_row_is_read(tmp_path, fault):
+    settings, given, complaint = LATE[fault]
+    module = several_module(**settings)
+    rows = dict.fromkeys(module.tasks, Unread(train="a.csv", validation="b.csv"))
+    with pytest.raises(InputError, match=complaint):
+        fit(tmp_path, module, several_data(tmp_path, rows=rows, **given))
+
+
+def test_parts_that_are_there_may_be_frozen_whatever_is_in_a_head(tmp_path):
+    data = several_data(tmp_path, rows=dict.fromkeys(several_tasks(), Unread(train="a.csv")))
+    for names in (("backbone.encoder.layers.0", "heads.mood.output"), ("heads",), ("joint.weights",)):
+        with pytest.raises(AssertionError, match="a row was read"):
+            fit(tmp_path, several_module(freeze=names, joint=JointConfig(Uncertainty())), data)
+
+
+def test_a_missing_column_is_named_with_the_option_of_its_task(corpus):
+    moods = str(corpus / "moods.train.jsonl")
+    for rows in ({"mood": Table(moods, columns={"text": "x"})}, {"names": TaggedWords(moods)}):
+        (task,) = rows
+        with pytest.raises(InputError, match=rf"say which: --data\.rows\.{task}\.columns "):
+            fit(corpus, several_module(), several_data(corpus, rows=several_rows(corpus, **rows)))
+
+
+def test_the_name_of_their_option_is_no_setting_of_rows(corpus):
+    rows = several_rows(corpus)["mood"]
+    named = rows.called("data.rows.mood")
+    assert (named, named.fingerprint("train"), repr(named)) == (rows, rows.fingerprint("train"), repr(rows))
+    assert (named.option, rows.option) == ("data.rows.mood", "data.rows")
+
+
+def test_the_data_know_which_task_has_which_split(corpus):
+    data = several_data(corpus, rows=several_rows(corpus, mood=Table(str(corpus / "moods.train.jsonl"))))
+    assert [data.has("test"), data.has("test", "mood"), data.has("test", "names")] == [True, False, True]
+    assert not data.has("predict")
 
 
 @pytest.mark.parametrize("name", ["a/b", "a.b", "", "two words"])
@@ -808,3 +895,15 @@ def test_a_row_without_anything_to_read_is_refused_by_its_number(corpus):
     module = fit(corpus, several_module(), several_data(corpus), max_steps=1)
     with pytest.raises(InputError, match=r"row 2 of those asked: mood reads text, and it has en"):
         module.solve([{"text": "a"}, {"en": "a b"}], task="mood")
+
+
+def test_a_question_without_its_context_is_refused_by_its_number():
+    model = Model({"asked": SpanAnsweringTask(window=16)}, tiny_backbone())
+    model.build(Tokenizer.train([], TokenizerConfig("byte")))
+    whole = {"question": "a b", "context": "c d"}
+    for lacking, column in (({"question": "a b"}, "context"), ({"context": "c d"}, "question")):
+        with pytest.raises(InputError, match=f"row 2 .* asked reads question, context, and it has no {column!r}"):
+            model.solve([whole, lacking])
+    with pytest.raises(InputError, match=r"row 1 .* it has no 'context'"):
+        list(model.stream("a b"))
+    assert len(model.solve([whole, {"question": "a b", "context": ""}])) == 2  # it is there, and blank

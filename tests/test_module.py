@@ -15,11 +15,16 @@ from lightning.pytorch import Callback
 from tiny import ROWS, fit, tiny_backbone, tiny_data, tiny_module, tiny_rows, trainer, weights
 
 from lmtasks.backbones.recurrent import RecurrentConfig
+from lmtasks.backbones.transformer import TransformerConfig
 from lmtasks.batch import Batch
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
+from lmtasks.module import TaskModule
 from lmtasks.optim import Adafactor, Adam, AdamW, Muon, Schedule
 from lmtasks.saved import last_checkpoint
+from lmtasks.settings import to_plain
+from lmtasks.tasks.answering import SpanAnsweringTask
+from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
 from lmtasks.training.checkpoints import Checkpoints, SafeCheckpointIO
 from lmtasks.training.randomness import RandomState
 
@@ -479,3 +484,36 @@ def test_answers_begin_with_the_prefix(trained):
     texts = ["a b", "c", ""]
     assert [text[:2] for text in trained.translate(texts, prefix="zz")] == ["zz", "zz", ""]
     assert trained.translate(texts, prefix="") == trained.translate(texts)
+
+
+def test_a_model_without_layers_says_what_to_do():
+    module = tiny_module()
+    with pytest.raises(InputError, match=r"no layers yet; fit it, load one, or call build\(tokenizer\)"):
+        module.translate("a b")
+    with pytest.raises(InputError, match="no tokenizer yet"):
+        module.describe()
+
+
+def test_a_module_describes_the_settings_that_it_has_now():
+    module = tiny_module()
+    module.tokenizer = Tokenizer.train(["a b"], TokenizerConfig(kind="byte"))
+    module.schedule, module.optimizer_config = Schedule(warmup=7), AdamW(lr=0.5)
+    settings = module.describe()["settings"]
+    assert settings["schedule"] == to_plain(module.schedule)
+    assert settings["optimizer"] == to_plain(module.optimizer_config)
+
+
+def test_a_module_built_by_hand_is_frozen_as_its_settings_say():
+    module = tiny_module(freeze=("backbone.encoder",))
+    module.build(Tokenizer.train(["a b"], TokenizerConfig(kind="byte"), languages=("en", "de")))
+    module.configure_model()
+    assert not any(parameter.requires_grad for parameter in module.backbone.encoder.parameters())
+
+
+def test_a_model_too_short_for_its_task_is_not_half_built():
+    backbone = TransformerConfig(d_model=8, n_heads=2, d_ff=8, decoder_layers=0, max_length=4)
+    module = TaskModule({"answers": SpanAnsweringTask(window=300)}, backbone)
+    for _ in range(2):
+        with pytest.raises(InputError, match="answers reads 300 tokens at once, the backbone only 4"):
+            module.build(Tokenizer.train(["a b"], TokenizerConfig(kind="byte")))
+    assert module.backbone is None

@@ -44,12 +44,16 @@ class FeedForward(nn.Module):
 
 
 class Convolution(nn.Module):
-    """Each feature of a token with those of its neighbours, then all features of one (Yu et al. 2018, section 2.2)."""
+    """Each feature of a token with those of its neighbours, then all features of one (Yu et al. 2018, section 2.2).
+
+    The nonlinearity stands between the two and not behind them, so that what is added to a residual has either sign.
+    """
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         width = config.convolution
-        self.along = nn.Conv1d(config.d_model, config.d_model, width, padding=width // 2, groups=config.d_model)
+        features = config.d_model
+        self.along = nn.Conv1d(features, features, width, padding=width // 2, groups=features, bias=config.bias)
         self.across = nn.Linear(config.d_model, config.d_model, bias=config.bias)
         self.activation = ACTIVATIONS[config.activation]
 
@@ -90,7 +94,7 @@ class Layer(nn.Module):
         cache: Cache | None = None,
         keep: Tensor | None = None,
     ) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
+        """(B, T, D) -> (B, T, D); `keep` (B, T, 1) is True for the real tokens that a convolution reads."""
         if self.convolution is not None:
             assert self.convolution_norm is not None
             x = self._residual(x, self.convolution_norm, self.convolution, keep)
@@ -150,7 +154,7 @@ class Stack(nn.Module):
         memory_mask: Tensor | None = None,
         caches: Sequence[Cache] | None = None,
     ) -> Tensor:
-        """Run x (B, T, D) through all layers."""
+        """Run x (B, T, D) through all layers; mask is (B, 1, 1, T), True for real tokens."""
         first = 0 if caches is None else caches[0].length
         keep = None if mask is None else mask[:, 0, 0, :, None]  # (B, T, 1)
         bias = self.bias(x.size(1), first + x.size(1))

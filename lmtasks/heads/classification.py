@@ -84,7 +84,7 @@ class ClassificationHead(Head):
             pooled = memory.states.masked_fill(~kept, 0).sum(1) / kept.sum(1).clamp(min=1)  # (B, D)
         features = self.dropout(pooled)
         if self.ngrams is not None:
-            features = torch.cat((features, self.ngrams(batch.source).to(features.dtype)), dim=-1)
+            features = torch.cat((features, self.ngrams(batch.source, batch.source_mask).to(features.dtype)), dim=-1)
         logits = self.output(features)
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 

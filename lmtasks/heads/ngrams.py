@@ -2,12 +2,13 @@
 
 Bojanowski et al. 2017, "Enriching Word Vectors with Subword Information", section 3.2, for a whole text, and Joulin et
 al. 2017, "Bag of Tricks for Efficient Text Classification", section 2: all sequences share a table, in which a hash
-gives each its place. Bytes stand for letters, capitals for small ones.
+gives each its place. Bytes stand for letters, and for the capitals of ASCII small ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from lmtasks.backbones.dropout import Dropout
 PLACES = 65_536  # of the table; sequences beyond them share
 SHORTEST = 2  # bytes
 FACTOR = 0x100000001B3  # of the hash of Fowler, Noll and Vo
+BREAK = 256  # stands for a special token: no sequence goes over the end of a text
 
 
 class Ngrams(nn.Module):
@@ -24,11 +26,13 @@ class Ngrams(nn.Module):
 
     Example:
         >>> ngrams = Ngrams([b"", b"good", b" film"], longest=3)
-        >>> ngrams(torch.tensor([[1, 2], [1, 0]])).shape
+        >>> source = torch.tensor([[1, 2], [1, 0]])
+        >>> ngrams(source, source > 0).shape
         torch.Size([2, 16])
     """
 
-    table: Tensor
+    letters: Tensor
+    first: Tensor
     lengths: Tensor
 
     def __init__(self, pieces: Sequence[bytes], longest: int, d_text: int = 16, dropout: float = 0.0) -> None:
@@ -38,36 +42,41 @@ class Ngrams(nn.Module):
         """
         super().__init__()
         self.longest, self.d_text = longest, d_text
-        width = max(1, max(map(len, pieces), default=1))
-        rows = [[byte + 1 for byte in piece.lower()] + [0] * (width - len(piece)) for piece in pieces]
-        self.register_buffer("table", torch.tensor(rows, dtype=torch.int64), persistent=False)  # (V, P), 0 = nothing
-        self.register_buffer("lengths", torch.tensor([*map(len, pieces)], dtype=torch.int64), persistent=False)  # (V,)
+        spelt = [list(piece.lower()) or [BREAK] for piece in pieces]
+        lengths = torch.tensor([len(letters) for letters in spelt])  # (V,)
+        self.register_buffer("letters", torch.tensor([*chain(*spelt)], dtype=torch.int16), persistent=False)
+        self.register_buffer("first", lengths.cumsum(0) - lengths, persistent=False)  # (V,) where each piece begins
+        self.register_buffer("lengths", lengths, persistent=False)
         self.embedding = nn.EmbeddingBag(PLACES, d_text, mode="sum", padding_idx=0)
         nn.init.normal_(self.embedding.weight, std=0.02)
         self.dropout = Dropout(dropout)
 
-    def forward(self, source: Tensor) -> Tensor:
-        """Read source (B, S), in which special tokens and padding have no bytes: (B, d_text)."""
-        letters = self.spell(source)  # (B, L)
-        found = []
+    def forward(self, source: Tensor, mask: Tensor) -> Tensor:
+        """Read source (B, S), of which mask (B, S) is True for real tokens: (B, d_text)."""
+        letters = self.spell(source, mask)  # (B, L)
+        breaks = letters == BREAK
+        found = [torch.zeros_like(letters[:, :1])]  # so that there is one, even if it is none
         sequence = torch.zeros_like(letters)  # the hash of each one that begins here, as long as the round says
+        broken = torch.zeros_like(breaks)
         for length in range(1, min(self.longest, letters.size(1)) + 1):
-            last = letters[:, length - 1 :]  # (B, L - length + 1)
-            sequence = (sequence[:, : last.size(1)] ^ last) * FACTOR  # wraps around
+            begin = letters.size(1) - length + 1  # sequences that may begin so far
+            sequence = (sequence[:, :begin] ^ (letters[:, length - 1 :] + 1)) * FACTOR  # wraps around
+            broken = broken[:, :begin] | breaks[:, length - 1 :]
             if length >= SHORTEST:
                 place = 1 + (sequence ^ (sequence >> 29)).remainder(PLACES - 1)
-                found.append(torch.where(last > 0, place, 0))
-        if not found:
-            return self.embedding.weight.new_zeros(len(source), self.d_text)
+                found.append(place.masked_fill(broken, 0))
         places = torch.cat(found, dim=1)  # (B, N), 0 = none
         count = (places > 0).sum(1, keepdim=True).clamp(min=1)
         return self.dropout(self.embedding(places) / count.sqrt())
 
-    def spell(self, source: Tensor) -> Tensor:
-        """Return the bytes of each text plus 1, (B, L) int64, 0 behind the last."""
-        pieces, lengths = self.table[source], self.lengths[source]  # (B, S, P), (B, S)
-        ends = lengths.cumsum(1)
-        longest = int(ends[:, -1].max())
-        place = torch.arange(pieces.size(-1), device=source.device)
-        index = torch.where(place < lengths.unsqueeze(-1), (ends - lengths).unsqueeze(-1) + place, longest).flatten(1)
-        return source.new_zeros(len(source), longest + 1).scatter_(1, index, pieces.flatten(1))[:, :longest]
+    def spell(self, source: Tensor, mask: Tensor) -> Tensor:
+        """Return the bytes of each text, (B, L) int64: BREAK for a special token and behind the last."""
+        lengths = torch.where(mask, self.lengths[source], 0)  # (B, S)
+        before = lengths.cumsum(1) - lengths  # (B, S) bytes before each token
+        token = torch.arange(source.numel(), device=source.device).repeat_interleave(lengths.flatten())  # (N,)
+        starts = lengths.flatten().cumsum(0) - lengths.flatten()
+        place = torch.arange(len(token), device=source.device) - starts[token]  # (N,) of a byte in its token
+        letters = source.new_full((len(source), int(lengths.sum(1).max())), BREAK)
+        row, column = token // source.size(1), before.flatten()[token] + place
+        letters[row, column] = self.letters[self.first[source.flatten()[token]] + place].to(letters.dtype)
+        return letters

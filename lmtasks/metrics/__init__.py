@@ -59,6 +59,10 @@ __all__ = [  # the keys of _HOMES, written out for readers and type checkers
 ]
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> object:
     """Import the file that defines an exported name, when the name is first used."""
     if name not in _HOMES:

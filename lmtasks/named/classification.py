@@ -60,7 +60,7 @@ class ClassificationModule(TaskModule):
         init_from: str | None = None,
         freeze: tuple[str, ...] = (),
     ) -> None:
-        task = ClassificationTask(several, pair, balanced, main, pooling, dropout, label_smoothing, ngrams)
+        task = ClassificationTask(several, pair, balanced, main, pooling, dropout, label_smoothing, ngrams=ngrams)
         super().__init__(
             {task.name: task},
             backbone,

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from lmtasks import metrics
 from lmtasks.errors import InputError
 from lmtasks.heads.classification import ClassificationHead, Pooling
-from lmtasks.heads.ngrams import Ngrams
+from lmtasks.heads.ngrams import SHORTEST, Ngrams
 from lmtasks.tasks.base import Answer, Example, Row, Sample, Task, fault, text_of, texts_of
 from lmtasks.text.tokenizer import Tokenizer
 
@@ -51,17 +51,19 @@ class ClassificationTask(Task):
     """Share of the features of a text dropped."""
     label_smoothing: float = 0.0
     """Share of the probability spread over all labels (Szegedy et al. 2016, section 7)."""
-    ngrams: int = 0
-    """Read sequences of letters beside the encoder's states, of 2 up to so many bytes; 0: none. Of use where there are
-    only some thousand rows."""
     labels: tuple[str, ...] = ()
     """All labels, learnt from the training rows."""
     weights: tuple[float, ...] = ()
     """Factor of the loss of each label, learnt from the training rows where they are to be balanced."""
+    ngrams: int = 0
+    """Read sequences of letters beside the encoder's states, of 2 up to so many bytes; 0: none. Of use where there are
+    only some thousand rows."""
 
     def __post_init__(self) -> None:
         for name in ("labels", "weights"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.ngrams != 0 and self.ngrams < SHORTEST:
+            raise InputError(f"ngrams {self.ngrams}; give {SHORTEST} bytes or more, or 0 for none")
 
     @property
     def name(self) -> str:
