@@ -33,6 +33,7 @@ from lmtasks.cli.train import Job, _bound, _difference
 from lmtasks.errors import InputError
 from lmtasks.joint.learning import JointConfig
 from lmtasks.joint.weighting import GradNorm
+from lmtasks.module import TaskModule
 from lmtasks.settings import to_plain
 from lmtasks.training.randomness import RandomState
 from lmtasks.training.samples import Samples
@@ -54,6 +55,40 @@ data:
     class_path: Village
     init_args: {train: 40, validation: 4, test: 4}
   tokens_per_step: 256
+trainer: {max_steps: 2, log_every_n_steps: 1, accelerator: cpu}
+"""
+
+
+def test_what_a_checkpoint_does_not_know_yet_has_its_default(cli, work):
+    old = shutil.copytree(work / "runs/tiny", work / "runs/old")
+    checkpoint = torch.load(old / "checkpoints/last.ckpt", weights_only=True)
+    del checkpoint["lmtasks"]["settings"]["backbone"]["init_args"]["convolution"]
+    torch.save(checkpoint, old / "checkpoints/last.ckpt")
+    resume = ("fit", "-c", "runs/old", "--ckpt_path", "last", "--model.backbone.convolution", 3)
+    status, _, (line,) = cli(*resume)
+    assert status == 2
+    assert "was trained with backbone.convolution = 0, not 3" in line
+
+
+ROWS_APART = """# lmtasks fit -c apart.yaml
+model:
+  class_path: TaskModule
+  init_args:
+    tasks:
+      mood: {class_path: ClassificationTask}
+      french: {class_path: TranslationTask, init_args: {directions: [en-fr]}}
+    backbone:
+      class_path: TransformerConfig
+      init_args: {d_model: 16, n_heads: 2, d_ff: 16, encoder_layers: 1, decoder_layers: 1}
+    tokenizer: {vocab_size: 300}
+    schedule: {warmup: 1}
+    validation_decoding: {beam: 1, max_length: 4}
+    decoding: {beam: 1, max_length: 4}
+data:
+  rows:
+    mood: {class_path: Village, init_args: {train: 30, validation: 4, test: 4}}
+    french: {class_path: Village, init_args: {train: 30, validation: 4, test: 4}}
+  cache: cache
 trainer: {max_steps: 2, log_every_n_steps: 1, accelerator: cpu}
 """
 ROOT = Path(__file__).parent.parent
@@ -326,6 +361,30 @@ def test_a_fit_that_cannot_start_leaves_no_folder(cli, work, problem):
     assert not (work / "runs/nothing").exists()
 
 
+def test_a_fit_that_saved_nothing_leaves_nothing_but_what_was_there(cli, tmp_path, monkeypatch):
+    (tmp_path / "apart.yaml").write_text(ROWS_APART)
+    fit = ("fit", "-c", "apart.yaml", "--name", "mine", "--trainer.val_check_interval", "1")
+    monkeypatch.setattr(TaskModule, "validation_step", lambda *given: 1 / 0)  # the logs are begun by then
+    monkeypatch.chdir(tmp_path)
+    assert cli(*fit)[0] == 1
+    assert not Path("runs").exists()
+    Path("runs/mine/notes").mkdir(parents=True)
+    Path("runs/mine/notes/a.txt").touch()
+    assert cli(*fit)[0] == 1
+    assert {str(path) for path in Path("runs").rglob("*")} == {"runs/mine", "runs/mine/notes", "runs/mine/notes/a.txt"}
+
+
+def test_a_task_without_pictures_has_no_folder_in_the_run_and_info_no_empty_settings(cli, tmp_path, monkeypatch):
+    (tmp_path / "apart.yaml").write_text(ROWS_APART)
+    monkeypatch.chdir(tmp_path)
+    assert cli("fit", "-c", "apart.yaml", "--name", "mine")[0] == 0
+    assert not [path for path in Path("runs/mine").rglob("*") if path.is_dir() and not any(path.iterdir())]
+    (line,) = [line for line in cli("info", "runs/mine")[1].splitlines() if "mood: ClassificationTask" in line]
+    settings = [setting.split(maxsplit=1) for setting in re.split(" {2,}", line.split("ClassificationTask  ")[1])]
+    assert all(len(setting) == 2 for setting in settings)
+    assert ["labels", "negative, neutral, positive"] in settings
+
+
 def test_a_rehearsal_leaves_the_name_free(cli, work):
     assert cli("fit", "-c", "tiny.yaml", "--name", "rehearsal", "--trainer.fast_dev_run", "true")[0] == 0
     assert not (work / "runs/rehearsal/config.yaml").exists()
@@ -550,6 +609,55 @@ def test_a_mistake_gets_one_clear_line(cli, mistake):
     status, out, (line,) = cli(*arguments)
     assert (status, out) == (2, "")
     assert expected in line
+
+
+TASK_MISTAKES = {
+    "--data.rows.moood.train 3": "--data.rows.moood.train: the model has no task 'moood'; did you mean mood?",
+    "--data.rows.moood Table": "data.rows.moood: the model has no task 'moood'; did you mean mood? it has mood, french",
+    "--model.tasks.moood.pair true": "--model.tasks.moood.pair: the model has no task 'moood'; did you mean mood?",
+    "--data.rows.mood.tran 3": "there is no setting --data.rows.mood.tran; did you mean --data.rows.mood.train?",
+    "--data.rows.french.train many": "--data.rows.french.train must be int, not 'many'",
+    "--data.rows.mood Tabel": "there is no class 'Tabel' for --data.rows.mood; did you mean Table?",
+    "--model.tasks.mood.paar true": "no setting --model.tasks.mood.paar; did you mean --model.tasks.mood.pair?",
+}
+
+
+@pytest.mark.parametrize("options", TASK_MISTAKES)
+def test_a_mistake_in_an_option_of_one_of_several_tasks_names_the_option_and_the_task(cli, work, options):
+    (work / "apart.yaml").write_text(ROWS_APART)
+    status, _, (line,) = cli("fit", "-c", "apart.yaml", *options.split())
+    assert status == 2
+    assert TASK_MISTAKES[options] in line
+
+
+def test_rows_of_one_task_are_no_option_where_all_tasks_share_one_format(cli, work):
+    (work / "shared.yaml").write_text(SEVERAL)
+    faults = {"mood": "data.rows is one Village for all tasks; give each its own in a config, data.rows: {mood: ...}"}
+    faults["moood"] = "the model has no task 'moood'; did you mean mood? it has french, mood"
+    for task, fault in faults.items():
+        status, _, (line,) = cli("fit", "-c", "shared.yaml", f"--data.rows.{task}.train", "x.csv")
+        assert status == 2
+        assert f"--data.rows.{task}.train: {fault}" in line
+
+
+def test_a_mistake_in_the_config_of_one_of_several_tasks_names_its_line(cli, work):
+    (work / "apart.yaml").write_text(ROWS_APART)
+    faults = {"tran: 3": "there is no setting data.rows.french.tran; did you mean data.rows.french.train?"}
+    faults["train: many"] = "data.rows.french.train must be int, not 'many'"
+    for setting, fault in faults.items():
+        (work / "french.yaml").write_text(
+            f"data:\n  rows:\n    french: {{class_path: Village, init_args: {{{setting}}}}}\n"
+        )
+        status, _, (line,) = cli("fit", "-c", "apart.yaml", "-c", "french.yaml")
+        assert status == 2
+        assert f"french.yaml, line 3: {fault}" in line
+    unmade = ROWS_APART.replace("    mood: {class_path: Village", "    mood: {class_path: Vilage")
+    (work / "unmade.yaml").write_text(unmade)
+    line = cli("fit", "-c", "unmade.yaml")[2][0]
+    assert "unmade.yaml, line 17: there is no class 'Vilage' for data.rows.mood; did you mean Village?" in line
+    (work / "unmade.yaml").write_text(ROWS_APART.replace("    mood: {class_path: Village", "    mood: {klass: Village"))
+    line = cli("fit", "-c", "unmade.yaml", "--data.rows.mood.train", "3")[2][0]
+    assert "nothing says of which class data.rows.mood is; give --data.rows.mood CLASS first" in line
 
 
 def test_a_wrong_column_names_file_and_columns(cli, work):

@@ -273,6 +273,40 @@ def test_runs_without_logs_have_no_pictures_and_the_command_says_so(joint, tmp_p
     assert "nothing to draw" in capsys.readouterr().err
 
 
+def test_the_validation_of_the_model_that_was_kept_is_no_point_of_its_curve(tmp_path):
+    steps = [
+        {"step": step, "validation/score": 1.0, "validation/mood/loss": loss} for step, loss in ((3, 0.9), (7, 0.7))
+    ]
+    last = {"step": 8, "validation/score": 9.0, "validation/mood/accuracy": 9.0, "validation/mood/loss": 0.8}
+    averaged = write_run(tmp_path / "averaged", {"mood": 9.0}, [*steps, last], split="validation")
+    tested = write_run(tmp_path / "tested", {"mood": 9.0}, [*steps, {"step": 8, "test/mood/accuracy": 9.0}])
+    one, other = read_runs([(averaged, ""), (tested, "")])
+    for run in (one, other):
+        assert curves._losses(run, "mood", "validation") == [(4, 0.9), (8, 0.7)]
+    assert one.scores["validation"]["mood/accuracy"] == 9.0
+
+
+def test_colours_of_cosines_are_of_one_scale_which_the_picture_shows(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+
+    scales = []
+    draw = Figure.colorbar
+    monkeypatch.setattr(
+        Figure, "colorbar", lambda *given, **how: scales.append(given[1].get_clim()) or draw(*given, **how)
+    )
+    for cosine in (0.08, 0.9):
+        row = {
+            "step": 9,
+            "train/fr/cosine_mood": cosine,
+            "train/fr/gradient_norm": 2.0,
+            "train/mood/gradient_norm": 0.5,
+        }
+        (run,), _ = compared(write_run(tmp_path / str(cosine), {"fr": 1.0, "mood": 2.0}, [row]))
+        curves.draw([run], tmp_path / "pictures")
+    assert scales == [(-1, 1)] * 2
+
+
 def test_a_step_is_counted_from_one_and_a_loss_that_is_no_number_left_out(tmp_path):
     history = [{"step": 0, "train/mood/loss": 2.0}, {"step": 1, "train/mood/loss": math.nan}]
     (run,), _ = compared(write_run(tmp_path / "j", {"mood": 2.0}, history))

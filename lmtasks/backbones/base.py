@@ -106,6 +106,16 @@ class Backbone(nn.Module, ABC):
 class BackboneConfig(ABC):
     """Sizes and choices of a backbone: data, which builds the layers when the vocabulary is known."""
 
+    @property
+    def reads(self) -> bool:
+        """Whether it has an encoder."""
+        return True
+
+    @property
+    def writes(self) -> bool:
+        """Whether it has a decoder."""
+        return True
+
     @abstractmethod
     def build(self, vocab_size: int) -> Backbone:
         """Return the backbone with fresh random weights for `vocab_size` tokens."""

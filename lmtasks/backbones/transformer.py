@@ -49,9 +49,6 @@ class TransformerConfig(BackboneConfig):
     """Layers of the decoder; 0 = an encoder only, for tasks that read and do not write."""
     shared_layers: bool = False
     """One set of weights for all layers of the encoder, and one for those of the decoder (Dehghani et al. 2019)."""
-    convolution: int = 0
-    """Tokens that a convolution before the self-attention of each encoder layer spans (Yu et al. 2018, "QANet", section
-    2.2), an odd number; 0: none."""
     dropout: float = 0.1
     """Share of features dropped after the embedding and after each sublayer."""
     attention_dropout: float = 0.0
@@ -73,7 +70,7 @@ class TransformerConfig(BackboneConfig):
     relative_distance: int = 128
     """Distance in tokens from which on all share the last bucket."""
     activation: Literal["relu", "gelu", "silu"] = "relu"
-    """Nonlinearity of the feed-forward layers."""
+    """Nonlinearity of the feed-forward layers and of convolutions."""
     gated: bool = False
     """Multiply the feed-forward activation by a second projection (Shazeer 2020)."""
     bias: bool = True
@@ -92,6 +89,18 @@ class TransformerConfig(BackboneConfig):
     """Normalise embeddings before the first layer, as BART does."""
     gradient_checkpointing: bool = False
     """Compute layers again in the backward pass: less memory, about a third more time."""
+
+    @property
+    def reads(self) -> bool:
+        return self.encoder_layers > 0
+
+    @property
+    def writes(self) -> bool:
+        return self.decoder_layers > 0
+
+    convolution: int = 0
+    """Tokens that a convolution before the self-attention of each encoder layer spans (Yu et al. 2018, "QANet", section
+    2.2), an odd number; 0: none."""
 
     def build(self, vocab_size: int) -> Transformer:
         """Return a Transformer with fresh random weights.
@@ -211,7 +220,10 @@ class Transformer(Backbone):
         return hidden * self.d_model**-0.5 if self.config.scaled_output else hidden
 
     def _initialise(self) -> None:
-        """Embeddings N(0, 1/d), linear layers Xavier uniform, biases 0 (Vaswani et al.'s tensor2tensor and fairseq)."""
+        """Embeddings N(0, 1/d), linear layers Xavier uniform, biases 0 (Vaswani et al.'s tensor2tensor and fairseq).
+
+        Convolutions stay as PyTorch draws them.
+        """
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)

@@ -35,7 +35,7 @@ class Run:
     signatures: dict[str, str]
     """Task/metric -> how it was computed."""
     history: list[dict[str, float]]
-    """The rows of metrics.csv."""
+    """The rows of metrics.csv that training wrote."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,8 @@ def _read(name: str, path: Path, renamed: str) -> Run:
     if not any(splits.values()):
         raise InputError(f"{path}: no scores yet; `lmtasks fit` writes them when it validates and when it ends")
     signatures = {_renamed(f"/{key}", names)[1:]: text for key, text in tested.get("signatures", {}).items()}
-    return Run(name, path, {names[task]: metric for task, metric in metrics.items()}, splits, signatures, history)
+    learnt = {names[task]: metric for task, metric in metrics.items()}
+    return Run(name, path, learnt, splits, signatures, _while_training(history, scores))
 
 
 def _tested(path: Path) -> dict[str, Any]:
@@ -217,6 +218,15 @@ def _best(history: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
     """Return the row of the best validation, the one whose weights `fit` keeps."""
     scored = [row for row in history if not math.isnan(row.get("validation/score", math.nan))]
     return max(scored, key=lambda row: row["validation/score"], default={})
+
+
+def _while_training(history: list[dict[str, float]], scores: Mapping[str, float]) -> list[dict[str, float]]:
+    """Return the rows without that of the model that was kept, which was validated last if it has such scores: its
+    weights are an average, or of an earlier step."""
+    if not any(key.startswith("validation/") for key in scores):
+        return history
+    validated = [number for number, row in enumerate(history) if any(key.startswith("validation/") for key in row)]
+    return [row for number, row in enumerate(history) if number not in validated[-1:]]
 
 
 def _renamed(key: str, names: Mapping[str, str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
 from importlib import import_module
@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from lmtasks.cli.configs import packaged_configs
-from lmtasks.cli.sources import blame, settings
+from lmtasks.cli.sources import BY_TASK, STRUCTURE, blame, by_task, of_task, settings, written
+from lmtasks.data.faults import no_task
 from lmtasks.data.module import TextDataModule
 from lmtasks.module import TaskModule
 
@@ -31,6 +32,7 @@ NO_CLASS = "Expected a dot import path string: "  # then the value
 MISSING = re.compile(r"^(?:the following arguments are required: |.*Key \")(?P<names>[\w., ]+)")
 WRONG_VALUE = re.compile(r"^Expected an? (?P<wanted>.*?)\. Got value: (?P<given>.*)", re.DOTALL)
 WRONG_TYPE = re.compile(r"^Expected an? (?P<wanted><class .*>|typing\..*)$")  # of a union; the value follows later
+ABSTRACT = re.compile(r"^Expected an instantiatable class, but \S+ is abstract")  # what none was built of
 GIVEN = "Given value: "
 DETAILS = ("Does not validate", "Subtypes:", "Errors:", "Given value", "Expected a path but")
 LITERAL = re.compile(r"(?:typing\.)?Literal\[(.*?)\]")
@@ -68,7 +70,11 @@ def explain(
     fault = _innermost(report)
     if found := UNKNOWN.match(fault.text):
         return _unknown_option(found, fault, options, configs, arguments)
-    where, name = blame(fault.name, fault.given, arguments, configs) if fault.keys else ("", "")
+    there = written(arguments, configs)
+    if ABSTRACT.match(fault.text) and (problem := _task_unmade(fault, there, classes, arguments, configs)):
+        return problem
+    whole = of_task(fault.name, fault.owner, fault.given, there)
+    where, name = blame(whole, fault.given, arguments, configs) if fault.keys else ("", "")
     if fault.text.startswith(NO_CLASS):
         return f"{where}there is no class {fault.given!r} for {name}; {_suggest_class(fault, classes)}"
     if fault.wanted and fault.given is not None:
@@ -131,12 +137,53 @@ def _unknown_option(
         hint = hint or "settings are written --name=value, configs -c FILE"
         return f"unexpected argument {argument!r}; {hint}"
     name = found["option"] or argument.removeprefix("--") or f"{found['group']}.{found['member']}"
-    name = name.removesuffix(".class_path").removesuffix(".init_args")
-    where, whole = blame(".".join([*fault.keys, name]), None, arguments, configs)
+    name = ".".join(part for part in name.split(".") if part not in STRUCTURE)
+    there = written(arguments, configs)
+    meant = of_task(".".join([*fault.keys, name]), fault.owner, None, there)
+    where, whole = blame(meant, None, arguments, configs)
+    if problem := _rows_for_all(meant, fault.owner, there):
+        return f"{where}{whole}: {problem}"
     dashes = "--" if whole.startswith("--") else ""
-    near = _nearest(whole.removeprefix("--"), _whole_names(fault, options, configs))
+    near = _nearest(meant, _whole_names(meant.removesuffix(f".{name}"), fault.owner, options, configs))
     hint = f"did you mean {dashes}{near}?" if near else _list_options(fault.owner)
     return f"{where}there is no setting {whole}; {hint}"
+
+
+def _task_unmade(
+    fault: Fault,
+    there: Mapping[str, str | None],
+    classes: Sequence[type],
+    arguments: Sequence[str],
+    configs: Sequence[Path],
+) -> str | None:
+    """Return what is wrong with the name or the class of one of several tasks, or of its rows; None if nothing is."""
+    group, tasks = fault.name, [task for task, kind in by_task("model.tasks", there).items() if kind]
+    for task, kind in by_task(group, there).items() if group in BY_TASK else ():
+        name = f"{group}.{task}"
+        last = next(other for other in reversed(list(there)) if f"{other}.".startswith(f"{name}."))
+        where, shown = blame(last, None, arguments, configs)
+        if tasks and task not in tasks:
+            return f"{where}{shown}: {no_task(task, tasks)}"
+        if not kind:
+            return f"{where}{shown}: nothing says of which class {name} is; give --{name} CLASS first"
+        if "." not in kind and kind not in [known.__name__ for known in classes]:
+            where, shown = blame(name, kind, arguments, configs)
+            hint = _suggest_class(Fault(fault.keys, fault.owner, given=kind), classes)
+            return f"{where}there is no class {kind!r} for {shown}; {hint}"
+    return None
+
+
+def _rows_for_all(name: str, owner: str | None, there: Mapping[str, str | None]) -> str | None:
+    """Return what is wrong with an option for the rows of one task where all share one; None if it is none."""
+    tasks, parts = list(by_task("model.tasks", there)), name.split(".")
+    kind = there.get("data.rows")
+    if owner is None or not (tasks and kind and name.startswith("data.rows.") and len(parts) > 3):
+        return None
+    if parts[2] in _parameters(owner):
+        return None
+    if parts[2] not in tasks:
+        return no_task(parts[2], tasks)
+    return f"data.rows is one {kind} for all tasks; give each its own in a config, data.rows: {{{parts[2]}: ...}}"
 
 
 def _nearest(name: str, names: Sequence[str]) -> str | None:
@@ -145,12 +192,12 @@ def _nearest(name: str, names: Sequence[str]) -> str | None:
     return next(iter([*get_close_matches(name, names, n=1, cutoff=0.7), *ends]), None)
 
 
-def _whole_names(fault: Fault, options: Iterable[str], configs: Sequence[Path]) -> list[str]:
+def _whole_names(where: str, owner: str | None, options: Iterable[str], configs: Sequence[Path]) -> list[str]:
     """Return the names that could have been meant: parameters of the class, else options and what the configs set."""
-    if fault.owner is not None:
-        return [".".join([*fault.keys, name]) for name in _parameters(fault.owner)]
-    written = [name for config in configs for name in settings(config)]
-    return [*(option.lstrip("-") for option in options if option.startswith("--")), *written]
+    if owner is not None:
+        return [f"{where}.{name}" for name in _parameters(owner)]
+    written_there = [name for config in configs for name in settings(config)]
+    return [*(option.lstrip("-") for option in options if option.startswith("--")), *written_there]
 
 
 def _parameters(class_path: str) -> list[str]:

@@ -13,6 +13,7 @@ from lmtasks.pictures import picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.collections import QuadMesh
 
 COLOURS = ("#1f5fa8", "#d9661f", "#2f9461", "#a23b8c", "#8c6d1f", "#3aa6b9", "#c23b3b", "#6b6b6b")
 GRID, INK, PALE = "#e3e7eb", "#1f2d3d", "#7b8894"
@@ -82,14 +83,18 @@ def draw_gradients(run: Run, cosines: Mapping[tuple[str, str], tuple[float, floa
     tasks = [task for task in run.metrics if any(task in pair for pair in cosines)]
     size = len(tasks)
     letters = max(map(len, tasks))
-    with picture(path, CELL * size + 3.4 + 0.09 * letters, CELL * size + 1.5) as figure:
+    with picture(path, CELL * size + 3.4 + 0.09 * letters, CELL * size + 2.0) as figure:
         matrix = figure.add_subplot()
         bars = matrix.inset_axes((1.06, 0, 2.4 / (CELL * size), 1), sharey=matrix)  # its rows are those of the matrix
         both = {**cosines, **{(b, a): value for (a, b), value in cosines.items()}}
-        _draw_matrix(matrix, tasks, both)
+        colours = _draw_matrix(matrix, tasks, both)
+        scale = matrix.inset_axes((0, -0.3 / (CELL * size), 1, 0.12 / (CELL * size)))
+        bar = figure.colorbar(colours, cax=scale, orientation="horizontal", ticks=[-1, -0.5, 0, 0.5, 1])
+        bar.outline.set_visible(False)
+        scale.tick_params(length=0, labelsize=9, labelcolor=PALE)
         _draw_norms(bars, [_mean([row[key] for row in run.history if key in row]) for key in _norms(tasks)])
         figure.suptitle(f"Gradients of the tasks on the shared parameters, {run.name}", x=0.01, ha="left", fontsize=12)
-        below = "mean cosine over the logged steps, blue +, red -; %: steps in which the two conflict (cosine < 0)"
+        below = "mean cosine over the logged steps; %: steps in which the two conflict (cosine < 0)"
         figure.supxlabel(below, fontsize=9, color=PALE, x=0.01, ha="left")
 
 
@@ -169,12 +174,10 @@ def _plain(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
 
 
-def _draw_matrix(axes: Axes, tasks: Sequence[str], cosines: Mapping[tuple[str, str], tuple[float, float]]) -> None:
-    """Draw cosines, blue where tasks help each other and red where they conflict."""
-    found = [abs(mean) for mean, _ in cosines.values()]
-    end = next((end for end in (0.1, 0.2, 0.5) if max(found) <= end), 1.0)
+def _draw_matrix(axes: Axes, tasks: Sequence[str], cosines: Mapping[tuple[str, str], tuple[float, float]]) -> QuadMesh:
+    """Draw cosines, blue where tasks help each other and red where they conflict, and return the coloured cells."""
     cells = [[cosines.get((row, column), (math.nan,))[0] for column in tasks] for row in tasks]
-    axes.pcolormesh(cells, cmap="RdBu", vmin=-end, vmax=end, edgecolors="white", linewidth=2)
+    colours = axes.pcolormesh(cells, cmap="RdBu", vmin=-1, vmax=1, edgecolors="white", linewidth=2)
     axes.set_aspect("equal")
     axes.invert_yaxis()
     axes.spines[:].set_visible(False)
@@ -187,11 +190,13 @@ def _draw_matrix(axes: Axes, tasks: Sequence[str], cosines: Mapping[tuple[str, s
         for column, b in enumerate(tasks):
             if (a, b) in cosines:
                 mean, share = cosines[a, b]
-                colour = "white" if abs(mean) > 0.5 * end else INK
+                colour = "white" if abs(mean) > 0.6 else INK
                 number = f"{mean:+.2f}" if abs(mean) >= 0.005 else "0.00"
                 axes.text(column + 0.5, row + 0.43, number, ha="center", va="center", fontsize=12, color=colour)
                 number = f"{100 * share:.0f} %"
                 axes.text(column + 0.5, row + 0.72, number, ha="center", va="center", fontsize=8, color=colour)
+
+    return colours
 
 
 def _draw_norms(axes: Axes, norms: Sequence[float]) -> None:

@@ -61,6 +61,8 @@ def draw_scores(module: TaskModule, folder: Path) -> None:
             place.mkdir(exist_ok=True)
             for picture in module.tasks[name].draw(samples, place):
                 say(f"picture: {picture}")
+            if not any(place.iterdir()):
+                place.rmdir()
 
 
 def _say_what_is_missing(module: TaskModule, data: TextDataModule, averaged: bool) -> None:
@@ -75,7 +77,7 @@ def _say_what_is_missing(module: TaskModule, data: TextDataModule, averaged: boo
         say("no test rows: the scores are of the validation rows, by which checkpoints are chosen too")
     elif untested := _untested(module, data):
         say(f"no test rows of {', '.join(untested)}: scored on validation rows, by which checkpoints are chosen too")
-    lacking = [name for name in module.tasks if not (_has(data, name, "test") or _has(data, name, "validation"))]
+    lacking = [name for name in module.tasks if not (data.has("test", name) or data.has("validation", name))]
     if lacking and (validated or tested):
         say(f"no validation rows and no test rows of {', '.join(lacking)}: not scored")
 
@@ -106,8 +108,4 @@ def _scores_of(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def _untested(module: TaskModule, data: TextDataModule) -> list[str]:
     """Return the tasks that have validation rows and no test rows."""
-    return [name for name in module.tasks if _has(data, name, "validation") and not _has(data, name, "test")]
-
-
-def _has(data: TextDataModule, task: str, split: str) -> bool:
-    return data.rows_of(task).path(split) is not None
+    return [name for name in module.tasks if data.has("validation", name) and not data.has("test", name)]

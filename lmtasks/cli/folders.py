@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
@@ -14,7 +15,6 @@ from lmtasks.cli.messages import say
 from lmtasks.errors import InputError
 from lmtasks.saved import CONFIG, FOLDER, MODEL, checkpoints, last_checkpoint, read_checkpoint, scores_of
 from lmtasks.training.checkpoints import steps_to_keep
-from lmtasks.training.samples import FILE as SAMPLES
 
 INHERITED = "LMTASKS_RUN"  # environment variable: the run folder, for the processes that the trainer starts
 
@@ -43,13 +43,27 @@ def new_run(name: str | None, root: str | None, configs: Sequence[Path]) -> Path
     return folder
 
 
-def release(run: Path) -> None:
-    """Give up the folder of a run that came to nothing, so that the next try has its name."""
-    if not checkpoints(run):
-        for name in (RUN_CONFIG, SAMPLES):
-            (run / name).unlink(missing_ok=True)
-        with suppress(OSError):  # other files are in it, such as the tokenizer
-            run.rmdir()
+def present(wanted: Path) -> set[Path]:
+    """Return what is there before a run that wants this folder, or the next free one, begins: see `release`."""
+    runs, name = wanted.parent, glob.escape(wanted.name)
+    free = [run for like in (name, f"{name}-[0-9]*") for run in runs.glob(like) if not checkpoints(run)]
+    return {path for path in (runs, *free, *(path for run in free for path in run.rglob("*"))) if path.exists()}
+
+
+def release(run: Path, before: Collection[Path]) -> None:
+    """Leave nothing of a run in which nothing was saved but what was `present` before; the next try has its name."""
+    if checkpoints(run):
+        return
+    for path in sorted(set(run.rglob("*")).difference(before), reverse=True):  # what is in a folder, then the folder
+        with suppress(OSError):  # it has something of before
+            if path.is_dir():
+                path.rmdir()
+            else:
+                path.unlink()
+    for folder in (run, run.parent):
+        if folder not in before:
+            with suppress(OSError):  # other runs are in it
+                folder.rmdir()
 
 
 def find_checkpoint(wanted: str, run: Path, mode: Literal["min", "max"]) -> Path:

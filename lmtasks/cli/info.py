@@ -90,9 +90,10 @@ def as_text(about: Mapping[str, Any]) -> str:
 
 
 def _settings(described: Mapping[str, Any]) -> str:
-    """Return {"class_path": ..., "init_args": ...} as "Class  name value  name value"."""
+    """Return {"class_path": ..., "init_args": ...} as "Class  name value  name value", without what is empty."""
     name = described["class_path"].rpartition(".")[2]
-    return "  ".join([name, *(f"{key} {_plain(value)}" for key, value in described["init_args"].items())])
+    given = {key: value for key, value in described["init_args"].items() if value not in (None, "", [], {})}
+    return "  ".join([name, *(f"{key} {_plain(value)}" for key, value in given.items())])
 
 
 def _plain(value: Any) -> str:

@@ -5,7 +5,7 @@ Names are dotted and without `class_path` and `init_args`, which a user may leav
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +13,7 @@ from typing import NamedTuple
 import yaml
 
 STRUCTURE = ("class_path", "init_args")
+BY_TASK = ("data.rows", "model.tasks")  # settings that hold others, of a class, by the names of tasks
 
 
 class Entry(NamedTuple):
@@ -34,6 +35,39 @@ def blame(name: str, value: str | None, arguments: Sequence[str], configs: Seque
     if option is not None and not (written and value == written[1].text != option):
         return "", f"--{name}"
     return (f"{written[0]}, line {written[1].line}: " if written else ""), name
+
+
+def written(arguments: Sequence[str], configs: Sequence[Path]) -> dict[str, str | None]:
+    """Return all settings that configs and options write, with their text: of those that are written twice the last."""
+    found = {name: entry.text for config in configs for name, entry in settings(config).items()}
+    for option, text in _options(arguments):
+        inside = {name: entry.text for name, entry in _entries(text, option).items()}
+        found |= {option: None if inside else text, **inside}
+    return found
+
+
+def by_task(group: str, found: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Return the tasks named in a group such as data.rows with the class of each, None where none is written.
+
+    found: what is `written`. A group that is one object for all tasks names none.
+    """
+    inside = [name.removeprefix(f"{group}.").split(".")[0] for name in found if name.startswith(f"{group}.")]
+    return {} if found.get(group) else {task: found.get(f"{group}.{task}") for task in inside}
+
+
+def of_task(name: str, owner: str | None, value: str | None, found: Mapping[str, str | None]) -> str:
+    """Return the name of a setting with that of the task it belongs to, which reports leave out.
+
+    name: data.rows.train, which may be data.rows.mood.train. owner: the class it is of. value: its text, None if it is
+    not known. found: what is `written`.
+    """
+    group = next((group for group in BY_TASK if name.startswith(f"{group}.")), "")
+    kinds = by_task(group, found) if group and name not in found else {}
+    wholes = [
+        f"{group}.{task}{name.removeprefix(group)}" for task, kind in kinds.items() if _last(kind) == _last(owner)
+    ]
+    wholes = [whole for whole in wholes if whole in found and value in (None, found[whole])]
+    return next(iter(wholes), name)
 
 
 def settings(config: Path) -> dict[str, Entry]:
@@ -81,3 +115,8 @@ def _walk(node: yaml.Node | None, name: str) -> Iterator[tuple[str, Entry]]:
                 text = value.value if isinstance(value, yaml.ScalarNode) else None
                 yield inside, Entry(key.start_mark.line + 1, text)
             yield from _walk(value, inside)
+
+
+def _last(path: str | None) -> str | None:
+    """Return the name of a class without its module."""
+    return path and path.rpartition(".")[2]

@@ -126,8 +126,9 @@ class Job(LightningCLI):
         fitting = self.command == "fit"
         saving = fitting or any(isinstance(callback, ModelCheckpoint) for callback in given)
         strategy = _strategy(settings, self.model.tasks.values())
-        find = folders.new_run if self._is_new else folders.existing_run
-        self.folder = find(self.config.name, self.config.trainer.default_root_dir, self.configs)
+        wanted = (self.config.name, self.config.trainer.default_root_dir, self.configs)
+        self._before = folders.present(folders.existing_run(*wanted))
+        self.folder = (folders.new_run if self._is_new else folders.existing_run)(*wanted)
         try:
             return super().instantiate_trainer(
                 default_root_dir=str(self.folder),
@@ -160,9 +161,9 @@ class Job(LightningCLI):
 
     @rank_zero_only
     def give_up(self) -> None:
-        """Leave no folder of a new run in which nothing was saved."""
+        """Leave nothing of a new run in which nothing was saved."""
         if self._is_new:
-            folders.release(self.folder)
+            folders.release(self.folder, self._before)
 
     @rank_zero_only
     def write_config(self) -> None:
@@ -188,7 +189,8 @@ class Job(LightningCLI):
         """
         self.model.tokenizer = Tokenizer.from_json(saved.tokenizer)
         learns = bool(self.model.joint.weights.state_dict())
-        before, now = (_bound(each, learns) for each in (saved.settings, self.model.describe()["settings"]))
+        whole = to_plain({part: from_plain(saved.settings[part]) for part in FIXED})  # what is newer has its default
+        before, now = (_bound(each, learns) for each in (saved.settings | whole, self.model.describe()["settings"]))
         changes = [_difference(before[part], now[part], part) for part in parts if part in before]
         if list(before["tasks"]) != list(now["tasks"]):  # their order is that of their weights and of their steps
             changes = [f"the tasks {', '.join(before['tasks'])}, not {', '.join(now['tasks'])}"]

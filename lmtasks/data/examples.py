@@ -75,10 +75,12 @@ class Steps(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Batch, ...]:
         k, part = key
-        return tuple(
-            self.examples[task].batch(rows[part], self.mixture.scale(k, task, rows), self.mixture.weight(k, task))
-            for task, rows in self.mixture.step(k).items()
-        )
+        batches = []
+        for task, rows in self.mixture.step(k).items():
+            weight = self.mixture.weight(k, task)
+            scale = weight * self.mixture.plans[task].scale(rows)
+            batches.append(self.examples[task].batch(rows[part], scale, weight))
+        return tuple(batches)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
-from lmtasks.data.plan import Plan
+from lmtasks.data.plan import Plan, padded_lengths, steps_of
 from lmtasks.errors import InputError
 
 ROUNDS = 4  # of fitting the steps of the tasks to their shares in spite of padding, and together to tokens_per_step
@@ -56,6 +56,16 @@ class Mixing:
             raise InputError(f"data.mixing: change {self.change}; give the steps over which the rates change")
         if (self.change > 0) != bool(self.final_rates):
             raise InputError("data.mixing: final_rates and change go together; give the steps of the change too")
+
+    def check(self, tasks: Collection[str]) -> None:
+        """Check what is known before the rows are: that rates are of these tasks, and not all 0.
+
+        Raises:
+            InputError: If it is not so.
+        """
+        for name, rates in (("rates", self.rates), ("final_rates", self.final_rates)):
+            if rates:
+                _checked(rates, tasks, name)
 
     def shares(self, sizes: Mapping[str, float]) -> dict[str, float]:
         """Return the share of each task at the first step; they add up to 1.
@@ -103,32 +113,35 @@ class Mixture:
         ends = np.array([list(mixing.shares(sizes).values()), list(mixing.final_shares(sizes).values())])
         part = np.linspace(0, 1, mixing.change + 1)[:, None]
         self._shares = ends[0] + part * (ends[1] - ends[0])  # (change + 1, tasks)
-        size = ends.max(axis=0).sum() * tokens_per_step  # the largest step, of all tasks
-        wanted = float(size)
-        for _ in range(ROUNDS):
-            self.plans = self._plans(lengths, targets, wanted, ends.max(axis=0))
-            if (total := sum(plan.tokens_per_step for plan in self.plans.values())) <= size:
-                break
-            wanted *= size / total
+        budgets = self._budgets(lengths, ends.max(axis=0))
+        self.plans = {
+            task: Plan(table, targets[task], budgets[task], parts, seed + number)
+            for number, (task, table) in enumerate(lengths.items())
+        }
 
-    def _plans(
-        self, lengths: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray], tokens: float, shares: np.ndarray
-    ) -> dict[str, Plan]:
-        """Return a plan for each task, such that steps of all of them have about so many tokens, padding left out."""
-        longer = {task: table.max(axis=1).sum() for task, table in lengths.items()}  # of source and target, all rows
-        padded = {task: total / self._sizes[task] for task, total in longer.items()}  # of a token or row
-        plans = {}
-        for number, (task, table) in enumerate(lengths.items()):
-            wanted = shares[number] * tokens / (shares @ list(padded.values()))  # tokens or rows a step
-            budget = wanted * padded[task]
-            for _ in range(ROUNDS if len(lengths) > 1 else 0):
-                whole = Plan(table, targets[task], round(budget))  # in one part, so that the parts decide nothing
-                units = self._sizes[task] / whole.steps_per_epoch
-                if units >= wanted:
-                    break
-                budget *= wanted / units
-            plans[task] = Plan(table, targets[task], round(budget), self.parts, self.seed + number)
-        return plans
+    def _budgets(self, lengths: Mapping[str, np.ndarray], shares: np.ndarray) -> dict[str, int]:
+        """Return how many padded tokens a step of each task has, such that the tasks have these shares in spite of
+        padding, and all together at most the sum of the shares times `tokens_per_step`."""
+        rows = {task: padded_lengths(table) for task, table in lengths.items()}
+        padded = {task: rows[task].sum() / self._sizes[task] for task in lengths}  # of a token or row
+        size = shares.sum() * self.tokens_per_step  # the largest step, of all tasks
+        tokens = float(size)
+        for _ in range(ROUNDS):
+            a_step = shares * tokens / (shares @ list(padded.values()))  # tokens or rows, (tasks,)
+            budgets = {}
+            for task, wanted in zip(lengths, a_step, strict=True):
+                budget = wanted * padded[task]
+                for _ in range(ROUNDS if len(lengths) > 1 else 0):
+                    steps = len(steps_of(rows[task], round(budget))) - 1  # of one part: the parts decide nothing
+                    found = self._sizes[task] / steps
+                    if found >= wanted:
+                        break
+                    budget *= wanted / found
+                budgets[task] = round(budget)
+            if (total := sum(budgets.values())) <= size:
+                break
+            tokens *= size / total
+        return budgets
 
     @property
     def steps_per_epoch(self) -> int:
@@ -142,31 +155,23 @@ class Mixture:
         before, after = self.done(k), self.done(k + 1)
         return {task: plan.step(before[task]) for task, plan in self.plans.items() if after[task] > before[task]}
 
-    def scale(self, k: int, task: str, rows: list[np.ndarray]) -> float:
-        """Return what the summed loss of each micro-batch of a task in step k is multiplied by.
-
-        The mean loss of the task then counts by `weight`.
-        """
-        return self.weight(k, task) * self.plans[task].scale(rows)
-
     def weight(self, k: int, task: str) -> float:
         """Return what the mean loss of a task counts in step k, where it takes part: its share, on the average."""
-        place, number = min(k, len(self._shares) - 1), list(self.plans).index(task)
-        return float(self._shares[place, number] / self._turns[place, number])
+        return self.wanted(k)[task] / self.turns(k)[task]
 
     def done(self, k: int) -> dict[str, int]:
         """Return how many steps of each task's own plan are done before step k."""
-        place = min(k, len(self._sums) - 1)
-        sums = self._sums[place] + (k - place) * self._turns[-1]
+        changing = min(k, self.mixing.change)
+        sums = self._sums[changing] + (k - changing) * self._turns[-1]
         return dict(zip(self.plans, np.floor(sums + self._first).astype(int).tolist(), strict=True))
 
     def wanted(self, k: int) -> dict[str, float]:
         """Return the shares that step k is to have."""
-        return dict(zip(self.plans, self._shares[min(k, len(self._shares) - 1)].tolist(), strict=True))
+        return self._at(k, self._shares)
 
     def turns(self, k: int) -> dict[str, float]:
         """Return in what part of the steps around step k each task takes part."""
-        return dict(zip(self.plans, self._turns[min(k, len(self._turns) - 1)].tolist(), strict=True))
+        return self._at(k, self._turns)
 
     def report(self, k: int) -> dict[str, float]:
         """Return what each task has had before step k: tokens of source and target, its share, and that wanted now."""
@@ -192,6 +197,10 @@ class Mixture:
         shares = f"{ends} over {self.mixing.change} steps by {self.mixing.by}"
         return found | ({"shares of the tasks": shares} if len(self.plans) > 1 else {})
 
+    def _at(self, k: int, table: np.ndarray) -> dict[str, float]:
+        """Return the row of a table (change + 1, tasks) that step k has; the last one stays."""
+        return dict(zip(self.plans, table[min(k, self.mixing.change)].tolist(), strict=True))
+
     @cached_property
     def _turns(self) -> np.ndarray:
         """In what part of the steps each task takes part, (change + 1, tasks); one of them in each."""
@@ -210,14 +219,14 @@ class Mixture:
         return _whole(np.arange(len(self.plans)) / (2 * len(self.plans)))
 
 
-def _checked(rates: Mapping[str, float], sizes: Mapping[str, float], name: str) -> dict[str, float]:
+def _checked(rates: Mapping[str, float], tasks: Collection[str], name: str) -> dict[str, float]:
     """Return rates as shares, in the order of the tasks."""
     given, total = set(rates), sum(rates.values())
-    if given != set(sizes):
-        raise InputError(f"data.mixing.{name} has {', '.join(rates)}; the tasks are {', '.join(sizes)}")
+    if given != set(tasks):
+        raise InputError(f"data.mixing.{name} has {', '.join(rates)}; the tasks are {', '.join(tasks)}")
     if not 0 < total < math.inf or min(rates.values()) < 0:
         raise InputError(f"data.mixing.{name}: {dict(rates)}; give numbers from 0 on, not all of them 0")
-    return {task: rates[task] / total for task in sizes}
+    return {task: rates[task] / total for task in tasks}
 
 
 def _whole(turns: np.ndarray) -> np.ndarray:

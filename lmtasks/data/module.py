@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from lmtasks.batch import Batch
 from lmtasks.data.encoded import Encoded, cache_file, encode
 from lmtasks.data.examples import Examples, Passes, Steps
+from lmtasks.data.faults import check_rows, check_tasks, check_training
 from lmtasks.data.mixing import Mixing, Mixture
 from lmtasks.data.plan import evaluation_batches
 from lmtasks.data.rows import Rows
@@ -69,6 +70,8 @@ class TextDataModule(LightningDataModule):
         cache: str | None = None,
     ) -> None:
         super().__init__()
+        if isinstance(rows, Mapping):
+            rows = {name: own.called(f"data.rows.{name}") for name, own in rows.items()}
         self.rows, self.mixing = rows, mixing
         self.tokens_per_step, self.tokens_per_batch = tokens_per_step, tokens_per_batch
         self.max_length, self.too_long = max_length, too_long
@@ -79,9 +82,10 @@ class TextDataModule(LightningDataModule):
         self.mixture: Mixture | None = None
         self._examples: dict[str, dict[str, Examples]] = {}
 
-    def has(self, split: str) -> bool:
-        """Tell whether there are rows of a split, of any task."""
-        return any(rows.path(split) is not None for rows in self._formats)
+    def has(self, split: str, task: str | None = None) -> bool:
+        """Tell whether there are rows of a split, of a task or of any."""
+        every = self.rows.values() if isinstance(self.rows, Mapping) else [self.rows]
+        return any(rows.path(split) is not None for rows in (every if task is None else [self.rows_of(task)]))
 
     def rows_of(self, task: str) -> Rows:
         """Return the rows of a task.
@@ -98,12 +102,13 @@ class TextDataModule(LightningDataModule):
     def prepare_data(self) -> None:
         """Train the tokenizer if the module has none, and write the token ids; one process a machine does it."""
         module, stage = self._module(), TrainerFn(self.trainer.state.fn).value
+        self._check_settings(stage)
         splits = {task: self._given(stage, task) for task in module.tasks}
         if stage == "fit":
             for task, own in splits.items():
-                if self.rows_of(task).path("test") is not None:
+                if self.has("test", task):
                     own.append("test")  # a fault in it shows now
-        self._find_faults(splits, stage)
+        self._find_faults(splits)
         if stage == "fit":
             for name, task in list(module.tasks.items()):
                 module.learn(name, self.rows_of(name).rows("train", task.columns))
@@ -179,40 +184,31 @@ class TextDataModule(LightningDataModule):
     def _module(self) -> Any:
         return self.trainer.lightning_module
 
-    @property
-    def _formats(self) -> list[Rows]:
-        return list(self.rows.values()) if isinstance(self.rows, Mapping) else [self.rows]
-
-    def _option(self, task: str) -> str:
-        """Return what stands before `.train` in the option that names the rows of a task."""
-        return f"data.rows.{task}" if isinstance(self.rows, Mapping) else "data.rows"
-
     def _given(self, stage: str, task: str) -> list[str]:
         """Return the splits of a stage that a task has; one that is not trained may lack all."""
         wanted, *_ = possible = SPLITS[TrainerFn(stage).value]
-        splits = [split for split in possible if self.rows_of(task).path(split) is not None]
+        splits = [split for split in possible if self.has(split, task)]
         if (stage == "fit" and "train" not in splits) or not any(map(self.has, possible)):
             raise InputError(
-                f"{stage} needs the split {wanted!r}; set {self._option(task)}.{wanted} to a file or a hub id"
+                f"{stage} needs the split {wanted!r}; set {self.rows_of(task).option}.{wanted} to a file or a hub id"
             )
         return splits
 
-    def _find_faults(self, splits: Mapping[str, Sequence[str]], stage: str) -> None:
-        """Look at what would show late: the settings, the first row of each split, and what scores them."""
-        module = self._module()
-        if self.trainer.overfit_batches:  # type: ignore[attr-defined]
+    def _check_settings(self, stage: str) -> None:
+        """Look for faults that settings alone show."""
+        module, trainer = self._module(), self.trainer
+        if trainer.overfit_batches:  # type: ignore[attr-defined]
             raise InputError("overfit_batches cannot choose among the steps of the plan; train on a file of few rows")
-        if stage == "fit" and self.trainer.max_steps > 0 and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            module.schedule.check(self.trainer.max_steps)
-        named = self.rows if isinstance(self.rows, Mapping) else ()
-        if unknown := [name for name in named if name not in module.tasks]:
-            raise InputError(f"data.rows has {unknown[0]}, but the model learns {', '.join(module.tasks)}; name it so")
-        for name, task in module.tasks.items():
-            if task.longest and task.longest > self.max_length:
-                raise InputError(
-                    f"{name} reads {task.longest} tokens at once, which data.max_length {self.max_length} would cut; "
-                    f"set it to {task.longest} or more"
-                )
+        check_rows(self.rows, module.tasks)
+        check_tasks(module.tasks, module.backbone_config, self.max_length)
+        if stage == "fit":
+            check_training(module, self.mixing)
+            if trainer.max_steps > 0 and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+                module.schedule.check(trainer.max_steps)
+
+    def _find_faults(self, splits: Mapping[str, Sequence[str]]) -> None:
+        """Look at what would show late: the first row of each split, and what scores them."""
+        for name, task in self._module().tasks.items():
             for split in splits[name]:
                 rows = self.rows_of(name)
                 if next(rows.rows(split, _columns(split, task)), None) is None:

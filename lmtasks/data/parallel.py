@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 
 from lmtasks.data.files import numbered_rows, read_lines
-from lmtasks.data.table import OPTION, Files
+from lmtasks.data.table import Files
 from lmtasks.errors import InputError
 
 LANG = "{lang}"
@@ -50,7 +50,7 @@ class ParallelText(Files):
         if LANG in path:
             yield from _side_by_side({lang: path.replace(LANG, name) for lang, name in names.items()})
         else:
-            yield from (row for _, row in numbered_rows(path, names, split, optional=columns, option=OPTION))
+            yield from (row for _, row in numbered_rows(path, names, split, optional=columns, option=self.mapping))
 
     def paths(self, split: str) -> list[str]:
         """Return the files that a split is read from, those there are for `{lang}`, or its hub id.

@@ -83,17 +83,26 @@ class Plan:
     @cached_property
     def _bounds(self) -> np.ndarray:
         """Where steps begin and end in the sorted rows; the same for each epoch, since lengths sort the same."""
-        source, target = self.lengths[_by_length(self.lengths)].T
-        bounds, longest = [0], 0
-        for row, length in enumerate(np.maximum(source, target).tolist()):
-            longest = max(longest, length)
-            rows = row - bounds[-1]
-            if rows >= self.parts and longest * (rows + 1) > self.tokens_per_step:
-                bounds.append(row)
-                longest = length
-        if len(bounds) > 1 and len(self.lengths) - bounds[-1] < self.parts:
-            bounds.pop()  # too few rows are left for a step of their own
-        return np.array([*bounds, len(self.lengths)])
+        return steps_of(padded_lengths(self.lengths), self.tokens_per_step, self.parts)
+
+
+def padded_lengths(lengths: np.ndarray) -> np.ndarray:
+    """Return the longer of source and target, (rows,), of rows (rows, 2) in the order that steps are cut of."""
+    return lengths[_by_length(lengths)].max(axis=1)
+
+
+def steps_of(padded: np.ndarray, tokens_per_step: int, parts: int = 1) -> np.ndarray:
+    """Return where steps begin in rows of these `padded_lengths`, and where the last one ends."""
+    bounds, longest = [0], 0
+    for row, length in enumerate(padded.tolist()):
+        longest = max(longest, length)
+        rows = row - bounds[-1]
+        if rows >= parts and longest * (rows + 1) > tokens_per_step:
+            bounds.append(row)
+            longest = length
+    if len(bounds) > 1 and len(padded) - bounds[-1] < parts:
+        bounds.pop()  # too few rows are left for a step of their own
+    return np.array([*bounds, len(padded)])
 
 
 @lru_cache(maxsize=32)  # two passes of each of several tasks

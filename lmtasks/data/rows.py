@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any
+from copy import copy
+from typing import Any, Self
 
 
 class Rows(ABC):
     """Where the rows of a task lie, and in which form."""
+
+    option: str = "data.rows"
+    """The setting that they are, for complaints; of one of several tasks, data.rows.NAME. It is no setting itself."""
+
+    def called(self, option: str) -> Self:
+        """Return these rows under the name of another setting."""
+        named = copy(self)
+        object.__setattr__(named, "option", option)  # formats are frozen
+        return named
 
     @abstractmethod
     def path(self, split: str) -> str | None:

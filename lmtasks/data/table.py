@@ -14,8 +14,6 @@ from lmtasks.data.files import fingerprint, numbered_rows
 from lmtasks.data.rows import Rows
 from lmtasks.errors import InputError
 
-OPTION = "--data.rows.columns"
-
 
 @dataclass(frozen=True)
 class Files(Rows):
@@ -32,6 +30,11 @@ class Files(Rows):
     columns: dict[str, str] = field(default_factory=dict)
     """Column of the file where its name is not ours, {ours: theirs}; a field in a column: {ours: column.field}; its
     position from 1 in a table without a header: {ours: "1"}."""
+
+    @property
+    def mapping(self) -> str:
+        """The option that maps columns, for complaints."""
+        return f"--{self.option}.columns"
 
     def path(self, split: str) -> str | None:
         """Return where the split lies, None if it was not given."""
@@ -70,7 +73,7 @@ class Files(Rows):
             InputError: Naming file, row and column.
         """
         names = {name: self.columns.get(name, name) for name in columns}
-        return numbered_rows(path, names, split, optional=columns, nested=columns, absent=absent, option=OPTION)
+        return numbered_rows(path, names, split, optional=columns, nested=columns, absent=absent, option=self.mapping)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 from lmtasks.data.files import read_lines
 from lmtasks.data.hub import is_hub_id
-from lmtasks.data.table import OPTION, Files
+from lmtasks.data.table import Files
 from lmtasks.errors import InputError
 
 TABLES = (".jsonl", ".json", ".csv", ".parquet")  # a .tsv has one word a line
@@ -73,7 +73,7 @@ class TaggedWords(Files):
         for number, row in self.table(path, split, names + texts, absent=texts and ["words", "text"]):
             if texts and row["words"] is None:
                 if row["text"] is None:
-                    hint = f"""name the column of one: {OPTION} '{{"text": "COLUMN"}}'"""
+                    hint = f"""name the column of one: {self.mapping} '{{"text": "COLUMN"}}'"""
                     raise InputError(f"{path}, row {number}: neither words nor a text; {hint}")
                 yield number, {"text": row["text"]}
                 continue
@@ -88,7 +88,7 @@ class TaggedWords(Files):
             yield number, sentence
 
     def _of_lines(self, path: str, names: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-        at = _positions(path, {name: self.columns[name] for name in names if name in self.columns})
+        at = _positions(path, {name: self.columns[name] for name in names if name in self.columns}, self.mapping)
         width = 0  # columns of the first line
         for sentence in _sentences(read_lines(path)):
             rows = []
@@ -102,10 +102,10 @@ class TaggedWords(Files):
             yield sentence[0][0], dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
 
 
-def _positions(path: str, columns: Mapping[str, str]) -> dict[str, int]:
+def _positions(path: str, columns: Mapping[str, str], option: str) -> dict[str, int]:
     for name, column in columns.items():
         if not re.fullmatch("[1-9][0-9]*", column):
-            example = f"""{OPTION} '{{"words": "1", "tags": "4"}}'"""
+            example = f"""{option} '{{"words": "1", "tags": "4"}}'"""
             fault = f"'{column}' for {name}, but columns of a file with a word a line go by their positions from 1"
             raise InputError(f"{path}: {fault}, as in {example}")
     return {name: int(column) - 1 for name, column in columns.items()}

@@ -155,6 +155,11 @@ class Task(ABC):
         return '"A sentence."' + (' --context "Another sentence."' if self.context else "")
 
     @property
+    def reads(self) -> bool:
+        """Whether an encoder reads the source; where it is not so, the decoder goes on from it."""
+        return True
+
+    @property
     def writes(self) -> bool:
         """Whether its answers are texts, written token by token."""
         return True

@@ -81,6 +81,10 @@ class GenerationTask(Task):
         return '"Once upon a time"'
 
     @property
+    def reads(self) -> bool:
+        return self.prompt > 0
+
+    @property
     def examples_a_row(self) -> int:
         return 0  # blocks do not keep to rows, so none can be missing
 
