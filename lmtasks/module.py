@@ -87,11 +87,16 @@ class TaskModule(Model, LightningModule):
         self._evaluations = {name: Evaluation() for name in self.tasks}
 
     @staticmethod
-    def of(model: Model) -> TaskModule:
-        """Return a module that trains, validates or tests a model as its settings say; they share tasks and layers."""
+    def of(model: Model, optimizer: OptimizerConfig | None = None, schedule: Schedule | None = None) -> TaskModule:
+        """Return a module that trains, validates or tests a model, as it was trained or with settings of its own.
+
+        They share tasks and layers.
+        """
         settings = from_plain(model.training_settings)
+        settings |= {"optimizer": optimizer or settings["optimizer"], "schedule": schedule or settings["schedule"]}
         module = TaskModule(model.tasks, model.backbone_config, decoding=model.decoding, **settings)
         module.tokenizer, module.backbone, module.heads = model.tokenizer, model.backbone, model.heads
+        module.train()  # what was loaded is as one that is used: without dropout
         return module
 
     @property

@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import combinations, permutations
 from pathlib import Path
@@ -34,7 +35,7 @@ from lmtasks.joint.surgery import PCGrad, UPGrad
 from lmtasks.joint.weighting import DynamicAverage, GradNorm, Static, Uncertainty
 from lmtasks.model import Model
 from lmtasks.module import TaskModule
-from lmtasks.optim import Adafactor, Adam, AdamW, Muon
+from lmtasks.optim import Adafactor, Adam, AdamW, Muon, Schedule
 from lmtasks.saved import last_checkpoint
 from lmtasks.saving import load, save
 from lmtasks.tasks.answering import SpanAnsweringTask
@@ -499,6 +500,15 @@ def test_a_task_without_validation_rows_is_left_out_of_the_score(corpus):
     assert not any(metric.startswith("validation/mood") for metric in metrics)
     expected = (metrics["validation/translation/bleu"] + metrics["validation/names/f1"]) / 2
     assert float(metrics["validation/score"]) == pytest.approx(float(expected))
+
+
+def test_a_module_of_a_loaded_model_trains_with_dropout_and_settings_of_its_own(corpus, served):
+    module = TaskModule.of(deepcopy(served), schedule=Schedule("constant", warmup=0))
+    assert all(part.training for part in module.modules())
+    assert (module.schedule.warmup, module.optimizer_config) == (0, TaskModule.of(served).optimizer_config)
+    before = {name: tensor.clone() for name, tensor in module.weights().items()}
+    trainer(corpus / "again", max_steps=1).fit(module, several_data(corpus))
+    assert any(not tensor.equal(before[name]) for name, tensor in module.weights().items())
 
 
 def test_predictions_say_to_which_task_they_belong(corpus, served):
