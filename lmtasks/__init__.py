@@ -6,9 +6,10 @@ torch, modules bring Lightning.
 
 from __future__ import annotations
 
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
+
+from lmtasks.lazy import exports
 
 if TYPE_CHECKING:
     from lmtasks.backbones.recurrent import RecurrentConfig
@@ -142,16 +143,4 @@ try:
 except PackageNotFoundError:  # a source checkout that was never installed
     __version__ = "0+unknown"
 
-
-def __getattr__(name: str) -> object:
-    """Import the file that defines an exported name, when the name is first used."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'lmtasks' has no attribute {name!r}")
-    value = getattr(import_module(f"lmtasks.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """List the exported names, those not loaded yet too."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = exports(__name__, _HOMES)

@@ -27,7 +27,7 @@ from lmtasks.tasks.tagging import TaggingTask
 PACKAGE = Path(__file__).parent.parent / "lmtasks"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
-    "errors batch settings pictures",
+    "lazy errors batch settings pictures",
     "text.*",
     "loss",
     "backbones.base backbones.dropout",

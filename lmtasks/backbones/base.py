@@ -106,15 +106,18 @@ class Backbone(nn.Module, ABC):
 class BackboneConfig(ABC):
     """Sizes and choices of a backbone: data, which builds the layers when the vocabulary is known."""
 
+    encoder_layers: int
+    decoder_layers: int
+
     @property
     def reads(self) -> bool:
         """Whether it has an encoder."""
-        return True
+        return self.encoder_layers > 0
 
     @property
     def writes(self) -> bool:
         """Whether it has a decoder."""
-        return True
+        return self.decoder_layers > 0
 
     @abstractmethod
     def build(self, vocab_size: int) -> Backbone:

@@ -51,10 +51,9 @@ class Convolution(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        width = config.convolution
-        features = config.d_model
+        width, features = config.convolution, config.d_model
         self.along = nn.Conv1d(features, features, width, padding=width // 2, groups=features, bias=config.bias)
-        self.across = nn.Linear(config.d_model, config.d_model, bias=config.bias)
+        self.across = nn.Linear(features, features, bias=config.bias)
         self.activation = ACTIVATIONS[config.activation]
 
     def forward(self, x: Tensor, keep: Tensor) -> Tensor:

@@ -50,14 +50,6 @@ class RecurrentConfig(BackboneConfig):
     tied_embeddings: bool = True
     """Score the vocabulary with the embedding matrix (Press and Wolf 2017), as an encoder alone always does."""
 
-    @property
-    def reads(self) -> bool:
-        return self.encoder_layers > 0
-
-    @property
-    def writes(self) -> bool:
-        return self.decoder_layers > 0
-
     def build(self, vocab_size: int) -> Backbone:
         """Return the backbone with fresh random weights for `vocab_size` tokens.
 

@@ -89,15 +89,6 @@ class TransformerConfig(BackboneConfig):
     """Normalise embeddings before the first layer, as BART does."""
     gradient_checkpointing: bool = False
     """Compute layers again in the backward pass: less memory, about a third more time."""
-
-    @property
-    def reads(self) -> bool:
-        return self.encoder_layers > 0
-
-    @property
-    def writes(self) -> bool:
-        return self.decoder_layers > 0
-
     convolution: int = 0
     """Tokens that a convolution before the self-attention of each encoder layer spans (Yu et al. 2018, "QANet", section
     2.2), an odd number; 0: none."""

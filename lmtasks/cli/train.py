@@ -127,7 +127,8 @@ class Job(LightningCLI):
         saving = fitting or any(isinstance(callback, ModelCheckpoint) for callback in given)
         strategy = _strategy(settings, self.model.tasks.values())
         wanted = (self.config.name, self.config.trainer.default_root_dir, self.configs)
-        self._before = folders.present(folders.existing_run(*wanted))
+        if self._is_new:
+            self._before = folders.present(folders.existing_run(*wanted))
         self.folder = (folders.new_run if self._is_new else folders.existing_run)(*wanted)
         try:
             return super().instantiate_trainer(

@@ -6,8 +6,9 @@ does without torchmetrics.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from lmtasks.lazy import exports
 
 if TYPE_CHECKING:
     from lmtasks.metrics.answers import SQuAD, best_threshold
@@ -58,15 +59,4 @@ __all__ = [  # the keys of _HOMES, written out for readers and type checkers
     "token_probability",
 ]
 
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
-
-
-def __getattr__(name: str) -> object:
-    """Import the file that defines an exported name, when the name is first used."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'lmtasks.metrics' has no attribute {name!r}")
-    value = getattr(import_module(f"lmtasks.metrics.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__, __dir__ = exports(__name__, _HOMES)
