@@ -8,7 +8,6 @@ row number over all processes.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -85,6 +84,7 @@ class TaskModule(Model, LightningModule):
         self.joint = joint.build(list(self.tasks))
         self.samples: dict[str, list[Sample]] = {}
         self._evaluations = {name: Evaluation() for name in self.tasks}
+        self._sums: dict[str, Tensor] = {}  # (2,) nll and number of targets of each task in this step so far
 
     @staticmethod
     def of(model: Model, optimizer: OptimizerConfig | None = None, schedule: Schedule | None = None) -> TaskModule:
@@ -191,6 +191,7 @@ class TaskModule(Model, LightningModule):
         """Make ready to tell several tasks apart."""
         whole = isinstance(self.trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        self._sums = {}
         self.joint.begin(list(self.parameters()), list(self.built()[0].parameters()), whole and not scaled)
 
     def training_step(self, batches: Sequence[Batch], batch_idx: int) -> Tensor:
@@ -198,20 +199,32 @@ class TaskModule(Model, LightningModule):
         losses: dict[str, Tensor] = {}
         for batch in batches:
             loss = self._head(batch).loss(self.built()[0], batch)
-            self.log(f"train/{batch.task}/loss", loss.nll / loss.count, batch_size=len(batch))
+            self._sums[batch.task] = self._sums.get(batch.task, 0) + torch.stack((loss.nll.float(), loss.count.float()))
             losses[batch.task] = loss.total * batch.scale
-        for task in self.tasks.keys() - losses.keys():  # else Lightning logs the last value of one that takes no part
-            self.log(f"train/{task}/loss", math.nan, batch_size=1)
         return self.joint.loss(losses, {batch.task: batch.weight for batch in batches}, self._logged)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Let what each of several tasks brought to the step have its effect, and log it."""
+        """Log the losses of the step, let what each of several tasks brought to it have its effect, and log that."""
         trainer: Any = self.trainer
+        self._log_losses()
         if len(self.tasks) > 1:
             found = self.joint.finish(trainer.accumulate_grad_batches, trainer.global_step, self._logged)
             if self._logged:
                 found |= trainer.datamodule.mixture.report(trainer.global_step + 1)
             self.log_dict({f"train/{name}": value for name, value in found.items()})
+
+    def _log_losses(self) -> None:
+        """Log the mean of each task over the targets of the step, NaN where it took no part.
+
+        It is that of all processes where loggers write it, else of this one.
+        """
+        none = torch.zeros(2, device=self.device)
+        sums = torch.stack([self._sums.get(task, none) for task in self.tasks])  # (T, 2)
+        self._sums = {}
+        if self._logged:
+            sums = cast(Tensor, self.trainer.strategy.reduce(sums, reduce_op="sum"))
+        nll, count = sums.unbind(1)
+        self.log_dict({f"train/{task}/loss": loss for task, loss in zip(self.tasks, nll / count, strict=True)})
 
     @property
     def _logged(self) -> bool:

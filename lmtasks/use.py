@@ -5,7 +5,8 @@ Each method says what a task is given in the words of that task and calls `solve
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import reprlib
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -166,14 +167,14 @@ class Use(nn.Module):
         """
         name, _ = self.find_task(task, "answering")
         asked = _several(questions)
-        read = [contexts] * len(asked) if isinstance(contexts, str) else contexts
+        read = [contexts] * len(asked) if isinstance(contexts, str) else _several(contexts)
         if len(read) != len(asked):
             raise InputError(f"{len(asked)} questions and {len(read)} contexts; give a context for each, or one text")
         rows = [{"question": question, "context": context} for question, context in zip(asked, read, strict=True)]
         return _like(questions, [best.text for best, *_ in self.solve(rows, name)])
 
     def classify(self, texts: str | Sequence[str], task: str | None = None) -> str | list[str]:
-        """Return the label of a text, or of each of several; `probabilities` says how sure it is."""
+        """Return the label of a text, or of each of several, "" if blank; `probabilities` says how sure it is."""
         name, _ = self.find_task(task, "classification")
         return _like(texts, [best.text for best, *_ in self.solve(_texts(texts), name)])
 
@@ -191,10 +192,10 @@ class Use(nn.Module):
         found = [list(best.spans) for best, *_ in self.solve(_texts(texts), name)]
         return found[0] if isinstance(texts, str) else found
 
-    def reply(self, turns: Sequence[str], decoding: Decoding | None = None, task: str | None = None) -> str:
-        """Return what the model says after these turns of a dialogue, the last of which is its partner's."""
+    def reply(self, turns: str | Sequence[str], decoding: Decoding | None = None, task: str | None = None) -> str:
+        """Return what the model says after these turns of a dialogue, or the only one; the last is its partner's."""
         name, _ = self.find_task(task, "dialogue")
-        ((best, *_),) = self.solve([{"turns": list(turns)}], name, decoding=decoding)
+        ((best, *_),) = self.solve([{"turns": _several(turns)}], name, decoding=decoding)
         return best.text
 
     def summarise(
@@ -238,8 +239,12 @@ def _check(rows: Sequence[Row], name: str, task: Task) -> None:
             raise InputError(f"row {number} of those asked: {name} reads {readable}, and it has no {lacking[0]!r}")
 
 
-def _several(texts: str | Sequence[str]) -> Sequence[str]:
-    return [texts] if isinstance(texts, str) else texts
+def _several(texts: str | Iterable[str]) -> list[str]:
+    """Return texts as a list, be they in one, in a column of a table, or a single one."""
+    several = [texts] if isinstance(texts, str) or not isinstance(texts, Iterable) else list(texts)
+    if not all(isinstance(text, str) for text in several):
+        raise InputError(f"{reprlib.repr(texts)}: give a text, or a list of texts")
+    return several
 
 
 def _texts(texts: str | Sequence[str]) -> list[Row]:

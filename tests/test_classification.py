@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from tiny import tiny_backbone, trainer
@@ -154,6 +155,10 @@ def test_a_module_learns_is_saved_and_answers_again(tmp_path, several):
     texts = ["The soup was cold.", " ", "A good inn."]
     assert loaded.probabilities(texts) == module.probabilities(texts)
     assert loaded.classify(texts)[1] == ""
+    assert loaded.classify(np.array(texts)) == loaded.classify(texts)
+    for wrong in (5, None, ["Good.", None]):
+        with pytest.raises(InputError, match="give a text, or a list of texts"):
+            loaded.classify(wrong)
     assert set(module.probabilities(texts[0])) == set(module.task.labels)
 
 

@@ -106,6 +106,12 @@ def test_a_model_replies_in_python(trained):
     assert isinstance(reply, str)
 
 
+def test_one_text_is_one_turn_and_not_a_turn_for_each_letter(trained):
+    _, module = trained
+    short = Decoding(beam=1, max_length=5)
+    assert module.reply("Good morning.", short) == module.reply(["Good morning."], short)
+
+
 def test_a_talk_on_stdin_remembers_what_was_said(trained, monkeypatch, capsys):
     folder, module = trained
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Hi.\nWho is it?\n\nHi.\n")))

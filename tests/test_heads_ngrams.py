@@ -103,9 +103,9 @@ def test_the_table_is_no_matrix_of_a_layer_to_an_optimiser(ngrams: Ngrams) -> No
     assert (len(matrices), [id(parameter) for parameter in rest]) == (0, [id(ngrams.embedding.weight)])
 
 
-@pytest.mark.parametrize("longest", [1, -3])
-def test_sequences_of_no_letters_are_refused(longest: int) -> None:
-    with pytest.raises(InputError, match=f"ngrams {longest}; give 2 bytes or more"):
+@pytest.mark.parametrize("longest", [1, -3, 500])
+def test_sequences_of_no_letters_and_of_whole_texts_are_refused(longest: int) -> None:
+    with pytest.raises(InputError, match=f"ngrams {longest}; give 2 to 16 bytes, or 0 for none"):
         ClassificationTask(ngrams=longest)
 
 

@@ -49,7 +49,7 @@ if __name__ == "__main__":
 
 
 class Seen(Callback):
-    """Remember the rows of each micro-batch, and the loss."""
+    """Remember the rows of each micro-batch, and the loss of each step."""
 
     def __init__(self):
         self.rows, self.losses = [], []
@@ -57,7 +57,8 @@ class Seen(Callback):
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         (only,) = batch
         self.rows.append(only.ids.tolist())
-        self.losses.append(float(trainer.callback_metrics["train/translation/loss"]))
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            self.losses.append(float(trainer.callback_metrics["train/translation/loss"]))
 
 
 def saving_run(corpus, steps, module=None, ckpt_path=None, data=None, **settings):
@@ -114,6 +115,13 @@ def test_the_loss_of_a_step_is_the_mean_over_its_targets(corpus):
     assert all(ours == pytest.approx(mean, rel=1e-5) for ours, mean in losses)
 
 
+def test_the_loss_logged_of_a_step_is_that_of_all_its_micro_batches(corpus):
+    whole, cut = Seen(), Seen()
+    fit(corpus, max_steps=5, callbacks=[whole])
+    fit(corpus, max_steps=5, accumulate_grad_batches=4, callbacks=[cut])
+    assert cut.losses == pytest.approx(whole.losses, rel=1e-4)
+
+
 @pytest.mark.parametrize("accumulate", [2, 4])
 def test_accumulated_micro_batches_take_the_steps_of_whole_batches(corpus, accumulate):
     whole, cut = Seen(), Seen()
@@ -150,13 +158,14 @@ def two_processes(folder, save=False, **settings):
 @pytest.mark.slow
 def test_two_processes_take_the_steps_of_one_and_score_as_one(corpus):
     settings = {"max_steps": 6, "limit_val_batches": 1.0, "val_check_interval": 3, "check_val_every_n_epoch": None}
+    settings |= {"log_every_n_steps": 2}
     single = fit(corpus, accumulate_grad_batches=4, **settings)
     own = {name: float(value) for name, value in single.trainer.callback_metrics.items()}
     both = two_processes(corpus, accumulate_grad_batches=2, num_sanity_val_steps=2, **settings)
     torch.testing.assert_close(both["weights"], weights(single), rtol=0, atol=1e-5)
-    validation = {name: value for name, value in own.items() if name.startswith("validation")}
-    assert {"validation/translation/bleu", "validation/translation/loss", "validation/score"} <= set(validation)
-    for name, value in validation.items():
+    losses = {"train/translation/loss", "validation/translation/loss"}
+    assert {*losses, "validation/translation/bleu", "validation/score"} <= set(own)
+    for name, value in own.items():
         assert both["scores"][name] == pytest.approx(value, rel=1e-4, nan_ok=True), name
 
 

@@ -238,7 +238,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError("give texts or --input, not both")
     if arguments.input and arguments.input.removesuffix(".gz").endswith(TABLES):
         raise InputError(
-            f"--input {arguments.input} is a table, and run reads .jsonl or a text a line; use `lmtasks predict`"
+            f"--input {arguments.input} is a table, and run reads .jsonl or a text a line; use "
+            f"`lmtasks predict -c RUN_FOLDER --data.rows.predict {arguments.input}`"
         )
     if arguments.output and not Path(arguments.output).absolute().parent.is_dir():
         raise InputError(f"--output {arguments.output}: there is no folder {Path(arguments.output).parent}")

@@ -96,7 +96,10 @@ class TextDataModule(LightningDataModule):
         if not isinstance(self.rows, Mapping):
             return self.rows
         if task not in self.rows:
-            raise InputError(f"data.rows has {', '.join(self.rows)}, but the model learns {task}; add data.rows.{task}")
+            raise InputError(
+                f"data.rows has {', '.join(self.rows)}, but the model learns {task}; add data.rows.{task}, or start a "
+                "model of the other tasks from this one (init_from)"
+            )
         return self.rows[task]
 
     def prepare_data(self) -> None:

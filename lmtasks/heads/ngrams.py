@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lmtasks.backbones.dropout import Dropout
 
 PLACES = 65_536  # of the table; sequences beyond them share
-SHORTEST = 2  # bytes
+SHORTEST, LONGEST = 2, 16  # bytes; longer ones are words, which stand in few texts
 FACTOR = 0x100000001B3  # of the hash of Fowler, Noll and Vo
 BREAK = 256  # stands for a special token: no sequence goes over the end of a text
 

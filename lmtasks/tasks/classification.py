@@ -17,7 +17,7 @@ from typing import Any, Literal
 from lmtasks import metrics
 from lmtasks.errors import InputError
 from lmtasks.heads.classification import ClassificationHead, Pooling
-from lmtasks.heads.ngrams import SHORTEST, Ngrams
+from lmtasks.heads.ngrams import LONGEST, SHORTEST, Ngrams
 from lmtasks.tasks.base import Answer, Example, Row, Sample, Task, fault, text_of, texts_of
 from lmtasks.text.tokenizer import Tokenizer
 
@@ -62,8 +62,8 @@ class ClassificationTask(Task):
     def __post_init__(self) -> None:
         for name in ("labels", "weights"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        if self.ngrams != 0 and self.ngrams < SHORTEST:
-            raise InputError(f"ngrams {self.ngrams}; give {SHORTEST} bytes or more, or 0 for none")
+        if self.ngrams != 0 and not SHORTEST <= self.ngrams <= LONGEST:
+            raise InputError(f"ngrams {self.ngrams}; give {SHORTEST} to {LONGEST} bytes, or 0 for none")
 
     @property
     def name(self) -> str:

@@ -71,6 +71,7 @@ class Progress(ProgressBar):
         self._started = monotonic()
         self._paused = 0.0  # seconds in validation
         self._losses: dict[str, list[Tensor]] = {}  # of each task since the last full line
+        self._learning: set[str] = set()  # tasks that take part in this step
         self._targets: Tensor | int = 0  # stays on the device: asking for its value would wait for the GPU
         self._marks = deque([(self._started, 0)], maxlen=2)  # (training seconds, targets), every `every` steps
 
@@ -82,11 +83,14 @@ class Progress(ProgressBar):
             return
         for part in batch:
             self._targets = self._targets + (part.target != IGNORE).sum()
-            if (loss := trainer.callback_metrics.get(f"train/{part.task}/loss")) is not None:
-                self._losses.setdefault(part.task, []).append(loss)
+            self._learning.add(part.task)
         if trainer.global_step == self._step:
             return
         self._step = trainer.global_step
+        for task in self._learning:
+            if (loss := trainer.callback_metrics.get(f"train/{task}/loss")) is not None:
+                self._losses.setdefault(task, []).append(loss)
+        self._learning = set()
         last = self._step == _last_step(trainer)
         if self._step % self.every == 0 or last or (_on_terminal() and monotonic() - self._shown > REFRESH):
             self._show(self._training_line(trainer))
@@ -187,7 +191,7 @@ class Progress(ProgressBar):
 
     def _mean_losses(self) -> list[str]:
         """Return "loss 3.214", or "<task> 3.214" for each of several tasks."""
-        means = {task: float(torch.stack(losses).mean()) for task, losses in self._losses.items()}
+        means = {task: float(torch.stack(losses).mean()) for task, losses in sorted(self._losses.items())}
         return [f"{task if len(means) > 1 else 'loss'} {mean:.3f}" for task, mean in means.items()]
 
     def _show_batch(self, name: str, batch: int, total: int | float) -> None:

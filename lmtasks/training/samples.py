@@ -54,6 +54,6 @@ def _spread(rows: Sequence[Sample], count: int) -> Sequence[Sample]:
 
 
 def _line(text: str) -> str:
-    """Show a text of several lines on one, and of a very long one the ends."""
-    line = text.replace("\n", " ⏎ ")
+    """Show a text of several lines on one, of a very long one the ends, and that there is none."""
+    line = text.replace("\n", " ⏎ ") or "(none)"
     return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
