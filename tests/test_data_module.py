@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.trainer.states import TrainerFn
-from tiny import ROWS, fit, tiny_data, tiny_module, tiny_rows, trainer, write_corpus
+from tiny import ROWS, fit, tiny_backbone, tiny_data, tiny_module, tiny_rows, trainer, write_corpus
 
 import lmtasks.data.parallel
 from lmtasks.batch import IGNORE, Batch
@@ -148,6 +148,14 @@ def test_a_resume_with_as_many_rows_of_other_lengths_is_refused(corpus):
     write(corpus, "train", [(f"{i}", f"{i}") for i in range(ROWS["train"])])
     with pytest.raises(InputError, match="lengths of the rows"):
         prepared(corpus, tiny_data(corpus, too_long="cut")).load_state_dict(saved)
+
+
+def test_texts_longer_than_the_backbone_reads_are_refused_before_they_come(corpus):
+    short = tiny_backbone(max_length=12)
+    with pytest.raises(InputError, match=r"translation may have texts of 256 tokens, .* set data.max_length to 12"):
+        prepared(corpus, tiny_data(corpus), module=tiny_module(backbone=short))
+    prepared(corpus, tiny_data(corpus, max_length=12), module=tiny_module(backbone=short))
+    prepared(corpus, tiny_data(corpus), module=tiny_module(backbone=tiny_backbone(max_length=12, positions="relative")))
 
 
 @pytest.mark.parametrize("fault", ["no validation.de", "no column in test", "no scorer"])

@@ -119,6 +119,11 @@ class BackboneConfig(ABC):
         """Whether it has a decoder."""
         return self.decoder_layers > 0
 
+    @property
+    def reach(self) -> int | None:
+        """Longest source and target in tokens; None = any."""
+        return None
+
     @abstractmethod
     def build(self, vocab_size: int) -> Backbone:
         """Return the backbone with fresh random weights for `vocab_size` tokens."""

@@ -93,6 +93,10 @@ class TransformerConfig(BackboneConfig):
     """Tokens that a convolution before the self-attention of each encoder layer spans (Yu et al. 2018, "QANet", section
     2.2), an odd number; 0: none."""
 
+    @property
+    def reach(self) -> int | None:
+        return None if self.positions == "relative" else self.max_length
+
     def build(self, vocab_size: int) -> Transformer:
         """Return a Transformer with fresh random weights.
 
@@ -142,7 +146,7 @@ class Transformer(Backbone):
         super().__init__()
         self.config = config
         self.d_model = config.d_model
-        self.max_length = None if config.positions == "relative" else config.max_length
+        self.max_length = config.reach
         self.embedding = nn.Embedding(vocab_size, config.d_model)
         self.encoder = Stack(config, config.encoder_layers, causal=False) if config.encoder_layers else None
         self.decoder = Stack(config, config.decoder_layers, causal=True) if config.decoder_layers else None

@@ -31,7 +31,7 @@ def check_rows(rows: Rows | Mapping[str, Rows], tasks: Collection[str]) -> None:
 
 
 def check_tasks(tasks: Mapping[str, Task], backbone: BackboneConfig, max_length: int) -> None:
-    """Check that the backbone has the parts which the tasks need, and that nothing cuts what may not be cut.
+    """Check that the backbone has what the tasks need, and that nothing cuts what may not be cut.
 
     Raises:
         InputError: If it is not so; the line names the task.
@@ -42,6 +42,11 @@ def check_tasks(tasks: Mapping[str, Task], backbone: BackboneConfig, max_length:
             problem = (
                 f"{name} reads {task.longest} tokens at once, which data.max_length {max_length} would cut; "
                 f"set it to {task.longest} or more"
+            )
+        elif backbone.reach and (task.longest or max_length) > backbone.reach:
+            problem = (
+                f"{name} may have texts of {task.longest or max_length} tokens, and model.backbone.max_length is "
+                f"{backbone.reach}; raise it{'' if task.longest else f', or set data.max_length to {backbone.reach}'}"
             )
         elif task.writes and not backbone.writes:
             problem = (
