@@ -48,8 +48,11 @@ class Batch:
         return len(self.ids)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """Return the batch on `device`. (Lightning moves a frozen dataclass only by its own method.)"""
-        return self._with_tensors(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        """Return the batch on `device`, without waiting for what is pinned.
+
+        (Lightning moves a frozen dataclass only by its own method, and does not say there that it need not wait.)
+        """
+        return self._with_tensors(lambda tensor: tensor.to(device, non_blocking=non_blocking or tensor.is_pinned()))
 
     def pin_memory(self) -> Batch:
         """Return the batch in page-locked memory, from which a GPU copies without waiting."""

@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 from lmtasks.batch import IGNORE
 
 BLOCK = {"cpu": 2**21, "cuda": 2**26}  # logits held at once: half an 8-core share of last-level cache; 256 MB on a GPU
+SMALL = 2.0**-8  # float16 only: else a sum over a block may overflow, which no smaller scale of the loss prevents
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ def _blocks(hidden, weight, bias, target, smoothing, dtype, with_gradients):
     """Return the sums of the smoothed loss and of the nll, and the gradients of hidden, weight and bias."""
     rows = max(1, BLOCK.get(hidden.device.type, 2**26) // len(weight))
     exact = torch.promote_types(dtype, torch.float32)  # what sums are kept in
-    total = nll = torch.zeros((), dtype=exact, device=hidden.device)
+    total = torch.zeros((), dtype=exact, device=hidden.device)
+    nll = torch.zeros_like(total)
     d_hidden = torch.empty_like(hidden) if with_gradients else None
     d_weight = torch.zeros_like(weight, dtype=exact) if with_gradients else None
     d_bias = torch.zeros_like(bias, dtype=exact) if with_gradients and bias is not None else None
@@ -98,5 +100,7 @@ def _blocks(hidden, weight, bias, target, smoothing, dtype, with_gradients):
             d_bias += d_logits.sum(0)
         d_logits = d_logits.to(dtype)
         d_hidden[first : first + rows] = d_logits @ matrix
-        d_weight += d_logits.t() @ states
+        d_weight += d_logits.t() @ (states * SMALL if dtype == torch.float16 else states)
+    if d_weight is not None and dtype == torch.float16:
+        d_weight /= SMALL
     return total, nll, d_hidden, d_weight, d_bias

@@ -76,6 +76,8 @@ class TaskModule(Model, LightningModule):
         joint: JointConfig = JointConfig(),
     ) -> None:
         super().__init__(tasks, backbone, decoding)
+        if compile and not backbone.compiles:
+            raise InputError("model.compile is for a Transformer; each length of a recurrent backbone compiles anew")
         self.tokenizer_config, self.optimizer_config, self.schedule = tokenizer, optimizer, schedule
         self.validation_decoding, self.joint_config = validation_decoding, joint
         self.vectors, self.compile_backbone = vectors, compile
@@ -181,8 +183,8 @@ class TaskModule(Model, LightningModule):
         if not whole or not gradient_clip_val or gradient_clip_algorithm not in (None, "norm"):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
             return
-        if scaler is not None:
-            scaler.unscale_(optimizer)
+        if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+            scaler.unscale_(optimizer)  # others Lightning has unscaled
         self.log("train/gradient_norm", nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val))
 
     # Training and evaluation.

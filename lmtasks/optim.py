@@ -75,8 +75,13 @@ class AdamW(OptimizerConfig):
 
 @dataclass(frozen=True)
 class Adafactor(OptimizerConfig):
-    """Adafactor: second moments as one row and one column a matrix, for large models in little memory."""
+    """Adafactor: second moments as one row and one column a matrix, for large models in little memory.
 
+    Its steps are relative: a share of the size of what they change, which falls with 1 / sqrt(step) by itself.
+    """
+
+    lr: float = 1e-2
+    """Largest share of a parameter's own size that a step changes (Shazeer and Stern 2018, algorithm 5)."""
     weight_decay: float = 0.0
     """Share of a matrix taken off, times the learning rate, at every step."""
 
@@ -200,7 +205,9 @@ def _matrices_and_rest(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     """Split the parameters into weights of linear and recurrent layers and everything else."""
     tables = {id(module.weight) for module in model.modules() if isinstance(module, (nn.Embedding, nn.EmbeddingBag))}
     outputs = {
-        id(parameter) for name, parameter in model.named_parameters() if name.endswith(("output_weight", "places"))
+        id(parameter)
+        for name, parameter in model.named_parameters()
+        if name.endswith(("output_weight", "places", "follow"))
     }
     matrices: list[Tensor] = []
     rest: list[Tensor] = []

@@ -20,13 +20,22 @@ from lmtasks.settings import from_plain
 from lmtasks.text.tokenizer import Tokenizer
 
 CARD = "README.md"
+FILES = {CONFIG, WEIGHTS, TOKENIZER, METRICS, CARD}
 REASON = 300  # characters of what PyTorch says of weights that do not fit
 OWN = ("tasks", "backbone", "decoding")  # settings that use needs; the others are those of training
 
 
 def save(model: Model, folder: str | Path, metrics: Mapping[str, float] | None = None) -> Path:
-    """Write a trained model as a model folder and return its path; a folder that is there is replaced as a whole."""
+    """Write a trained model as a model folder and return its path.
+
+    A model folder that is there is replaced, and what else lies in it stays.
+
+    Raises:
+        InputError: If something else than a model folder is there, or the model has no tokenizer yet.
+    """
     folder = Path(folder)
+    if folder.exists() and not (folder / CONFIG).is_file() and (folder.is_file() or any(folder.iterdir())):
+        raise InputError(f"{folder} is no model folder, and a model would take its place; name one that is not there")
     part, old = (folder.with_name(f".{folder.name}.{ending}") for ending in ("part", "old"))
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -45,6 +54,9 @@ def save(model: Model, folder: str | Path, metrics: Mapping[str, float] | None =
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     part.rename(folder)
+    for path in old.iterdir() if old.exists() else ():
+        if path.name not in FILES:
+            path.rename(folder / path.name)
     shutil.rmtree(old, ignore_errors=True)
     return folder
 

@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 from tiny import fit, write_corpus
 
+from lmtasks.data.hub import hub_table
 from lmtasks.named.translation import TranslationModule
+
+
+@pytest.fixture(autouse=True)
+def no_hub_sets_of_other_tests() -> None:
+    """Forget the sets of the hub that were read: tests put their own in the hub's place."""
+    hub_table.cache_clear()
 
 
 @pytest.fixture

@@ -306,6 +306,25 @@ def test_a_few_updates_learn_three_rows_by_heart(name):
     assert torch.equal(logits.argmax(-1), target[:, 1:])
 
 
+# torch.compile
+
+
+@pytest.mark.parametrize("positions", ["sinusoidal", "learned", "rotary", "relative"])
+def test_a_transformer_is_one_graph_for_all_lengths(positions):
+    config = TransformerConfig(d_model=8, n_heads=2, d_ff=8, encoder_layers=1, decoder_layers=1, positions=positions)
+    backbone = config.build(20).eval()
+    torch._dynamo.reset()
+    encode, decode = (
+        torch.compile(part, dynamic=True, fullgraph=True, backend="eager")
+        for part in (backbone.encode, backbone.decode)
+    )
+    for rows, length in ((3, 5), (2, 7), (4, 6)):
+        source = torch.randint(3, 20, (rows, length))
+        mask, target = torch.ones_like(source, dtype=torch.bool), source[:, 1:]
+        expected = backbone.decode(target, backbone.encode(source, mask))
+        torch.testing.assert_close(decode(target, encode(source, mask)), expected)
+
+
 # Shared layers
 
 

@@ -18,6 +18,7 @@ from tiny import ROWS, fit, tiny_backbone, tiny_data, tiny_module, tiny_rows, tr
 
 import lmtasks.data.parallel
 from lmtasks.batch import IGNORE, Batch
+from lmtasks.data.encoded import encode
 from lmtasks.data.parallel import ParallelText
 from lmtasks.errors import InputError
 from lmtasks.tasks.translation import TranslationTask
@@ -138,6 +139,14 @@ def test_other_accumulation_than_planned_is_refused(corpus):
 def test_overfit_batches_is_refused_in_a_line(corpus):
     with pytest.raises(InputError, match="train on a file of few rows"):
         fit(corpus, overfit_batches=2)
+
+
+@pytest.mark.parametrize("limit", [0.5, 3])
+def test_a_part_of_an_epoch_is_refused_in_a_line(corpus, limit):
+    with pytest.raises(
+        InputError, match="limit_train_batches cannot choose among the steps of the plan; set max_steps"
+    ):
+        fit(corpus, limit_train_batches=limit)
 
 
 def test_a_resume_with_as_many_rows_of_other_lengths_is_refused(corpus):
@@ -280,6 +289,18 @@ def test_a_failed_tokenising_leaves_nothing_behind(corpus, tokenizer):
     with pytest.raises(InputError, match=r"train\.en has 40 lines.*train\.de has 1 line"):
         tiny_data(corpus).encode("train", TASK, tokenizer)
     assert list((corpus / "cache").iterdir()) == []
+
+
+def test_two_that_tokenise_the_same_at_once_do_not_meet(corpus, tokenizer):
+    once = tiny_data(corpus).encode("train", TASK, tokenizer)
+    file = corpus / "cache" / "other.arrow"
+
+    def rows():
+        yield {"en": "a", "de": "b"}
+        encode([{"en": "a", "de": "b"}], TASK.examples, tokenizer, file)  # another process, of the same number
+
+    assert len(encode(rows(), TASK.examples, tokenizer, file)) == 1 < len(once)
+    assert not list(file.parent.glob("*.tmp"))
 
 
 def test_more_rows_than_one_arrow_batch_keep_their_numbers(corpus, tokenizer):

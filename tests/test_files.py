@@ -285,7 +285,7 @@ def test_a_missing_file_names_its_neighbours(tmp_path):
     assert f"the folder {tmp_path} has no 'deep'" in fault(str(tmp_path / "deep" / "er" / "a.csv"))
     assert "a folder, expected a file in it: train.jsonl" in fault(str(tmp_path))
     with pytest.raises(InputError, match="did you mean train"):
-        fingerprint(near)
+        fingerprint(near, "train")
     with pytest.raises(InputError, match="did you mean train"):
         list(read_lines(near))
 
@@ -323,7 +323,16 @@ def test_a_hub_set_is_read_by_its_splits(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"owner/name: no such file here, .* 'test' .* one of train, dev"):
         rows_of("owner/name", columns, "test")
     assert "owner/name, row 1: no column 'de' (did you mean translation.de?)" in fault("owner/name", {"de": "de"})
-    assert fingerprint("owner/name:de-en") == "owner/name:de-en"
+
+
+def test_the_fingerprint_of_a_hub_set_follows_its_rows(monkeypatch):
+    def fingerprint_of(rows):
+        hub.hub_table.cache_clear()
+        monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.Dataset.from_list(rows))
+        return fingerprint("owner/name:de-en", "train")
+
+    one, two = [{"en": "a"}], [{"en": "b"}]
+    assert fingerprint_of(one) != fingerprint_of(two)
 
 
 LABELS = {
@@ -388,14 +397,14 @@ def test_the_pictures_of_a_hub_set_are_not_looked_at(monkeypatch):
 
 def test_the_fingerprint_follows_the_file(tmp_path, monkeypatch):
     path = Path(write(tmp_path / "a.txt", "one"))
-    before = fingerprint(str(path))
+    before = fingerprint(str(path), "train")
     monkeypatch.chdir(tmp_path)
-    assert fingerprint("a.txt") == before
+    assert fingerprint("a.txt", "train") == before
     os.utime(path, ns=(0, 1))
-    assert fingerprint("a.txt") != before
+    assert fingerprint("a.txt", "train") != before
     path.write_text("three")
     os.utime(path, ns=(0, 1))
-    assert len({before, fingerprint("a.txt")}) == 2
+    assert len({before, fingerprint("a.txt", "train")}) == 2
 
 
 @pytest.mark.skipif("LMTASKS_DATA" not in os.environ, reason="LMTASKS_DATA names no folder with the real data")

@@ -85,6 +85,24 @@ def test_bfloat16_autocast_stays_near_and_keeps_the_gradients_in_float32():
         assert float((our - their).norm() / their.norm()) < 0.02
 
 
+def test_float16_sums_of_a_block_do_not_overflow():
+    hidden, target = torch.full((4000, 4), 20.0), torch.zeros(4000, dtype=torch.long)
+    weight = torch.zeros(50, 4, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.float16):
+        (linear_cross_entropy(hidden, weight, None, target).total * 1e-4).backward()
+    exact = weight.detach().clone().requires_grad_()
+    (F.cross_entropy(hidden @ exact.t(), target, reduction="sum") * 1e-4).backward()
+    torch.testing.assert_close(weight.grad, exact.grad, rtol=1e-2, atol=1e-3)
+
+
+def test_an_empty_batch_has_loss_and_gradient_zero():
+    hidden, weight = torch.zeros(0, 4, requires_grad=True), torch.randn(5, 4, requires_grad=True)
+    loss = linear_cross_entropy(hidden, weight, None, torch.zeros(0, dtype=torch.long))
+    loss.total.backward()
+    assert loss.total == loss.nll == loss.count == 0
+    assert torch.equal(weight.grad, torch.zeros(5, 4))
+
+
 def test_bfloat16_states_under_autocast_get_bfloat16_gradients():
     hidden, weight, bias, target = inputs()
     half = hidden.detach().bfloat16().requires_grad_()

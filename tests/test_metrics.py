@@ -127,7 +127,7 @@ def test_empty_texts_are_scored(make):
 
 @pytest.mark.parametrize(
     ("language", "tokeniser"),
-    [("en", "13a"), ("fr", "13a"), ("zh", "zh"), ("zh-CN", "zh"), ("cmn", "zh"), ("ZH_tw", "zh")],
+    [("en", "13a"), ("fr", "13a"), ("zh", "zh"), ("zh-CN", "zh"), ("cmn", "zh"), ("yue", "zh"), ("ZH_tw", "zh")],
 )
 def test_the_language_chooses_the_tokeniser(language, tokeniser):
     assert BLEU(language).tokenize == tokeniser

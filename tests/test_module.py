@@ -6,12 +6,14 @@ import dataclasses
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from itertools import chain
 from pathlib import Path
 
 import pytest
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.plugins.precision import MixedPrecision
 from tiny import ROWS, fit, tiny_backbone, tiny_data, tiny_module, tiny_rows, trainer, weights
 
 from lmtasks.backbones.recurrent import RecurrentConfig
@@ -318,6 +320,19 @@ def test_gradients_are_clipped_to_the_norm_asked_for(corpus, settings):
     assert weights(module).isfinite().all()
 
 
+@pytest.mark.parametrize("optimizer", [Adam(), AdamW(), Adafactor(), Muon()], ids=lambda o: type(o).__name__)
+def test_gradients_of_float16_are_unscaled_once_before_they_are_clipped(corpus, optimizer):
+    class OnCPU(MixedPrecision):  # Lightning's own, with a scaler of a CPU
+        def forward_context(self):
+            return nullcontext()
+
+    scaled = OnCPU("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**10))
+    settings = {"max_steps": 3, "gradient_clip_val": 0.01}
+    plain = fit(corpus, tiny_module(optimizer=optimizer), **settings)
+    half = fit(corpus, tiny_module(optimizer=optimizer), plugins=[scaled], **settings)
+    torch.testing.assert_close(weights(half), weights(plain), rtol=0, atol=1e-5)
+
+
 def test_bfloat16_stays_near_float32(corpus):
     full, half = Seen(), Seen()
     fit(corpus, max_steps=10, callbacks=[full])
@@ -329,6 +344,11 @@ def test_gradient_checkpointing_changes_no_gradient(corpus):
     plain = fit(corpus, tiny_module(backbone=tiny_backbone(encoder_layers=2)))
     again = fit(corpus, tiny_module(backbone=tiny_backbone(encoder_layers=2, gradient_checkpointing=True)))
     torch.testing.assert_close(weights(plain), weights(again), rtol=0, atol=1e-6)
+
+
+def test_a_recurrent_backbone_is_not_compiled_for_each_length():
+    with pytest.raises(InputError, match=r"model.compile is for a Transformer"):
+        tiny_module(backbone=RecurrentConfig(), compile=True)
 
 
 @pytest.mark.slow

@@ -13,7 +13,8 @@ from torch import nn
 
 from lmtasks.backbones.recurrent import RecurrentConfig
 from lmtasks.errors import InputError
-from lmtasks.optim import Adafactor, Adam, AdamW, Joined, Muon, Schedule
+from lmtasks.heads.tagging import TaggingHead
+from lmtasks.optim import Adafactor, Adam, AdamW, Joined, Muon, Schedule, _matrices_and_rest
 
 ALL = {"adam": Adam(0.01), "adamw": AdamW(0.01), "adafactor": Adafactor(0.01), "muon": Muon()}
 BACKBONES = {
@@ -60,6 +61,29 @@ def test_a_step_moves_every_parameter(name, backbone):
     before = [parameter.detach().clone() for parameter in model.parameters()]
     step(model, ALL[name].build(model))
     assert all(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+
+
+def test_adafactor_learns_at_its_own_rate():
+    torch.manual_seed(0)
+    inputs, wanted = torch.randn(64, 8), torch.randn(64, 3)
+    model = nn.Linear(8, 3)
+    optimizer = Adafactor().build(model)
+    losses = []
+    for _ in range(300):
+        losses.append((model(inputs) - wanted).square().mean())
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    best = (wanted - inputs @ torch.linalg.lstsq(inputs, wanted).solution).square().mean()
+    assert losses[-1] - best < 0.2 * (losses[0] - best)
+
+
+def test_the_transitions_of_tags_are_no_matrix_of_a_layer():
+    head = TaggingHead(8, 3, crf=True)
+    matrices, rest = _matrices_and_rest(head)
+    follow = dict(head.named_parameters())["chain.follow"]
+    assert not any(parameter is follow for parameter in matrices)
+    assert any(parameter is follow for parameter in rest)
 
 
 def test_frozen_parameters_are_left_out():

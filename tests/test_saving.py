@@ -54,6 +54,22 @@ def test_a_saved_module_loads_as_it_was(trained, folder):
     assert "12.50" in (folder / "README.md").read_text()
 
 
+def test_what_is_no_model_is_not_replaced_and_what_lies_beside_one_stays(trained, folder, tmp_path):
+    thesis = tmp_path / "thesis"
+    thesis.mkdir()
+    (thesis / "README.md").write_text("three years of work")
+    for place in (thesis, thesis / "README.md"):
+        with pytest.raises(InputError, match=r"is no model folder, and a model would take its place"):
+            save(trained, place)
+    assert (thesis / "README.md").read_text() == "three years of work"
+    (folder / "notes.txt").write_text("the best so far")
+    (folder / "pictures").mkdir()
+    same(load(save(trained, folder)), trained)
+    assert (folder / "notes.txt").read_text() == "the best so far"
+    assert (folder / "pictures").is_dir()
+    assert not list(folder.parent.glob(".*"))
+
+
 def test_a_loaded_model_is_saved_as_it_was(folder, tmp_path):
     again = save(load(folder), tmp_path / "run" / "again")
     for name in (CONFIG, TOKENIZER, WEIGHTS):

@@ -187,7 +187,9 @@ def attend(
         mask = mask.to(query.dtype)
     if by_hand:
         return _attend_by_hand(query, key, value, mask, dropout, scale)
-    is_causal = causal and mask is None and queries > 1
+    is_causal = False
+    if causal and mask is None and queries > 1:  # a branch: torch.compile takes no comparison of sizes as an argument
+        is_causal = True
     return F.scaled_dot_product_attention(query, key, value, mask, dropout, is_causal, scale=scale)
 
 

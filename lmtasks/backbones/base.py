@@ -120,6 +120,11 @@ class BackboneConfig(ABC):
         return self.decoder_layers > 0
 
     @property
+    def compiles(self) -> bool:
+        """Whether torch.compile makes it faster."""
+        return True
+
+    @property
     def reach(self) -> int | None:
         """Longest source and target in tokens; None = any."""
         return None

@@ -50,6 +50,10 @@ class RecurrentConfig(BackboneConfig):
     tied_embeddings: bool = True
     """Score the vocabulary with the embedding matrix (Press and Wolf 2017), as an encoder alone always does."""
 
+    @property
+    def compiles(self) -> bool:
+        return False  # time is unrolled: each length is compiled anew
+
     def build(self, vocab_size: int) -> Backbone:
         """Return the backbone with fresh random weights for `vocab_size` tokens.
 

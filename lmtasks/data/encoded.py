@@ -7,11 +7,11 @@ a row is a view into it, so the memory of a run does not grow with its data. Tok
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -101,7 +101,9 @@ def encode(
     """
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_suffix(f".{os.getpid()}.tmp")
+        unfinished = file.with_suffix(
+            f".{uuid4().hex}.tmp"
+        )  # machines that share a folder share process ids
         try:
             with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_stream(sink, SCHEMA) as writer:
                 for batch, read in _encoded(rows, make, tokenizer):

@@ -131,14 +131,14 @@ def read_lines(path: str | Path) -> Iterator[str]:
         yield line.removesuffix("\n").removesuffix("\r")
 
 
-def fingerprint(path: str) -> str:
-    """Return a text that changes when the file does (absolute path, bytes, mtime in ns); for a hub set its id.
+def fingerprint(path: str, split: str) -> str:
+    """Return a text that changes when the file does (absolute path, bytes, mtime in ns), or the split of a hub set.
 
     Raises:
-        InputError: If there is no such file.
+        InputError: If there is no such file or split.
     """
     if is_hub_id(path):
-        return path
+        return f"{path}:{hub_table(path, split)._fingerprint}"
     file = _existing(path).resolve()
     return f"{file}:{file.stat().st_size}:{file.stat().st_mtime_ns}"
 

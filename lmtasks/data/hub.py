@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +27,7 @@ def is_hub_id(path: str) -> bool:
     return shaped and not Path(path.split("/")[0]).is_dir()
 
 
+@lru_cache(maxsize=16)  # one is read several times: for faults, labels, pieces and ids
 def hub_table(path: str, split: str) -> Any:
     """Return a split of a hub set, a `datasets.Dataset`.
 

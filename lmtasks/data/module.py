@@ -202,6 +202,11 @@ class TextDataModule(LightningDataModule):
         module, trainer = self._module(), self.trainer
         if trainer.overfit_batches:  # type: ignore[attr-defined]
             raise InputError("overfit_batches cannot choose among the steps of the plan; train on a file of few rows")
+        if stage == "fit" and trainer.limit_train_batches != 1.0 and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            raise InputError(
+                "limit_train_batches cannot choose among the steps of the plan; set max_steps, or train on a file of "
+                "few rows"
+            )
         check_rows(self.rows, module.tasks)
         check_tasks(module.tasks, module.backbone_config, self.max_length)
         if stage == "fit":

@@ -92,7 +92,10 @@ def padded_lengths(lengths: np.ndarray) -> np.ndarray:
 
 
 def steps_of(padded: np.ndarray, tokens_per_step: int, parts: int = 1) -> np.ndarray:
-    """Return where steps begin in rows of these `padded_lengths`, and where the last one ends."""
+    """Return where steps begin in rows of these `padded_lengths`, and where the last one ends.
+
+    Each has a row at least for each of its parts. Fewer that are left go into the last step, above its budget.
+    """
     bounds, longest = [0], 0
     for row, length in enumerate(padded.tolist()):
         longest = max(longest, length)

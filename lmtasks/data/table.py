@@ -47,7 +47,7 @@ class Files(Rows):
             InputError: If the split or its file is missing.
         """
         settings = repr(replace(self, train=None, validation=None, test=None, predict=None))
-        return "\n".join([split, settings, *map(fingerprint, self.paths(split))])
+        return "\n".join([split, settings, *(fingerprint(path, split) for path in self.paths(split))])
 
     def paths(self, split: str) -> list[str]:
         """Return the files or the hub id that a split is read from, in this order.

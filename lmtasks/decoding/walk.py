@@ -145,6 +145,8 @@ def keep_min_p(log_p: Tensor, share: float) -> Tensor:
 
 def draw(log_p: Tensor, noise: Tensor) -> Tensor:
     """Draw a token of each row (N, V) in proportion to exp(log_p), by inverse transform of the noise (N,) in [0, 1)."""
-    mass = log_p.softmax(-1).cumsum(-1)  # (N, V)
+    # A GPU sums in pieces, and where rounding lets a sum rise a token without mass could be drawn: Apple's has no more.
+    exact = torch.float32 if log_p.device.type == "mps" else torch.float64
+    mass = log_p.to(exact).softmax(-1).cumsum(-1)  # (N, V)
     # Noise is at most 1 - 2 ** -24, half a unit of float32 below 1: the product is below the total, rounded too.
-    return torch.searchsorted(mass, noise[:, None] * mass[:, -1:], right=True).squeeze(1)
+    return torch.searchsorted(mass, noise[:, None].to(exact) * mass[:, -1:], right=True).squeeze(1)

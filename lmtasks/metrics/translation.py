@@ -22,6 +22,7 @@ TOKENIZERS = {
     "zh": "zh",
     "zho": "zh",
     "cmn": "zh",
+    "yue": "zh",
     "ja": "ja-mecab",
     "jpn": "ja-mecab",
     "ko": "ko-mecab",
