@@ -101,9 +101,7 @@ def encode(
     """
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_suffix(
-            f".{uuid4().hex}.tmp"
-        )  # machines that share a folder share process ids
+        unfinished = file.with_suffix(f".{uuid4().hex}.tmp")  # machines that share a folder share process ids
         try:
             with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_stream(sink, SCHEMA) as writer:
                 for batch, read in _encoded(rows, make, tokenizer):
