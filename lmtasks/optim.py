@@ -2,7 +2,8 @@
 behind.
 
 Adam: Kingma and Ba 2015; AdamW: Loshchilov and Hutter 2019; Adafactor: Shazeer and Stern 2018; Muon: Jordan et al.
-2024. All are PyTorch's own. Weight decay falls on matrices of the layers only, never on embeddings, norms and biases.
+2024. All but Muon (`muon.py`) are PyTorch's own. Weight decay falls on matrices of the layers only, never on
+embeddings, norms and biases.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from lmtasks.errors import InputError
+from lmtasks.muon import BatchedMuon
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class Muon(OptimizerConfig):
         parts: list[Optimizer] = []  # one of them alone where the other's parameters are frozen
         if matrices:
             groups = _rated(model, [{"params": matrices}], self.lr, self.backbone_factor)
-            parts.append(torch.optim.Muon(groups, self.lr, self.weight_decay, self.momentum))
+            parts.append(BatchedMuon(groups, self.lr, self.weight_decay, self.momentum))
         if rest:
             groups = _rated(model, [{"params": rest}], self.adam_lr, self.backbone_factor)
             parts.append(torch.optim.AdamW(groups, self.adam_lr, (0.9, 0.98), 1e-9, 0.0, fused=True))

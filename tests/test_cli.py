@@ -15,7 +15,6 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -773,23 +772,3 @@ def test_the_lstm_config_has_as_many_layers_as_its_class(tmp_path):
 
     job = Job("fit", [find_config("multi30k-de-en-lstm")], [f"--trainer.default_root_dir={tmp_path}"])
     assert (job.model.backbone_config.encoder_layers, job.model.backbone_config.decoder_layers) == (1, 1)
-
-
-@pytest.mark.parametrize(
-    ("strategy", "devices", "tasks", "expected"),
-    [
-        ("auto", 1, 2, "auto"),
-        ("auto", 2, 1, "ddp"),
-        ("auto", 2, 2, "ddp_find_unused_parameters_true"),
-        ("ddp", 2, 2, "ddp_find_unused_parameters_true"),
-        ("ddp_fork", 2, 2, "ddp_fork_find_unused_parameters_true"),
-        ("ddp", 2, 1, "ddp"),
-        ("fsdp", 2, 2, "fsdp"),
-    ],
-)
-def test_several_tasks_tell_ddp_that_a_step_may_lack_one(strategy, devices, tasks, expected):
-    from lmtasks.cli.train import _strategy
-    from lmtasks.tasks.summarisation import SummarisationTask
-
-    settings = SimpleNamespace(strategy=strategy, devices=devices, num_nodes=1, accelerator="cpu")
-    assert _strategy(settings, [SummarisationTask()] * tasks) == expected

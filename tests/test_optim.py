@@ -14,6 +14,7 @@ from torch import nn
 from lmtasks.backbones.recurrent import RecurrentConfig
 from lmtasks.errors import InputError
 from lmtasks.heads.tagging import TaggingHead
+from lmtasks.muon import BatchedMuon
 from lmtasks.optim import Adafactor, Adam, AdamW, Joined, Muon, Schedule, _matrices_and_rest
 
 ALL = {"adam": Adam(0.01), "adamw": AdamW(0.01), "adafactor": Adafactor(0.01), "muon": Muon()}
@@ -121,7 +122,7 @@ def test_a_state_dict_goes_on_exactly(name):
 def test_muon_takes_the_matrices_and_adamw_the_rest():
     model = build()
     muon, adam = Muon(weight_decay=0.1).build(model).parts
-    assert isinstance(muon, torch.optim.Muon)
+    assert isinstance(muon, BatchedMuon)
     assert isinstance(adam, torch.optim.AdamW)
     assert {id(p) for p in muon.param_groups[0]["params"]} == {
         id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentError
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import torch
 from jsonargparse import set_parsing_settings
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
@@ -21,7 +20,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import lmtasks
-from lmtasks.cli import folders
+from lmtasks.cli import folders, hardware
 from lmtasks.cli.classes import keep_no_settings_of_another_class
 from lmtasks.cli.complaint import explain
 from lmtasks.cli.configs import RUN_CONFIG, take_configs
@@ -125,7 +124,7 @@ class Job(LightningCLI):
         given = settings.callbacks or []
         fitting = self.command == "fit"
         saving = fitting or any(isinstance(callback, ModelCheckpoint) for callback in given)
-        strategy = _strategy(settings, self.model.tasks.values())
+        strategy = hardware.strategy(settings, self.model.tasks.values())
         wanted = (self.config.name, self.config.trainer.default_root_dir, self.configs)
         if self._is_new:
             self._before = folders.present(folders.existing_run(*wanted))
@@ -138,6 +137,7 @@ class Job(LightningCLI):
                 enable_checkpointing=saving and settings.enable_checkpointing is not False,
                 plugins=[*_listed(settings.plugins), SafeCheckpointIO()],
                 strategy=strategy,
+                precision=hardware.precision(settings),
                 use_distributed_sampler=False,  # the plan deals the rows out itself
             )
         except Exception:
@@ -285,32 +285,6 @@ def _prediction_rows(task: Task, encoded: Encoded | None, found: dict[int, list[
         first = examples[places[0]]
         best = task.join([found[ids[place]] for place in places])[0]
         yield {"row": first.row + 1, "group": first.group, "text": first.text, **best.plain()}
-
-
-def _strategy(settings: Any, tasks: Collection[Task]) -> Any:
-    """Return the strategy of the config, or the right one for several processes where it says auto.
-
-    Raises:
-        InputError: It is ddp_spawn, whose processes share the states of metrics: each row would count several times.
-    """
-    if "spawn" in str(settings.strategy):
-        raise InputError(f"trainer.strategy is {settings.strategy}, which counts evaluation rows twice; use ddp")
-    chosen = "ddp" if settings.strategy == "auto" and _devices(settings) * settings.num_nodes > 1 else settings.strategy
-    leaves_out = len(tasks) > 1 or not all(task.writes for task in tasks)  # some head, or the decoder
-    return f"{chosen}_find_unused_parameters_true" if leaves_out and chosen in ("ddp", "ddp_fork") else chosen
-
-
-def _devices(settings: Any) -> int:
-    """Return how many processes the trainer will start on this machine."""
-    devices = settings.devices
-    if isinstance(devices, list):
-        return len(devices)
-    if isinstance(devices, str) and "," in devices:
-        return len([number for number in devices.split(",") if number.strip()])
-    if devices in ("auto", -1, "-1"):
-        wants_gpu = settings.accelerator in ("auto", "gpu", "cuda")
-        return max(1, torch.cuda.device_count()) if wants_gpu else 1
-    return int(devices)
 
 
 def _bound(settings: dict[str, Any], learns: bool) -> dict[str, Any]:

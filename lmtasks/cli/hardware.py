@@ -1,0 +1,53 @@
+"""What the machine at hand makes of the trainer's settings: the strategy of several processes, and the precision."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+
+from lmtasks.cli.messages import say
+from lmtasks.errors import InputError
+from lmtasks.tasks.base import Task
+
+WITHOUT_BFLOAT16 = ("AVX2", "NO AVX")  # of torch.backends.cpu.get_cpu_capability: there bfloat16 is emulated
+
+
+def strategy(settings: Any, tasks: Collection[Task]) -> Any:
+    """Return the strategy of the config, or the right one for several processes where it says auto.
+
+    Raises:
+        InputError: It is ddp_spawn, whose processes share the states of metrics: each row would count several times.
+    """
+    if "spawn" in str(settings.strategy):
+        raise InputError(f"trainer.strategy is {settings.strategy}, which counts evaluation rows twice; use ddp")
+    chosen = "ddp" if settings.strategy == "auto" and _devices(settings) * settings.num_nodes > 1 else settings.strategy
+    leaves_out = len(tasks) > 1 or not all(task.writes for task in tasks)  # some head, or the decoder
+    return f"{chosen}_find_unused_parameters_true" if leaves_out and chosen in ("ddp", "ddp_fork") else chosen
+
+
+def precision(settings: Any) -> Any:
+    """Return the precision of the config, or 32-true for bf16-mixed on a CPU that would take ten times as long for it.
+
+    What the config wants is speed, and float32 is the more exact of the two.
+    """
+    on_cpu = settings.accelerator == "cpu" or (settings.accelerator == "auto" and not torch.accelerator.is_available())
+    emulates = torch.backends.cpu.get_cpu_capability() in WITHOUT_BFLOAT16
+    if settings.precision != "bf16-mixed" or not (on_cpu and emulates):
+        return settings.precision
+    say("precision: 32-true, since this processor has no bfloat16 instructions and would take long for bf16-mixed")
+    return "32-true"
+
+
+def _devices(settings: Any) -> int:
+    """Return how many processes the trainer will start on this machine."""
+    devices = settings.devices
+    if isinstance(devices, list):
+        return len(devices)
+    if isinstance(devices, str) and "," in devices:
+        return len([number for number in devices.split(",") if number.strip()])
+    if devices in ("auto", -1, "-1"):
+        wants_gpu = settings.accelerator in ("auto", "gpu", "cuda")
+        return max(1, torch.cuda.device_count()) if wants_gpu else 1
+    return int(devices)

@@ -1,0 +1,51 @@
+"""What the machine at hand makes of the trainer's settings."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from lmtasks.cli import hardware
+from lmtasks.tasks.summarisation import SummarisationTask
+
+
+@pytest.mark.parametrize(
+    ("strategy", "devices", "tasks", "expected"),
+    [
+        ("auto", 1, 2, "auto"),
+        ("auto", 2, 1, "ddp"),
+        ("auto", 2, 2, "ddp_find_unused_parameters_true"),
+        ("ddp", 2, 2, "ddp_find_unused_parameters_true"),
+        ("ddp_fork", 2, 2, "ddp_fork_find_unused_parameters_true"),
+        ("ddp", 2, 1, "ddp"),
+        ("fsdp", 2, 2, "fsdp"),
+    ],
+)
+def test_several_tasks_tell_ddp_that_a_step_may_lack_one(strategy, devices, tasks, expected):
+    settings = SimpleNamespace(strategy=strategy, devices=devices, num_nodes=1, accelerator="cpu")
+    assert hardware.strategy(settings, [SummarisationTask()] * tasks) == expected
+
+
+@pytest.mark.parametrize(
+    ("precision", "accelerator", "has_gpu", "processor", "expected"),
+    [
+        ("bf16-mixed", "cpu", False, "AVX2", "32-true"),
+        ("bf16-mixed", "cpu", True, "AVX2", "32-true"),
+        ("bf16-mixed", "auto", False, "AVX2", "32-true"),
+        ("bf16-mixed", "auto", True, "AVX2", "bf16-mixed"),
+        ("bf16-mixed", "gpu", True, "AVX2", "bf16-mixed"),
+        ("bf16-mixed", "auto", False, "AVX512", "bf16-mixed"),
+        ("bf16-true", "cpu", False, "AVX2", "bf16-true"),
+        (None, "cpu", False, "AVX2", None),
+    ],
+)
+def test_a_processor_that_emulates_bfloat16_trains_in_float32_and_says_so(
+    precision, accelerator, has_gpu, processor, expected, monkeypatch, capsys
+):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: has_gpu)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: processor)
+    settings = SimpleNamespace(precision=precision, accelerator=accelerator)
+    assert hardware.precision(settings) == expected
+    assert ("no bfloat16 instructions" in capsys.readouterr().err) == (precision != expected)
