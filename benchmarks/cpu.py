@@ -15,12 +15,14 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lmtasks import Batch, Seq2SeqHead, TransformerConfig
 from lmtasks.backbones.attention import attend
 from lmtasks.backbones.dropout import Dropout
 from lmtasks.loss import linear_cross_entropy
+from lmtasks.muon import BatchedMuon
 
 ROWS, LENGTH, WIDTH, VOCABULARY = 280, 14, 128, 8000  # a step of 4,000 tokens of the Multi30k model
 CONFIG = TransformerConfig(d_model=WIDTH, d_ff=256, encoder_layers=4, decoder_layers=4, dropout=0.3)
@@ -35,7 +37,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     print(f"{'':<44}{'theirs ms':>10}{'ours ms':>10}   ratio (median, min..max)")
-    for name, theirs, ours in (cross_entropy(), dropout(), attention(), training_step()):
+    for name, theirs, ours in (cross_entropy(), dropout(), attention(), muon(), training_step()):
         compare(name, theirs, ours, arguments.rounds)
 
 
@@ -93,6 +95,14 @@ def attention() -> tuple[str, Callable[[], object], Callable[[], object]]:
         attend(query, key, value, mask, causal=False, dropout=0.0, scale=(WIDTH // 4) ** -0.5).sum().backward()
 
     return "attention in bfloat16, fused kernel / ours", theirs, ours
+
+
+def muon() -> tuple[str, Callable[[], object], Callable[[], object]]:
+    """A step of the optimiser on all matrices of the model's layers."""
+    matrices = [layer.weight for layer in CONFIG.build(VOCABULARY).modules() if isinstance(layer, nn.Linear)]
+    for matrix in matrices:
+        matrix.grad = torch.randn_like(matrix)
+    return "Muon, torch.optim.Muon / ours", torch.optim.Muon(matrices).step, BatchedMuon(matrices, 1e-3).step
 
 
 def training_step() -> tuple[str, Callable[[], object], Callable[[], object]]:
