@@ -54,9 +54,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def forward(ctx, hidden, weight, bias, target, smoothing, with_gradients):
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+        needed = [with_gradients and needs for needs in ctx.needs_input_grad[:3]]
         with torch.autocast(kind, enabled=False):
-            sums = _blocks(hidden, weight, bias, target, smoothing, dtype, with_gradients and any(ctx.needs_input_grad))
-        total, nll, *gradients = sums
+            total, nll, *gradients = _blocks(hidden, weight, bias, target, smoothing, dtype, needed)
         ctx.save_for_backward(*gradients)
         ctx.mark_non_differentiable(nll)
         return total, nll
@@ -64,43 +64,48 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, scale, _):
-        hidden, weight, bias = ctx.saved_tensors
-        return hidden * scale, weight * scale, None if bias is None else bias * scale, None, None, None
+        gradients = [None if gradient is None else gradient * scale for gradient in ctx.saved_tensors]
+        return *gradients, None, None, None
 
 
-def _blocks(hidden, weight, bias, target, smoothing, dtype, with_gradients):
-    """Return the sums of the smoothed loss and of the nll, and the gradients of hidden, weight and bias."""
+def _blocks(hidden, weight, bias, target, smoothing, dtype, needed):
+    """Return the sums of the smoothed loss and of the nll, and those gradients of hidden, weight and bias that are
+    `needed`, None for the others."""
     rows = max(1, BLOCK.get(hidden.device.type, 2**26) // len(weight))
     exact = torch.promote_types(dtype, torch.float32)  # what sums are kept in
     total = torch.zeros((), dtype=exact, device=hidden.device)
     nll = torch.zeros_like(total)
-    d_hidden = torch.empty_like(hidden) if with_gradients else None
-    d_weight = torch.zeros_like(weight, dtype=exact) if with_gradients else None
-    d_bias = torch.zeros_like(bias, dtype=exact) if with_gradients and bias is not None else None
+    d_hidden = torch.empty_like(hidden) if needed[0] else None
+    d_weight = torch.zeros_like(weight, dtype=exact) if needed[1] else None
+    d_bias = torch.zeros_like(bias, dtype=exact) if needed[2] else None
     matrix = weight.to(dtype)  # (V, D)
     hidden = hidden.to(dtype)
     for first in range(0, len(hidden), rows):
         states, wanted = hidden[first : first + rows], target[first : first + rows]  # (n, D), (n,)
-        real = wanted != IGNORE  # (n,)
+        real = (wanted != IGNORE)[:, None].to(exact)  # (n, 1) 1, or 0 where there is no target
         wanted = wanted.clamp(min=0)[:, None]  # (n, 1)
         logits = torch.mm(states, matrix.t()).to(exact)  # (n, V)
         if bias is not None:
             logits += bias
-        normaliser = logits.logsumexp(1)  # (n,)
-        row_nll = normaliser - logits.gather(1, wanted)[:, 0]
-        nll = nll + (row_nll * real).sum()
-        total = total + ((1 - smoothing) * row_nll + smoothing * (normaliser - logits.mean(1))).mul(real).sum()
-        if d_hidden is None or d_weight is None:
+        chosen, mean = logits.gather(1, wanted), logits.mean(1, keepdim=True)  # (n, 1)
+        highest = logits.amax(1, keepdim=True)  # (n, 1)
+        shares = logits.sub_(highest).exp_()  # (n, V) softmax times `sums`, in the logits' own memory
+        sums = shares.sum(1, keepdim=True)  # (n, 1)
+        normaliser = highest + sums.log()
+        nll = nll + ((normaliser - chosen) * real).sum()
+        total = total + (((1 - smoothing) * (normaliser - chosen) + smoothing * (normaliser - mean)) * real).sum()
+        if not any(needed):
             continue
-        # d loss / d logits = softmax - smoothed target, in the logits' own memory
-        d_logits = logits.sub_(normaliser[:, None]).exp_().sub_(smoothing / len(weight))
-        d_logits.scatter_add_(1, wanted, torch.full_like(wanted, smoothing - 1, dtype=d_logits.dtype))
-        d_logits *= real[:, None]
+        # d loss / d logits = softmax - smoothed target
+        d_logits = shares.mul_(real / sums).sub_(real * (smoothing / len(weight)))
+        d_logits.scatter_add_(1, wanted, real * (smoothing - 1))
         if d_bias is not None:
             d_bias += d_logits.sum(0)
         d_logits = d_logits.to(dtype)
-        d_hidden[first : first + rows] = d_logits @ matrix
-        d_weight += d_logits.t() @ (states * SMALL if dtype == torch.float16 else states)
+        if d_hidden is not None:
+            d_hidden[first : first + rows] = d_logits @ matrix
+        if d_weight is not None:
+            d_weight += d_logits.t() @ (states * SMALL if dtype == torch.float16 else states)
     if d_weight is not None and dtype == torch.float16:
         d_weight /= SMALL
     return total, nll, d_hidden, d_weight, d_bias

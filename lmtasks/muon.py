@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic, and
 ITERATIONS = 5  # how often it is applied: kellerjordan.github.io/posts/muon
 EPSILON = 1e-7
+AT_ONCE = 2**25  # elements of the matrices that are taken together: what there is beside them stays small
 
 
 class BatchedMuon(Optimizer):
@@ -47,7 +48,7 @@ class BatchedMuon(Optimizer):
     def _move(self, matrices: list[Tensor], lr: float, weight_decay: float, momentum: float) -> None:
         """Move n matrices of one shape (R, C)."""
         gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
-        buffers = [self.state[matrix].setdefault("momentum_buffer", torch.zeros_like(matrix)) for matrix in matrices]
+        buffers = [self._momentum(matrix) for matrix in matrices]
         torch._foreach_lerp_(buffers, gradients, 1 - momentum)
         ahead = torch._foreach_lerp(gradients, buffers, momentum)  # Nesterov's
         moves = orthogonal(torch.stack(list(ahead))).to(matrices[0].dtype)  # (n, R, C)
@@ -55,6 +56,12 @@ class BatchedMuon(Optimizer):
         if weight_decay:
             torch._foreach_mul_(matrices, 1 - lr * weight_decay)
         torch._foreach_add_(matrices, list(moves.unbind()), alpha=-lr * math.sqrt(max(1.0, rows / columns)))
+
+    def _momentum(self, matrix: Tensor) -> Tensor:
+        state = self.state[matrix]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(matrix)
+        return state["momentum_buffer"]
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
@@ -70,10 +77,13 @@ def orthogonal(matrices: Tensor) -> Tensor:
     return x.mT if is_tall else x
 
 
-def _alike(parameters: list[Tensor]) -> list[list[Tensor]]:
-    """Return those that have a gradient, by their shapes."""
+def _alike(parameters: list[Tensor]) -> Iterator[list[Tensor]]:
+    """Give those that have a gradient by their shapes, at most AT_ONCE elements together."""
     shapes: dict[torch.Size, list[Tensor]] = defaultdict(list)
     for parameter in parameters:
         if parameter.grad is not None:
             shapes[parameter.shape].append(parameter)
-    return list(shapes.values())
+    for shape, matrices in shapes.items():
+        count = max(1, AT_ONCE // shape.numel())
+        for first in range(0, len(matrices), count):
+            yield matrices[first : first + count]

@@ -121,19 +121,23 @@ def test_without_gradients_asked_for_there_are_no_buffers_of_them(monkeypatch, m
     with mode():
         silent = linear_cross_entropy(*learnt, target)
     frozen = linear_cross_entropy(*[tensor.detach() for tensor in learnt], target)
-    assert given == [False, False]
+    assert given == [[False] * 3] * 2
     torch.testing.assert_close(silent.total, frozen.total)
     assert not frozen.total.requires_grad
     linear_cross_entropy(*learnt, target)
-    assert given[-1]
+    assert given[-1] == [True] * 3
 
 
-def test_frozen_weights_leave_the_gradient_of_the_states():
-    hidden, weight, bias, target = inputs()
-    loss = linear_cross_entropy(hidden, weight.detach(), bias.detach(), target)
-    torch.testing.assert_close(
-        torch.autograd.grad(loss.total, hidden), torch.autograd.grad(reference(hidden, weight, bias, target), hidden)
-    )
+@pytest.mark.parametrize("frozen", range(3))
+def test_a_frozen_part_costs_no_gradient_and_leaves_those_of_the_others(frozen):
+    *learnt, target = inputs()
+    learnt[frozen].requires_grad_(False)
+    loss = linear_cross_entropy(*learnt, target).total
+    kept = loss.grad_fn.saved_tensors
+    assert [gradient is None for gradient in kept] == [part == frozen for part in range(3)]
+    others = [tensor for tensor in learnt if tensor.requires_grad]
+    expected = torch.autograd.grad(reference(*learnt, target), others)
+    torch.testing.assert_close(torch.autograd.grad(loss, others), expected)
 
 
 def test_the_likelihood_has_no_gradient():

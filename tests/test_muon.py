@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import lmtasks.muon
 from lmtasks.muon import BatchedMuon, orthogonal
 
 SHAPES = [(24, 8), (8, 24), (8, 8), (24, 8), (8, 8)]
@@ -51,11 +52,13 @@ def test_singular_vectors_stay_and_singular_values_come_near_one(shape):
     assert off.abs().max() < 1e-3
 
 
-def test_matrices_of_a_batch_do_not_mix():
-    given = torch.randn(4, 8, 24, generator=torch.Generator().manual_seed(3))
-    together = orthogonal(given)
-    alone = torch.cat([orthogonal(matrix[None]) for matrix in given])
-    torch.testing.assert_close(together, alone)
+def test_how_many_are_taken_together_changes_nothing(monkeypatch):
+    together, apart = matrices(), matrices()
+    learn(together, BatchedMuon(together, 0.02), steps=3)
+    monkeypatch.setattr(lmtasks.muon, "AT_ONCE", 1)
+    learn(apart, BatchedMuon(apart, 0.02), steps=3)
+    for own, other in zip(together, apart, strict=True):
+        torch.testing.assert_close(own, other)
 
 
 def test_a_matrix_without_gradient_stays_and_a_zero_gradient_moves_nothing():
