@@ -14,7 +14,6 @@ from typing import Any, cast
 
 import torch
 from lightning import LightningModule
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
@@ -135,9 +134,10 @@ class TaskModule(Model, LightningModule):
 
     def share(self, broadcast: Callable[[Any], Any]) -> None:
         """Give tokenizer and tasks of the first process to all; `broadcast` returns what that one has."""
-        tokenizer = None if self.tokenizer is None else self.tokenizer.to_json()
-        tokenizer, tasks = broadcast((tokenizer, to_plain(self.tasks)))
-        self.tokenizer = self.tokenizer or Tokenizer.from_json(tokenizer)
+        own = None if self.tokenizer is None else self.tokenizer.to_json()
+        shared, tasks = broadcast((own, to_plain(self.tasks)))
+        if own != shared:  # each node has trained its own, of data and versions that need not be the same
+            self.tokenizer = Tokenizer.from_json(shared)
         self.tasks = from_plain(tasks)
 
     def configure_model(self) -> None:
@@ -173,28 +173,27 @@ class TaskModule(Model, LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip by the norm; Lightning refuses it for fused optimisers, for fear of the scaled gradients of float16.
+        """Clip; Lightning refuses it for fused optimisers, for fear of the scaled gradients of float16.
 
-        They are unscaled here. Sharded gradients (FSDP, DeepSpeed) are left to Lightning and its strategy.
+        They are unscaled here.
         """
-        plugin = self.trainer.precision_plugin
-        scaler = getattr(plugin, "scaler", None)
-        whole = isinstance(self.trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
-        if not whole or not gradient_clip_val or gradient_clip_algorithm not in (None, "norm"):
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        if not gradient_clip_val:
             return
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
             scaler.unscale_(optimizer)  # others Lightning has unscaled
-        self.log("train/gradient_norm", nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val))
+        if gradient_clip_algorithm == "value":
+            nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
+        else:
+            self.log("train/gradient_norm", nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val))
 
     # Training and evaluation.
 
     def on_fit_start(self) -> None:
         """Make ready to tell several tasks apart."""
-        whole = isinstance(self.trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
-        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         self._sums = {}
-        self.joint.begin(list(self.parameters()), list(self.built()[0].parameters()), whole and not scaled)
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        self.joint.begin(list(self.parameters()), list(self.built()[0].parameters()), scaled)
 
     def training_step(self, batches: Sequence[Batch], batch_idx: int) -> Tensor:
         """Return the share of this micro-batch, one batch of each task that takes part, in the step's loss."""
@@ -303,7 +302,8 @@ class TaskModule(Model, LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that the weights belong to the tokenizer of now, and recount what Lightning counts in micro-batches."""
         assert self.tokenizer is not None
-        if checkpoint.get("lmtasks", {}).get("tokenizer") != self.tokenizer.to_json():
+        saved = checkpoint.get("lmtasks", {}).get("tokenizer")
+        if saved is None or Tokenizer.from_json(saved).fingerprint != self.tokenizer.fingerprint:
             raise InputError(
                 "the checkpoint was trained with another tokenizer than this run has; "
                 "start a new run with init_from, or give the tokenizer.json of its run as tokenizer.file"

@@ -34,6 +34,9 @@ class OptimizerConfig(ABC):
     """Learning rate of the backbone as a share of that of the heads."""
 
     def __post_init__(self) -> None:
+        for name in ("lr", "adam_lr"):
+            if not 0 <= getattr(self, name, 0) < math.inf:
+                raise InputError(f"optimizer: {name} {getattr(self, name)}; give a number from 0 on")
         if not 0 < self.backbone_factor < math.inf:
             raise InputError(
                 f"optimizer: backbone_factor {self.backbone_factor}; give a number above 0, "

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 
 from lmtasks.errors import InputError
@@ -76,7 +77,15 @@ def load(path: str | Path, device: str = "cpu") -> Model:
     except (TypeError, KeyError, AttributeError, RuntimeError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:REASON]
         raise InputError(f"{place}: settings and weights do not fit this version of lmtasks ({reason})") from error
-    return model.to(device).eval()
+    return model.to(_present(device)).eval()
+
+
+def _present(name: str) -> torch.device:
+    """Return the device of this name, if it is here."""
+    try:
+        return torch.zeros(0, device=name).device
+    except (RuntimeError, AssertionError):  # the latter where PyTorch was built without CUDA
+        raise InputError(f"there is no device {name!r} here; give cpu, or cuda, cuda:1, mps where one is") from None
 
 
 def _card(model: Model, folder: Path, metrics: Mapping[str, float]) -> str:

@@ -115,10 +115,10 @@ class Use(nn.Module):
         prefix: str = "",
         task: str | None = None,
     ) -> str | list[str]:
-        """Translate a text, or several, keeping their order; blank texts stay blank.
+        """Return the best translation of a text, or of each of several; blank texts stay blank.
 
         `target` and `source` are language codes, needed only where the model knows several directions; with `prefix`
-        every translation begins so.
+        every translation begins so. `solve` returns all those that a decoding with `n_best` finds.
 
         Raises:
             InputError: If the model does not translate in that direction.

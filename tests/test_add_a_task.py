@@ -55,3 +55,17 @@ def test_the_task_trains_and_answers_from_its_file(folder, capsys):
     ((answer, *_),) = model.solve([{"text": "anna"}], decoding=lmtasks.Decoding(beam=1, max_length=5))
     assert isinstance(answer.text, str)
     assert main(["run", "runs/truecasing", "anna sees a cow.", "--max-length=6"]) == 0
+
+
+def test_ids_are_made_anew_when_the_file_of_a_task_changes(folder):
+    def files():
+        assert main(["fit", "-c", "truecasing.yaml", *SMALL, "--data.cache=ids"]) == 0
+        return {path.name for path in Path("ids").iterdir()}
+
+    made = files()
+    assert files() == made
+    file = folder / "truecasing.py"
+    changed = file.read_text().replace("encode_batch([text.lower() for", "encode_batch([text.upper() for")
+    file.write_text(changed + "# so that its length is another: Python goes by seconds and bytes\n")
+    del sys.modules["truecasing"]
+    assert len(files()) == 2 * len(made)

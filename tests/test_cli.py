@@ -772,3 +772,21 @@ def test_the_lstm_config_has_as_many_layers_as_its_class(tmp_path):
 
     job = Job("fit", [find_config("multi30k-de-en-lstm")], [f"--trainer.default_root_dir={tmp_path}"])
     assert (job.model.backbone_config.encoder_layers, job.model.backbone_config.decoder_layers) == (1, 1)
+
+
+def test_a_run_that_fails_after_a_step_keeps_what_it_logged(cli, work, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("the disk is full")
+
+    monkeypatch.setattr(TaskModule, "on_train_batch_end", fail)
+    status, _, (line,) = cli("fit", "-c", "tiny.yaml", "--name", "failed")
+    assert status == 1
+    assert "the disk is full" in line
+    assert "train/translation/loss" in (work / "runs/failed/metrics.csv").read_text()
+
+
+def test_an_accelerator_that_is_not_here_is_one_line_and_leaves_nothing(cli, work):
+    status, _, (line,) = cli("fit", "-c", "tiny.yaml", "--name", "absent", "--trainer.accelerator", "tpu")
+    assert status == 2
+    assert line.startswith("lmtasks: error: trainer: ")
+    assert not (work / "runs/absent").exists()

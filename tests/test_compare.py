@@ -271,6 +271,7 @@ def test_pictures_are_drawn_of_what_was_logged(tmp_path, capsys):
 def test_runs_without_logs_have_no_pictures_and_the_command_says_so(joint, tmp_path, capsys):
     assert main(["compare", str(joint), "--pictures", str(tmp_path / "pictures")]) == 0
     assert "nothing to draw" in capsys.readouterr().err
+    assert not (tmp_path / "pictures").exists()
 
 
 def test_the_validation_of_the_model_that_was_kept_is_no_point_of_its_curve(tmp_path):

@@ -68,10 +68,10 @@ def test_right_answers_score_100_and_perplexity_is_that_of_the_mean_loss(rows):
 def test_no_samples_may_be_asked_for(tmp_path, capsys):
     rows = {"translation": [Sample("source", "reference", answers=[Answer("answer", 0.0)])]}
     assert samples_text(rows, 0) == ""
-    trainer = SimpleNamespace(is_global_zero=True, sanity_checking=False, default_root_dir=tmp_path)
+    trainer = SimpleNamespace(is_global_zero=True, sanity_checking=False, default_root_dir=tmp_path / "new")
     Samples(shown=0, kept=1).on_test_end(trainer, SimpleNamespace(samples=rows))
     assert capsys.readouterr().err == ""
-    assert "answer" in (tmp_path / "samples.txt").read_text()
+    assert "answer" in (tmp_path / "new" / "samples.txt").read_text()
 
 
 def test_samples_are_spread_over_the_data():
@@ -79,3 +79,12 @@ def test_samples_are_spread_over_the_data():
     text = samples_text({"translation": rows}, 2)
     assert [line.split()[-1] for line in text.splitlines() if "source" in line] == ["0", "5"]
     assert "answer 5" in text
+
+
+def test_samples_of_several_directions_name_theirs():
+    def heads(groups):
+        rows = [Sample("a", "b", answers=[Answer("c", 0.0)], group=group) for group in groups]
+        return [line.strip() for line in samples_text({"translation": rows}, 2).splitlines()[::4]]
+
+    assert heads(["en-de", "en-fr"]) == ["translation en-de", "translation en-fr"]
+    assert heads(["en-de", "en-de"]) == heads(["", ""]) == ["translation", "translation"]

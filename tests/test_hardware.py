@@ -20,7 +20,6 @@ from lmtasks.tasks.summarisation import SummarisationTask
         ("ddp", 2, 2, "ddp_find_unused_parameters_true"),
         ("ddp_fork", 2, 2, "ddp_fork_find_unused_parameters_true"),
         ("ddp", 2, 1, "ddp"),
-        ("fsdp", 2, 2, "fsdp"),
     ],
 )
 def test_several_tasks_tell_ddp_that_a_step_may_lack_one(strategy, devices, tasks, expected):
@@ -29,23 +28,27 @@ def test_several_tasks_tell_ddp_that_a_step_may_lack_one(strategy, devices, task
 
 
 @pytest.mark.parametrize(
-    ("precision", "accelerator", "has_gpu", "processor", "expected"),
+    ("precision", "accelerator", "has_gpu", "processor", "has_bfloat16", "expected"),
     [
-        ("bf16-mixed", "cpu", False, "AVX2", "32-true"),
-        ("bf16-mixed", "cpu", True, "AVX2", "32-true"),
-        ("bf16-mixed", "auto", False, "AVX2", "32-true"),
-        ("bf16-mixed", "auto", True, "AVX2", "bf16-mixed"),
-        ("bf16-mixed", "gpu", True, "AVX2", "bf16-mixed"),
-        ("bf16-mixed", "auto", False, "AVX512", "bf16-mixed"),
-        ("bf16-true", "cpu", False, "AVX2", "bf16-true"),
-        (None, "cpu", False, "AVX2", None),
+        ("bf16-mixed", "cpu", False, "AVX2", False, "32-true"),
+        ("bf16-mixed", "cpu", True, "AVX2", False, "32-true"),
+        ("bf16-mixed", "auto", False, "AVX2", False, "32-true"),
+        ("bf16-mixed", "auto", True, "AVX2", False, "bf16-mixed"),
+        ("bf16-mixed", "gpu", True, "AVX2", False, "bf16-mixed"),
+        ("bf16-mixed", "auto", False, "AVX512", False, "32-true"),
+        ("bf16-mixed", "auto", False, "AVX512", True, "bf16-mixed"),
+        ("bf16-mixed", "auto", False, "SVE256", False, "bf16-mixed"),
+        ("bf16-true", "cpu", False, "AVX2", False, "bf16-true"),
+        (None, "cpu", False, "AVX2", False, None),
     ],
 )
 def test_a_processor_that_emulates_bfloat16_trains_in_float32_and_says_so(
-    precision, accelerator, has_gpu, processor, expected, monkeypatch, capsys
+    precision, accelerator, has_gpu, processor, has_bfloat16, expected, monkeypatch, capsys
 ):
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: has_gpu)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: processor)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_bfloat16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     settings = SimpleNamespace(precision=precision, accelerator=accelerator)
     assert hardware.precision(settings) == expected
     assert ("no bfloat16 instructions" in capsys.readouterr().err) == (precision != expected)

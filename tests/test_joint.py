@@ -724,10 +724,10 @@ def test_a_task_whose_part_of_the_backbone_is_frozen_with_its_head_is_refused(co
         train(corpus, module=module, log_every_n_steps=1)
 
 
-def test_a_complaint_of_gradients_that_are_not_whole_names_the_options():
+def test_a_complaint_of_scaled_gradients_names_the_option():
     joint, parameters = JointConfig(watch=True).build(["a", "b"]), [torch.nn.Parameter(torch.ones(1))]
-    with pytest.raises(InputError, match=r"^model.joint: .*trainer.strategy to ddp, .*trainer.precision to 32-true"):
-        joint.begin(parameters, parameters, whole=False)
+    with pytest.raises(InputError, match=r"^model.joint: .*trainer.precision to 32-true"):
+        joint.begin(parameters, parameters, scaled=True)
 
 
 def test_a_resume_with_more_tasks_or_fewer_is_refused(corpus):

@@ -9,16 +9,19 @@ import sys
 from contextlib import nullcontext
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.plugins.precision import MixedPrecision
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from tiny import ROWS, fit, tiny_backbone, tiny_data, tiny_module, tiny_rows, trainer, weights
 
 from lmtasks.backbones.recurrent import RecurrentConfig
 from lmtasks.backbones.transformer import TransformerConfig
 from lmtasks.batch import Batch
+from lmtasks.data.faults import check_trainer
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
 from lmtasks.module import TaskModule
@@ -26,6 +29,7 @@ from lmtasks.optim import Adafactor, Adam, AdamW, Muon, Schedule
 from lmtasks.saved import last_checkpoint
 from lmtasks.settings import to_plain
 from lmtasks.tasks.answering import SpanAnsweringTask
+from lmtasks.tasks.translation import TranslationTask
 from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
 from lmtasks.training.checkpoints import Checkpoints, SafeCheckpointIO
 from lmtasks.training.randomness import RandomState
@@ -320,6 +324,19 @@ def test_gradients_are_clipped_to_the_norm_asked_for(corpus, settings):
     assert weights(module).isfinite().all()
 
 
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_gradients_are_clipped_to_the_value_asked_for(corpus, precision):
+    largest = []
+
+    class Largest(Callback):
+        def on_train_batch_end(self, trainer, pl_module, *_):
+            largest.append(max(float(p.grad.abs().max()) for p in pl_module.parameters()))
+
+    settings = {"gradient_clip_val": 0.001, "gradient_clip_algorithm": "value", "precision": precision}
+    fit(corpus, callbacks=[Largest()], **settings)
+    assert largest == pytest.approx([0.001] * 3)
+
+
 @pytest.mark.parametrize("optimizer", [Adam(), AdamW(), Adafactor(), Muon()], ids=lambda o: type(o).__name__)
 def test_gradients_of_float16_are_unscaled_once_before_they_are_clipped(corpus, optimizer):
     class OnCPU(MixedPrecision):  # Lightning's own, with a scaler of a CPU
@@ -546,3 +563,20 @@ def test_a_model_too_short_for_its_task_is_not_half_built():
         with pytest.raises(InputError, match="answers reads 300 tokens at once, the backbone only 4"):
             module.build(Tokenizer.train(["a b"], TokenizerConfig(kind="byte")))
     assert module.backbone is None
+
+
+def test_all_processes_take_tokenizer_and_tasks_of_the_first():
+    first, own = (Tokenizer.train(texts, TokenizerConfig("character", 300)) for texts in (["abc"], ["xyz"]))
+    tasks = {"translation": TranslationTask(("en-fr",))}
+    for mine in (own, None):
+        module = tiny_module()
+        module.tokenizer = mine
+        module.share(lambda _: (first.to_json(), to_plain(tasks)))
+        assert module.tokenizer.fingerprint == first.fingerprint
+        assert module.tasks == tasks
+
+
+@pytest.mark.parametrize("strategy", [FSDPStrategy, ModelParallelStrategy])
+def test_a_strategy_that_cuts_the_model_into_parts_is_refused(strategy):
+    with pytest.raises(InputError, match=rf"trainer.strategy {strategy.__name__} cuts the model .*; use ddp"):
+        check_trainer(SimpleNamespace(strategy=strategy()), "fit")

@@ -306,3 +306,12 @@ def test_the_first_step_has_the_first_rate_and_the_last_the_last():
     assert rates[0] == 2.0 / 4
     assert max(rates) == rates[3] == 2.0
     assert rates[-1] == 2.0 * 0.25
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(Adam, "lr"), (AdamW, "lr"), (Adafactor, "lr"), (Muon, "lr"), (Muon, "adam_lr")]
+)
+@pytest.mark.parametrize("rate", [-1.0, math.nan, math.inf])
+def test_an_impossible_rate_is_refused_when_it_is_given(kind, name, rate):
+    with pytest.raises(InputError, match=rf"^optimizer: {name} {rate}; give a number from 0 on"):
+        kind(**{name: rate})

@@ -187,3 +187,12 @@ def test_evaluation_begins_with_the_longest_targets():
     lengths = realistic(200)
     tallest = [lengths[rows, 1].max() for rows in evaluation_batches(lengths, 300)]
     assert tallest == sorted(tallest, reverse=True)
+
+
+def test_the_orders_of_past_epochs_are_forgotten_and_come_back_the_same():
+    made = plan(realistic(100))
+    first = [rows.tolist() for rows in made.step(0)]
+    for epoch in range(5):
+        made.step(epoch * made.steps_per_epoch)
+    assert list(made._kept) == [3, 4]
+    assert [rows.tolist() for rows in made.step(0)] == first

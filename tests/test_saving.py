@@ -235,3 +235,9 @@ def test_settings_of_another_version_are_refused(folder):
     settings["backbone"]["init_args"]["wings"] = 2
     (folder / CONFIG).write_text(json.dumps(settings))
     refused(folder, "do not fit", "wings")
+
+
+@pytest.mark.parametrize("device", ["nonsense", "cuda:99"])
+def test_a_device_that_is_not_here_is_refused(folder, device):
+    with pytest.raises(InputError, match=f"there is no device '{device}' here"):
+        load(folder, device)

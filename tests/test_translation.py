@@ -84,7 +84,7 @@ def test_the_only_direction_need_not_be_named_and_others_must():
     assert several.direction("de", None) == several.direction(None, "en") == "de-en"
     assert several.direction("en", "fr") == "en-fr"
     for task, languages in ((one, (None, "fr")), (one, ("fr", "de")), (several, (None, None)), (several, ("en", None))):
-        with pytest.raises(InputError, match=r"knows en-de.*: choose source and target") as error:
+        with pytest.raises(InputError, match=r"knows en-de.*: choose source and target \(--source, --target,") as error:
             task.direction(*languages)
         assert "\n" not in str(error.value)
 
@@ -161,3 +161,21 @@ def test_the_main_score_is_among_the_scores():
     task = TranslationTask(("de-en",))
     assert task.main_metric in score(task, ["a"], ["a"], ["de-en"])
     assert math.isnan(score(task, [], [], [])[task.main_metric])
+
+
+@pytest.mark.parametrize(
+    ("directions", "options"),
+    [
+        (("en-de",), ""),
+        (("en-de", "en-fr"), " --target de"),
+        (("en-de", "fr-de"), " --source en"),
+        (("en-de", "de-en"), " --source en --target de"),
+    ],
+)
+def test_what_to_type_to_try_it_names_a_direction(directions, options):
+    assert TranslationTask(directions).trial == f'"A sentence."{options}'
+
+
+def test_a_text_in_place_of_a_list_of_directions_is_refused():
+    with pytest.raises(InputError, match=r"directions 'en-de' is a text; give a list, such as \['en-de'\]"):
+        TranslationTask("en-de")

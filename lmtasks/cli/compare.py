@@ -56,7 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
         from lmtasks.cli.curves import draw
 
         files = draw(runs, Path(arguments.pictures))
-        for line in [f"picture: {file}" for file in files] or ["note: nothing to draw, these runs have no metrics.csv"]:
+        nothing = "note: nothing to draw: these runs have logged no training loss (trainer.log_every_n_steps)"
+        for line in [f"picture: {file}" for file in files] or [nothing]:
             print(line, file=sys.stderr)
     return 0
 

@@ -31,12 +31,13 @@ def draw(runs: Sequence[Run], folder: Path) -> list[Path]:
         InputError: If matplotlib is missing.
     """
     files: list[Path] = []
-    folder.mkdir(exist_ok=True)
     if any(_losses(run, task) for run in runs for task in run.metrics):
+        folder.mkdir(exist_ok=True)
         files.append(folder / "losses.png")
         draw_losses(runs, files[-1])
     for run in runs:
         if cosines := mean_cosines(run):
+            folder.mkdir(exist_ok=True)
             name = re.sub(r"[^\w.-]+", "-", run.name)
             files.append(folder / f"gradients-{name}.png")
             draw_gradients(run, cosines, files[-1])

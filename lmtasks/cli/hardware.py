@@ -11,8 +11,6 @@ from lmtasks.cli.messages import say
 from lmtasks.errors import InputError
 from lmtasks.tasks.base import Task
 
-WITHOUT_BFLOAT16 = ("AVX2", "NO AVX")  # of torch.backends.cpu.get_cpu_capability: there bfloat16 is emulated
-
 
 def strategy(settings: Any, tasks: Collection[Task]) -> Any:
     """Return the strategy of the config, or the right one for several processes where it says auto.
@@ -28,16 +26,21 @@ def strategy(settings: Any, tasks: Collection[Task]) -> Any:
 
 
 def precision(settings: Any) -> Any:
-    """Return the precision of the config, or 32-true for bf16-mixed on a CPU that would take ten times as long for it.
+    """Return the precision of the config, or 32-true for bf16-mixed on a CPU that can only emulate it.
 
     What the config wants is speed, and float32 is the more exact of the two.
     """
     on_cpu = settings.accelerator == "cpu" or (settings.accelerator == "auto" and not torch.accelerator.is_available())
-    emulates = torch.backends.cpu.get_cpu_capability() in WITHOUT_BFLOAT16
-    if settings.precision != "bf16-mixed" or not (on_cpu and emulates):
+    if settings.precision != "bf16-mixed" or not (on_cpu and _emulates_bfloat16()):
         return settings.precision
     say("precision: 32-true, since this processor has no bfloat16 instructions and would take long for bf16-mixed")
     return "32-true"
+
+
+def _emulates_bfloat16() -> bool:
+    """Tell whether this is an x86 processor without instructions for bfloat16; of others nobody here knows."""
+    x86 = torch.backends.cpu.get_cpu_capability() in ("NO AVX", "AVX2", "AVX512")
+    return x86 and not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _devices(settings: Any) -> int:

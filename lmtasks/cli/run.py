@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Queue
 from threading import Thread
 from typing import IO, TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 HELP = "use a model on texts from arguments, stdin or files"
 
 AT_ONCE = 256  # rows answered together: enough to sort them by length into full batches
+AHEAD = 4 * AT_ONCE  # lines of stdin that wait in memory
 TABLES = (".csv", ".tsv", ".parquet")  # files whose lines are no texts
 ROWS = (".jsonl", ".jsonl.gz")  # files with a JSON object a line; all others have a text a line
 LONGEST_PATH = 255  # characters that a context may have to be taken for a path
@@ -296,9 +297,9 @@ def _prompted() -> Iterator[list[str]]:
 def _waiting(lines: Iterable[str]) -> Iterator[list[str]]:
     """Give the lines that wait: at least one, so that a slow writer gets his answer at once.
 
-    A thread reads them. What goes wrong there is raised here, when the lines before it are answered.
+    A thread reads them, some ahead. What goes wrong there is raised here, when the lines before it are answered.
     """
-    queue: SimpleQueue[str | Exception | None] = SimpleQueue()
+    queue: Queue[str | Exception | None] = Queue(AHEAD)
 
     def read() -> None:
         try:

@@ -17,6 +17,7 @@ from jsonargparse import set_parsing_settings
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import lmtasks
@@ -28,6 +29,7 @@ from lmtasks.cli.finish import finish, print_scores
 from lmtasks.cli.loggers import continue_metrics, metrics_loggers
 from lmtasks.cli.messages import Sizes, quiet, say
 from lmtasks.data.encoded import Encoded
+from lmtasks.data.hub import one_line
 from lmtasks.data.module import TextDataModule
 from lmtasks.errors import InputError
 from lmtasks.evaluation import gather, parts_of_rows
@@ -140,8 +142,10 @@ class Job(LightningCLI):
                 precision=hardware.precision(settings),
                 use_distributed_sampler=False,  # the plan deals the rows out itself
             )
-        except Exception:
+        except Exception as error:
             self.give_up()
+            if isinstance(error, MisconfigurationException):  # what Lightning says of settings that cannot be met
+                raise InputError(f"trainer: {one_line(error)}") from None
             raise
 
     def find_checkpoint(self) -> tuple[Path, int]:
@@ -243,7 +247,8 @@ def _fit(job: Job) -> int:
     except BaseException as error:
         if isinstance(error, SystemExit) and checkpoints(job.folder):
             say(f"go on with: lmtasks fit -c {job.folder} --ckpt_path last")
-        job.give_up()
+        if not job.trainer.global_step:  # else what was logged may tell why it failed
+            job.give_up()
         raise
     if rehearsal:
         job.give_up()

@@ -1,12 +1,14 @@
 """Encoded: the examples of a split as token ids in an Arrow file, mapped into memory.
 
 The file is made once for the same rows, task and tokenizer, and found again by a hash of the three. It is mapped, and
-a row is a view into it, so the memory of a run does not grow with its data. Tokenising uses all cores.
+a row is a view into it, so the memory of a run does not grow with its texts. Tokenising uses all cores.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
@@ -17,11 +19,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lmtasks import __version__
 from lmtasks.batch import IGNORE
+from lmtasks.data.rows import Rows
 from lmtasks.tasks.base import Example, Row, Task
 from lmtasks.text.tokenizer import Tokenizer
 
 ROWS_AT_ONCE = 2000
+SESSION = uuid4().hex  # stands for code typed into an interpreter, of which there is no file
 READ = "rows"  # key in the metadata of an Arrow batch: how many rows were read for its examples
 FORMAT = "3"  # part of the hash: count up when the columns or their meaning change
 SCHEMA = pa.schema(
@@ -82,9 +87,11 @@ class Tokens:
     @cached_property
     def counts(self) -> np.ndarray:
         """How many tokens of each example are not IGNORE, (rows,); it reads the whole file."""
-        real = [np.append(0, (values != IGNORE).cumsum()) for values in self._values]
-        counts = [np.diff(sums[offsets]) for sums, offsets in zip(real, self._offsets, strict=True)]
-        return np.concatenate([np.zeros(0, np.int64), *counts])
+        counts = [np.zeros(0, np.int64)]
+        for values, offsets in zip(self._values, self._offsets, strict=True):
+            before = np.append(0, (values != IGNORE).cumsum())  # (tokens + 1,) of one chunk at a time
+            counts.append(np.diff(before[offsets]))
+        return np.concatenate(counts)
 
     def __getitem__(self, row: int) -> np.ndarray:
         chunk = int(np.searchsorted(self._firsts, row, side="right")) - 1
@@ -112,10 +119,25 @@ def encode(
     return Encoded(file)
 
 
-def cache_file(folder: Path, rows: str, task: Task, tokenizer: Tokenizer) -> Path:
-    """Return where the examples of rows with this fingerprint lie."""
-    parts = "\n".join((FORMAT, rows, repr(task), tokenizer.fingerprint))
+def cache_file(folder: Path, rows: Rows, split: str, task: Task, tokenizer: Tokenizer) -> Path:
+    """Return where the examples lie that a task makes of a split.
+
+    Its name changes with rows, task and tokenizer, with our version, and with the files that other classes come from.
+    """
+    code = (*_code_of(type(rows)), *_code_of(type(task)))
+    parts = "\n".join((FORMAT, __version__, *code, rows.fingerprint(split), repr(task), tokenizer.fingerprint))
     return folder / f"{hashlib.sha256(parts.encode()).hexdigest()[:32]}.arrow"
+
+
+def _code_of(kind: type) -> Iterator[str]:
+    """Give the source of each file that a class, or one above it, comes from, but for our own."""
+    for each in kind.__mro__[:-1]:
+        if each.__module__.split(".")[0] in ("lmtasks", "abc"):
+            continue
+        try:
+            yield inspect.getsource(sys.modules[each.__module__])
+        except (OSError, TypeError):
+            yield f"{SESSION} {id(each)}"
 
 
 def _encoded(

@@ -11,12 +11,33 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from lmtasks.backbones.base import BackboneConfig
 from lmtasks.data.mixing import Mixing
 from lmtasks.data.rows import Rows
 from lmtasks.errors import InputError
 from lmtasks.tasks.base import Task
+
+
+def check_trainer(trainer: Any, stage: str) -> None:
+    """Check that the trainer takes the steps of the plan, on models that each process has whole.
+
+    Raises:
+        InputError: If it does not.
+    """
+    if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
+        raise InputError(
+            f"trainer.strategy {type(trainer.strategy).__name__} cuts the model into parts, which small models do not "
+            "need and checkpoints here do not know; use ddp"
+        )
+    if trainer.overfit_batches:
+        raise InputError("overfit_batches cannot choose among the steps of the plan; train on a file of few rows")
+    if stage == "fit" and trainer.limit_train_batches != 1.0 and not trainer.fast_dev_run:
+        raise InputError(
+            "limit_train_batches cannot choose among the steps of the plan; set max_steps, or train on a file of "
+            "few rows"
+        )
 
 
 def check_rows(rows: Rows | Mapping[str, Rows], tasks: Collection[str]) -> None:

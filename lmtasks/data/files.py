@@ -175,7 +175,7 @@ def _json_records(file: Path) -> Iterator[Record]:
 
 def _parse_json(file: Path, number: int, text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, parse_float=str)  # a label 1.10 stays 1.10
     except json.JSONDecodeError as error:
         fault = f"row {number + error.lineno - 1}: invalid JSON at character {error.colno} ({error.msg})"
         raise InputError(f"{file}, {fault}; expected one object a line, or one array of objects") from None

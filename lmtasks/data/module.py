@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from lmtasks.batch import Batch
 from lmtasks.data.encoded import Encoded, cache_file, encode
 from lmtasks.data.examples import Examples, Passes, Steps
-from lmtasks.data.faults import check_rows, check_tasks, check_training
+from lmtasks.data.faults import check_rows, check_tasks, check_trainer, check_training
 from lmtasks.data.mixing import Mixing, Mixture
 from lmtasks.data.plan import evaluation_batches
 from lmtasks.data.rows import Rows
@@ -142,7 +142,7 @@ class TextDataModule(LightningDataModule):
             InputError: If the split has no rows with text in them.
         """
         rows, columns = self.rows_of(name or task.name), _columns(split, task)
-        file = cache_file(self.cache, rows.fingerprint(split), task, tokenizer)
+        file = cache_file(self.cache, rows, split, task, tokenizer)
         make = task.questions if split == "predict" else task.examples
         encoded = encode(rows.rows(split, columns), make, tokenizer, file)
         if not len(encoded):
@@ -200,13 +200,7 @@ class TextDataModule(LightningDataModule):
     def _check_settings(self, stage: str) -> None:
         """Look for faults that settings alone show."""
         module, trainer = self._module(), self.trainer
-        if trainer.overfit_batches:  # type: ignore[attr-defined]
-            raise InputError("overfit_batches cannot choose among the steps of the plan; train on a file of few rows")
-        if stage == "fit" and trainer.limit_train_batches != 1.0 and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            raise InputError(
-                "limit_train_batches cannot choose among the steps of the plan; set max_steps, or train on a file of "
-                "few rows"
-            )
+        check_trainer(trainer, stage)
         check_rows(self.rows, module.tasks)
         check_tasks(module.tasks, module.backbone_config, self.max_length)
         if stage == "fit":

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 
 from lmtasks.errors import InputError
+
+KEPT = 2  # epochs whose orders are in memory: that of now, and the next, from which batches are made ahead
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +63,7 @@ class Plan:
     def step(self, k: int) -> list[np.ndarray]:
         """Return the row numbers of step k = 0, 1, ..., a list of `parts` micro-batches."""
         epoch, index = divmod(k, self.steps_per_epoch)
-        order, turn = _orders(self, epoch)
+        order, turn = self._orders(epoch)
         first, last = self._bounds[turn[index] : turn[index] + 2]
         return np.array_split(order[first:last], self.parts)
 
@@ -76,9 +78,25 @@ class Plan:
     def total(self, units: np.ndarray, steps: int) -> float:
         """Return what the rows of the first steps have together; units: (rows,) of each row."""
         passes, left = divmod(steps, self.steps_per_epoch)
-        order, turn = _orders(self, passes)
+        order, turn = self._orders(passes)
         a_step = np.add.reduceat(units[order], self._bounds[:-1])
         return float(passes * units.sum() + a_step[turn[:left]].sum())
+
+    def _orders(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows sorted by length with ties in random order, and the order of the steps."""
+        if epoch not in self._kept:
+            random = np.random.default_rng((self.seed, epoch))
+            ties = random.permutation(len(self.lengths))
+            order = ties[_by_length(self.lengths[ties])]
+            if len(self._kept) == KEPT:
+                del self._kept[min(self._kept)]
+            self._kept[epoch] = (order, random.permutation(self.steps_per_epoch))
+        return self._kept[epoch]
+
+    @cached_property
+    def _kept(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """The orders of the latest epochs."""
+        return {}
 
     @cached_property
     def _bounds(self) -> np.ndarray:
@@ -106,15 +124,6 @@ def steps_of(padded: np.ndarray, tokens_per_step: int, parts: int = 1) -> np.nda
     if len(bounds) > 1 and len(padded) - bounds[-1] < parts:
         bounds.pop()  # too few rows are left for a step of their own
     return np.array([*bounds, len(padded)])
-
-
-@lru_cache(maxsize=32)  # two passes of each of several tasks
-def _orders(plan: Plan, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows sorted by length with ties in random order, and the order of the steps."""
-    random = np.random.default_rng((plan.seed, epoch))
-    ties = random.permutation(len(plan.lengths))
-    order = ties[_by_length(plan.lengths[ties])]
-    return order, random.permutation(plan.steps_per_epoch)
 
 
 def _by_length(lengths: np.ndarray) -> np.ndarray:

@@ -137,7 +137,7 @@ def list_answers(place: str, value: Any, starts: Any = None) -> list[tuple[str, 
     starts = [starts] if isinstance(starts, str) else starts
     try:
         pairs = zip(value, [None] * len(value) if starts is None else starts, strict=True)
-        return [(text, None if start is None else int(start)) for text, start in pairs if text.strip()]
+        return [(text, None if start is None else int(float(start))) for text, start in pairs if text.strip()]
     except (ValueError, TypeError, AttributeError):
         if given is value and starts is not None:
             fault = f"{str(given)[:60]} with the starts {str(starts)[:40]}, expected a number for each answer"

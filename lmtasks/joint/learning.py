@@ -48,20 +48,20 @@ class JointLearning(nn.Module):
         self.weights = config.weighting.build(self.tasks)
         self._step: JointStep | None = None
 
-    def begin(self, parameters: Sequence[nn.Parameter], shared: Sequence[nn.Parameter], whole: bool) -> None:
+    def begin(self, parameters: Sequence[nn.Parameter], shared: Sequence[nn.Parameter], scaled: bool) -> None:
         """Make ready to train `parameters`, of which the tasks have `shared` in common.
 
         Raises:
-            InputError: If gradients must be taken apart, but the trainer does not hold `whole`, unscaled ones, or
-                nothing that is shared is trained.
+            InputError: If gradients must be taken apart, but are `scaled` by the trainer, or nothing that is shared
+                is trained.
         """
         if len(self.tasks) == 1:
             return
         apart = self._apart_always or self.config.watch
-        if not whole and apart:
+        if scaled and apart:
             raise InputError(
-                "model.joint: surgery, GradNorm and watch need whole, unscaled gradients; set trainer.strategy to ddp, "
-                "and trainer.precision to 32-true or bf16-mixed"
+                "model.joint: surgery, GradNorm and watch need unscaled gradients; set trainer.precision to 32-true or "
+                "bf16-mixed"
             )
         if apart and not any(parameter.requires_grad for parameter in shared):
             raise InputError(

@@ -50,7 +50,7 @@ class TranslationModule(TaskModule):
         init_from: str | None = None,
         freeze: tuple[str, ...] = (),
     ) -> None:
-        task = TranslationTask(tuple(directions), label_smoothing)
+        task = TranslationTask(directions, label_smoothing)  # type: ignore[arg-type]  # it makes a tuple of it
         super().__init__(
             {task.name: task},
             backbone,

@@ -42,6 +42,8 @@ class TranslationTask(Task):
     """Share of the target's probability spread over the vocabulary (Szegedy et al. 2016, section 7)."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.directions, str):
+            raise InputError(f"directions {self.directions!r} is a text; give a list, such as ['{self.directions}']")
         object.__setattr__(self, "directions", tuple(self.directions))
         for direction in self.directions:
             if not DIRECTION.fullmatch(direction):
@@ -71,6 +73,12 @@ class TranslationTask(Task):
     @property
     def languages(self) -> tuple[str, ...]:
         return self.targets if len(self.targets) > 1 else ()
+
+    @property
+    def trial(self) -> str:
+        source, target = split_direction(self.directions[0])
+        from_one = f" --source {source}" if len(self.source_columns) > 1 else ""
+        return f'"A sentence."{from_one}' + (f" --target {target}" if self.languages else "")
 
     @property
     def examples_a_row(self) -> int:
@@ -129,7 +137,8 @@ class TranslationTask(Task):
             problem = "cannot translate" if not wanted else "must be told how to translate"
             asked = (f" from {source}" if source else "") + (f" to {target}" if target else "")
             raise InputError(
-                f"the model {problem}{asked}; it knows {', '.join(self.directions)}: choose source and target"
+                f"the model {problem}{asked}; it knows {', '.join(self.directions)}: choose source "
+                "and target (--source, --target, in Python source=, target=)"
             )
         return wanted[0]
 

@@ -35,18 +35,25 @@ class Samples(Callback):
             return
         if self.shown:
             print(samples_text(pl_module.samples, self.shown), file=sys.stderr, flush=True)
-        with (Path(trainer.default_root_dir) / FILE).open("a", encoding="utf-8") as file:
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / FILE).open("a", encoding="utf-8") as file:
             print(f"== {title}\n\n{samples_text(pl_module.samples, self.kept)}", file=file)
 
 
 def samples_text(samples: Mapping[str, Sequence[Sample]], count: int) -> str:
     """Return `count` rows of each task that have an answer, spread evenly over the data, for people to read."""
     return "\n".join(
-        f"  {task}\n    source      {_line(row.text)}\n    reference   {_line(row.reference)}\n"
+        f"  {task}{_direction(rows, row)}\n    source      {_line(row.text)}\n    reference   {_line(row.reference)}\n"
         f"    prediction  {_line(row.prediction)}"
         for task, rows in samples.items()
         for row in _spread([row for row in rows if row.answer is not None], count)
     )
+
+
+def _direction(rows: Sequence[Sample], row: Sample) -> str:
+    """Say of which kind a row is, such as en-de, where the task has several."""
+    return f" {row.group}" if row.group != rows[0].group or row.group != rows[-1].group else ""
 
 
 def _spread(rows: Sequence[Sample], count: int) -> Sequence[Sample]:
