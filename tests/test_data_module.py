@@ -357,3 +357,9 @@ def test_the_trainer_is_kept_from_dealing_the_rows_out_again(corpus):
 def test_the_corpus_is_the_same_each_time(tmp_path):
     one, two = write_corpus(tmp_path / "one"), write_corpus(tmp_path / "two")
     assert (one / "train.en").read_bytes() == (two / "train.en").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["tokens_per_step", "tokens_per_batch", "max_length"])
+def test_a_budget_without_tokens_is_refused(corpus, name):
+    with pytest.raises(InputError, match=f"^data.{name} is 0; give a number of tokens above 0"):
+        tiny_data(corpus, **{name: 0})

@@ -70,6 +70,10 @@ class TextDataModule(LightningDataModule):
         cache: str | None = None,
     ) -> None:
         super().__init__()
+        budgets = {"tokens_per_step": tokens_per_step, "tokens_per_batch": tokens_per_batch, "max_length": max_length}
+        for name, tokens in budgets.items():
+            if tokens < 1:
+                raise InputError(f"data.{name} is {tokens}; give a number of tokens above 0")
         if isinstance(rows, Mapping):
             rows = {name: own.called(f"data.rows.{name}") for name, own in rows.items()}
         self.rows, self.mixing = rows, mixing
