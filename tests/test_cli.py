@@ -360,10 +360,10 @@ def test_a_fit_that_cannot_start_leaves_no_folder(cli, work, problem):
     assert not (work / "runs/nothing").exists()
 
 
-def test_a_fit_that_saved_nothing_leaves_nothing_but_what_was_there(cli, tmp_path, monkeypatch):
+def test_a_fit_that_took_no_step_leaves_nothing_but_what_was_there(cli, tmp_path, monkeypatch):
     (tmp_path / "apart.yaml").write_text(ROWS_APART)
-    fit = ("fit", "-c", "apart.yaml", "--name", "mine", "--trainer.val_check_interval", "1")
-    monkeypatch.setattr(TaskModule, "validation_step", lambda *given: 1 / 0)  # the logs are begun by then
+    fit = ("fit", "-c", "apart.yaml", "--name", "mine")
+    monkeypatch.setattr(TaskModule, "training_step", lambda *given: 1 / 0)  # the logs are begun by then
     monkeypatch.chdir(tmp_path)
     assert cli(*fit)[0] == 1
     assert not Path("runs").exists()

@@ -68,7 +68,19 @@ class GRUCell(nn.Module):
         return (new + update * (hidden - new),)
 
 
-LAYERS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}  # whole texts at once
+class LSTM(nn.LSTM):
+    """PyTorch's LSTM, in float32 where autocast wants bfloat16 of a CPU without it: oneDNN has none there and fails."""
+
+    def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:  # type: ignore[override]
+        """Read (N, T, D) from a state on, two tensors (1, N, H): the states (N, T, H), and the last one."""
+        lacks_it = input.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        if lacks_it and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(input.float(), hx)
+        return super().forward(input, hx)
+
+
+LAYERS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": LSTM, "gru": nn.GRU}  # whole texts at once
 CELLS: dict[str, type[LSTMCell] | type[GRUCell]] = {"lstm": LSTMCell, "gru": GRUCell}  # one step at a time
 
 

@@ -51,7 +51,7 @@ def present(wanted: Path) -> set[Path]:
 
 
 def release(run: Path, before: Collection[Path]) -> None:
-    """Leave nothing of a run in which nothing was saved but what was `present` before; the next try has its name."""
+    """Leave nothing of a run without checkpoints but what was `present` before; the next try has its name."""
     if checkpoints(run):
         return
     for path in sorted(set(run.rglob("*")).difference(before), reverse=True):  # what is in a folder, then the folder

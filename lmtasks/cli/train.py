@@ -166,7 +166,7 @@ class Job(LightningCLI):
 
     @rank_zero_only
     def give_up(self) -> None:
-        """Leave nothing of a new run in which nothing was saved."""
+        """Leave nothing of a new run that has taken no step."""
         if self._is_new:
             folders.release(self.folder, self._before)
 
