@@ -179,9 +179,8 @@ class TaskModule(Model, LightningModule):
         """
         if not gradient_clip_val:
             return
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
-            scaler.unscale_(optimizer)  # others Lightning has unscaled
+        if self._scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+            self._scaler.unscale_(optimizer)  # others Lightning has unscaled
         if gradient_clip_algorithm == "value":
             nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
         else:
@@ -192,7 +191,7 @@ class TaskModule(Model, LightningModule):
     def on_fit_start(self) -> None:
         """Make ready to tell several tasks apart."""
         self._sums = {}
-        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        scaled = self._scaler is not None
         self.joint.begin(list(self.parameters()), list(self.built()[0].parameters()), scaled)
 
     def training_step(self, batches: Sequence[Batch], batch_idx: int) -> Tensor:
@@ -226,6 +225,11 @@ class TaskModule(Model, LightningModule):
             sums = cast(Tensor, self.trainer.strategy.reduce(sums, reduce_op="sum"))
         nll, count = sums.unbind(1)
         self.log_dict({f"train/{task}/loss": loss for task, loss in zip(self.tasks, nll / count, strict=True)})
+
+    @property
+    def _scaler(self) -> Any:
+        """What scales the gradients of float16, None in other precisions."""
+        return getattr(self.trainer.precision_plugin, "scaler", None)
 
     @property
     def _logged(self) -> bool:

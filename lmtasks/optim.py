@@ -34,9 +34,7 @@ class OptimizerConfig(ABC):
     """Learning rate of the backbone as a share of that of the heads."""
 
     def __post_init__(self) -> None:
-        for name in ("lr", "adam_lr"):
-            if not 0 <= getattr(self, name, 0) < math.inf:
-                raise InputError(f"optimizer: {name} {getattr(self, name)}; give a number from 0 on")
+        _check_rate("lr", self.lr)
         if not 0 < self.backbone_factor < math.inf:
             raise InputError(
                 f"optimizer: backbone_factor {self.backbone_factor}; give a number above 0, "
@@ -107,6 +105,10 @@ class Muon(OptimizerConfig):
     """Share of a matrix taken off, times the learning rate, at every step."""
     adam_lr: float = 2e-3
     """Learning rate of all the rest at its peak."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_rate("adam_lr", self.adam_lr)
 
     def build(self, model: nn.Module) -> Optimizer:
         matrices, rest = _matrices_and_rest(model)
@@ -200,6 +202,11 @@ class Schedule:
 
     def _factor_after(self, done: int, steps: int) -> float:
         return self.factor(done + 1, steps)
+
+
+def _check_rate(name: str, rate: float) -> None:
+    if not 0 <= rate < math.inf:
+        raise InputError(f"optimizer: {name} {rate}; give a number from 0 on")
 
 
 def _trained(model: nn.Module) -> list[Tensor]:

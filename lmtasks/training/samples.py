@@ -53,7 +53,7 @@ def samples_text(samples: Mapping[str, Sequence[Sample]], count: int) -> str:
 
 def _direction(rows: Sequence[Sample], row: Sample) -> str:
     """Say of which kind a row is, such as en-de, where the task has several."""
-    return f" {row.group}" if row.group != rows[0].group or row.group != rows[-1].group else ""
+    return f" {row.group}" if any(other.group != row.group for other in rows) else ""
 
 
 def _spread(rows: Sequence[Sample], count: int) -> Sequence[Sample]:
