@@ -21,8 +21,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from lmtasks import Batch, Seq2SeqHead, TransformerConfig
 from lmtasks.backbones.attention import attend
 from lmtasks.backbones.dropout import Dropout
-from lmtasks.loss import linear_cross_entropy
-from lmtasks.muon import BatchedMuon
+from lmtasks.backbones.loss import linear_cross_entropy
+from lmtasks.training.optim.muon import BatchedMuon
 
 ROWS, LENGTH, WIDTH, VOCABULARY = 280, 14, 128, 8000  # a step of 4,000 tokens of the Multi30k model
 CONFIG = TransformerConfig(d_model=WIDTH, d_ff=256, encoder_layers=4, decoder_layers=4, dropout=0.3)

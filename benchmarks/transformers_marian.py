@@ -114,7 +114,7 @@ def both(theirs: MarianMTModel, ours: nn.Module, source: Tensor, decoding: Decod
 
     @torch.inference_mode()
     def fast() -> None:
-        search(ours, ours.encode(source, mask), decoding, START, END, forbidden=[PAD, START])
+        search(ours, ours.encode(source, mask), decoding, START, END, suppress_tokens=[PAD, START])
 
     return slow, fast
 

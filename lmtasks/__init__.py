@@ -15,31 +15,20 @@ if TYPE_CHECKING:
     from lmtasks.backbones.recurrent import RecurrentConfig
     from lmtasks.backbones.transformer import TransformerConfig
     from lmtasks.batch import Batch
-    from lmtasks.data.documents import Documents
     from lmtasks.data.mixing import Mixing
-    from lmtasks.data.module import TextDataModule
-    from lmtasks.data.parallel import ParallelText
-    from lmtasks.data.squad import SquadFile
-    from lmtasks.data.table import Table
-    from lmtasks.data.tagged import TaggedWords
-    from lmtasks.data.village import Village
+    from lmtasks.data.readers.documents import Documents
+    from lmtasks.data.readers.parallel import ParallelText
+    from lmtasks.data.readers.squad import SquadFile
+    from lmtasks.data.readers.table import Table
+    from lmtasks.data.readers.tagged import TaggedWords
     from lmtasks.decoding import Decoding
     from lmtasks.heads.classification import ClassificationHead
     from lmtasks.heads.language_model import LanguageModelHead
     from lmtasks.heads.seq2seq import Seq2SeqHead
     from lmtasks.heads.span import SpanHead
     from lmtasks.heads.tagging import TaggingHead
-    from lmtasks.joint.learning import JointConfig
     from lmtasks.model import Model
-    from lmtasks.module import TaskModule
-    from lmtasks.named.answering import FreeAnsweringModule, QuestionAnsweringModule
-    from lmtasks.named.classification import ClassificationModule, SentimentModule
-    from lmtasks.named.dialogue import DialogueModule
-    from lmtasks.named.generation import TextGenerationModule
-    from lmtasks.named.summarisation import SummarisationModule
-    from lmtasks.named.tagging import TaggingModule
-    from lmtasks.named.translation import TranslationModule
-    from lmtasks.saving import load, save
+    from lmtasks.storage.model_folder import load, save
     from lmtasks.tasks.answering import SpanAnsweringTask
     from lmtasks.tasks.classification import ClassificationTask
     from lmtasks.tasks.dialogue import DialogueTask
@@ -49,49 +38,64 @@ if TYPE_CHECKING:
     from lmtasks.tasks.tagging import TaggingTask
     from lmtasks.tasks.translation import TranslationTask
     from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
+    from lmtasks.training.datamodule import TextDataModule
+    from lmtasks.training.joint.learning import JointConfig
+    from lmtasks.training.module import TaskModule
+    from lmtasks.training.modules import (
+        ClassificationModule,
+        DialogueModule,
+        FreeAnsweringModule,
+        QuestionAnsweringModule,
+        SentimentModule,
+        SummarisationModule,
+        TaggingModule,
+        TextGenerationModule,
+        TranslationModule,
+    )
+    from lmtasks.village import Village
 
 _HOMES = {
     "Batch": "batch",
     "ClassificationHead": "heads.classification",
-    "ClassificationModule": "named.classification",
+    "ClassificationModule": "training.modules",
     "ClassificationTask": "tasks.classification",
     "Decoding": "decoding",
-    "DialogueModule": "named.dialogue",
+    "DialogueModule": "training.modules",
     "DialogueTask": "tasks.dialogue",
-    "Documents": "data.documents",
-    "FreeAnsweringModule": "named.answering",
+    "Documents": "data.readers.documents",
+    "FreeAnsweringModule": "training.modules",
     "FreeAnsweringTask": "tasks.free_answering",
     "GenerationTask": "tasks.generation",
-    "JointConfig": "joint.learning",
+    "JointConfig": "training.joint.learning",
     "LanguageModelHead": "heads.language_model",
     "Mixing": "data.mixing",
     "Model": "model",
-    "ParallelText": "data.parallel",
-    "QuestionAnsweringModule": "named.answering",
+    "ParallelText": "data.readers.parallel",
+    "QuestionAnsweringModule": "training.modules",
     "RecurrentConfig": "backbones.recurrent",
-    "SentimentModule": "named.classification",
+    "SentimentModule": "training.modules",
     "Seq2SeqHead": "heads.seq2seq",
     "SpanAnsweringTask": "tasks.answering",
     "SpanHead": "heads.span",
-    "SquadFile": "data.squad",
-    "SummarisationModule": "named.summarisation",
+    "SquadFile": "data.readers.squad",
+    "SummarisationModule": "training.modules",
     "SummarisationTask": "tasks.summarisation",
-    "Table": "data.table",
-    "TaggedWords": "data.tagged",
+    "Table": "data.readers.table",
+    "TaggedWords": "data.readers.tagged",
     "TaggingHead": "heads.tagging",
-    "TaggingModule": "named.tagging",
+    "TaggingModule": "training.modules",
     "TaggingTask": "tasks.tagging",
-    "TaskModule": "module",
-    "TextDataModule": "data.module",
-    "TextGenerationModule": "named.generation",
+    "TaskModule": "training.module",
+    "TextDataModule": "training.datamodule",
+    "TextGenerationModule": "training.modules",
     "Tokenizer": "text.tokenizer",
     "TokenizerConfig": "text.tokenizer",
     "TransformerConfig": "backbones.transformer",
-    "TranslationModule": "named.translation",
+    "TranslationModule": "training.modules",
     "TranslationTask": "tasks.translation",
-    "Village": "data.village",
-    "load": "saving",
-    "save": "saving",
+    "Village": "village",
+    "load": "storage.model_folder",
+    "save": "storage.model_folder",
 }  # exported name -> the file that defines it
 
 __all__ = [  # the keys of _HOMES, written out for readers and type checkers

@@ -11,14 +11,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lmtasks import start
 from lmtasks.backbones.base import BackboneConfig
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
+from lmtasks.predict import Use
 from lmtasks.settings import to_plain
 from lmtasks.tasks.base import Task
 from lmtasks.text.tokenizer import Tokenizer
-from lmtasks.use import Use
+from lmtasks.training import init_from as start
 
 NAME = re.compile(r"[A-Za-z0-9_-]+")  # of a task: it becomes part of the names of parameters, scores and options
 PARTS = ("backbone.", "heads.")  # what the names of the weights of a model begin with; others only training reads
@@ -28,7 +28,7 @@ class Model(Use):
     """One or several tasks on one backbone, each with a head of its own.
 
     Args:
-        tasks: What it has learnt, {name: task}.
+        tasks: What it has learned, {name: task}.
         backbone: Architecture and sizes.
         decoding: How answers are searched.
         training: The settings of its training as plain data, which are kept and not read.

@@ -50,7 +50,7 @@ def solve(
     found: dict[int, list[Answer]] = {}
     for picked in evaluation_batches(lengths, TOKENS_PER_BATCH):
         chosen = [examples[i] for i in picked]
-        batch = examples_batch(task.name, chosen, picked).to(device)
+        batch = examples_batch(task.kind, chosen, picked).to(device)
         answers = task.answers(head.predict(backbone, batch, decoding, begin), chosen, tokenizer)
         found.update(zip(picked.tolist(), answers, strict=True))
     for i, example in enumerate(examples):
@@ -92,7 +92,7 @@ def stream(
 def align(backbone: Backbone, head: Head, tokenizer: Tokenizer, source: Sequence[int], target: str) -> Tensor:
     """Return how much each piece of the target text, end included, reads of each source token: (T, S)."""
     device = backbone.embedding.weight.device
-    example = Example([*source], [*tokenizer.encode(target), tokenizer.end])
+    example = Example([*source], [*tokenizer.encode(target), tokenizer.eos_id])
     return head.alignment(backbone, examples_batch("", [example]).to(device))[0].float().cpu()
 
 
@@ -106,7 +106,7 @@ def task_examples(task: Task, tokenizer: Tokenizer, rows: Sequence[Row], group: 
     kinds = {(example.row, example.group) for example in examples}
     if len({row for row, _ in kinds}) < len(kinds):
         groups = ", ".join(dict.fromkeys(example.group for example in examples))
-        raise InputError(f"{task.name} could answer a row in several ways; choose one of {groups}")
+        raise InputError(f"{task.kind} could answer a row in several ways; choose one of {groups}")
     return examples
 
 

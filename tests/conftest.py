@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from tiny import fit, write_corpus
 
-from lmtasks.data.hub import hub_table
-from lmtasks.named.translation import TranslationModule
+from lmtasks.data.readers.hub import hub_table
+from lmtasks.training.modules import TranslationModule
 
 
 @pytest.fixture(autouse=True)

@@ -46,9 +46,9 @@ class Table(Backbone):
         return Memory(source[..., None].float(), mask)
 
     def decode(self, target: Tensor, memory: Memory | None) -> Tensor:
-        return self.step(target, self.start(memory))
+        return self.step(target, self.init_state(memory))
 
-    def start(self, memory: Memory | None) -> TableState:
+    def init_state(self, memory: Memory | None) -> TableState:
         assert memory is not None
         return TableState(memory.states[:, 0, 0].long())
 
@@ -117,7 +117,7 @@ class Scripted(Table):
         super().__init__(torch.zeros(1, 1, vocab))
         self.script, self.vocab = script, vocab
 
-    def start(self, memory: Memory | None) -> ScriptedState:
+    def init_state(self, memory: Memory | None) -> ScriptedState:
         assert memory is not None
         return ScriptedState([[]] * len(memory.mask))
 
@@ -165,7 +165,7 @@ def brute_force(
 
 
 def run(model: Backbone, memory: Memory, decoding: Decoding, **more) -> list[list[Hypothesis]]:
-    return search(model, memory, decoding, START, END, forbidden=(PAD, START), **more)
+    return search(model, memory, decoding, START, END, suppress_tokens=(PAD, START), **more)
 
 
 def assert_same(found: list[Hypothesis], wanted: list[Hypothesis]) -> None:

@@ -51,7 +51,7 @@ def test_the_task_trains_and_answers_from_its_file(folder, capsys):
     assert "truecasing" in table
     assert "exact" in table
     model = lmtasks.load("runs/truecasing")
-    assert model.task.name == "truecasing"
+    assert model.task.kind == "truecasing"
     ((answer, *_),) = model.solve([{"text": "anna"}], decoding=lmtasks.Decoding(beam=1, max_length=5))
     assert isinstance(answer.text, str)
     assert main(["run", "runs/truecasing", "anna sees a cow.", "--max-length=6"]) == 0

@@ -15,15 +15,15 @@ from tiny import tiny_backbone, trainer
 from lmtasks import FreeAnsweringModule, QuestionAnsweringModule
 from lmtasks.backbones.recurrent import RecurrentConfig
 from lmtasks.batch import IGNORE
-from lmtasks.data.module import TextDataModule
-from lmtasks.data.village import Village
 from lmtasks.errors import InputError
 from lmtasks.metrics.answers import answer_f1
-from lmtasks.optim import Adam, Schedule
 from lmtasks.tasks.answering import SpanAnsweringTask
-from lmtasks.tasks.base import Answer, Sample, Span
+from lmtasks.tasks.base import Answer, Prediction, Span
 from lmtasks.tasks.free_answering import FreeAnsweringTask
 from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
+from lmtasks.training.datamodule import TextDataModule
+from lmtasks.training.optim.optimizers import Adam, Schedule
+from lmtasks.village import Village
 
 ROW = {"question": "Who has a cat?", "context": "Anna has a cat.", "answers": ["Anna"], "starts": [0]}
 SMALL = RecurrentConfig(d_model=8, d_hidden=8, d_attention=8, decoder_layers=0)
@@ -52,7 +52,7 @@ def is_null(example):
 def test_the_row_of_the_docstring(words):
     (example,) = SpanAnsweringTask().examples([ROW], words)
     question, context = words.encode(ROW["question"]), words.encode(ROW["context"])
-    assert example.source == [*question, words.end, *context, words.end]
+    assert example.source == [*question, words.eos_id, *context, words.eos_id]
     assert example.text == "Who has a cat?\nAnna has a cat."
     assert target_text(example) == "Anna"
     assert (example.reference, example.references, example.row) == ("Anna", ["Anna"], 0)
@@ -73,7 +73,7 @@ def test_an_answer_comes_back_as_it_went_in_whatever_the_window(text, data):
     seen = "".join(f"{i} " for i in ids)
     for example in examples:
         assert len(example.source) <= task.window
-        assert "".join(f"{i} " for i in example.source).split(f"{tokenizer.end} ")[1] in seen
+        assert "".join(f"{i} " for i in example.source).split(f"{tokenizer.eos_id} ")[1] in seen
         if not is_null(example):
             assert target_text(example) == answer
             ((found,),) = task.answers([[(*example.target, 1.0)]], [example], tokenizer)
@@ -126,7 +126,7 @@ def test_a_row_without_answer_has_its_end_as_target(tokenizer):
 
 def test_places_count_from_the_context_where_a_tokenizer_cuts_the_question_short():
     cats = Tokenizer.train(["cats cats cats"], TokenizerConfig("bpe", 270))
-    cut_short = SimpleNamespace(end=cats.end, encode_with_offsets=lambda text: _without_last(cats, text))
+    cut_short = SimpleNamespace(eos_id=cats.eos_id, encode_with_offsets=lambda text: _without_last(cats, text))
     task = SpanAnsweringTask()
     (example,) = task.questions([{"question": "cats ?", "context": "two cats"}], cut_short)
     last = len(example.source) - 2
@@ -192,7 +192,7 @@ def test_calibration_finds_the_best_f1_and_moves_the_head_alike(tokenizer):
         some, nothing = torch.randn(2, generator=draw).tolist()
         references = ["x"] if place % 3 and some > nothing - 1 else []
         answers = sorted([answer(0, some), Answer("", nothing)], key=lambda found: -found.score)
-        samples.append(Sample("", "", references, answers))
+        samples.append(Prediction("", "", references, answers))
     head = task.head(tokenizer, d_model=8)
     after = task.calibrate(head, samples)
     shift = float(head.threshold)
@@ -214,7 +214,7 @@ def test_a_threshold_at_either_end_is_no_tie(tokenizer, answered, dtype):
     head = task.head(tokenizer, d_model=8)
     scores = (torch.randn(20, 2, dtype=dtype, generator=torch.Generator().manual_seed(2)) / 3).tolist()
     answers = [sorted([answer(0, s), Answer("", n)], key=lambda found: -found.score) for s, n in scores]
-    samples = [Sample("", "", ["x"] if answered else [], each) for each in answers]
+    samples = [Prediction("", "", ["x"] if answered else [], each) for each in answers]
     after = task.calibrate(head, samples)
     assert [sample.prediction for sample in after] == ["x" if answered else ""] * len(samples)
     for some, nothing in torch.tensor(scores, dtype=dtype):
@@ -228,7 +228,7 @@ def _order(sample):
 
 def _shifted(sample, by):
     answers = [found if found.spans else found._replace(score=found.score + by) for found in sample.answers]
-    return Sample("", "", sample.references, sorted(answers, key=lambda found: -found.score))
+    return Prediction("", "", sample.references, sorted(answers, key=lambda found: -found.score))
 
 
 def test_a_model_learns_questions_of_the_village_and_answers_from_the_context(tmp_path: Path):
@@ -261,11 +261,11 @@ def test_validation_and_use_agree_on_long_contexts(tmp_path: Path):
     assert evaluated == [best.text for best, *_ in module.solve(rows)]
 
 
-def test_a_written_answer_is_learnt_from_question_and_context(tokenizer):
+def test_a_written_answer_is_learned_from_question_and_context(tokenizer):
     rows = [{"question": "q", "context": "c", "answers": ["x", "y"], "task": "qa1"}, {"question": "q", "context": " "}]
     (example,) = FreeAnsweringTask(group_by="task").examples(rows, tokenizer)
-    assert example.source == [*tokenizer.encode("q"), tokenizer.end, *tokenizer.encode("c"), tokenizer.end]
-    assert example.target == [*tokenizer.encode("x"), tokenizer.end]
+    assert example.source == [*tokenizer.encode("q"), tokenizer.eos_id, *tokenizer.encode("c"), tokenizer.eos_id]
+    assert example.target == [*tokenizer.encode("x"), tokenizer.eos_id]
     assert (example.text, example.references, example.group) == ("q\nc", ["x", "y"], "qa1")
     (single,) = FreeAnsweringTask().examples([{**rows[0], "answers": "x"}], tokenizer)
     assert (single.references, single.group) == (["x"], "")
@@ -282,7 +282,7 @@ def test_written_answers_are_scored_by_group_and_as_their_mean():
     ]  # "/" parts names of metrics
     right = [["kitchen", "x"], ["office"], ["a ball"]]
     samples = [
-        Sample("", "", references, [Answer(text, 0.0)], group)
+        Prediction("", "", references, [Answer(text, 0.0)], group)
         for (text, group), references in zip(given_answers, right, strict=True)
     ]
     scores = task.score(samples, nll=4.0, count=8)
@@ -305,7 +305,7 @@ def test_written_answers_from_end_to_end(tmp_path: Path):
 
 
 def test_the_main_score_is_among_the_scores():
-    sample = Sample("", "", ["a cat"], [Answer("cat", 0.0)])
+    sample = Prediction("", "", ["a cat"], [Answer("cat", 0.0)])
     for task in (SpanAnsweringTask(), FreeAnsweringTask()):
         assert task.score([sample], 1.0, 1)[task.main_metric] == pytest.approx(100)
 

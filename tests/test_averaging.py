@@ -7,9 +7,9 @@ from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
 from lmtasks.errors import InputError
-from lmtasks.saved import last_checkpoint, read_checkpoint
-from lmtasks.training.averaging import EMA, CheckpointAverage, average_checkpoints
-from lmtasks.training.checkpoints import Checkpoints, SafeCheckpointIO
+from lmtasks.storage.checkpoint import last_checkpoint, read_checkpoint
+from lmtasks.training.callbacks.averaging import EMA, CheckpointAverage, average_checkpoints
+from lmtasks.training.callbacks.checkpoints import Checkpoints, SafeCheckpointIO
 
 
 class Tied(LightningModule):

@@ -186,7 +186,7 @@ def test_a_target_token_changes_nothing_before_it_and_something_from_it_on(name)
 def test_decode_equals_a_chain_of_steps(name, blocks):
     backbone, target = build(name), targets()
     memory = backbone.encode(*sources())
-    state = backbone.start(memory)
+    state = backbone.init_state(memory)
     chain = [backbone.step(block, state) for block in target.split(blocks, dim=1)]
     same(torch.cat(chain, dim=1), backbone.decode(target, memory))
 
@@ -194,7 +194,7 @@ def test_decode_equals_a_chain_of_steps(name, blocks):
 @EVERY
 def test_a_source_widened_to_a_beam_equals_the_source_repeated(name):
     backbone, (source, mask) = build(name), sources()
-    state, history = backbone.start(backbone.encode(source, mask)), torch.empty(3, 1, 0, dtype=torch.int64)
+    state, history = backbone.init_state(backbone.encode(source, mask)), torch.empty(3, 1, 0, dtype=torch.int64)
     history = choose(state, history, [0, 1, 2], beam=4)  # before the first token
     for _ in range(3):
         history, hidden = append(backbone, state, history)
@@ -204,7 +204,7 @@ def test_a_source_widened_to_a_beam_equals_the_source_repeated(name):
 @EVERY
 def test_a_beam_can_be_widened_reordered_and_narrowed_and_sources_can_leave(name):
     backbone, (source, mask) = build(name), sources()
-    state, history = backbone.start(backbone.encode(source, mask)), torch.empty(3, 1, 0, dtype=torch.int64)
+    state, history = backbone.init_state(backbone.encode(source, mask)), torch.empty(3, 1, 0, dtype=torch.int64)
     moves = [([0, 1, 2], 1), ([0, 1, 2], 3), ([0, 1, 2], 3), ([0, 2], 3), ([0, 1], 2), ([1], 4), ([0], 1)]
     left = torch.arange(3)
     for lines, beam in moves:
@@ -218,7 +218,7 @@ def test_a_beam_can_be_widened_reordered_and_narrowed_and_sources_can_leave(name
 def test_two_searches_at_once_do_not_touch_each_other(name):
     backbone, target = build(name), targets()
     memory = backbone.encode(*sources())
-    one, other = backbone.start(memory), backbone.start(memory)
+    one, other = backbone.init_state(memory), backbone.init_state(memory)
     backbone.step(target[:, :2], one)
     backbone.step(target.flip(1), other)
     same(backbone.step(target[:, 2:], one), backbone.decode(target, memory)[:, 2:])
@@ -389,7 +389,7 @@ def test_a_convolution_without_an_encoder_is_refused():
 @pytest.mark.parametrize("blocks", [(1, 1, 1, 1, 1, 1), (3, 1, 1, 1), (1, 3, 2), (6,)], ids=str)
 def test_a_language_model_decodes_as_a_chain_of_steps(name, blocks):
     backbone, target = build(name), targets()
-    whole, state = backbone.decode(target, None), backbone.start(None)
+    whole, state = backbone.decode(target, None), backbone.init_state(None)
     assert whole.shape == (3, 6, backbone.d_model)
     same(torch.cat([backbone.step(block, state) for block in target.split(blocks, dim=1)], dim=1), whole)
 
@@ -397,7 +397,7 @@ def test_a_language_model_decodes_as_a_chain_of_steps(name, blocks):
 @EVERY_LANGUAGE_MODEL
 def test_a_language_model_keeps_beams_and_lets_texts_leave(name):
     backbone, target = build(name), targets()
-    whole, state = backbone.decode(target, None), backbone.start(None)
+    whole, state = backbone.decode(target, None), backbone.init_state(None)
     backbone.step(target[:, :2], state)
     state.select(torch.tensor([[0, 0], [1, 1], [2, 2]]))
     backbone.step(target.repeat_interleave(2, 0)[:, 2:3], state)
@@ -409,7 +409,7 @@ def test_a_language_model_keeps_beams_and_lets_texts_leave(name):
 @EVERY_LANGUAGE_MODEL
 def test_a_language_model_can_be_widened_before_its_first_token(name):
     backbone, target = build(name), targets().repeat_interleave(2, 0)
-    state = backbone.start(None)
+    state = backbone.init_state(None)
     state.select(torch.tensor([[0, 0], [1, 1], [2, 2]]))
     same(backbone.step(target, state), backbone.decode(target, None))
 
@@ -446,7 +446,7 @@ def test_a_language_model_goes_in_bfloat16_autocast_step_by_step_too(name):
     backbone, target = build(name), targets()
     exact = backbone.decode(target, None)
     with torch.autocast("cpu", torch.bfloat16):
-        state = backbone.start(None)
+        state = backbone.init_state(None)
         chain = torch.cat([backbone.step(block, state) for block in target.split(2, dim=1)], dim=1)
         whole = backbone.decode(target, None)
     assert (chain.float() - exact).abs().mean() < 0.05 * exact.std()
@@ -474,7 +474,7 @@ def test_a_language_model_that_is_given_a_source_names_the_setting(name):
     for ask in (
         lambda: backbone.encode(*sources()),
         lambda: backbone.decode(targets(), memory),
-        lambda: backbone.start(memory),
+        lambda: backbone.init_state(memory),
         lambda: backbone.alignment(targets(), None),
     ):
         with pytest.raises(InputError, match="encoder_layers=0"):
@@ -532,7 +532,7 @@ def test_an_encoder_alone_that_is_asked_to_write_names_the_setting(name):
     for ask in (
         lambda: backbone.decode(targets(), memory),
         lambda: backbone.decode(targets(), None),
-        lambda: backbone.start(memory),
+        lambda: backbone.init_state(memory),
         lambda: backbone.alignment(targets(), memory),
     ):
         with pytest.raises(InputError, match="decoder_layers=0"):
@@ -546,7 +546,7 @@ def test_an_encoder_decoder_without_a_source_is_refused(name):
         with pytest.raises(InputError, match="reads a source"):
             ask(targets(), None)
     with pytest.raises(InputError, match="reads a source"):
-        backbone.start(None)
+        backbone.init_state(None)
 
 
 @pytest.mark.parametrize("make", [transformer, recurrent])
@@ -588,7 +588,7 @@ def test_the_cell_equals_that_of_pytorch(ours, theirs):
     reference, cell = theirs(4, 3), ours(3)
     nn.init.zeros_(reference.bias_hh)  # ours has its bias among the inputs
     cell.load_state_dict({"weight": reference.weight_hh})
-    x, start = torch.randn(2, 4), cell.start(torch.randn(2, 3))
+    x, start = torch.randn(2, 4), cell.init_state(torch.randn(2, 3))
     expected = reference(x, start if len(start) == 2 else start[0])
     actual = cell(F.linear(x, reference.weight_ih, reference.bias_ih), start)
     same(torch.stack(actual), torch.stack(expected) if len(start) == 2 else expected[None])
@@ -615,7 +615,7 @@ def test_the_decoder_equals_the_equations_of_its_docstring(cell, input_feeding):
     backbone = recurrent(cell=cell, input_feeding=input_feeding).build(VOCAB).eval()
     memory, target = backbone.encode(torch.tensor([[3, 4, 5]]), torch.ones(1, 3, dtype=torch.bool)), targets()[:1]
     source = backbone.attention.read(memory)
-    state = backbone.cells[0].start(torch.tanh(backbone.first[0](memory.states.mean(1))))
+    state = backbone.cells[0].init_state(torch.tanh(backbone.first[0](memory.states.mean(1))))
     feed, expected = torch.zeros(1, 8), []
     for token in target[0]:
         embedded = backbone.embedding(token[None]) * 8**0.5
@@ -637,7 +637,7 @@ def test_every_forget_gate_of_an_lstm_is_open_at_first(cell, biases):
 
 def test_a_reordered_beam_does_not_copy_what_belongs_to_the_source():
     backbone = build("lstm")
-    state = backbone.start(backbone.encode(*sources()))
+    state = backbone.init_state(backbone.encode(*sources()))
     before = state.source
     state.select(torch.tensor([[0, 0], [1, 1], [2, 2]]))
     state.select(torch.tensor([[1, 0], [3, 3], [4, 5]]))

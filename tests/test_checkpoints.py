@@ -12,9 +12,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader
 
 from lmtasks.errors import InputError
-from lmtasks.saved import last_checkpoint, read_checkpoint
-from lmtasks.training.checkpoints import Checkpoints, SafeCheckpointIO, replacing, steps_to_keep
-from lmtasks.training.randomness import RandomState
+from lmtasks.storage.checkpoint import last_checkpoint, read_checkpoint
+from lmtasks.training.callbacks.checkpoints import Checkpoints, SafeCheckpointIO, replacing, steps_to_keep
+from lmtasks.training.callbacks.randomness import RandomState
 
 EPOCH = 6  # batches
 
@@ -187,15 +187,15 @@ def test_an_error_while_saving_keeps_its_name_and_the_old_file(tmp_path):
 
 @pytest.mark.parametrize("stop", [3, EPOCH], ids=["inside an epoch", "at its end"])
 def test_a_resumed_run_ends_with_the_same_weights_bit_for_bit(tmp_path, stop):
-    class Steps(Toy):
+    class TrainDataset(Toy):
         def train_dataloader(self):  # the rows that are left, as the data module of this library deals them
             rows = torch.randn(2 * EPOCH, 1, 4, generator=torch.Generator().manual_seed(1))
             start = self.trainer.global_step
             return DataLoader(rows[start:], batch_size=None, generator=torch.Generator())
 
-    straight = Steps()
+    straight = TrainDataset()
     make_trainer(tmp_path / "a", RandomState(), Checkpoints(), max_steps=9, val_check_interval=2).fit(straight)
-    first, second = Steps(), Steps()
+    first, second = TrainDataset(), TrainDataset()
     make_trainer(tmp_path / "b", RandomState(), Checkpoints(), max_steps=stop, val_check_interval=2).fit(first)
     torch.manual_seed(99)
     path = last_checkpoint(tmp_path / "b")

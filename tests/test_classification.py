@@ -11,11 +11,11 @@ from tiny import tiny_backbone, trainer
 
 from lmtasks import ClassificationModule, SentimentModule, TextDataModule, TokenizerConfig, Village
 from lmtasks.errors import InputError
-from lmtasks.optim import Adam, Schedule
-from lmtasks.saving import load, save
-from lmtasks.tasks.base import Answer, Sample
+from lmtasks.storage.model_folder import load, save
+from lmtasks.tasks.base import Answer, Prediction
 from lmtasks.tasks.classification import ClassificationTask
 from lmtasks.text.tokenizer import Tokenizer
+from lmtasks.training.optim.optimizers import Adam, Schedule
 
 ROWS = [
     {"text": "A fine film.", "label": "good"},
@@ -34,7 +34,7 @@ SEVERAL = ClassificationTask(several=True).learn(TOPICS)
 
 def test_a_row_becomes_the_ids_of_its_text_and_the_number_of_its_label():
     example, *_ = ONE.examples(ROWS, TOKENIZER)
-    assert example.source == [*TOKENIZER.encode("A fine film."), TOKENIZER.end]
+    assert example.source == [*TOKENIZER.encode("A fine film."), TOKENIZER.eos_id]
     assert example.target == [ONE.labels.index("good")] == [1]
     assert (example.text, example.reference, example.references) == ("A fine film.", "good", ["good"])
 
@@ -50,7 +50,7 @@ def test_a_text_with_several_labels_has_a_yes_or_no_for_each():
 def test_two_texts_are_read_together():
     task = ClassificationTask(pair=True, labels=("no", "yes"))
     (example,) = task.examples([{"text": "a", "pair": "b", "label": "yes"}, {"text": "a", "pair": " "}], TOKENIZER)
-    assert example.source == [*TOKENIZER.encode("a"), TOKENIZER.end, *TOKENIZER.encode("b"), TOKENIZER.end]
+    assert example.source == [*TOKENIZER.encode("a"), TOKENIZER.eos_id, *TOKENIZER.encode("b"), TOKENIZER.eos_id]
     assert example.text == "a\nb"
     assert task.columns == ("text", "pair", "label")
     assert task.source_columns == ("text", "pair")
@@ -116,9 +116,9 @@ def test_of_several_labels_those_are_answered_that_are_likelier_than_not():
     assert none.score == pytest.approx(0.8 * 0.6)
 
 
-def sample(task: ClassificationTask, shares: list[float], labels: list[str]) -> Sample:
+def sample(task: ClassificationTask, shares: list[float], labels: list[str]) -> Prediction:
     ((answer,),) = task.answers([shares], [], TOKENIZER)
-    return Sample("", ", ".join(labels), labels, [answer])
+    return Prediction("", ", ".join(labels), labels, [answer])
 
 
 def test_scores_count_labels():
@@ -133,7 +133,7 @@ def test_scores_count_labels():
 @pytest.mark.parametrize("main", ["accuracy", "macro_f1"])
 def test_scores_signatures_and_the_main_score_go_by_the_same_names(several, main):
     task = ClassificationTask(several, main=main, labels=("a", "b"))
-    scores = task.score([Sample("", "a", ["a"], [Answer("a", 0.9, {"a": 0.9, "b": 0.1})])], 1.0, 1)
+    scores = task.score([Prediction("", "a", ["a"], [Answer("a", 0.9, {"a": 0.9, "b": 0.1})])], 1.0, 1)
     assert task.main_metric in scores
     assert set(task.signatures()) == set(scores)
 

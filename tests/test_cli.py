@@ -22,21 +22,21 @@ import yaml
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import lmtasks
+from lmtasks.cli.config_lines import blame
 from lmtasks.cli.configs import find_config
-from lmtasks.cli.folders import find_weights, new_run
+from lmtasks.cli.fit import Job, _bound, _difference
 from lmtasks.cli.loggers import continue_metrics, metrics_loggers
 from lmtasks.cli.main import COMMANDS, main
 from lmtasks.cli.messages import quiet
-from lmtasks.cli.sources import blame
-from lmtasks.cli.train import Job, _bound, _difference
+from lmtasks.cli.run_folder import find_weights, new_run
 from lmtasks.errors import InputError
-from lmtasks.joint.learning import JointConfig
-from lmtasks.joint.weighting import GradNorm
-from lmtasks.module import TaskModule
 from lmtasks.settings import to_plain
-from lmtasks.training.randomness import RandomState
-from lmtasks.training.samples import Samples
-from lmtasks.training.signals import StopOnSignal
+from lmtasks.training.callbacks.randomness import RandomState
+from lmtasks.training.callbacks.samples import Samples
+from lmtasks.training.callbacks.signals import StopOnSignal
+from lmtasks.training.joint.learning import JointConfig
+from lmtasks.training.joint.weighting import GradNorm
+from lmtasks.training.module import TaskModule
 
 CONFIG = """# lmtasks fit -c tiny.yaml
 model:
@@ -286,7 +286,10 @@ def test_a_resume_may_watch_weigh_and_mend_otherwise(cli, several):
     assert (float(last["train/french/weight"]), float(last["train/mood/weight"])) == (0.5, 1)
     status, _, (line,) = cli(*resume, 3, "--model.joint.weighting", "GradNorm")
     assert status == 2
-    assert "joint.weighting.class_path = lmtasks.joint.weighting.Static, not lmtasks.joint.weighting.GradNorm" in line
+    assert (
+        "joint.weighting.class_path = lmtasks.training.joint.weighting.Static, not lmtasks.training.joint.weighting.GradNorm"
+        in line
+    )
 
 
 def test_settings_of_a_weighting_that_learns_stay_and_an_older_version_may_lack_some():
@@ -743,8 +746,8 @@ def test_ctrl_c_and_a_closed_pipe_are_no_errors(monkeypatch, capsys):
 
 def test_another_class_brings_its_own_defaults(tmp_path):
     from lmtasks.backbones.recurrent import RecurrentConfig
-    from lmtasks.cli.train import Job
-    from lmtasks.optim import Muon
+    from lmtasks.cli.fit import Job
+    from lmtasks.training.optim.optimizers import Muon
 
     config = tmp_path / "config.yaml"
     config.write_text(
@@ -757,7 +760,7 @@ def test_another_class_brings_its_own_defaults(tmp_path):
 
 
 def test_the_same_class_keeps_its_settings(tmp_path):
-    from lmtasks.cli.train import Job
+    from lmtasks.cli.fit import Job
 
     config = tmp_path / "config.yaml"
     config.write_text(CONFIG)
@@ -768,7 +771,7 @@ def test_the_same_class_keeps_its_settings(tmp_path):
 
 def test_the_lstm_config_has_as_many_layers_as_its_class(tmp_path):
     from lmtasks.cli.configs import find_config
-    from lmtasks.cli.train import Job
+    from lmtasks.cli.fit import Job
 
     job = Job("fit", [find_config("multi30k-de-en-lstm")], [f"--trainer.default_root_dir={tmp_path}"])
     assert (job.model.backbone_config.encoder_layers, job.model.backbone_config.decoder_layers) == (1, 1)

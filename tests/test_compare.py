@@ -8,12 +8,12 @@ import re
 
 import pytest
 
-from lmtasks.cli import curves
 from lmtasks.cli.compare import as_plain, as_text
-from lmtasks.cli.compared import compare, notes, read_runs, shortest_names
-from lmtasks.cli.curves import mean_cosines, smoothed
 from lmtasks.cli.main import main
 from lmtasks.errors import InputError
+from lmtasks.reports import curves
+from lmtasks.reports.curves import mean_cosines, smoothed
+from lmtasks.reports.runs import compare, notes, read_runs, shortest_names
 from lmtasks.settings import to_plain
 from lmtasks.tasks.classification import ClassificationTask
 from lmtasks.tasks.translation import TranslationTask
@@ -55,7 +55,7 @@ def joint(tmp_path):
     return write_run(tmp_path / "joint", {"fr": 30.0, "mood": 90.0})
 
 
-def test_runs_of_one_task_share_a_column_and_what_is_learnt_together_is_set_against_them(tmp_path, joint):
+def test_runs_of_one_task_share_a_column_and_what_is_learned_together_is_set_against_them(tmp_path, joint):
     fr, mood = write_run(tmp_path / "f", {"fr": 31.5}), write_run(tmp_path / "m", {"mood": 88.0})
     for order in ((joint, fr, mood), (fr, joint, mood)):
         text = as_text(compared(*order)[1])
@@ -72,7 +72,7 @@ def test_runs_of_one_task_share_a_column_and_what_is_learnt_together_is_set_agai
     assert len({len(line) for line in text.splitlines()[:4]}) == 1
 
 
-def test_what_a_run_has_not_learnt_is_a_dash_and_no_part_of_the_mean(tmp_path, joint):
+def test_what_a_run_has_not_learned_is_a_dash_and_no_part_of_the_mean(tmp_path, joint):
     text = as_text(compared(joint, write_run(tmp_path / "m", {"mood": 90.0}))[1])
     assert rows(text) == [
         ["test", "metric", "m", "joint", "vs", "m"],

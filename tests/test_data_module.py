@@ -16,10 +16,10 @@ from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.trainer.states import TrainerFn
 from tiny import ROWS, fit, tiny_backbone, tiny_data, tiny_module, tiny_rows, trainer, write_corpus
 
-import lmtasks.data.parallel
+import lmtasks.data.readers.parallel
 from lmtasks.batch import IGNORE, Batch
-from lmtasks.data.encoded import encode
-from lmtasks.data.parallel import ParallelText
+from lmtasks.data.readers.parallel import ParallelText
+from lmtasks.data.tokenized import encode
 from lmtasks.errors import InputError
 from lmtasks.tasks.translation import TranslationTask
 from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
@@ -193,9 +193,9 @@ def test_cutting_keeps_the_end_token(corpus):
     data = prepared(corpus, tiny_data(corpus, max_length=6, too_long="cut"))
     batch = data.batch("train", "translation", [0, 1])
     tokenizer = data._module().tokenizer
-    assert batch.source[0].tolist() == [*tokenizer.encode("a b c d e f")[:5], tokenizer.end]
-    assert batch.target[0].tolist() == [*tokenizer.encode("f e d c b a")[:5], tokenizer.end]
-    assert batch.source[1, :2].tolist() == [*tokenizer.encode("a"), tokenizer.end][:2]
+    assert batch.source[0].tolist() == [*tokenizer.encode("a b c d e f")[:5], tokenizer.eos_id]
+    assert batch.target[0].tolist() == [*tokenizer.encode("f e d c b a")[:5], tokenizer.eos_id]
+    assert batch.source[1, :2].tolist() == [*tokenizer.encode("a"), tokenizer.eos_id][:2]
 
 
 def test_evaluation_keeps_all_rows_that_have_a_reference(corpus):
@@ -265,7 +265,7 @@ def test_prediction_needs_the_source_column_only(corpus):
 def test_ids_are_made_once_for_the_same_file_task_and_tokenizer(corpus, tokenizer, monkeypatch):
     first = tiny_data(corpus).encode("train", TASK, tokenizer)
     with monkeypatch.context() as patch:
-        patch.setattr(lmtasks.data.parallel, "read_lines", lambda path: pytest.fail("the rows were read again"))
+        patch.setattr(lmtasks.data.readers.parallel, "read_lines", lambda path: pytest.fail("the rows were read again"))
         again = tiny_data(corpus).encode("train", TASK, tokenizer)
     assert [row.tolist() for row in map(first.source.__getitem__, range(40))] == [
         again.source[i].tolist() for i in range(40)

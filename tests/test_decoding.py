@@ -128,7 +128,7 @@ def test_beam_search_of_width_1_is_greedy(seed):
     memory = table_memory(model, [0, 1, 2])
     decoding = Decoding(1, max_length=9, early_stop="beam")
     tokens, rules = _prepare(memory, decoding, START, END, (PAD, START), None, model)
-    beams = beam_search(model, model.start(memory), tokens, rules)
+    beams = beam_search(model, model.init_state(memory), tokens, rules)
     for line, found in enumerate(run(model, memory, decoding)):
         assert_same(found, beams[line])
 
@@ -388,7 +388,7 @@ def test_wrong_calls_say_what_to_do():
         with pytest.raises(InputError, match=message):
             run(model, memory, Decoding(), **more)
     with pytest.raises(InputError, match="end token"):
-        search(model, memory, Decoding(), START, END, forbidden=[END])
+        search(model, memory, Decoding(), START, END, suppress_tokens=[END])
     with pytest.raises(InputError, match="give prompt"):
         search(model, None, Decoding(), START, END)
     with pytest.raises(InputError, match="1 lists of tokens for 2 sources"):

@@ -109,7 +109,7 @@ def test_an_impossible_end_still_ends_the_text(how):
 def test_forbidden_tokens_never_come():
     model = table_model(2, vocab=6)
     model.table[..., [PAD, START, 4]] = 9
-    found = search(model, table_memory(model, [0]), Decoding(4, n_best=4), START, END, forbidden=[PAD, START, 4])
+    found = search(model, table_memory(model, [0]), Decoding(4, n_best=4), START, END, suppress_tokens=[PAD, START, 4])
     assert {token for text in found[0] for token in text.tokens} <= {3, 5}
 
 

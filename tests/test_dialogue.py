@@ -12,8 +12,8 @@ from tiny import tiny_backbone, trainer
 from lmtasks import Decoding, DialogueModule, DialogueTask, TextDataModule, TokenizerConfig, Village
 from lmtasks.cli.main import main
 from lmtasks.errors import InputError
-from lmtasks.saving import save
-from lmtasks.tasks.base import Answer, Sample
+from lmtasks.storage.model_folder import save
+from lmtasks.tasks.base import Answer, Prediction
 from lmtasks.text.tokenizer import Tokenizer
 
 TURNS = ["Hi.", "Hello, who is it?", "Anna.", "Come in."]
@@ -27,8 +27,8 @@ def test_each_turn_but_the_first_replies_to_all_before_it():
     assert [example.text for example in examples] == ["\n".join(TURNS[:count]) for count in (1, 2, 3)]
     last = examples[-1]
     turns = [TOKENIZER.encode(turn) for turn in TURNS]
-    assert last.source == [USER, *turns[0], MODEL, *turns[1], USER, *turns[2], TOKENIZER.end]
-    assert last.target == [*turns[3], TOKENIZER.end]
+    assert last.source == [USER, *turns[0], MODEL, *turns[1], USER, *turns[2], TOKENIZER.eos_id]
+    assert last.target == [*turns[3], TOKENIZER.eos_id]
     assert len({(example.row, example.group) for example in examples}) == len(examples)  # each is answered
 
 
@@ -39,7 +39,7 @@ def test_a_long_history_keeps_its_last_turns(history):
     source, whole = example.source, DialogueTask(history=99).questions([{"turns": TURNS[:3]}], TOKENIZER)[0].source
     assert len(source) <= history
     assert source[0] in (USER, MODEL)
-    assert source[-1] == TOKENIZER.end
+    assert source[-1] == TOKENIZER.eos_id
     kept = source[1:] if source.count(USER) + source.count(MODEL) == 1 else source
     assert whole[len(whole) - len(kept) :] == kept
     turns = [TOKENIZER.encode(turn) for turn in TURNS[:3]]
@@ -74,7 +74,7 @@ def test_data_that_would_cut_the_last_turn_off_are_refused(tmp_path):
 
 def test_scores_and_signatures_go_by_the_same_names():
     task = DialogueTask()
-    samples = [Sample("Hi.", "Hello there you", answers=[Answer("Hello there you", 0.0)]), Sample("a", "b")]
+    samples = [Prediction("Hi.", "Hello there you", answers=[Answer("Hello there you", 0.0)]), Prediction("a", "b")]
     scores = task.score(samples, nll=0.0, count=9)
     assert scores["token_probability"] == 100
     assert scores["perplexity"] == 1

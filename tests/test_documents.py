@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lmtasks.data.documents import Documents
+from lmtasks.data.readers.documents import Documents
 from lmtasks.errors import InputError
 
 TEXT = "\none\r\ntwo\n \n\n  three\nNA\n\n"

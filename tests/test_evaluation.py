@@ -8,14 +8,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from lmtasks.backbones.loss import Loss
 from lmtasks.batch import Batch
-from lmtasks.data.encoded import encode
-from lmtasks.evaluation import Evaluation
-from lmtasks.loss import Loss
-from lmtasks.tasks.base import Answer, Sample
+from lmtasks.data.tokenized import encode
+from lmtasks.tasks.base import Answer, Prediction
 from lmtasks.tasks.translation import TranslationTask
 from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
-from lmtasks.training.samples import Samples, samples_text
+from lmtasks.training.callbacks.samples import Samples, samples_text
+from lmtasks.training.evaluation import Evaluation
 
 PAIRS = [("a dog", "un chien"), ("a cat", "un chat"), ("the old man", "le vieil homme"), ("two cows", "deux vaches")]
 TASK = TranslationTask(("en-fr",))
@@ -66,7 +66,7 @@ def test_right_answers_score_100_and_perplexity_is_that_of_the_mean_loss(rows):
 
 
 def test_no_samples_may_be_asked_for(tmp_path, capsys):
-    rows = {"translation": [Sample("source", "reference", answers=[Answer("answer", 0.0)])]}
+    rows = {"translation": [Prediction("source", "reference", answers=[Answer("answer", 0.0)])]}
     assert samples_text(rows, 0) == ""
     trainer = SimpleNamespace(is_global_zero=True, sanity_checking=False, default_root_dir=tmp_path / "new")
     Samples(shown=0, kept=1).on_test_end(trainer, SimpleNamespace(samples=rows))
@@ -75,7 +75,7 @@ def test_no_samples_may_be_asked_for(tmp_path, capsys):
 
 
 def test_samples_are_spread_over_the_data():
-    rows = [Sample(f"source {i}", f"reference {i}", answers=[Answer(f"answer {i}", 0.0)]) for i in range(10)]
+    rows = [Prediction(f"source {i}", f"reference {i}", answers=[Answer(f"answer {i}", 0.0)]) for i in range(10)]
     text = samples_text({"translation": rows}, 2)
     assert [line.split()[-1] for line in text.splitlines() if "source" in line] == ["0", "5"]
     assert "answer 5" in text
@@ -83,7 +83,7 @@ def test_samples_are_spread_over_the_data():
 
 def test_samples_of_several_directions_name_theirs():
     def heads(groups):
-        rows = [Sample("a", "b", answers=[Answer("c", 0.0)], group=group) for group in groups]
+        rows = [Prediction("a", "b", answers=[Answer("c", 0.0)], group=group) for group in groups]
         return [line.strip() for line in samples_text({"translation": rows}, 2).splitlines()[::4]]
 
     assert heads(["en-de", "en-fr"]) == ["translation en-de", "translation en-fr"]

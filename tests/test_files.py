@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from lmtasks.data import hub
-from lmtasks.data.files import FIELD_LIMIT, exact, fingerprint, numbered_rows, read_json, read_lines
-from lmtasks.data.hub import is_hub_id
+from lmtasks.data.readers import hub
+from lmtasks.data.readers.files import FIELD_LIMIT, exact, fingerprint, numbered_rows, read_json, read_lines
+from lmtasks.data.readers.hub import is_hub_id
 from lmtasks.errors import InputError
 
 TRICKY = [

@@ -15,11 +15,11 @@ from lmtasks.decoding import Hypothesis
 from lmtasks.errors import InputError
 from lmtasks.heads.language_model import LanguageModelHead
 from lmtasks.heads.rolling import Rolling
-from lmtasks.named.generation import TextGenerationModule
 from lmtasks.solving import BROKEN
-from lmtasks.tasks.base import Example, Sample
+from lmtasks.tasks.base import Example, Prediction
 from lmtasks.tasks.generation import GenerationTask
 from lmtasks.text.tokenizer import Tokenizer
+from lmtasks.training.modules import TextGenerationModule
 
 TEXTS = ["One two\n three.  ", " Überall 山上 sind\nBäume, 😀 nicht wahr?", "", "  \n", "vier", "山上有樹。"]
 ROWS = [{"text": text, "place": f"a.txt, row {number}"} for number, text in enumerate(TEXTS, 1)]
@@ -33,16 +33,16 @@ CONFIGS = {
 TOKENIZERS = {kind: Tokenizer.train(TEXTS * 3, config) for kind, config in CONFIGS.items()}
 KINDS = pytest.mark.parametrize("tokenizer", TOKENIZERS.values(), ids=TOKENIZERS)
 BYTES = TOKENIZERS["byte"]
-END = BYTES.end
+END = BYTES.eos_id
 SAMPLING = Decoding(beam=1, sample=True, max_length=30, max_ratio=0.0, seed=3)
 
 
 def running(tokenizer: Tokenizer) -> list[int]:
-    return [tokenizer.end, *(token for text in WHOLE for token in (*tokenizer.encode(text), tokenizer.end))]
+    return [tokenizer.eos_id, *(token for text in WHOLE for token in (*tokenizer.encode(text), tokenizer.eos_id))]
 
 
-def samples_of(task: GenerationTask, tokenizer: Tokenizer) -> list[Sample]:
-    return [Sample(made.text, made.reference, made.references) for made in task.examples(ROWS, tokenizer)]
+def samples_of(task: GenerationTask, tokenizer: Tokenizer) -> list[Prediction]:
+    return [Prediction(made.text, made.reference, made.references) for made in task.examples(ROWS, tokenizer)]
 
 
 @KINDS
@@ -105,7 +105,7 @@ def test_an_answer_is_what_comes_behind_the_prompt_wherever_that_ends(tokenizer)
     tokens = tokenizer.encode(whole)
     for place in range(len(tokens)):
         before = tokenizer.decode(tokens[:place])
-        example = Example([tokenizer.end, *tokens[:place]], [])
+        example = Example([tokenizer.eos_id, *tokens[:place]], [])
         ((answer,),) = task.answers([[Hypothesis(tokens[place:], 0.0, 0.0)]], [example], tokenizer)
         assert whole.endswith(answer.text)
         shared = whole.removesuffix(answer.text)
@@ -169,7 +169,7 @@ def test_rolling_changes_nothing_where_all_is_read_at_once():
     ids = torch.randint(9, (2, 6))
     rolling = Rolling(backbone, 6)
     with torch.no_grad():
-        torch.testing.assert_close(rolling.step(ids, rolling.start(None)), backbone.decode(ids, None))
+        torch.testing.assert_close(rolling.step(ids, rolling.init_state(None)), backbone.decode(ids, None))
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +195,7 @@ def test_a_module_scores_every_token_and_answers_few(trained):
     characters = sum(map(len, text))
     assert trained.scored["validation/generation/bits_per_character"] == pytest.approx(nll / math.log(2) / characters)
     answered = [sample for sample in trained.samples["generation"] if sample.answer is not None]
-    assert 1 <= len(answered) <= trained.task.answered < len(trained.samples["generation"])
+    assert 1 <= len(answered) <= trained.task.max_answered < len(trained.samples["generation"])
 
 
 def test_a_seed_gives_the_same_text_and_several_samples_differ(trained):

@@ -75,7 +75,7 @@ def test_source_and_target_are_joined_without_a_gap():
 
 @KINDS
 def test_greedy_texts_follow_their_sources(kind):
-    backbone, head = model_of(kind), LanguageModelHead(END, forbidden=[0, 1])
+    backbone, head = model_of(kind), LanguageModelHead(END, suppress_tokens=[0, 1])
     found = head.predict(backbone, batch_of(SOURCES, TARGETS), Decoding(1, max_length=6))
     for source, (text,) in zip(SOURCES, found, strict=True):
         wanted: list[int] = []

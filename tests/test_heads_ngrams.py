@@ -23,7 +23,7 @@ from lmtasks import (
 from lmtasks.batch import lengths_to_mask, pad
 from lmtasks.errors import InputError
 from lmtasks.heads.ngrams import FACTOR, PLACES, SHORTEST, Ngrams
-from lmtasks.optim import _matrices_and_rest
+from lmtasks.training.optim.optimizers import _matrices_and_rest
 
 PIECES = [b"", b"", b"", b"good", b" film", b"go", b"od", b" FILM", b"s", b"\xe5\xa5", b"\xbd"]
 

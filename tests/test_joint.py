@@ -21,31 +21,31 @@ from tiny import fit, several_data, several_module, several_rows, several_tasks,
 from tiny import write_tasks as write
 
 import lmtasks
-from lmtasks.cli.finish import finish
+from lmtasks.cli.after_fit import finish
 from lmtasks.cli.main import main
 from lmtasks.data.mixing import Mixing
-from lmtasks.data.parallel import ParallelText
-from lmtasks.data.table import Files, Table
-from lmtasks.data.tagged import TaggedWords
+from lmtasks.data.readers.parallel import ParallelText
+from lmtasks.data.readers.table import Files, Table
+from lmtasks.data.readers.tagged import TaggedWords
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
-from lmtasks.joint.gradients import JointStep
-from lmtasks.joint.learning import JointConfig
-from lmtasks.joint.surgery import PCGrad, UPGrad
-from lmtasks.joint.weighting import DynamicAverage, GradNorm, Static, Uncertainty
 from lmtasks.model import Model
-from lmtasks.module import TaskModule
-from lmtasks.optim import Adafactor, Adam, AdamW, Muon, Schedule
-from lmtasks.saved import last_checkpoint
-from lmtasks.saving import load, save
+from lmtasks.storage.checkpoint import last_checkpoint
+from lmtasks.storage.model_folder import load, save
 from lmtasks.tasks.answering import SpanAnsweringTask
 from lmtasks.tasks.classification import ClassificationTask
 from lmtasks.tasks.generation import GenerationTask
 from lmtasks.tasks.summarisation import SummarisationTask
 from lmtasks.tasks.translation import TranslationTask
 from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
-from lmtasks.training.checkpoints import Checkpoints, SafeCheckpointIO
-from lmtasks.training.randomness import RandomState
+from lmtasks.training.callbacks.checkpoints import Checkpoints, SafeCheckpointIO
+from lmtasks.training.callbacks.randomness import RandomState
+from lmtasks.training.joint.gradients import JointStep
+from lmtasks.training.joint.learning import JointConfig
+from lmtasks.training.joint.surgery import PCGrad, UPGrad
+from lmtasks.training.joint.weighting import DynamicAverage, GradNorm, Static, Uncertainty
+from lmtasks.training.module import TaskModule
+from lmtasks.training.optim.optimizers import Adafactor, Adam, AdamW, Muon, Schedule
 
 JOINTS = {
     "plain": JointConfig(),
@@ -112,7 +112,7 @@ class Losses(Callback):
         pl_module.joint.weights.observe = observe
 
 
-class Steps(Callback):
+class TrainDataset(Callback):
     """Remember the batches of each micro-batch and what was said of them."""
 
     def __init__(self):
@@ -167,7 +167,7 @@ def train(corpus, joint=JointConfig(), mixing=Mixing(), module=None, **settings)
 
 @pytest.mark.parametrize("mixing", [Mixing(), Mixing(rates=RARE)], ids=["size", "rates"])
 def test_the_loss_of_a_step_is_the_weighted_mean_of_the_losses_of_its_tasks(corpus, mixing):
-    seen = Steps()
+    seen = TrainDataset()
     train(corpus, mixing=mixing, callbacks=[seen], max_steps=12)
     assert seen.losses == pytest.approx(seen.by_hand, rel=1e-5)
     assert all(seen.tasks)
@@ -175,10 +175,10 @@ def test_the_loss_of_a_step_is_the_weighted_mean_of_the_losses_of_its_tasks(corp
 
 
 def test_a_static_weight_multiplies_the_loss_of_its_task(corpus):
-    plain, heavy = Steps(), Steps()
+    plain, heavy = TrainDataset(), TrainDataset()
     train(corpus, callbacks=[plain], max_steps=1)
     train(corpus, JointConfig(Static({"mood": 0.0, "names": 0.0})), callbacks=[heavy], max_steps=1)
-    alone = Steps()
+    alone = TrainDataset()
     train(corpus, JointConfig(Static({"translation": 3.0, "mood": 0.0, "names": 0.0})), callbacks=[alone], max_steps=1)
     assert 0 < heavy.losses[0] < plain.losses[0]
     assert alone.losses[0] == pytest.approx(3 * heavy.losses[0])
@@ -198,7 +198,7 @@ def test_all_tasks_are_learnt(corpus):
 @EVERY
 @pytest.mark.parametrize("mixing", [Mixing(), CHANGING], ids=["size", "changing"])
 def test_accumulated_micro_batches_take_the_steps_of_whole_batches(corpus, name, mixing):
-    whole, cut, seen, parts = Losses(), Losses(), Steps(), Steps()
+    whole, cut, seen, parts = Losses(), Losses(), TrainDataset(), TrainDataset()
     one = train(corpus, JOINTS[name], mixing, callbacks=[whole, seen])
     two = train(corpus, JOINTS[name], mixing, callbacks=[cut, parts], accumulate_grad_batches=2)
     for k, rows in enumerate(seen.rows):
@@ -386,7 +386,7 @@ def test_gradients_that_cannot_be_taken_apart_are_refused(corpus, joint):
         fit_frozen(corpus, joint)
 
 
-def test_heads_alone_are_learnt_on_a_frozen_backbone(corpus):
+def test_heads_alone_are_learned_on_a_frozen_backbone(corpus):
     module = fit_frozen(corpus, JointConfig(Uncertainty()))
     torch.manual_seed(0)
     fresh = module.backbone_config.build(len(module.tokenizer))
@@ -418,7 +418,7 @@ def test_every_optimiser_learns_several_tasks(corpus, optimizer):
 
 def saving_run(corpus, steps, mixing, joint=JOINTS["gradnorm-pcgrad"], ckpt_path=None, **settings):
     """Train with what makes a resume exact, in one run folder, with dropout."""
-    seen = Steps()
+    seen = TrainDataset()
     module = several_module(
         joint=joint,
         backbone=tiny_backbone(dropout=0.2),
@@ -756,7 +756,7 @@ def test_texts_of_several_writing_tasks_begin_with_a_token_of_their_own(tmp_path
     alone = several_module(tasks={"french": tasks["french"], "mood": tasks["mood"]})
     alone.tokenizer = module.tokenizer
     alone.configure_model()
-    assert alone.heads["french"].start == module.tokenizer.start
+    assert alone.heads["french"].start == module.tokenizer.bos_id
 
 
 def test_a_task_of_no_share_is_left_as_it_was_and_the_log_says_so(corpus, caplog):

@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import lmtasks.loss
+import lmtasks.backbones.loss
+from lmtasks.backbones.loss import linear_cross_entropy
 from lmtasks.batch import IGNORE
-from lmtasks.loss import linear_cross_entropy
 
 N, D, V = 13, 5, 17
 
@@ -32,15 +32,15 @@ def reference(hidden, weight, bias, target, smoothing=0.0):
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_value_and_gradients_are_those_of_cross_entropy(monkeypatch, block, smoothing, with_bias):
-    monkeypatch.setitem(lmtasks.loss.BLOCK, "cpu", block)
-    *learnt, target = inputs(with_bias=with_bias)
-    loss = linear_cross_entropy(*learnt, target, smoothing)
-    expected = reference(*learnt, target, smoothing)
+    monkeypatch.setitem(lmtasks.backbones.loss.BLOCK, "cpu", block)
+    *learned, target = inputs(with_bias=with_bias)
+    loss = linear_cross_entropy(*learned, target, smoothing)
+    expected = reference(*learned, target, smoothing)
     torch.testing.assert_close(loss.total, expected)
-    torch.testing.assert_close(loss.nll, reference(*learnt, target))
+    torch.testing.assert_close(loss.nll, reference(*learned, target))
     assert int(loss.count) == int((target != IGNORE).sum())
-    learnt = [tensor for tensor in learnt if tensor is not None]
-    ours, theirs = torch.autograd.grad(3 * loss.total, learnt), torch.autograd.grad(3 * expected, learnt)
+    learned = [tensor for tensor in learned if tensor is not None]
+    ours, theirs = torch.autograd.grad(3 * loss.total, learned), torch.autograd.grad(3 * expected, learned)
     for our, their in zip(ours, theirs, strict=True):
         torch.testing.assert_close(our, their)
 
@@ -67,19 +67,19 @@ def test_ignored_rows_get_no_gradient():
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
 def test_gradients_are_right_to_the_precision_of_float64(monkeypatch, smoothing):
-    monkeypatch.setitem(lmtasks.loss.BLOCK, "cpu", 4 * V)
-    *learnt, target = inputs(torch.float64)
-    assert torch.autograd.gradcheck(lambda h, w, b: linear_cross_entropy(h, w, b, target, smoothing).total, learnt)
+    monkeypatch.setitem(lmtasks.backbones.loss.BLOCK, "cpu", 4 * V)
+    *learned, target = inputs(torch.float64)
+    assert torch.autograd.gradcheck(lambda h, w, b: linear_cross_entropy(h, w, b, target, smoothing).total, learned)
 
 
 def test_bfloat16_autocast_stays_near_and_keeps_the_gradients_in_float32():
-    *learnt, target = inputs()
+    *learned, target = inputs()
     with torch.autocast("cpu", torch.bfloat16):
-        loss = linear_cross_entropy(*learnt, target, 0.1)
+        loss = linear_cross_entropy(*learned, target, 0.1)
     assert loss.total.dtype == torch.float32
-    expected = reference(*learnt, target, 0.1)
+    expected = reference(*learned, target, 0.1)
     torch.testing.assert_close(loss.total, expected, rtol=0.02, atol=0)
-    ours, theirs = torch.autograd.grad(loss.total, learnt), torch.autograd.grad(expected, learnt)
+    ours, theirs = torch.autograd.grad(loss.total, learned), torch.autograd.grad(expected, learned)
     for our, their in zip(ours, theirs, strict=True):
         assert our.dtype == torch.float32
         assert float((our - their).norm() / their.norm()) < 0.02
@@ -115,32 +115,34 @@ def test_bfloat16_states_under_autocast_get_bfloat16_gradients():
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_without_gradients_asked_for_there_are_no_buffers_of_them(monkeypatch, mode):
     given = []
-    blocks = lmtasks.loss._blocks
-    monkeypatch.setattr(lmtasks.loss, "_blocks", lambda *arguments: given.append(arguments[-1]) or blocks(*arguments))
-    *learnt, target = inputs()
+    blocks = lmtasks.backbones.loss._blocks
+    monkeypatch.setattr(
+        lmtasks.backbones.loss, "_blocks", lambda *arguments: given.append(arguments[-1]) or blocks(*arguments)
+    )
+    *learned, target = inputs()
     with mode():
-        silent = linear_cross_entropy(*learnt, target)
-    frozen = linear_cross_entropy(*[tensor.detach() for tensor in learnt], target)
+        silent = linear_cross_entropy(*learned, target)
+    frozen = linear_cross_entropy(*[tensor.detach() for tensor in learned], target)
     assert given == [[False] * 3] * 2
     torch.testing.assert_close(silent.total, frozen.total)
     assert not frozen.total.requires_grad
-    linear_cross_entropy(*learnt, target)
+    linear_cross_entropy(*learned, target)
     assert given[-1] == [True] * 3
 
 
 @pytest.mark.parametrize("frozen", [(0,), (1,), (2,), (1, 2)])
 def test_a_frozen_part_costs_no_gradient_and_leaves_those_of_the_others(frozen):
-    *learnt, target = inputs()
+    *learned, target = inputs()
     for part in frozen:
-        learnt[part].requires_grad_(False)
-    loss = linear_cross_entropy(*learnt, target).total
+        learned[part].requires_grad_(False)
+    loss = linear_cross_entropy(*learned, target).total
     kept = loss.grad_fn.saved_tensors
     assert [gradient is None for gradient in kept] == [part in frozen for part in range(3)]
-    others = [tensor for tensor in learnt if tensor.requires_grad]
-    expected = torch.autograd.grad(reference(*learnt, target), others)
+    others = [tensor for tensor in learned if tensor.requires_grad]
+    expected = torch.autograd.grad(reference(*learned, target), others)
     torch.testing.assert_close(torch.autograd.grad(loss, others), expected)
 
 
 def test_the_likelihood_has_no_gradient():
-    *learnt, target = inputs()
-    assert not linear_cross_entropy(*learnt, target).nll.requires_grad
+    *learned, target = inputs()
+    assert not linear_cross_entropy(*learned, target).nll.requires_grad

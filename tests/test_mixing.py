@@ -242,7 +242,7 @@ def test_long_rows_of_one_task_do_not_thin_out_the_others():
         2560,
         mixing=Mixing(rates={"few": 12, "many": 88}),
     )
-    assert min(made.turns(0).values()) > 0.8
+    assert min(made.participation(0).values()) > 0.8
     padded = [
         sum(made.plans[task].lengths[rows].max() * len(rows) for task, (rows,) in made.step(k).items())
         for k in range(300)
@@ -333,7 +333,7 @@ def test_tasks_that_take_part_at_times_take_turns():
     assert rare
     gaps = np.diff(rare)
     assert gaps.max() - gaps.min() <= 1
-    assert made.turns(0)["few"] == pytest.approx(len(rare) / 1000, abs=0.002)
+    assert made.participation(0)["few"] == pytest.approx(len(rare) / 1000, abs=0.002)
 
 
 def test_micro_batches_of_all_tasks_add_up_to_the_weighted_mean_of_a_step():

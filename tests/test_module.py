@@ -21,25 +21,25 @@ from tiny import ROWS, fit, tiny_backbone, tiny_data, tiny_module, tiny_rows, tr
 from lmtasks.backbones.recurrent import RecurrentConfig
 from lmtasks.backbones.transformer import TransformerConfig
 from lmtasks.batch import Batch
-from lmtasks.data.faults import check_trainer
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
-from lmtasks.module import TaskModule
-from lmtasks.optim import Adafactor, Adam, AdamW, Muon, Schedule
-from lmtasks.saved import last_checkpoint
 from lmtasks.settings import to_plain
+from lmtasks.storage.checkpoint import last_checkpoint
 from lmtasks.tasks.answering import SpanAnsweringTask
 from lmtasks.tasks.translation import TranslationTask
 from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
-from lmtasks.training.checkpoints import Checkpoints, SafeCheckpointIO
-from lmtasks.training.randomness import RandomState
+from lmtasks.training.callbacks.checkpoints import Checkpoints, SafeCheckpointIO
+from lmtasks.training.callbacks.randomness import RandomState
+from lmtasks.training.checks import check_trainer
+from lmtasks.training.module import TaskModule
+from lmtasks.training.optim.optimizers import Adafactor, Adam, AdamW, Muon, Schedule
 
 TWO_PROCESSES = """
 import sys
 import torch
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from lmtasks.training.checkpoints import Checkpoints
+from lmtasks.training.callbacks.checkpoints import Checkpoints
 from tiny import fit, tiny_data, tiny_module, trainer, weights
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-import lmtasks.muon
-from lmtasks.muon import BatchedMuon, orthogonal
+import lmtasks.training.optim.muon
+from lmtasks.training.optim.muon import BatchedMuon, orthogonal
 
 SHAPES = [(24, 8), (8, 24), (8, 8), (24, 8), (8, 8)]
 
@@ -55,7 +55,7 @@ def test_singular_vectors_stay_and_singular_values_come_near_one(shape):
 def test_how_many_are_taken_together_changes_nothing(monkeypatch):
     together, apart = matrices(), matrices()
     learn(together, BatchedMuon(together, 0.02), steps=3)
-    monkeypatch.setattr(lmtasks.muon, "AT_ONCE", 1)
+    monkeypatch.setattr(lmtasks.training.optim.muon, "AT_ONCE", 1)
     learn(apart, BatchedMuon(apart, 0.02), steps=3)
     for own, other in zip(together, apart, strict=True):
         torch.testing.assert_close(own, other)

@@ -10,7 +10,7 @@ from pathlib import Path
 import datasets
 import pytest
 
-from lmtasks.data.parallel import ParallelText
+from lmtasks.data.readers.parallel import ParallelText
 from lmtasks.errors import InputError
 
 EN = ["A dog runs.", "", "NA"]

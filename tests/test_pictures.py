@@ -10,7 +10,7 @@ import torch
 
 from lmtasks.errors import InputError
 from lmtasks.metrics.counts import class_table
-from lmtasks.pictures import ENDINGS, check_picture, columns, picture
+from lmtasks.reports.pictures import ENDINGS, check_picture, columns, picture
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

@@ -14,9 +14,10 @@ from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
 from lmtasks.batch import IGNORE, Batch
-from lmtasks.training import progress, scores
-from lmtasks.training.progress import Progress
-from lmtasks.training.scores import score_table
+from lmtasks.reports import tables as scores
+from lmtasks.reports.tables import score_table
+from lmtasks.training.callbacks import progress
+from lmtasks.training.callbacks.progress import Progress
 
 TARGETS = 3  # real targets of a batch; a fourth is padding
 

@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 from tiny import fit, tiny_backbone, tiny_module
 
 from lmtasks.errors import InputError
-from lmtasks.saved import last_checkpoint
-from lmtasks.saving import CONFIG, METRICS, TOKENIZER, WEIGHTS, find_model, load, save
 from lmtasks.settings import from_plain, to_plain
-from lmtasks.training.checkpoints import Checkpoints
+from lmtasks.storage.checkpoint import last_checkpoint
+from lmtasks.storage.model_folder import CONFIG, METRICS, TOKENIZER, WEIGHTS, find_model, load, save
+from lmtasks.training.callbacks.checkpoints import Checkpoints
 
 TEXTS = ["a b", "c", "dd e f"]
 
@@ -220,7 +220,7 @@ def test_weights_that_no_layer_has_and_weights_that_are_missing_are_refused(fold
 
 
 @pytest.mark.parametrize(
-    "forged", ["os.system", "builtins.print", "pathlib.Path", "no_such_package.Class", "lmtasks.module.None"]
+    "forged", ["os.system", "builtins.print", "pathlib.Path", "no_such_package.Class", "lmtasks.training.module.None"]
 )
 def test_a_config_that_names_anything_but_settings_is_refused(folder, forged):
     settings = json.loads((folder / CONFIG).read_text())

@@ -10,7 +10,8 @@ import sys
 import pytest
 import sacrebleu
 
-from lmtasks.cli import score, scored
+from lmtasks.cli import score
+from lmtasks.cli import score_inputs as scored
 from lmtasks.errors import InputError
 from lmtasks.tasks.base import Answer
 

@@ -13,11 +13,11 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
-from lmtasks.saved import last_checkpoint, read_checkpoint
-from lmtasks.training.averaging import EMA
-from lmtasks.training.checkpoints import Checkpoints, SafeCheckpointIO
-from lmtasks.training.randomness import RandomState
-from lmtasks.training.signals import StopOnSignal
+from lmtasks.storage.checkpoint import last_checkpoint, read_checkpoint
+from lmtasks.training.callbacks.averaging import EMA
+from lmtasks.training.callbacks.checkpoints import Checkpoints, SafeCheckpointIO
+from lmtasks.training.callbacks.randomness import RandomState
+from lmtasks.training.callbacks.signals import StopOnSignal
 
 PATIENCE = 60  # seconds until a test gives up
 # Forked from a process that has used no OpenMP threads, which would not be there in the child; imports are paid once.

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from lmtasks.data.squad import NOWHERE, SquadFile, _nearest
+from lmtasks.data.readers.squad import NOWHERE, SquadFile, _nearest
 from lmtasks.errors import InputError
 
 ALL = ("question", "context", "answers", "starts")

@@ -18,19 +18,19 @@ from tiny import (
     write_tasks,
 )
 
-from lmtasks import start
 from lmtasks.backbones.recurrent import RecurrentConfig
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
-from lmtasks.joint.learning import JointConfig
-from lmtasks.joint.surgery import PCGrad
-from lmtasks.optim import Adafactor, Adam, AdamW, Muon
-from lmtasks.saved import last_checkpoint
-from lmtasks.saving import load, save
+from lmtasks.storage.checkpoint import last_checkpoint
+from lmtasks.storage.model_folder import load, save
 from lmtasks.tasks.dialogue import DialogueTask
 from lmtasks.tasks.translation import TranslationTask
 from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
-from lmtasks.training.checkpoints import Checkpoints
+from lmtasks.training import init_from as start
+from lmtasks.training.callbacks.checkpoints import Checkpoints
+from lmtasks.training.joint.learning import JointConfig
+from lmtasks.training.joint.surgery import PCGrad
+from lmtasks.training.optim.optimizers import Adafactor, Adam, AdamW, Muon
 
 OPTIMIZERS = pytest.mark.parametrize(
     "optimizer", [Adam(0.01), AdamW(0.01), Adafactor(0.01), Muon()], ids=lambda o: type(o).__name__
@@ -53,7 +53,7 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def before(corpus):
-    """Return a module that has learnt to translate, and the folder it was saved in; do not change it."""
+    """Return a module that has learned to translate, and the folder it was saved in; do not change it."""
     module = fit(corpus, tiny_module(tokenizer=TokenizerConfig("bpe", 300)), max_steps=4)
     return module, save(module, corpus / "before" / "model").parent
 
@@ -238,7 +238,7 @@ def test_one_writer_after_several_begins_with_the_mean_of_what_they_began_with(c
     rows = {name: several_rows(corpus)["translation"] for name in ("one", "two", "three", "translation")}
     old = fit(corpus, several_module(tasks=copying), several_data(corpus, rows={n: rows[n] for n in copying}))
     save(old, tmp_path / "several" / "model")
-    table, begin = old.backbone.embedding.weight, old.tokenizer.start
+    table, begin = old.backbone.embedding.weight, old.tokenizer.bos_id
     mean = table[[old.tokenizer.mark(f"<task-{name}>") for name in copying]].mean(0)
     new = tiny_module(init_from=str(tmp_path / "several"))
     state = begun(corpus, new, "translation")
@@ -246,7 +246,7 @@ def test_one_writer_after_several_begins_with_the_mean_of_what_they_began_with(c
     torch.testing.assert_close(state["backbone.embedding.weight"][begin], mean)
     others = [row for row in range(len(table)) if row != begin]
     assert torch.equal(state["backbone.embedding.weight"][others], table[others])
-    save(new, tmp_path / "alone" / "model")  # one writer has learnt what <s> is: the next takes it as it is
+    save(new, tmp_path / "alone" / "model")  # one writer has learned what <s> is: the next takes it as it is
     state = begun(corpus, tiny_module(init_from=str(tmp_path / "alone")), "translation")
     assert torch.equal(state["backbone.embedding.weight"], new.backbone.embedding.weight)
 
@@ -285,7 +285,7 @@ def test_what_is_frozen_stays_and_the_rest_moves(corpus, optimizer, names):
 
 
 @OPTIMIZERS
-def test_a_head_is_learnt_on_a_frozen_backbone(corpus, before, optimizer):
+def test_a_head_is_learned_on_a_frozen_backbone(corpus, before, optimizer):
     module = encoder_of("mood", init_from=str(before[1]), freeze=("backbone",), optimizer=optimizer)
     state = begun(corpus, module, max_steps=3)
     old = before[0].state_dict()

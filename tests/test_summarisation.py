@@ -8,14 +8,14 @@ from tiny import tiny_backbone, trainer
 
 from lmtasks import Decoding, SummarisationModule, SummarisationTask, TextDataModule, TokenizerConfig, Village
 from lmtasks.errors import InputError
-from lmtasks.tasks.base import Answer, Sample
+from lmtasks.tasks.base import Answer, Prediction
 from lmtasks.tasks.summarisation import first_sentence
 from lmtasks.text.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer.train([], TokenizerConfig("byte"))
 
 
-def test_the_first_summary_is_learnt_and_all_are_references():
+def test_the_first_summary_is_learned_and_all_are_references():
     rows = [
         {"text": "a b", "summary": ["a", "b"]},
         {"text": " ", "summary": "c"},
@@ -23,8 +23,8 @@ def test_the_first_summary_is_learnt_and_all_are_references():
         {"text": "e", "summary": None},
     ]
     first, listed, unanswered = SummarisationTask().examples(rows, TOKENIZER)
-    assert first.source == [*TOKENIZER.encode("a b"), TOKENIZER.end]
-    assert first.target == [*TOKENIZER.encode("a"), TOKENIZER.end]
+    assert first.source == [*TOKENIZER.encode("a b"), TOKENIZER.eos_id]
+    assert first.target == [*TOKENIZER.encode("a"), TOKENIZER.eos_id]
     assert (first.reference, first.references, first.row) == ("a", ["a", "b"], 0)
     assert (listed.text, listed.references, listed.row) == ("A b. C d.", ["d"], 2)
     assert (unanswered.target, unanswered.references) == ([], [])
@@ -53,7 +53,7 @@ def test_the_first_sentence_ends_with_the_first_full_stop(text, first):
 def test_a_summary_that_is_the_first_sentence_scores_like_it():
     task = SummarisationTask()
     text = "Paul found the key. He was glad."
-    samples = [Sample(text, "Paul found it", ["Paul found it", "A key"], [Answer(first_sentence(text), 0.0)])]
+    samples = [Prediction(text, "Paul found it", ["Paul found it", "A key"], [Answer(first_sentence(text), 0.0)])]
     scores = task.score(samples, nll=1.0, count=1)
     assert scores["rougeL"] == scores["rougeL_lead"] > 0
     assert task.main_metric in scores

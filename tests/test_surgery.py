@@ -7,7 +7,7 @@ from itertools import combinations
 import pytest
 import torch
 
-from lmtasks.joint.surgery import PCGrad, UPGrad
+from lmtasks.training.joint.surgery import PCGrad, UPGrad
 
 ALL = [PCGrad(), UPGrad()]
 SIZES = [(1, 3), (2, 2), (3, 5), (4, 2), (5, 3), (6, 40)]  # tasks and parameters; some have more tasks than parameters

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from lmtasks.data.documents import Documents
-from lmtasks.data.squad import SquadFile
-from lmtasks.data.table import Files, Table
-from lmtasks.data.tagged import TaggedWords
+from lmtasks.data.readers.documents import Documents
+from lmtasks.data.readers.squad import SquadFile
+from lmtasks.data.readers.table import Files, Table
+from lmtasks.data.readers.tagged import TaggedWords
 from lmtasks.errors import InputError
 
 ROWS = [{"sentence": "NA", "label": 7}, {"sentence": "b", "label": None}]

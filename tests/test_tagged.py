@@ -9,8 +9,8 @@ from pathlib import Path
 import datasets
 import pytest
 
-from lmtasks.data import hub
-from lmtasks.data.tagged import TaggedWords
+from lmtasks.data.readers import hub
+from lmtasks.data.readers.tagged import TaggedWords
 from lmtasks.errors import InputError
 
 BOTH = ("words", "tags")

@@ -11,13 +11,13 @@ from tiny import tiny_backbone, trainer
 from lmtasks import TaggingModule, TextDataModule, TokenizerConfig, Village
 from lmtasks.batch import IGNORE, cut
 from lmtasks.errors import InputError
-from lmtasks.optim import Adam, Schedule
-from lmtasks.saving import load, save
-from lmtasks.tasks.base import Sample, Span
+from lmtasks.storage.model_folder import load, save
+from lmtasks.tasks.base import Prediction, Span
 from lmtasks.tasks.tagging import TaggingTask, marked
 from lmtasks.text.tags import as_bio, spans
 from lmtasks.text.tokenizer import Tokenizer
 from lmtasks.text.words import LETTERS, join_words, learn_writing, split_words
+from lmtasks.training.optim.optimizers import Adam, Schedule
 
 ROW = {"words": ["Anna", "lives", "in", "New", "York"], "tags": ["B-PER", "O", "O", "B-LOC", "I-LOC"]}
 CHARACTERS = {"words": [*"李明住北京"], "tags": ["B-PER", "E-PER", "O", "B-LOC", "E-LOC"]}
@@ -33,7 +33,7 @@ def tokenizer() -> Tokenizer:
 
 def test_a_row_becomes_pieces_with_a_tag_at_the_first_of_each_word(tokenizer):
     (example,) = TASK.examples([ROW], tokenizer)
-    assert example.source == [*tokenizer.encode("Anna lives in New York"), tokenizer.end]
+    assert example.source == [*tokenizer.encode("Anna lives in New York"), tokenizer.eos_id]
     words = [tokenizer.encode(word) for word in ROW["words"]]
     numbers = [TASK.tags.index(tag) for tag in ROW["tags"]]
     expected = [value for tag, word in zip(numbers, words, strict=True) for value in [tag] + [IGNORE] * (len(word) - 1)]
@@ -55,7 +55,7 @@ def test_tags_come_back_as_the_names_they_were(kind):
         assert answer.plain()["labels"] == as_bio(spans(row["tags"]), len(row["words"]))
         assert [f"{span.start}:{span.stop} {span.label}" for span in answer.spans] == example.references
         assert all(example.text[span.start : span.stop] == span.text for span in answer.spans)
-        sample = Sample(example.text, example.reference, example.references, [answer])
+        sample = Prediction(example.text, example.reference, example.references, [answer])
         assert task.score([sample], 1.0, 5)["f1"] == 100
 
 
@@ -103,7 +103,7 @@ def test_the_words_behind_a_cut_have_no_names_and_count_all_the_same(tokenizer):
     (example,) = TASK.examples([ROW], tokenizer)
     ((answer,),) = TASK.answers([([TASK.tags.index("B-PER")], 1.0)], [example], tokenizer)
     assert [span.text for span in answer.spans] == ["Anna"]
-    scores = TASK.score([Sample(example.text, example.reference, example.references, [answer])], 1.0, 5)
+    scores = TASK.score([Prediction(example.text, example.reference, example.references, [answer])], 1.0, 5)
     assert (scores["precision"], scores["recall"], scores["f1_LOC"]) == (100, 50, 0)
 
 
@@ -152,7 +152,7 @@ def test_what_is_special_has_no_letters(tokenizer):
     head = TASK.head(tokenizer, 8)
     assert head.spelling is not None
     lengths = head.spelling.lengths
-    assert lengths[[tokenizer.pad, tokenizer.start, tokenizer.end]].tolist() == [0, 0, 0]
+    assert lengths[[tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id]].tolist() == [0, 0, 0]
     (piece,) = tokenizer.encode("York")
     assert lengths[piece] == len("York")
 
@@ -168,11 +168,11 @@ def test_a_word_is_spelled_by_its_bytes_where_pieces_cut_its_characters(kind):
 
 
 def test_scores_and_signatures_go_by_the_same_names():
-    scores = TASK.score([Sample("", "", ["0:4 PER"])], 1.0, 1)
+    scores = TASK.score([Prediction("", "", ["0:4 PER"])], 1.0, 1)
     assert set(TASK.signatures()) <= set(scores)
     assert TASK.main_metric in scores
     assert {"f1_LOC", "f1_PER"} < set(scores)
-    assert "PER" in TASK.table([Sample("", "", ["0:4 PER"])])
+    assert "PER" in TASK.table([Prediction("", "", ["0:4 PER"])])
 
 
 def test_how_words_are_written_is_learnt():
@@ -200,7 +200,7 @@ def test_names_are_marked_where_they_stand():
     assert marked("", []) == ""
 
 
-def test_village_names_are_learnt_saved_and_found_again(tmp_path):
+def test_village_names_are_learned_saved_and_found_again(tmp_path):
     module = TaggingModule(
         tiny_backbone(decoder_layers=0),
         TokenizerConfig("bpe", 400),

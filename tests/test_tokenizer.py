@@ -137,7 +137,7 @@ def test_punctuation_digits_and_scripts_are_cut_apart():
 def test_the_vocabulary_is_dense_and_within_its_bound(tokenizer):
     assert sorted(tokenizer._inner.get_vocab().values()) == list(range(len(tokenizer)))
     assert len(tokenizer) <= 500
-    assert tokenizer.pieces([tokenizer.pad, tokenizer.start, tokenizer.end]) == list(SPECIALS)
+    assert tokenizer.pieces([tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id]) == list(SPECIALS)
     assert tokenizer.pieces([tokenizer.tag("de"), tokenizer.tag("zh-Hans")]) == ["<2de>", "<2zh-Hans>"]
     assert tokenizer.languages == ("de", "zh-Hans")
 
@@ -208,7 +208,7 @@ def test_the_bytes_of_pieces_are_those_of_their_text(tokenizer):
     assert len(pieces) == len(tokenizer)
     text = "dog 天气 𝔘 Ä"  # some letters were never seen
     assert b"".join(pieces[i] for i in tokenizer.encode(text)).decode().strip() == text
-    assert {pieces[i] for i in [*tokenizer.unwritable, tokenizer.end]} == {b""}
+    assert {pieces[i] for i in [*tokenizer.suppress_tokens, tokenizer.eos_id]} == {b""}
 
 
 @EVERY_KIND
@@ -217,14 +217,14 @@ def test_pieces_show_real_characters(tokenizer):
     shown = tokenizer.pieces(tokenizer.encode(text))
     assert "".join(shown).strip().endswith("\\xf0\\x9d\\x94\\x98")  # this letter was never seen
     assert not set("Ġ▁") & set("".join(shown))
-    assert tokenizer.pieces([tokenizer.start]) == ["<s>"]
+    assert tokenizer.pieces([tokenizer.bos_id]) == ["<s>"]
     with pytest.raises(IndexError, match="not in the vocabulary"):
         tokenizer.pieces([len(tokenizer)])
 
 
 @EVERY_KIND
 def test_special_tokens_are_left_out_of_decoding(tokenizer):
-    ids = [tokenizer.tag("de"), tokenizer.start, *tokenizer.encode("the dog"), tokenizer.end, tokenizer.pad]
+    ids = [tokenizer.tag("de"), tokenizer.bos_id, *tokenizer.encode("the dog"), tokenizer.eos_id, tokenizer.pad_id]
     assert tokenizer.decode(ids) == "the dog"
 
 

@@ -9,7 +9,7 @@ import sacrebleu
 
 import lmtasks.metrics.translation
 from lmtasks.errors import InputError
-from lmtasks.tasks.base import Answer, Sample
+from lmtasks.tasks.base import Answer, Prediction
 from lmtasks.tasks.translation import TranslationTask, split_direction
 from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
 
@@ -22,8 +22,8 @@ def tokenizer():
 def test_the_row_of_the_docstring(tokenizer):
     task = TranslationTask(("en-de",))
     (example,) = task.examples([{"en": "A dog runs.", "de": "Ein Hund läuft."}], tokenizer)
-    assert example.source == [*tokenizer.encode("A dog runs."), tokenizer.end]
-    assert example.target == [*tokenizer.encode("Ein Hund läuft."), tokenizer.end]
+    assert example.source == [*tokenizer.encode("A dog runs."), tokenizer.eos_id]
+    assert example.target == [*tokenizer.encode("Ein Hund läuft."), tokenizer.eos_id]
     assert (example.text, example.reference, example.group, example.row) == (
         "A dog runs.",
         "Ein Hund läuft.",
@@ -36,9 +36,9 @@ def test_the_row_of_the_docstring(tokenizer):
 def test_several_targets_are_told_apart_by_a_tag_before_the_source(tokenizer):
     task = TranslationTask(("en-de", "en-fr", "fr-de"))
     german, french, from_french = task.examples([{"en": "a", "de": "b", "fr": "c"}], tokenizer)
-    assert german.source == [tokenizer.tag("de"), *tokenizer.encode("a"), tokenizer.end]
-    assert french.source == [tokenizer.tag("fr"), *tokenizer.encode("a"), tokenizer.end]
-    assert from_french.source == [tokenizer.tag("de"), *tokenizer.encode("c"), tokenizer.end]
+    assert german.source == [tokenizer.tag("de"), *tokenizer.encode("a"), tokenizer.eos_id]
+    assert french.source == [tokenizer.tag("fr"), *tokenizer.encode("a"), tokenizer.eos_id]
+    assert from_french.source == [tokenizer.tag("de"), *tokenizer.encode("c"), tokenizer.eos_id]
     assert [example.group for example in (german, french, from_french)] == ["en-de", "en-fr", "fr-de"]
     assert task.languages == ("de", "fr")
     assert TranslationTask(("en-de", "fr-de")).languages == ()
@@ -91,8 +91,8 @@ def test_the_only_direction_need_not_be_named_and_others_must():
 
 def test_the_head_forbids_what_is_no_text(tokenizer):
     head = TranslationTask(("en-de", "en-fr"), label_smoothing=0.2).head(tokenizer, d_model=8)
-    assert set(head.forbidden) == {tokenizer.pad, tokenizer.start, tokenizer.tag("de"), tokenizer.tag("fr")}
-    assert (head.start, head.end, head.label_smoothing) == (tokenizer.start, tokenizer.end, 0.2)
+    assert set(head.suppress_tokens) == {tokenizer.pad_id, tokenizer.bos_id, tokenizer.tag("de"), tokenizer.tag("fr")}
+    assert (head.start, head.end, head.label_smoothing) == (tokenizer.bos_id, tokenizer.eos_id, 0.2)
 
 
 PREDICTIONS = [
@@ -106,7 +106,7 @@ REFERENCES = ["the small dog ran home", "a cat sat on a mat", "birds fly over th
 
 def score(task, predictions, references, groups):
     rows = zip(predictions, references, groups, strict=True)
-    samples = [Sample("", right, answers=[Answer(text, 0.0)], group=group) for text, right, group in rows]
+    samples = [Prediction("", right, answers=[Answer(text, 0.0)], group=group) for text, right, group in rows]
     return task.score(samples, nll=4.0, count=8)
 
 
@@ -154,7 +154,7 @@ def test_a_scorer_that_cannot_work_here_is_an_error(monkeypatch):
 def test_a_row_that_lacks_nothing_gives_as_many_examples_as_it_says(tokenizer):
     for directions in (("en-de",), ("en-de", "en-fr", "fr-de")):
         task = TranslationTask(directions)
-        assert len(task.examples([{"en": "a", "de": "b", "fr": "c"}], tokenizer)) == task.examples_a_row
+        assert len(task.examples([{"en": "a", "de": "b", "fr": "c"}], tokenizer)) == task.examples_per_row
 
 
 def test_the_main_score_is_among_the_scores():
@@ -173,7 +173,7 @@ def test_the_main_score_is_among_the_scores():
     ],
 )
 def test_what_to_type_to_try_it_names_a_direction(directions, options):
-    assert TranslationTask(directions).trial == f'"A sentence."{options}'
+    assert TranslationTask(directions).example_command == f'"A sentence."{options}'
 
 
 def test_a_text_in_place_of_a_list_of_directions_is_refused():

@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from lmtasks.data.village import Village, words
-from lmtasks.data.village import grammar as g
-from lmtasks.data.village.narrator import Narrator
-from lmtasks.data.village.sentences import KINDS
 from lmtasks.errors import InputError
+from lmtasks.village import Village, words
+from lmtasks.village import grammar as g
+from lmtasks.village.narrator import Narrator
+from lmtasks.village.sentences import KINDS
 
 VILLAGE = Village(train=3000, validation=200, test=200, seed=3)
 SPLITS = ("train", "validation", "test")

@@ -8,8 +8,8 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from lmtasks.data.village import Village, dialogues, more_plots, names, plots, reviews
-from lmtasks.data.village.dice import Dice, fill
+from lmtasks.village import Village, dialogues, more_plots, names, plots, reviews
+from lmtasks.village.dice import Dice, fill
 
 VILLAGE = Village(train=2000, validation=200, test=200, seed=3)
 SPLITS = ("train", "validation", "test")

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from lmtasks.errors import InputError
-from lmtasks.joint.weighting import LEAST, DynamicAverage, GradNorm, Static, Uncertainty
 from lmtasks.settings import from_plain, to_plain
+from lmtasks.training.joint.weighting import LEAST, DynamicAverage, GradNorm, Static, Uncertainty
 
 TASKS = ("translation", "tagging", "summarisation")
 ALL = [

@@ -11,20 +11,20 @@ import torch
 from lightning.pytorch import Trainer
 
 from lmtasks.backbones.transformer import TransformerConfig
-from lmtasks.data.module import TextDataModule
-from lmtasks.data.parallel import ParallelText
-from lmtasks.data.rows import Rows
-from lmtasks.data.table import Table
-from lmtasks.data.tagged import TaggedWords
+from lmtasks.data.readers.base import Rows
+from lmtasks.data.readers.parallel import ParallelText
+from lmtasks.data.readers.table import Table
+from lmtasks.data.readers.tagged import TaggedWords
 from lmtasks.decoding import Decoding
-from lmtasks.module import TaskModule
-from lmtasks.named.translation import TranslationModule
-from lmtasks.optim import Adam, Schedule
 from lmtasks.tasks.base import Task
 from lmtasks.tasks.classification import ClassificationTask
 from lmtasks.tasks.tagging import TaggingTask
 from lmtasks.tasks.translation import TranslationTask
 from lmtasks.text.tokenizer import TokenizerConfig
+from lmtasks.training.datamodule import TextDataModule
+from lmtasks.training.module import TaskModule
+from lmtasks.training.modules import TranslationModule
+from lmtasks.training.optim.optimizers import Adam, Schedule
 
 ROWS = {"train": 40, "validation": 11, "test": 9, "predict": 5}
 QUIET: dict[str, Any] = {

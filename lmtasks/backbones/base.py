@@ -78,7 +78,7 @@ class Backbone(nn.Module, ABC):
         """
 
     @abstractmethod
-    def start(self, memory: Memory | None) -> State:
+    def init_state(self, memory: Memory | None) -> State:
         """Return the state before the first token, one hypothesis for each source.
 
         With memory None the first `step` tells how many there are.
@@ -110,12 +110,12 @@ class BackboneConfig(ABC):
     decoder_layers: int
 
     @property
-    def reads(self) -> bool:
+    def has_encoder(self) -> bool:
         """Whether it has an encoder."""
         return self.encoder_layers > 0
 
     @property
-    def writes(self) -> bool:
+    def has_decoder(self) -> bool:
         """Whether it has a decoder."""
         return self.decoder_layers > 0
 
@@ -125,7 +125,7 @@ class BackboneConfig(ABC):
         return True
 
     @property
-    def reach(self) -> int | None:
+    def max_positions(self) -> int | None:
         """Longest source and target in tokens; None = any."""
         return None
 

@@ -29,7 +29,7 @@ class LSTMCell(nn.Module):
         self.weight = nn.Parameter(torch.empty(self.gates * d_hidden, d_hidden))
 
     @staticmethod
-    def start(hidden: Tensor) -> tuple[Tensor, ...]:
+    def init_state(hidden: Tensor) -> tuple[Tensor, ...]:
         """Return the state (hidden, memory cell), each (N, H), that begins at `hidden` (N, H)."""
         return hidden, torch.zeros_like(hidden)
 
@@ -54,7 +54,7 @@ class GRUCell(nn.Module):
         self.weight = nn.Parameter(torch.empty(self.gates * d_hidden, d_hidden))
 
     @staticmethod
-    def start(hidden: Tensor) -> tuple[Tensor, ...]:
+    def init_state(hidden: Tensor) -> tuple[Tensor, ...]:
         """Return the state (hidden,) that begins at `hidden` (N, H)."""
         return (hidden,)
 

@@ -94,7 +94,7 @@ class RecurrentEncoder(Backbone):
     def decode(self, target: Tensor, memory: Memory | None) -> Tensor:
         raise InputError(NO_DECODER)
 
-    def start(self, memory: Memory | None) -> State:
+    def init_state(self, memory: Memory | None) -> State:
         raise InputError(NO_DECODER)
 
     def step(self, target: Tensor, state: State) -> Tensor:
@@ -162,9 +162,9 @@ class Recurrent(RecurrentEncoder):
 
     def decode(self, target: Tensor, memory: Memory | None) -> Tensor:
         """Read the whole target (B, T), each position seeing itself and those before it: (B, T, D)."""
-        return self.step(target, self.start(memory))
+        return self.step(target, self.init_state(memory))
 
-    def start(self, memory: Memory | None) -> RecurrentState:
+    def init_state(self, memory: Memory | None) -> RecurrentState:
         """Return the state before the first token, one hypothesis for each source.
 
         Raises: InputError without a memory.
@@ -174,7 +174,7 @@ class Recurrent(RecurrentEncoder):
         kept = memory.mask.unsqueeze(-1)  # (B, S, 1)
         mean = memory.states.masked_fill(~kept, 0).sum(dim=1) / kept.sum(dim=1).clamp(min=1)  # (B, D)
         dtype = self.embedding.weight.dtype  # under autocast too, the states that are summed up stay exact
-        layers = [self.cell.start(torch.tanh(first(mean)).to(dtype)) for first in self.first]
+        layers = [self.cell.init_state(torch.tanh(first(mean)).to(dtype)) for first in self.first]
         return RecurrentState(self.attention.read(memory), layers, torch.zeros_like(mean, dtype=dtype))
 
     def step(self, target: Tensor, state: RecurrentState) -> Tensor:  # type: ignore[override]  # its own state
@@ -187,7 +187,7 @@ class Recurrent(RecurrentEncoder):
 
     def alignment(self, target: Tensor, memory: Memory) -> Tensor:
         """Return how much each target position (B, T) reads of each source token: (B, T, S), rows that sum to 1."""
-        return self._run(target, self.start(memory))[1]
+        return self._run(target, self.init_state(memory))[1]
 
     def _run(self, target: Tensor, state: RecurrentState) -> tuple[Tensor, Tensor]:
         """Append the tokens (N, T) in place: the hidden states (N, T, D) and the attention weights (N, T, S).
@@ -257,9 +257,9 @@ class RecurrentLanguageModel(Backbone):
         raise InputError(NO_ENCODER)
 
     def decode(self, target: Tensor, memory: Memory | None) -> Tensor:
-        return self.step(target, self.start(memory))
+        return self.step(target, self.init_state(memory))
 
-    def start(self, memory: Memory | None) -> LanguageModelState:
+    def init_state(self, memory: Memory | None) -> LanguageModelState:
         if memory is not None:
             raise InputError(NO_ENCODER)
         return LanguageModelState(len(self.decoder))

@@ -94,7 +94,7 @@ class TransformerConfig(BackboneConfig):
     2.2), an odd number; 0: none."""
 
     @property
-    def reach(self) -> int | None:
+    def max_positions(self) -> int | None:
         return None if self.positions == "relative" else self.max_length
 
     def build(self, vocab_size: int) -> Transformer:
@@ -146,7 +146,7 @@ class Transformer(Backbone):
         super().__init__()
         self.config = config
         self.d_model = config.d_model
-        self.max_length = config.reach
+        self.max_length = config.max_positions
         self.embedding = nn.Embedding(vocab_size, config.d_model)
         self.encoder = Stack(config, config.encoder_layers, causal=False) if config.encoder_layers else None
         self.decoder = Stack(config, config.decoder_layers, causal=True) if config.decoder_layers else None
@@ -164,7 +164,7 @@ class Transformer(Backbone):
     def decode(self, target: Tensor, memory: Memory | None) -> Tensor:
         return self._decode(target, self._project(memory), _attention_mask(memory), None)
 
-    def start(self, memory: Memory | None) -> TransformerState:
+    def init_state(self, memory: Memory | None) -> TransformerState:
         return TransformerState(self._project(memory), _attention_mask(memory), self.config.decoder_layers)
 
     def step(self, target: Tensor, state: State) -> Tensor:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from lmtasks.cli.run import add_choice
 from lmtasks.errors import InputError
-from lmtasks.pictures import check_picture, columns, picture
+from lmtasks.reports.pictures import check_picture, columns, picture
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError("TEXT is blank; give a sentence")
     if arguments.output:
         check_picture("--output", arguments.output)
-    from lmtasks.saving import load
+    from lmtasks.storage.model_folder import load
 
     model = load(arguments.model, arguments.device)
     _, group = model.find_task(arguments.task)[1].choose(arguments.source, arguments.target)

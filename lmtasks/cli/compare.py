@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmtasks.cli.early import check_model
+from lmtasks.cli.precheck import check_model
 from lmtasks.errors import InputError
-from lmtasks.pictures import columns
+from lmtasks.reports.pictures import columns
 
 if TYPE_CHECKING:
-    from lmtasks.cli.compared import Comparison, Mean
+    from lmtasks.reports.runs import Comparison, Mean
 
 HELP = """compare the scores of several runs, task by task, and draw their curves
 
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     places = [_place(argument) for argument in arguments.runs]
     if arguments.pictures:
         _check_folder(arguments.pictures)
-    from lmtasks.cli.compared import compare, notes, read_runs
+    from lmtasks.reports.runs import compare, notes, read_runs
 
     runs = read_runs(places)
     comparison = compare(runs)
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     for note in notes(runs, comparison):
         print(f"note: {note}", file=sys.stderr)
     if arguments.pictures:
-        from lmtasks.cli.curves import draw
+        from lmtasks.reports.curves import draw
 
         files = draw(runs, Path(arguments.pictures))
         nothing = "note: nothing to draw: these runs have logged no training loss (trainer.log_every_n_steps)"

@@ -21,7 +21,7 @@ def strategy(settings: Any, tasks: Collection[Task]) -> Any:
     if "spawn" in str(settings.strategy):
         raise InputError(f"trainer.strategy is {settings.strategy}, which counts evaluation rows twice; use ddp")
     chosen = "ddp" if settings.strategy == "auto" and _devices(settings) * settings.num_nodes > 1 else settings.strategy
-    leaves_out = len(tasks) > 1 or not all(task.writes for task in tasks)  # some head, or the decoder
+    leaves_out = len(tasks) > 1 or not all(task.generates for task in tasks)  # some head, or the decoder
     return f"{chosen}_find_unused_parameters_true" if leaves_out and chosen in ("ddp", "ddp_fork") else chosen
 
 

@@ -33,8 +33,8 @@ def describe(path: str) -> dict[str, Any]:
     Raises:
         InputError: If there is no model at `path`.
     """
-    from lmtasks.saved import METRICS, checkpoints, find_model, read_checkpoint, scores_of
-    from lmtasks.saving import load
+    from lmtasks.storage.checkpoint import METRICS, checkpoints, find_model, read_checkpoint, scores_of
+    from lmtasks.storage.model_folder import load
 
     place = find_model(path)
     model = load(place)

@@ -10,7 +10,7 @@ from pathlib import Path
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-METRICS_FILE = "metrics.csv"  # the name that CSVLogger gives it
+from lmtasks.storage.checkpoint import METRICS_FILE
 
 
 def metrics_loggers(folder: Path) -> list[Logger]:

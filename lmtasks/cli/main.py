@@ -21,10 +21,10 @@ import lmtasks
 from lmtasks.errors import InputError
 
 COMMANDS = {
-    "fit": ("train", "train a model, test its best checkpoint, write the model folder"),
-    "validate": ("train", "score a checkpoint on the validation split"),
-    "test": ("train", "score a checkpoint on the test split"),
-    "predict": ("train", "write the predictions of a checkpoint for the predict split"),
+    "fit": ("fit", "train a model, test its best checkpoint, write the model folder"),
+    "validate": ("fit", "score a checkpoint on the validation split"),
+    "test": ("fit", "score a checkpoint on the test split"),
+    "predict": ("fit", "write the predictions of a checkpoint for the predict split"),
     "run": ("run", "use a model on texts from arguments, stdin or files"),
     "tokenizer": ("tokenizer", "train a tokenizer, or show how one cuts a text"),
     "score": ("score", "score a file of predictions against a file of references"),
@@ -65,13 +65,13 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     if command not in COMMANDS:
         raise InputError(f"there is no command {command!r}; {_suggest(command)}")
-    from lmtasks.cli.early import check_names  # loads yaml, which help does not need
+    from lmtasks.cli.precheck import check_names  # loads yaml, which help does not need
 
     file = COMMANDS[command][0]
     check_names(file, rest)
     module = import_module(f"lmtasks.cli.{file}")
-    if file == "train":
-        return module.train(command, rest)  # LightningCLI reads these arguments by itself
+    if file == "fit":
+        return module.fit(command, rest)  # LightningCLI reads these arguments by itself
     return _run(module, command, rest)
 
 

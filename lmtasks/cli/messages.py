@@ -9,7 +9,7 @@ import warnings
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from lmtasks.module import TaskModule
+from lmtasks.training.module import TaskModule
 
 NOISE = (
     "\N{ELECTRIC LIGHT BULB} Tip:",

@@ -19,7 +19,7 @@ from queue import Queue
 from threading import Thread
 from typing import IO, TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-from lmtasks.cli.lines import stdin_lines
+from lmtasks.cli.stdin import stdin_lines
 from lmtasks.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,14 +56,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Answer all texts and return the exit status."""
     _check(arguments)
-    from lmtasks.saving import load
+    from lmtasks.storage.model_folder import load
 
     model = load(arguments.model, arguments.device)
     asked = Question(model, arguments)
     if asked.streams:
         return asked.stream(_texts(arguments))
     if arguments.input and arguments.input.endswith(ROWS):
-        from lmtasks.data.files import read_records
+        from lmtasks.data.readers.files import read_records
 
         outcome: Iterator[str] = (line for rows in _chunks(read_records(arguments.input)) for line in asked.rows(rows))
     else:
@@ -85,7 +85,7 @@ class Question:
         self.listed = self.column if self.column in own else own[0]  # that of a text which is cut to words already
         self.given, self.key = arguments.column, arguments.column or self.column
         self.decoding = chosen_decoding(model.decoding, arguments)
-        if not self.task.writes and (idle := _search_options(arguments)):
+        if not self.task.generates and (idle := _search_options(arguments)):
             raise InputError(f"{self.name} writes no text: leave out {', '.join(idle)}")
         self.scores, self.prefix = arguments.scores, arguments.prefix
         self.as_json = (arguments.output or "").endswith(ROWS)
@@ -141,7 +141,7 @@ class Question:
 
     def _answers(self, texts: list[str]) -> Iterable[list[Answer]]:
         """Give the answers to each text, best first."""
-        if self.task.remembers:
+        if self.task.multi_turn:
             return map(self._reply, texts)
         return self._solve([self._row(text) for text in texts])
 
@@ -152,7 +152,7 @@ class Question:
 
     def _row(self, text: str) -> dict[str, Any]:
         """Return what to answer: the text, with its context, or after all that was said; a blank line begins anew."""
-        if not self.task.remembers:
+        if not self.task.multi_turn:
             return {**dict.fromkeys(self.task.source_columns), **self.beside, self.column: text}
         self.said = [*self.said, text] if text.strip() else []
         return {self.column: self.said}
@@ -263,7 +263,7 @@ def _text_or_file(given: str) -> str:
     Raises:
         InputError: It looks like a path and there is no such file.
     """
-    from lmtasks.data.files import read_lines
+    from lmtasks.data.readers.files import read_lines
 
     path = given.lower().endswith(TEXT_FILES) or ("/" in given and given.isascii())  # Chinese has no blanks either
     if not os.path.isfile(given) and not (path and len(given.split()) == 1 and len(given) <= LONGEST_PATH):
@@ -276,7 +276,7 @@ def _text_or_file(given: str) -> str:
 
 def _texts(arguments: argparse.Namespace) -> Iterable[list[str]]:
     """Give the texts in the portions in which to answer them."""
-    from lmtasks.data.files import read_lines
+    from lmtasks.data.readers.files import read_lines
 
     if arguments.texts:
         return [arguments.texts]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lmtasks.cli.scored import (
+from lmtasks.cli.score_inputs import (
     check_rows,
     check_stdin,
     has_columns,
@@ -20,7 +20,7 @@ from lmtasks.cli.scored import (
     read_texts,
 )
 from lmtasks.errors import InputError
-from lmtasks.pictures import check_picture
+from lmtasks.reports.pictures import check_picture
 
 if TYPE_CHECKING:
     from lmtasks.metrics.translation import BLEU, CHRF, TER

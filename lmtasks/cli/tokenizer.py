@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from lmtasks.cli.lines import STDIN, stdin_lines
+from lmtasks.cli.stdin import STDIN, stdin_lines
 
 HELP = "train a tokenizer from lines of text, or show the pieces of a text"
 
@@ -67,7 +67,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _lines(paths: list[str]) -> Iterator[str]:
-    from lmtasks.data.files import read_lines
+    from lmtasks.data.readers.files import read_lines
 
     for path in paths:
         yield from stdin_lines() if path == STDIN else read_lines(path)

@@ -148,7 +148,7 @@ class Mixture:
         """Steps in which as many rows come as all tasks have; each comes once where shares are in proportion."""
         rows = sum(len(plan.lengths) for plan in self.plans.values())
         a_step = np.array([len(plan.lengths) / plan.steps_per_epoch for plan in self.plans.values()])
-        return max(1, round(rows / float(a_step @ self._turns[0])))
+        return max(1, round(rows / float(a_step @ self._participation[0])))
 
     def step(self, k: int) -> dict[str, list[np.ndarray]]:
         """Return the row numbers of step k: for each task that takes part, a list of `parts` micro-batches."""
@@ -157,21 +157,21 @@ class Mixture:
 
     def weight(self, k: int, task: str) -> float:
         """Return what the mean loss of a task counts in step k, where it takes part: its share, on the average."""
-        return self.wanted(k)[task] / self.turns(k)[task]
+        return self.wanted(k)[task] / self.participation(k)[task]
 
     def done(self, k: int) -> dict[str, int]:
         """Return how many steps of each task's own plan are done before step k."""
         changing = min(k, self.mixing.change)
-        sums = self._sums[changing] + (k - changing) * self._turns[-1]
+        sums = self._sums[changing] + (k - changing) * self._participation[-1]
         return dict(zip(self.plans, np.floor(sums + self._first).astype(int).tolist(), strict=True))
 
     def wanted(self, k: int) -> dict[str, float]:
         """Return the shares that step k is to have."""
         return self._at(k, self._shares)
 
-    def turns(self, k: int) -> dict[str, float]:
+    def participation(self, k: int) -> dict[str, float]:
         """Return in what part of the steps around step k each task takes part."""
-        return self._at(k, self._turns)
+        return self._at(k, self._participation)
 
     def report(self, k: int) -> dict[str, float]:
         """Return what each task has had before step k: tokens of source and target, its share, and that wanted now."""
@@ -202,7 +202,7 @@ class Mixture:
         return dict(zip(self.plans, table[min(k, self.mixing.change)].tolist(), strict=True))
 
     @cached_property
-    def _turns(self) -> np.ndarray:
+    def _participation(self) -> np.ndarray:
         """In what part of the steps each task takes part, (change + 1, tasks); one of them in each."""
         units = [self._units[task].sum() / plan.steps_per_epoch for task, plan in self.plans.items()]  # of its steps
         turns = self._shares / np.array(units)
@@ -211,7 +211,7 @@ class Mixture:
     @cached_property
     def _sums(self) -> np.ndarray:
         """Turns before each of the first steps, (change + 1, tasks)."""
-        return np.cumsum(np.vstack((np.zeros(len(self.plans)), self._turns[:-1])), axis=0)
+        return np.cumsum(np.vstack((np.zeros(len(self.plans)), self._participation[:-1])), axis=0)
 
     @cached_property
     def _first(self) -> np.ndarray:

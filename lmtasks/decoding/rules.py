@@ -24,7 +24,7 @@ class Rules:
     """Settings of the search."""
     end: int
     """Id of the token that ends a text."""
-    forbidden: Tensor
+    suppress_tokens: Tensor
     """(F,) int64 ids that are never produced."""
     prompts: Tensor
     """(B,) int64 tokens of the history that stand before the text."""
@@ -48,8 +48,8 @@ class Rules:
         if self.decoding.repetition_penalty != 1:
             logits = penalise_repetition(logits, history, self.decoding.repetition_penalty)
         log_p = logits.log_softmax(-1)  # (N, V)
-        if len(self.forbidden):
-            log_p.index_fill_(1, self.forbidden, -torch.inf)
+        if len(self.suppress_tokens):
+            log_p.index_fill_(1, self.suppress_tokens, -torch.inf)
         if self.decoding.no_repeat_ngram:
             ban_repeated_ngrams(log_p, history, self.decoding.no_repeat_ngram)
         if length < self.longest + self.decoding.min_length:

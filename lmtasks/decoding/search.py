@@ -24,14 +24,14 @@ def search(
     decoding: Decoding,
     start: int,
     end: int,
-    forbidden: Sequence[int] = (),
+    suppress_tokens: Sequence[int] = (),
     prefix: Sequence[Sequence[int]] | None = None,
     ids: Sequence[int] | None = None,
     prompt: Sequence[Sequence[int]] | None = None,
 ) -> list[list[Hypothesis]]:
     """Return up to `n_best` hypotheses for each of B sources, best first, at least one.
 
-    `start` and `end` are token ids; ids in `forbidden` are never produced. `prefix` gives first tokens for each source:
+    `start` and `end` are token ids; `suppress_tokens` are never produced. `prefix` gives first tokens for each source:
     they have probability 1 and count as text. `ids` are row numbers, which together with the seed fix the samples (the
     place in the batch if not given). Call it on a backbone in evaluation mode.
 
@@ -41,10 +41,10 @@ def search(
 
     Raises: InputError if prompt and prefix leave no room for a text, or if a prefix holds the end token.
     """
-    given, rules = _prepare(memory, decoding, start, end, forbidden, prefix, backbone, prompt)
+    given, rules = _prepare(memory, decoding, start, end, suppress_tokens, prefix, backbone, prompt)
     if not len(given):
         return []
-    state = backbone.start(memory)
+    state = backbone.init_state(memory)
     if decoding.beam > 1:
         return beam_search(backbone, state, given, rules)
     steps = walk(backbone, state, given, rules, _choice(rules, ids), decoding.n_best)
@@ -57,7 +57,7 @@ def stream(
     decoding: Decoding,
     start: int,
     end: int,
-    forbidden: Sequence[int] = (),
+    suppress_tokens: Sequence[int] = (),
     prefix: Sequence[int] = (),
     number: int = 0,
     prompt: Sequence[int] | None = None,
@@ -71,8 +71,8 @@ def stream(
     if decoding.beam > 1 or decoding.n_best > 1:
         raise InputError("token by token goes with one hypothesis only; set decoding.beam and decoding.n_best to 1")
     prompts = None if prompt is None else [prompt]
-    given, rules = _prepare(memory, decoding, start, end, forbidden, [prefix], backbone, prompts)
-    steps = walk(backbone, backbone.start(memory), given, rules, _choice(rules, [number]), 1)
+    given, rules = _prepare(memory, decoding, start, end, suppress_tokens, [prefix], backbone, prompts)
+    steps = walk(backbone, backbone.init_state(memory), given, rules, _choice(rules, [number]), 1)
     chosen = (int(step.history[0, -1]) for step in steps)
     return (token for token in chosen if token != end)
 
@@ -82,7 +82,7 @@ def _prepare(
     decoding: Decoding,
     start: int,
     end: int,
-    forbidden: Sequence[int],
+    suppress_tokens: Sequence[int],
     prefix: Sequence[Sequence[int]] | None,
     backbone: Backbone,
     prompt: Sequence[Sequence[int]] | None = None,
@@ -90,8 +90,8 @@ def _prepare(
     """Return what to feed first, all that prompts and prefixes have in common (B, 1 + P), and the rules."""
     if memory is None and prompt is None:
         raise InputError("a model without an encoder goes on from a text; give prompt, one list of tokens for each")
-    if end in forbidden:
-        raise InputError(f"the end token {end} is among the forbidden ones; every text needs its end")
+    if end in suppress_tokens:
+        raise InputError(f"the end token {end} is among the suppress_tokens ones; every text needs its end")
     sources = [None] * len(prompt or ()) if memory is None else memory.mask.sum(1).tolist()
     prompts = [[start]] * len(sources) if prompt is None else [list(text) for text in prompt]
     prefixes = [[]] * len(sources) if prefix is None else [list(text) for text in prefix]
@@ -108,7 +108,7 @@ def _prepare(
     histories = pad(forced, -1).to(device)  # (B, 1 + P)
     before, reach, banned = (
         torch.tensor(numbers, dtype=torch.long, device=device)
-        for numbers in ([len(text) - 1 for text in prompts], limits, list(forbidden))
+        for numbers in ([len(text) - 1 for text in prompts], limits, list(suppress_tokens))
     )
     longest = max(map(len, prompts), default=1) - 1
     rules = Rules(decoding, end, banned, before, reach, histories[:, 1:], min(limits, default=0), longest)

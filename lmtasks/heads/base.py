@@ -13,10 +13,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from lmtasks.backbones.base import Backbone
+from lmtasks.backbones.loss import Loss
 from lmtasks.batch import Batch
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
-from lmtasks.loss import Loss
 
 
 class Head(nn.Module, ABC):

@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 
 from lmtasks.backbones.base import Backbone
+from lmtasks.backbones.loss import Loss, linear_cross_entropy
 from lmtasks.batch import Batch
 from lmtasks.decoding import Decoding, Hypothesis, search, stream
 from lmtasks.heads.base import Head
 from lmtasks.heads.rolling import Rolling
-from lmtasks.loss import Loss, linear_cross_entropy
 
 
 class LanguageModelHead(Head):
     """Loss of each token of the target, given the source before it; no parameters of its own.
 
     A source has at least one token: where nothing stands before, it is `end`, which opens a text as it closes one
-    (the convention of GPT-2). `forbidden` tokens are never written. With a `context` at most so many tokens are read at
+    (the convention of GPT-2). `suppress_tokens` tokens are never written. With a `context` at most so many tokens are read at
     once when texts are written, however long they become, see `Rolling`.
 
     Example:
@@ -34,9 +34,9 @@ class LanguageModelHead(Head):
         3
     """
 
-    def __init__(self, end: int, forbidden: Sequence[int] = (), context: int | None = None) -> None:
+    def __init__(self, end: int, suppress_tokens: Sequence[int] = (), context: int | None = None) -> None:
         super().__init__()
-        self.end, self.forbidden, self.context = end, tuple(forbidden), context
+        self.end, self.suppress_tokens, self.context = end, tuple(suppress_tokens), context
 
     def loss(self, backbone: Backbone, batch: Batch) -> Loss:
         """Predict each token of batch.target (B, T) from batch.source (B, S) and the target before it."""
@@ -56,7 +56,7 @@ class LanguageModelHead(Head):
         begin, ids = [prefix] * len(batch) if prefix else None, batch.ids.tolist()
         rows = zip(batch.source.tolist(), batch.source_mask.sum(1).tolist(), strict=True)
         prompts = [self._prompt(backbone, source[:length], decoding) for source, length in rows]
-        return search(backbone, None, decoding, self.end, self.end, self.forbidden, begin, ids, prompts)
+        return search(backbone, None, decoding, self.end, self.end, self.suppress_tokens, begin, ids, prompts)
 
     def stream(self, backbone: Backbone, source: Sequence[int], decoding: Decoding) -> Iterator[int]:
         """Return an iterator over the tokens that follow one source, each as soon as it is chosen, without the end.
@@ -65,7 +65,7 @@ class LanguageModelHead(Head):
         """
         backbone = self._rolling(backbone)
         prompt = self._prompt(backbone, source, decoding)
-        return stream(backbone, None, decoding, self.end, self.end, self.forbidden, prompt=prompt)
+        return stream(backbone, None, decoding, self.end, self.end, self.suppress_tokens, prompt=prompt)
 
     def _rolling(self, backbone: Backbone) -> Backbone:
         return backbone if self.context is None else Rolling(backbone, self.context)

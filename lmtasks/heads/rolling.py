@@ -46,8 +46,8 @@ class Rolling(Backbone):
     def output(self) -> tuple[Tensor, Tensor | None]:
         return self.backbone.output()
 
-    def start(self, memory: Memory | None) -> RollingState:
-        return RollingState(self.backbone.start(memory))
+    def init_state(self, memory: Memory | None) -> RollingState:
+        return RollingState(self.backbone.init_state(memory))
 
     def step(self, target: Tensor, state: State) -> Tensor:
         """Append the tokens (N, T): (N, T, D), or fewer of the last states where T is more than is read at once."""
@@ -55,7 +55,7 @@ class Rolling(Backbone):
         state.history = target if state.history is None else torch.cat((state.history, target), 1)  # (N, T')
         new = target
         if state.read + target.size(1) > self.context:
-            state.inner, state.read = self.backbone.start(None), 0
+            state.inner, state.read = self.backbone.init_state(None), 0
             new = state.history[:, -max(1, self.context // 2) :]
         state.read += new.size(1)
         return self.backbone.step(new, state.inner)[:, -target.size(1) :]

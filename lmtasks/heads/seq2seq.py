@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from lmtasks.backbones.base import Backbone
+from lmtasks.backbones.loss import Loss, linear_cross_entropy
 from lmtasks.batch import Batch
 from lmtasks.decoding import Decoding, Hypothesis, search, stream
 from lmtasks.heads.base import Head
-from lmtasks.loss import Loss, linear_cross_entropy
 
 
 class Seq2SeqHead(Head):
@@ -25,9 +25,14 @@ class Seq2SeqHead(Head):
         3
     """
 
-    def __init__(self, start: int, end: int, forbidden: Sequence[int] = (), label_smoothing: float = 0.0) -> None:
+    def __init__(self, start: int, end: int, suppress_tokens: Sequence[int] = (), label_smoothing: float = 0.0) -> None:
         super().__init__()
-        self.start, self.end, self.forbidden, self.label_smoothing = start, end, tuple(forbidden), label_smoothing
+        self.start, self.end, self.suppress_tokens, self.label_smoothing = (
+            start,
+            end,
+            tuple(suppress_tokens),
+            label_smoothing,
+        )
 
     def begin_with(self, token: int) -> None:
         """Let the decoder begin with `token` in place of the start token."""
@@ -45,11 +50,11 @@ class Seq2SeqHead(Head):
     ) -> list[list[Hypothesis]]:
         """Return the `n_best` texts found for each source, best first.
 
-        `forbidden` tokens are in none, and all begin with `prefix`.
+        `suppress_tokens` tokens are in none, and all begin with `prefix`.
         """
         memory = backbone.encode(batch.source, batch.source_mask)
         begin, ids = [prefix] * len(batch) if prefix else None, batch.ids.tolist()
-        return search(backbone, memory, decoding, self.start, self.end, self.forbidden, begin, ids)
+        return search(backbone, memory, decoding, self.start, self.end, self.suppress_tokens, begin, ids)
 
     def alignment(self, backbone: Backbone, batch: Batch) -> torch.Tensor:
         """Return how much each token of batch.target (B, T) reads of each of batch.source (B, S): (B, T, S)."""
@@ -64,7 +69,7 @@ class Seq2SeqHead(Head):
         """
         read = torch.tensor([[*source]], device=backbone.embedding.weight.device)  # (1, S)
         memory = backbone.encode(read, torch.ones_like(read, dtype=torch.bool))
-        return stream(backbone, memory, decoding, self.start, self.end, self.forbidden)
+        return stream(backbone, memory, decoding, self.start, self.end, self.suppress_tokens)
 
 
 def shift_right(target: torch.Tensor, start: int) -> torch.Tensor:

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from lmtasks.backbones.base import Backbone
 from lmtasks.backbones.dropout import Dropout
+from lmtasks.backbones.loss import Loss
 from lmtasks.backbones.recurrence import BidirectionalLayer
 from lmtasks.batch import IGNORE, Batch
 from lmtasks.decoding import Decoding
 from lmtasks.heads.base import Head
-from lmtasks.loss import Loss
 
 
 class SpanHead(Head):

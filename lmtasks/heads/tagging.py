@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from lmtasks.backbones.base import Backbone
 from lmtasks.backbones.dropout import Dropout
+from lmtasks.backbones.loss import Loss
 from lmtasks.backbones.recurrence import BidirectionalLayer
 from lmtasks.batch import IGNORE, Batch
 from lmtasks.decoding import Decoding
 from lmtasks.heads.base import Head
 from lmtasks.heads.spelling import Spelling
-from lmtasks.loss import Loss
 
 FORBIDDEN = -1e9  # added to a score: its exponential is 0, and unlike that of -inf no gradient of it is not a number
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lmtasks.errors import InputError
-from lmtasks.pictures import columns
+from lmtasks.reports.pictures import columns
 
 UNIT = 1 << 32  # two billion rows fit into 63 bits, and each is exact to ten digits
 COLUMNS = ("precision", "recall", "f1", "support")

@@ -17,7 +17,7 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from lmtasks.errors import InputError
 from lmtasks.metrics.counts import check_lengths, class_table, number_of, precision_recall_f1
-from lmtasks.pictures import picture
+from lmtasks.reports.pictures import picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,7 +19,7 @@ from lmtasks.batch import IGNORE
 from lmtasks.errors import InputError
 from lmtasks.heads.base import Head
 from lmtasks.heads.span import SpanHead
-from lmtasks.tasks.base import Answer, Example, Row, Sample, Span, Task, fault, text_of, texts_of
+from lmtasks.tasks.base import Answer, Example, Prediction, Row, Span, Task, fault, text_of, texts_of
 from lmtasks.text.tokenizer import Tokenizer
 
 N_BEST = 5  # answers found in a window, and kept of a row
@@ -50,7 +50,7 @@ class SpanAnsweringTask(Task):
     no_answer: bool = False
     """Whether a context may lack the answer; when not, one is always given."""
     max_answer: int = 30
-    """Longest answer found, in tokens; longer ones are learnt from all the same."""
+    """Longest answer found, in tokens; longer ones are learned from all the same."""
     language: str = "en"
     """Language of the answers (ISO 639), by whose rules they are scored."""
     attention: bool = True
@@ -67,7 +67,7 @@ class SpanAnsweringTask(Task):
             )
 
     @property
-    def name(self) -> str:
+    def kind(self) -> str:
         return "answering"
 
     @property
@@ -83,15 +83,15 @@ class SpanAnsweringTask(Task):
         return "context"
 
     @property
-    def examples_a_row(self) -> None:
+    def examples_per_row(self) -> None:
         return None
 
     @property
-    def writes(self) -> bool:
+    def generates(self) -> bool:
         return False
 
     @property
-    def trial(self) -> str:
+    def example_command(self) -> str:
         return '"Who has a cat?" --context "Anna has a cat."'
 
     @property
@@ -123,7 +123,7 @@ class SpanAnsweringTask(Task):
     def head(self, tokenizer: Tokenizer, d_model: int) -> SpanHead:
         return SpanHead(
             d_model,
-            tokenizer.end,
+            tokenizer.eos_id,
             self.attention,
             self.word_match,
             dropout=self.dropout,
@@ -150,7 +150,7 @@ class SpanAnsweringTask(Task):
             return best or nothing
         return sorted([*best, *nothing], key=lambda answer: -answer.score)
 
-    def calibrate(self, head: Head, samples: Sequence[Sample]) -> list[Sample]:
+    def calibrate(self, head: Head, samples: Sequence[Prediction]) -> list[Prediction]:
         """Set the score of "no answer" above which the head gives none to where F1 is best, and answer anew.
 
         Source: evaluate-v2.0.py of SQuAD, find_best_thresh.
@@ -167,7 +167,7 @@ class SpanAnsweringTask(Task):
             cast(SpanHead, head).threshold -= threshold
         return [_recalibrated(sample, threshold) for sample in samples]
 
-    def score(self, samples: Sequence[Sample], nll: float, count: int) -> dict[str, float]:
+    def score(self, samples: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
         """Return exact match and F1, and those of the rows with and without an answer where there are both."""
         scorer = metrics.SQuAD(self.language, sync_on_compute=False)  # all processes have all predictions
         scorer.update([sample.prediction for sample in samples], [sample.references for sample in samples])
@@ -191,7 +191,7 @@ class SpanAnsweringTask(Task):
             references = [text for text, _ in answers]
             whole = Example([], [], f"{question}\n{context}", next(iter(references), ""), references, row=number)
             asked = tokenizer.encode_with_offsets(question)
-            windows = self._windows(asked, cuts[context], span, tokenizer.end, _context_begins(whole.text))
+            windows = self._windows(asked, cuts[context], span, tokenizer.eos_id, _context_begins(whole.text))
             examples += [replace(whole, **window) for window in windows]
         return examples if answered else [replace(example, target=[]) for example in examples]
 
@@ -269,7 +269,7 @@ def _amid(doubts: Sequence[float], threshold: float) -> float:
     return max(kept) + 1 if kept else min(dropped) - 1
 
 
-def _recalibrated(sample: Sample, threshold: float) -> Sample:
+def _recalibrated(sample: Prediction, threshold: float) -> Prediction:
     """Return the sample with its answers in the order that they have when "no answer" counts less by `threshold`."""
     moved = [answer if answer.spans else answer._replace(score=answer.score - threshold) for answer in sample.answers]
     answers = sorted(moved, key=lambda answer: -answer.score)

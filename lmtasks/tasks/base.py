@@ -74,7 +74,7 @@ class Answer(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Sample:
+class Prediction:
     """A row of an evaluation with its answer, for scorers and for people to read."""
 
     text: str
@@ -101,7 +101,7 @@ class Task(ABC):
 
     @property
     @abstractmethod
-    def name(self) -> str:
+    def kind(self) -> str:
         """What it does, and its key in module, batches and metric names, where it is not named otherwise."""
 
     @property
@@ -115,7 +115,7 @@ class Task(ABC):
         """The columns among them that a prediction needs."""
 
     @property
-    def typed(self) -> str:
+    def input_column(self) -> str:
         """The column of what a user types, where a row is asked that is in no file."""
         return self.source_columns[0]
 
@@ -136,8 +136,8 @@ class Task(ABC):
             InputError: If the task has no such choice.
         """
         if source is not None or target is not None:
-            raise InputError(f"{self.name} has no languages to choose from; leave out source and target")
-        return self.typed, None
+            raise InputError(f"{self.kind} has no languages to choose from; leave out source and target")
+        return self.input_column, None
 
     @property
     def context(self) -> str | None:
@@ -145,27 +145,27 @@ class Task(ABC):
         return None
 
     @property
-    def remembers(self) -> bool:
+    def multi_turn(self) -> bool:
         """Whether an answer depends on all that was said before, as in a dialogue."""
         return False
 
     @property
-    def trial(self) -> str:
+    def example_command(self) -> str:
         """What to type after `lmtasks run MODEL` to try the task."""
         return '"A sentence."' + (' --context "Another sentence."' if self.context else "")
 
     @property
-    def reads(self) -> bool:
+    def needs_encoder(self) -> bool:
         """Whether an encoder reads the source; where it is not so, the decoder goes on from it."""
         return True
 
     @property
-    def writes(self) -> bool:
+    def generates(self) -> bool:
         """Whether its answers are texts, written token by token."""
         return True
 
     @property
-    def examples_a_row(self) -> int | None:
+    def examples_per_row(self) -> int | None:
         """How many examples a whole row gives; None where that depends on the row, 0 where rows are joined."""
         return 1
 
@@ -185,7 +185,7 @@ class Task(ABC):
         """The score that says how good the task is, 0 to 100, higher is better."""
 
     @property
-    def answered(self) -> int | None:
+    def max_answered(self) -> int | None:
         """How many examples an evaluation answers, for people to read; None = all, as their scores need it."""
         return None
 
@@ -223,25 +223,25 @@ class Task(ABC):
         (answers,) = parts
         return answers
 
-    def calibrate(self, head: Head, samples: Sequence[Sample]) -> list[Sample]:
-        """Set what of the head is chosen on validation and not learnt, such as a threshold, and answer anew.
+    def calibrate(self, head: Head, samples: Sequence[Prediction]) -> list[Prediction]:
+        """Set what of the head is chosen on validation and not learned, such as a threshold, and answer anew.
 
         It is asked before the validation of a training is scored.
         """
         return list(samples)
 
     @abstractmethod
-    def score(self, samples: Sequence[Sample], nll: float, count: int) -> dict[str, float]:
+    def score(self, samples: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
         """Compare answers with references: metric name -> value.
 
         `nll` is the summed negative log-likelihood of `count` targets in nats.
         """
 
-    def table(self, samples: Sequence[Sample]) -> str:
+    def table(self, samples: Sequence[Prediction]) -> str:
         """Return what is to be said beside the scores, such as those of each class, as a table for people."""
         return ""
 
-    def draw(self, samples: Sequence[Sample], folder: Path) -> list[Path]:
+    def draw(self, samples: Sequence[Prediction], folder: Path) -> list[Path]:
         """Write what pictures there are of the answers into a folder; matplotlib is there."""
         return []
 

@@ -18,7 +18,7 @@ from lmtasks import metrics
 from lmtasks.errors import InputError
 from lmtasks.heads.classification import ClassificationHead, Pooling
 from lmtasks.heads.ngrams import LONGEST, SHORTEST, Ngrams
-from lmtasks.tasks.base import Answer, Example, Row, Sample, Task, fault, text_of, texts_of
+from lmtasks.tasks.base import Answer, Example, Prediction, Row, Task, fault, text_of, texts_of
 from lmtasks.text.tokenizer import Tokenizer
 
 THRESHOLD = 0.5  # probability from which on a text has a label, where it may have several
@@ -52,9 +52,9 @@ class ClassificationTask(Task):
     label_smoothing: float = 0.0
     """Share of the probability spread over all labels (Szegedy et al. 2016, section 7)."""
     labels: tuple[str, ...] = ()
-    """All labels, learnt from the training rows."""
+    """All labels, learned from the training rows."""
     weights: tuple[float, ...] = ()
-    """Factor of the loss of each label, learnt from the training rows where they are to be balanced."""
+    """Factor of the loss of each label, learned from the training rows where they are to be balanced."""
     ngrams: int = 0
     """Read sequences of letters beside the encoder's states, of 2 up to so many bytes; 0: none. Of use where there are
     only some thousand rows."""
@@ -66,7 +66,7 @@ class ClassificationTask(Task):
             raise InputError(f"ngrams {self.ngrams}; give {SHORTEST} to {LONGEST} bytes, or 0 for none")
 
     @property
-    def name(self) -> str:
+    def kind(self) -> str:
         return "classification"
 
     @property
@@ -82,7 +82,7 @@ class ClassificationTask(Task):
         return "pair" if self.pair else None
 
     @property
-    def writes(self) -> bool:
+    def generates(self) -> bool:
         return False
 
     @property
@@ -143,15 +143,15 @@ class ClassificationTask(Task):
         """
         return [[self._answer(dict(zip(self.labels, shares, strict=True)))] for shares in found]
 
-    def score(self, samples: Sequence[Sample], nll: float, count: int) -> dict[str, float]:
+    def score(self, samples: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
         """Return accuracy and macro F1, of several labels a row micro F1, macro F1 and subset accuracy."""
         return {name: float(value) for name, value in self._counted(samples).compute().items()}
 
-    def table(self, samples: Sequence[Sample]) -> str:
+    def table(self, samples: Sequence[Prediction]) -> str:
         """Return precision, recall, F1 and number of rows of each label, for people."""
         return self._counted(samples).table()
 
-    def draw(self, samples: Sequence[Sample], folder: Path) -> list[Path]:
+    def draw(self, samples: Sequence[Prediction], folder: Path) -> list[Path]:
         """Draw which labels were taken for which, where a row has one."""
         if self.several:
             return []
@@ -165,7 +165,7 @@ class ClassificationTask(Task):
             return dict.fromkeys(names, f"threshold:{THRESHOLD}|macro:all labels")
         return {"accuracy": "rows right / rows", "macro_f1": "macro:labels that occur"}
 
-    def _counted(self, samples: Sequence[Sample]) -> metrics.Labels | metrics.MultiLabels:
+    def _counted(self, samples: Sequence[Prediction]) -> metrics.Labels | metrics.MultiLabels:
         """Return the metric that has seen all samples."""
         if not self.several:
             return self._labels_counted(samples)
@@ -173,12 +173,12 @@ class ClassificationTask(Task):
         metric.update([self._given(sample) for sample in samples], [sample.references for sample in samples])
         return metric
 
-    def _labels_counted(self, samples: Sequence[Sample]) -> metrics.Labels:
+    def _labels_counted(self, samples: Sequence[Prediction]) -> metrics.Labels:
         metric = metrics.Labels(self.labels, sync_on_compute=False)
         metric.update([self._given(sample)[0] for sample in samples], [sample.reference for sample in samples])
         return metric
 
-    def _given(self, sample: Sample) -> list[str]:
+    def _given(self, sample: Prediction) -> list[str]:
         return self._chosen(sample.answer.probabilities) if sample.answer else []
 
     def _chosen(self, probabilities: Mapping[str, float]) -> list[str]:
@@ -227,7 +227,7 @@ class ClassificationTask(Task):
         examples = []
         for number in kept:
             labels = rows[number][1]
-            source = [token for _ in texts[number] for token in (*next(ids), tokenizer.end)]
+            source = [token for _ in texts[number] for token in (*next(ids), tokenizer.eos_id)]
             right = sorted(set(labels or []))
             target, text = self._target(labels), "\n".join(texts[number])
             examples.append(Example(source, target, text, ", ".join(right), right, row=number))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from lmtasks import metrics
 from lmtasks.errors import InputError
 from lmtasks.heads.seq2seq import Seq2SeqHead
-from lmtasks.tasks.base import Example, Row, Sample, Task, fault, texts_of
+from lmtasks.tasks.base import Example, Prediction, Row, Task, fault, texts_of
 from lmtasks.text.tokenizer import Tokenizer
 
 USER, MODEL = "<user>", "<model>"
@@ -40,7 +40,7 @@ class DialogueTask(Task):
             raise InputError(f"history is {self.history} tokens; a mark, a word and the end take 3")
 
     @property
-    def name(self) -> str:
+    def kind(self) -> str:
         return "dialogue"
 
     @property
@@ -56,11 +56,11 @@ class DialogueTask(Task):
         return (USER, MODEL)
 
     @property
-    def remembers(self) -> bool:
+    def multi_turn(self) -> bool:
         return True
 
     @property
-    def examples_a_row(self) -> None:
+    def examples_per_row(self) -> None:
         return None
 
     @property
@@ -72,7 +72,7 @@ class DialogueTask(Task):
         return "token_probability"
 
     @property
-    def trial(self) -> str:
+    def example_command(self) -> str:
         return '"Good morning!"'
 
     def texts(self, row: Row) -> Iterator[str]:
@@ -88,7 +88,7 @@ class DialogueTask(Task):
             examples += [
                 Example(
                     source=self._source(ids[:place], tokenizer),
-                    target=[*ids[place], tokenizer.end],
+                    target=[*ids[place], tokenizer.eos_id],
                     text="\n".join(turns[:place]),
                     reference=turns[place],
                     group=str(place),
@@ -109,7 +109,7 @@ class DialogueTask(Task):
     def _source(self, turns: Sequence[list[int]], tokenizer: Tokenizer) -> list[int]:
         """Return as many of the last turns as there is room for, the speakers marked; of the last at least its end."""
         marks = [tokenizer.mark(USER), tokenizer.mark(MODEL)]
-        source = [tokenizer.end]
+        source = [tokenizer.eos_id]
         for back, turn in enumerate(reversed(turns)):
             room = self.history - len(source) - 1
             if back and len(turn) > room:
@@ -118,9 +118,9 @@ class DialogueTask(Task):
         return source
 
     def head(self, tokenizer: Tokenizer, d_model: int) -> Seq2SeqHead:
-        return Seq2SeqHead(tokenizer.start, tokenizer.end, tokenizer.unwritable, self.label_smoothing)
+        return Seq2SeqHead(tokenizer.bos_id, tokenizer.eos_id, tokenizer.suppress_tokens, self.label_smoothing)
 
-    def score(self, samples: Sequence[Sample], nll: float, count: int) -> dict[str, float]:
+    def score(self, samples: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
         """Return perplexity, the mean probability of a token, BLEU-2 and how varied the replies are."""
         replies = [sample.prediction for sample in samples]
         bleu, distinct = self._scorers()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from lmtasks import metrics
 from lmtasks.heads.seq2seq import Seq2SeqHead
-from lmtasks.tasks.base import Example, Row, Sample, Task, metric_name, text_of, texts_of
+from lmtasks.tasks.base import Example, Prediction, Row, Task, metric_name, text_of, texts_of
 from lmtasks.text.tokenizer import Tokenizer
 
 
@@ -36,7 +36,7 @@ class FreeAnsweringTask(Task):
     """Share of the target's probability spread over the vocabulary (Szegedy et al. 2016, section 7)."""
 
     @property
-    def name(self) -> str:
+    def kind(self) -> str:
         return "answering"
 
     @property
@@ -52,7 +52,7 @@ class FreeAnsweringTask(Task):
         return "context"
 
     @property
-    def trial(self) -> str:
+    def example_command(self) -> str:
         return '"Who has a cat?" --context "Anna has a cat."'
 
     @property
@@ -73,8 +73,8 @@ class FreeAnsweringTask(Task):
         targets = tokenizer.encode_batch(first)
         return [
             Example(
-                source=[*question, tokenizer.end, *context, tokenizer.end],
-                target=[*target, tokenizer.end] if reference else [],
+                source=[*question, tokenizer.eos_id, *context, tokenizer.eos_id],
+                target=[*target, tokenizer.eos_id] if reference else [],
                 text=f"{row['question']}\n{row['context']}",
                 reference=reference,
                 references=references,
@@ -87,11 +87,11 @@ class FreeAnsweringTask(Task):
         ]
 
     def head(self, tokenizer: Tokenizer, d_model: int) -> Seq2SeqHead:
-        return Seq2SeqHead(tokenizer.start, tokenizer.end, tokenizer.unwritable, self.label_smoothing)
+        return Seq2SeqHead(tokenizer.bos_id, tokenizer.eos_id, tokenizer.suppress_tokens, self.label_smoothing)
 
-    def score(self, samples: Sequence[Sample], nll: float, count: int) -> dict[str, float]:
+    def score(self, samples: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
         """Return perplexity, exact match, F1 and ROUGE-L, means over the groups, and the exact match of each."""
-        groups: dict[str, list[Sample]] = {}
+        groups: dict[str, list[Prediction]] = {}
         for sample in samples:
             groups.setdefault(sample.group, []).append(sample)
         each = {group: self._score(groups[group]) for group in sorted(groups, key=_by_number)}
@@ -104,7 +104,7 @@ class FreeAnsweringTask(Task):
         words = metrics.ROUGE(self.language).signature.split("|", 1)[1]
         return {"exact_match": rules, "f1": rules, "rouge_l": words}
 
-    def _score(self, samples: Sequence[Sample]) -> dict[str, float]:
+    def _score(self, samples: Sequence[Prediction]) -> dict[str, float]:
         predictions, references = [sample.prediction for sample in samples], [sample.references for sample in samples]
         squad = metrics.SQuAD(self.language, sync_on_compute=False)
         rouge = metrics.ROUGE(self.language, sync_on_compute=False)

@@ -20,7 +20,7 @@ from lmtasks.heads.base import Head
 from lmtasks.heads.language_model import LanguageModelHead
 from lmtasks.heads.seq2seq import Seq2SeqHead
 from lmtasks.metrics.languages import is_written_without_spaces
-from lmtasks.tasks.base import Answer, Example, Row, Sample, Task, text_of
+from lmtasks.tasks.base import Answer, Example, Prediction, Row, Task, text_of
 from lmtasks.text.tokenizer import Tokenizer
 
 
@@ -45,13 +45,13 @@ class GenerationTask(Task):
     """Tokens of a block that an encoder reads, the others being written; 0 = a language model, which has no encoder."""
     language: str = "en"
     """Language of the texts (ISO 639), which says what a word is: in Chinese and Japanese, a character."""
-    answered: int = 4
+    max_answered: int = 4
     """How many blocks an evaluation writes on from, for people to read; the scores need none."""
 
     def __post_init__(self) -> None:
-        if min(self.block, self.overlap) < 1 or self.answered < 0:
+        if min(self.block, self.overlap) < 1 or self.max_answered < 0:
             raise InputError(
-                f"block {self.block}, overlap {self.overlap}, answered {self.answered}; give at least 1, 1 and 0"
+                f"block {self.block}, overlap {self.overlap}, max_answered {self.max_answered}; give at least 1, 1 and 0"
             )
         if not 0 <= self.prompt < self.block:
             raise InputError(f"prompt is {self.prompt}; give from 0 to block - 1, which is {self.block - 1}")
@@ -61,7 +61,7 @@ class GenerationTask(Task):
             )
 
     @property
-    def name(self) -> str:
+    def kind(self) -> str:
         return "generation"
 
     @property
@@ -77,15 +77,15 @@ class GenerationTask(Task):
         return "token_probability"
 
     @property
-    def trial(self) -> str:
+    def example_command(self) -> str:
         return '"Once upon a time"'
 
     @property
-    def reads(self) -> bool:
+    def needs_encoder(self) -> bool:
         return self.prompt > 0
 
     @property
-    def examples_a_row(self) -> int:
+    def examples_per_row(self) -> int:
         return 0  # blocks do not keep to rows, so none can be missing
 
     @property
@@ -136,7 +136,7 @@ class GenerationTask(Task):
         Of a long text the last tokens are read, as many as in training.
         """
         texts = [text_of(row, "text") for row in rows]
-        sources = [[tokenizer.end, *ids][-(self.prompt or self.longest) :] for ids in tokenizer.encode_batch(texts)]
+        sources = [[tokenizer.eos_id, *ids][-(self.prompt or self.longest) :] for ids in tokenizer.encode_batch(texts)]
         return [
             Example(source, [], text, row=number)
             for number, (source, text) in enumerate(zip(sources, texts, strict=True))
@@ -144,8 +144,8 @@ class GenerationTask(Task):
 
     def head(self, tokenizer: Tokenizer, d_model: int) -> Head:
         if self.prompt:
-            return Seq2SeqHead(tokenizer.start, tokenizer.end, tokenizer.unwritable)
-        return LanguageModelHead(tokenizer.end, tokenizer.unwritable, self.longest)
+            return Seq2SeqHead(tokenizer.bos_id, tokenizer.eos_id, tokenizer.suppress_tokens)
+        return LanguageModelHead(tokenizer.eos_id, tokenizer.suppress_tokens, self.longest)
 
     def answers(self, found: Sequence[Any], examples: Sequence[Example], tokenizer: Tokenizer) -> list[list[Answer]]:
         """Give what comes after each source, with the blanks it begins with, if any."""
@@ -161,7 +161,7 @@ class GenerationTask(Task):
             for before, several in zip(tokenizer.decode_batch(sources), found, strict=True)
         ]
 
-    def score(self, samples: Sequence[Sample], nll: float, count: int) -> dict[str, float]:
+    def score(self, samples: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
         """Return perplexity by token and word, bits of a character, and the mean probability of a token, in percent.
 
         The ends of documents are tokens; they are neither words nor characters, but what they cost is counted.
@@ -199,15 +199,17 @@ class RunningText:
 
     def __init__(self, texts: Sequence[str], tokenizer: Tokenizer) -> None:
         begun = np.array(tokenizer.beginnings())  # (V,)
-        self.ids, counts = [tokenizer.end], [np.zeros(2, int)]  # before the first token, and of it: an end has none
+        self.ids, counts = [tokenizer.eos_id], [np.zeros(2, int)]  # before the first token, and of it: an end has none
         for text, ids in zip(texts, tokenizer.encode_batch(list(texts)), strict=True):
             characters = begun[ids]
             characters[0] -= characters.sum() - len(text)  # a tokenizer puts a blank before the first word
             counts += [characters, np.zeros(1, int)]
-            self.ids += [*ids, tokenizer.end]
+            self.ids += [*ids, tokenizer.eos_id]
         self._text = "".join(texts)
         self._places = np.concatenate(counts).cumsum()  # characters before each token
-        self._ends = np.flatnonzero(np.array(self.ids) == tokenizer.end)  # the first of them opens the first document
+        self._ends = np.flatnonzero(
+            np.array(self.ids) == tokenizer.eos_id
+        )  # the first of them opens the first document
 
     def __len__(self) -> int:
         return len(self.ids)

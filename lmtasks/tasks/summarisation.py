@@ -2,7 +2,7 @@
 
 A row {"text": "Anna lost her key. She looked for it. Paul found it.", "summary": "Paul found Anna's key."} gives the
 source ids of the text and the target ids of the summary, each with the end token. A row may have several summaries: the
-first is learnt, and all are references.
+first is learned, and all are references.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from lmtasks import metrics
 from lmtasks.heads.seq2seq import Seq2SeqHead
-from lmtasks.tasks.base import Example, Row, Sample, Task, texts_of
+from lmtasks.tasks.base import Example, Prediction, Row, Task, texts_of
 from lmtasks.text.tokenizer import Tokenizer
 
 FIRST_SENTENCE = re.compile(r".*?(?:[.!?](?=\s)|[。！？]|$)", re.DOTALL)
@@ -34,7 +34,7 @@ class SummarisationTask(Task):
     """Share of the target's probability spread over the vocabulary (Szegedy et al. 2016, section 7)."""
 
     @property
-    def name(self) -> str:
+    def kind(self) -> str:
         return "summarisation"
 
     @property
@@ -50,7 +50,7 @@ class SummarisationTask(Task):
         return "rougeL"
 
     @property
-    def trial(self) -> str:
+    def example_command(self) -> str:
         return '"A long text. It has several sentences."'
 
     def texts(self, row: Row) -> Iterator[str]:
@@ -64,8 +64,8 @@ class SummarisationTask(Task):
         targets = tokenizer.encode_batch([first for first, *_ in (several or [""] for several in summaries)])
         return [
             Example(
-                source=[*source, tokenizer.end],
-                target=[*target, tokenizer.end] if several else [],
+                source=[*source, tokenizer.eos_id],
+                target=[*target, tokenizer.eos_id] if several else [],
                 text=text,
                 reference=several[0] if several else "",
                 references=several,
@@ -75,9 +75,9 @@ class SummarisationTask(Task):
         ]
 
     def head(self, tokenizer: Tokenizer, d_model: int) -> Seq2SeqHead:
-        return Seq2SeqHead(tokenizer.start, tokenizer.end, tokenizer.unwritable, self.label_smoothing)
+        return Seq2SeqHead(tokenizer.bos_id, tokenizer.eos_id, tokenizer.suppress_tokens, self.label_smoothing)
 
-    def score(self, samples: Sequence[Sample], nll: float, count: int) -> dict[str, float]:
+    def score(self, samples: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
         """Return perplexity, ROUGE-1, 2 and L, and the ROUGE-L that the first sentence of each text would have."""
         own, lead = (metrics.ROUGE(self.language, sync_on_compute=False) for _ in range(2))
         references = [sample.references for sample in samples]

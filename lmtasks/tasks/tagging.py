@@ -17,7 +17,7 @@ from lmtasks import metrics
 from lmtasks.batch import IGNORE
 from lmtasks.errors import InputError
 from lmtasks.heads.tagging import TaggingHead
-from lmtasks.tasks.base import Answer, Example, Row, Sample, Span, Task, fault, metric_name, text_of, texts_of
+from lmtasks.tasks.base import Answer, Example, Prediction, Row, Span, Task, fault, metric_name, text_of, texts_of
 from lmtasks.text.tags import OUTSIDE, as_bio, detect_scheme, spans, split_tag
 from lmtasks.text.tokenizer import Tokenizer
 from lmtasks.text.words import LETTERS, Place, join_words, learn_writing, split_words
@@ -45,16 +45,16 @@ class TaggingTask(Task):
     dropout: float = 0.3
     """Share of the features of a word dropped."""
     labels: tuple[str, ...] = ()
-    """Kinds of names, learnt from the training rows."""
+    """Kinds of names, learned from the training rows."""
     writing: tuple[str, ...] = ()
-    """What stands inside the words, learnt from the training rows; see `lmtasks.text.words`."""
+    """What stands inside the words, learned from the training rows; see `lmtasks.text.words`."""
 
     def __post_init__(self) -> None:
         for name in ("labels", "writing"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @property
-    def name(self) -> str:
+    def kind(self) -> str:
         return "tagging"
 
     @property
@@ -66,7 +66,7 @@ class TaggingTask(Task):
         return ("words",)
 
     @property
-    def typed(self) -> str:
+    def input_column(self) -> str:
         return "text"
 
     @property
@@ -75,11 +75,11 @@ class TaggingTask(Task):
         return [OUTSIDE, *(f"{prefix}-{label}" if label else prefix for label in self.labels for prefix in "BI")]
 
     @property
-    def writes(self) -> bool:
+    def generates(self) -> bool:
         return False
 
     @property
-    def trial(self) -> str:
+    def example_command(self) -> str:
         return '"Anna Bell lives in Rome."'
 
     @property
@@ -134,14 +134,14 @@ class TaggingTask(Task):
         """Turn tags into names; the score is the probability of all tags of the text together."""
         return [[self._answer(example, *pair)] for pair, example in zip(found, examples, strict=True)]
 
-    def score(self, samples: Sequence[Sample], nll: float, count: int) -> dict[str, float]:
+    def score(self, samples: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
         """Return precision, recall and F1 of the names, and F1 of each kind where there are several."""
         metric = self._counted(samples)
         scores = {name: float(value) for name, value in metric.compute().items()}
         kinds = metric.by_label() if len(self.labels) > 1 else {}
         return scores | {metric_name("f1", label): values["f1"] for label, values in kinds.items()}
 
-    def table(self, samples: Sequence[Sample]) -> str:
+    def table(self, samples: Sequence[Prediction]) -> str:
         """Return precision, recall, F1 and number of the names of each kind, for people."""
         return self._counted(samples).table()
 
@@ -149,7 +149,7 @@ class TaggingTask(Task):
         signature = metrics.Entities([]).signature.partition("|")[2]  # without the number of names: there are none yet
         return dict.fromkeys(("precision", "recall", "f1"), signature)
 
-    def _counted(self, samples: Sequence[Sample]) -> metrics.Entities:
+    def _counted(self, samples: Sequence[Prediction]) -> metrics.Entities:
         metric = metrics.Entities(self.labels, sync_on_compute=False)
         given = [sample.answer.spans if sample.answer else () for sample in samples]
         found = [[(span.label, span.start, span.stop) for span in several] for several in given]
@@ -174,7 +174,7 @@ class TaggingTask(Task):
         entities = spans(_tags(sentence.row, sentence.words))
         for label, start, _ in entities:
             if label not in self.labels:
-                known = ", ".join(self.labels) or "none: the task has learnt from no rows yet"
+                known = ", ".join(self.labels) or "none: the task has learned from no rows yet"
                 problem = f"column 'tags', word {start + 1}: a name of the kind {label!r}, expected one of {known}"
                 raise fault(sentence.row, f"{problem}, which are those of the training rows")
         return entities
@@ -194,7 +194,7 @@ class TaggingTask(Task):
             firsts = ([tag] + [IGNORE] * (len(piece) - 1) for tag, piece in zip(tags, pieces, strict=True))
             places = ([*place] * len(piece) for place, piece in zip(sentence.places, pieces, strict=True))
             example = Example(
-                source=[*chain.from_iterable(pieces), tokenizer.end],
+                source=[*chain.from_iterable(pieces), tokenizer.eos_id],
                 target=[*chain.from_iterable(firsts), IGNORE],
                 text=sentence.text,
                 reference=marked(sentence.text, names),
@@ -210,7 +210,7 @@ class TaggingTask(Task):
         listed = sorted(words)
         blank = " " if LETTERS in self.writing and tokenizer.kind in ("character", "byte") else ""  # others put one
         ids = tokenizer.encode_batch([blank + word for word in listed])
-        return {word: pieces or [tokenizer.end] for word, pieces in zip(listed, ids, strict=True)}
+        return {word: pieces or [tokenizer.eos_id] for word, pieces in zip(listed, ids, strict=True)}
 
     def _answer(self, example: Example, tags: Sequence[int], probability: float) -> Answer:
         """Return the names that tags mark; of a text that was cut, the words behind have none."""

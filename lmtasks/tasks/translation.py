@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from lmtasks import metrics
 from lmtasks.errors import InputError
 from lmtasks.heads.seq2seq import Seq2SeqHead
-from lmtasks.tasks.base import Example, Row, Sample, Task, text_of
+from lmtasks.tasks.base import Example, Prediction, Row, Task, text_of
 from lmtasks.text.tokenizer import Tokenizer
 
 DIRECTION = re.compile(r"(?P<source>[A-Za-z_]+(?:-[A-Z]\w+)?)-(?P<target>[A-Za-z_]+(?:-[A-Z]\w+)?)")
@@ -52,7 +52,7 @@ class TranslationTask(Task):
                 )
 
     @property
-    def name(self) -> str:
+    def kind(self) -> str:
         return "translation"
 
     @property
@@ -75,13 +75,13 @@ class TranslationTask(Task):
         return self.targets if len(self.targets) > 1 else ()
 
     @property
-    def trial(self) -> str:
+    def example_command(self) -> str:
         source, target = split_direction(self.directions[0])
         from_one = f" --source {source}" if len(self.source_columns) > 1 else ""
         return f'"A sentence."{from_one}' + (f" --target {target}" if self.languages else "")
 
     @property
-    def examples_a_row(self) -> int:
+    def examples_per_row(self) -> int:
         return len(self.directions)
 
     @property
@@ -104,8 +104,8 @@ class TranslationTask(Task):
         targets = tokenizer.encode_batch([reference for _, _, _, reference in chosen])
         return [
             Example(
-                source=[*self.tag(direction, tokenizer), *source, tokenizer.end],
-                target=[*target, tokenizer.end] if reference.strip() else [],
+                source=[*self.tag(direction, tokenizer), *source, tokenizer.eos_id],
+                target=[*target, tokenizer.eos_id] if reference.strip() else [],
                 text=text,
                 reference=reference,
                 group=direction,
@@ -143,9 +143,9 @@ class TranslationTask(Task):
         return wanted[0]
 
     def head(self, tokenizer: Tokenizer, d_model: int) -> Seq2SeqHead:
-        return Seq2SeqHead(tokenizer.start, tokenizer.end, tokenizer.unwritable, self.label_smoothing)
+        return Seq2SeqHead(tokenizer.bos_id, tokenizer.eos_id, tokenizer.suppress_tokens, self.label_smoothing)
 
-    def score(self, samples: Sequence[Sample], nll: float, count: int) -> dict[str, float]:
+    def score(self, samples: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
         """Return perplexity, BLEU and chrF, the mean over directions, and those of each where there are several."""
         scores = {"perplexity": metrics.perplexity(nll, count)}
         for metric, make in SCORERS.items():

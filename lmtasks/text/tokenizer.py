@@ -61,13 +61,13 @@ class Tokenizer:
         >>> tokenizer = Tokenizer.train(["the dog", "the cat"], TokenizerConfig(kind="byte"), languages=["fr"])
         >>> tokenizer.encode("ab")
         [101, 102]
-        >>> tokenizer.decode([tokenizer.tag("fr"), 101, 102, tokenizer.end])
+        >>> tokenizer.decode([tokenizer.tag("fr"), 101, 102, tokenizer.eos_id])
         'ab'
     """
 
-    pad: int = 0
-    start: int = 1
-    end: int = 2
+    pad_id: int = 0
+    bos_id: int = 1
+    eos_id: int = 2
 
     def __init__(self, inner: tokenizers.Tokenizer) -> None:
         """Wrap a tokenizer whose ids 0, 1, 2 are <pad>, <s>, </s>; use `train`, `load` or `from_json` instead."""
@@ -171,9 +171,9 @@ class Tokenizer:
         return self._marks[name]
 
     @property
-    def unwritable(self) -> list[int]:
+    def suppress_tokens(self) -> list[int]:
         """Ids of the special tokens that no text has: all but the end."""
-        return sorted(self._special_ids - {self.end})
+        return sorted(self._special_ids - {self.eos_id})
 
     def __len__(self) -> int:
         return self._inner.get_vocab_size()

@@ -1,7 +1,7 @@
 """Words: a raw text cut as the words of training data are, and such words joined to a text, with their characters.
 
 What a word is differs between data sets: single characters in most Chinese ones, "re-imagining" whole or in three,
-"'s" apart as in the Penn Treebank (Marcus et al. 1993), "@anna" whole in tweets. So it is learnt from them, as a few
+"'s" apart as in the Penn Treebank (Marcus et al. 1993), "@anna" whole in tweets. So it is learned from them, as a few
 signs.
 """
 

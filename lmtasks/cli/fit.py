@@ -1,0 +1,330 @@
+"""`lmtasks fit | validate | test | predict`: LightningCLI with what a run needs set by default.
+
+An option beats a config, a later config an earlier one. LightningCLI builds model, data and trainer here and runs
+nothing by itself: given a checkpoint it would take settings from there, over the options of the command line.
+"""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentError
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import set_parsing_settings
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+import lmtasks
+from lmtasks.cli import hardware
+from lmtasks.cli import run_folder as folders
+from lmtasks.cli.after_fit import finish, print_scores
+from lmtasks.cli.classes import keep_no_settings_of_another_class
+from lmtasks.cli.configs import RUN_CONFIG, take_configs
+from lmtasks.cli.errors import explain
+from lmtasks.cli.loggers import continue_metrics, metrics_loggers
+from lmtasks.cli.messages import Sizes, quiet, say
+from lmtasks.data.readers.hub import one_line
+from lmtasks.data.tokenized import TokenizedDataset
+from lmtasks.errors import InputError
+from lmtasks.settings import from_plain, to_plain
+from lmtasks.storage.checkpoint import Saved, checkpoints, read
+from lmtasks.tasks.base import Answer, Task
+from lmtasks.text.tokenizer import Tokenizer
+from lmtasks.training.callbacks.averaging import CheckpointAverage
+from lmtasks.training.callbacks.checkpoints import Checkpoints, SafeCheckpointIO
+from lmtasks.training.callbacks.progress import Progress
+from lmtasks.training.callbacks.randomness import RandomState
+from lmtasks.training.callbacks.samples import Samples
+from lmtasks.training.callbacks.signals import StopOnSignal
+from lmtasks.training.datamodule import TextDataModule
+from lmtasks.training.evaluation import gather, parts_of_rows
+from lmtasks.training.joint.surgery import Surgery
+from lmtasks.training.joint.weighting import Weighting
+from lmtasks.training.module import TaskModule
+from lmtasks.training.optim.optimizers import OptimizerConfig
+
+HELP = "train a model, or use one of its checkpoints, as configs and options say"
+
+MONITOR = "validation/score"  # chooses the best checkpoint; logged by TaskModule: the mean of the tasks' main metrics
+CLASSES = tuple(value for name in lmtasks.__all__ if isinstance(value := getattr(lmtasks, name), type))  # short names
+NAMED = (OptimizerConfig, Surgery, Weighting)  # bases of classes that a config names, but the package does not export
+FIXED = ("backbone", "tasks")  # settings of a checkpoint whose weights mean nothing under others
+DESCRIPTION = """Settings come from configs (-c NAME or FILE, several are merged) and options, which win.
+--model.help TranslationModule and --data.rows.help ParallelText list the settings of a class."""
+
+
+def fit(command: str, arguments: Sequence[str]) -> int:
+    """Run one of the four commands and return the exit status."""
+    quiet()
+    asks_help = any(argument.split("=")[0].endswith(("-h", "help")) for argument in arguments)
+    set_parsing_settings(docstring_parse_attribute_docstrings=asks_help)  # it reads source files, which takes its time
+    configs, others = take_configs(arguments)
+    job = Job(command, configs, others)
+    return {"fit": _fit, "validate": _evaluate, "test": _evaluate, "predict": _predict}[command](job)
+
+
+class Job(LightningCLI):
+    """Model, data and trainer of one command line, and the run folder it works in."""
+
+    def __init__(self, command: str, configs: list[Path], options: list[str]) -> None:
+        self.command, self.configs = command, configs
+        keep_no_settings_of_another_class()
+        super().__init__(
+            TaskModule,
+            TextDataModule,
+            subclass_mode_model=True,
+            save_config_callback=None,  # `fit` writes the config itself: once, of the run as it was named
+            seed_everything_default=1,
+            trainer_defaults={
+                "num_sanity_val_steps": 0,  # search with an untrained model is the slowest of all
+                "enable_model_summary": False,  # a table on stdout; `Sizes` says it in a line
+            },
+            parser_kwargs={
+                "prog": f"lmtasks {command}",
+                "description": DESCRIPTION,
+                "exit_on_error": False,
+                "allow_abbrev": False,
+            },
+            args=[*(f"--config={config}" for config in configs), *options],
+            run=False,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,  # our checkpoints hold their settings in their own form
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the options that are neither model, data nor trainer."""
+        parser.add_argument("--name", type=str | None, help="name of the run: runs/NAME (default: that of the config)")
+        parser.add_argument("--ckpt_path", type=str | None, help="resume or evaluate: last, best, a .ckpt file")
+        parser.add_argument("--average", type=CheckpointAverage | None, help="average checkpoints when `fit` ends")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, and say in one line what is wrong."""
+        try:
+            self.config = parser.parse_args(args)
+        except ArgumentError as error:
+            known = [*CLASSES, *(kind for base in NAMED for kind in base.__subclasses__())]
+            raise InputError(explain(str(error), parser._option_string_actions, known, self.configs, args)) from None
+
+    def instantiate_classes(self) -> None:
+        """Build data, model and trainer; jsonargparse wraps what our classes say of a wrong value: unwrap it."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, InputError):
+                cause = cause.__cause__ or cause.__context__
+            raise cause or error from None
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer with the run folder and our callbacks, loggers and plugins beside those of the config."""
+        settings = self.config_init.trainer
+        given = settings.callbacks or []
+        fitting = self.command == "fit"
+        saving = fitting or any(isinstance(callback, ModelCheckpoint) for callback in given)
+        strategy = hardware.strategy(settings, self.model.tasks.values())
+        wanted = (self.config.name, self.config.trainer.default_root_dir, self.configs)
+        if self._is_new:
+            self._before = folders.present(folders.existing_run(*wanted))
+        self.folder = (folders.new_run if self._is_new else folders.existing_run)(*wanted)
+        try:
+            return super().instantiate_trainer(
+                default_root_dir=str(self.folder),
+                callbacks=[*given, *self._callbacks(given)],
+                logger=self._loggers(settings.logger) if fitting else False,
+                enable_checkpointing=saving and settings.enable_checkpointing is not False,
+                plugins=[*_listed(settings.plugins), SafeCheckpointIO()],
+                strategy=strategy,
+                precision=hardware.precision(settings),
+                use_distributed_sampler=False,  # the plan deals the rows out itself
+            )
+        except Exception as error:
+            self.give_up()
+            if isinstance(error, MisconfigurationException):  # what Lightning says of settings that cannot be met
+                raise InputError(f"trainer: {one_line(error)}") from None
+            raise
+
+    def find_checkpoint(self) -> tuple[Path, int]:
+        """Return the checkpoint to go on from, and the steps that were done; take its tokenizer and tasks."""
+        path = folders.find_checkpoint(self.config.ckpt_path, self.folder, self._mode)
+        saved = read(path)
+        self._take(saved, path, (*FIXED, "optimizer", "schedule", "joint"))  # of joint what `_bound` leaves
+        return path, saved.step
+
+    def take_weights(self) -> None:
+        """Give the model the weights of --ckpt_path, by default those that `fit` made of the run."""
+        path = folders.find_weights(self.config.ckpt_path, self.folder, self._mode)
+        saved = read(path)
+        self._take(saved, path, FIXED)
+        self.model.configure_model()
+        self.model.take_weights(saved.weights)
+        say(f"weights: {path}")
+
+    @rank_zero_only
+    def give_up(self) -> None:
+        """Leave nothing of a new run that has taken no step."""
+        if self._is_new:
+            folders.release(self.folder, self._before)
+
+    @rank_zero_only
+    def write_config(self) -> None:
+        """Write the settings of the run into its folder, such that they start it anew."""
+        config = deepcopy(self.config)
+        config.name, config.ckpt_path, config.config = self.folder.name, None, None
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.parser.save(config, self.folder / RUN_CONFIG, skip_none=False, overwrite=True, multifile=False)
+
+    @property
+    def _is_new(self) -> bool:
+        return self.command == "fit" and not self.config.ckpt_path
+
+    @property
+    def _mode(self) -> Any:
+        """Whether a high or a low score is the better one."""
+        return getattr(self.trainer.checkpoint_callback, "mode", "max")
+
+    def _take(self, saved: Saved, path: Path, parts: Sequence[str]) -> None:
+        """Take tokenizer and tasks of a saved model, after checking that these parts of its settings are our model's.
+
+        The tasks then know what they learned of the training rows.
+        """
+        self.model.tokenizer = Tokenizer.from_json(saved.tokenizer)
+        learns = bool(self.model.joint.weights.state_dict())
+        whole = to_plain({part: from_plain(saved.settings[part]) for part in FIXED})  # what is newer has its default
+        before, now = (_bound(each, learns) for each in (saved.settings | whole, self.model.describe()["settings"]))
+        changes = [_difference(before[part], now[part], part) for part in parts if part in before]
+        if list(before["tasks"]) != list(now["tasks"]):  # their order is that of their weights and of their steps
+            changes = [f"the tasks {', '.join(before['tasks'])}, not {', '.join(now['tasks'])}"]
+        if change := next(filter(None, changes), None):
+            raise InputError(f"{path} was trained with {change}; -c {self.folder} takes the settings of the run")
+        self.model.tasks, self.model.init_from = from_plain(saved.settings["tasks"]), None
+
+    def _callbacks(self, given: Sequence[Callback]) -> list[Callback]:
+        """Return our callbacks where the config has none of their kind."""
+        settings = self.config_init.trainer
+        ours: list[tuple[type, Callback]] = []
+        if settings.enable_progress_bar is not False:
+            ours.append((ProgressBar, Progress()))
+        if self.command == "fit":
+            ours += [(type(callback), callback) for callback in (Samples(), Sizes(), RandomState(), StopOnSignal())]
+            if settings.enable_checkpointing is not False:
+                ours.append((ModelCheckpoint, self._checkpoints()))
+        return [own for kind, own in ours if not any(isinstance(callback, kind) for callback in given)]
+
+    def _checkpoints(self) -> Checkpoints:
+        """Return what keeps the best checkpoint, and those that the average needs."""
+        validated = self.datamodule.has("validation")
+        average = self.config_init.average
+        if average and average.of == "best" and not validated:
+            raise InputError(
+                "average.of is best, but no validation rows tell which are; use last, or set data.rows.validation"
+            )
+        count = average.count if average else 1
+        last = count if average and average.of == "last" else 0
+        return Checkpoints(MONITOR if validated else None, "max", best=max(1, count - last), keep_last=last)
+
+    def _loggers(self, given: Any) -> Any:
+        return given if given not in (None, True) else metrics_loggers(self.folder)
+
+
+def _fit(job: Job) -> int:
+    """Train, then test the best weights and write the model folder."""
+    rehearsal = bool(job.config.trainer.fast_dev_run)
+    try:
+        checkpoint = None
+        if job.config.ckpt_path:
+            checkpoint, done = job.find_checkpoint()
+            say(f"going on from {checkpoint}, {done} steps done")
+            continue_metrics(job.trainer.loggers, done)
+        if not rehearsal:
+            job.write_config()
+            say(f"run folder: {job.folder}")
+        job.trainer.fit(job.model, datamodule=job.datamodule, ckpt_path=checkpoint, weights_only=True)
+    except BaseException as error:
+        if isinstance(error, SystemExit) and checkpoints(job.folder):
+            say(f"go on with: lmtasks fit -c {job.folder} --ckpt_path last")
+        if not job.trainer.global_step:  # else what was logged may tell why it failed
+            job.give_up()
+        raise
+    if rehearsal:
+        job.give_up()
+        say("fast_dev_run: the settings work; no model was kept")
+        return 0
+    return finish(job.trainer, job.model, job.datamodule, job.folder, job.config_init.average)
+
+
+def _evaluate(job: Job) -> int:
+    """Score a model, by default that which `fit` made, and print the table."""
+    job.take_weights()
+    evaluate = {"validate": job.trainer.validate, "test": job.trainer.test}[job.command]
+    (scores,) = evaluate(job.model, datamodule=job.datamodule, verbose=False)
+    if job.trainer.is_global_zero:
+        print_scores(job.model, scores)
+    return 0
+
+
+def _predict(job: Job) -> int:
+    """Print the predictions of the predict split as JSON Lines, in the order of its rows."""
+    job.take_weights()
+    batches = job.trainer.predict(job.model, datamodule=job.datamodule) or []
+    found: dict[str, dict[int, list[Answer]]] = {}
+    for part in gather(batches):
+        for name, answers in part:
+            found.setdefault(name, {}).update(answers)
+    if job.trainer.is_global_zero:
+        for name, task in job.model.tasks.items():
+            for line in _prediction_rows(task, job.datamodule.encoded["predict"].get(name), found.get(name, {})):
+                print(json.dumps({"task": name, **line} if len(job.model.tasks) > 1 else line, ensure_ascii=False))
+    return 0
+
+
+def _prediction_rows(
+    task: Task, encoded: TokenizedDataset | None, found: dict[int, list[Answer]]
+) -> Iterator[dict[str, Any]]:
+    """Give each row of the data with its best answer, in their order; nothing where a task has no rows."""
+    ids = sorted(found)
+    examples = encoded.examples(ids) if encoded else []
+    for places in parts_of_rows(examples):
+        first = examples[places[0]]
+        best = task.join([found[ids[place]] for place in places])[0]
+        yield {"row": first.row + 1, "group": first.group, "text": first.text, **best.plain()}
+
+
+def _bound(settings: dict[str, Any], learns: bool) -> dict[str, Any]:
+    """Return plain settings of a module with that of `joint` to which a checkpoint binds a run that goes on.
+
+    That is the class of the weighting, and its settings too if it `learns` what the checkpoint holds.
+    """
+    if "joint" not in settings:  # those of an older version
+        return settings
+    weighting = settings["joint"]["init_args"]["weighting"]
+    return settings | {"joint": {"weighting": weighting if learns else {"class_path": weighting["class_path"]}}}
+
+
+def _difference(saved: Any, own: Any, name: str) -> str:
+    """Return the first difference of two plain settings, as "backbone.d_model = 64, not 128", or nothing.
+
+    What our own leave empty, such as the labels of a task, is learned from the training rows. A setting of a class that
+    only one side has is one that the version of the other lacks.
+    """
+    if own in ([], {}) and type(saved) is type(own):
+        return ""
+    if isinstance(saved, list) and isinstance(own, list) and len(saved) == len(own):
+        pairs = [(old, new, name) for old, new in zip(saved, own, strict=True)]
+    elif isinstance(saved, dict) and isinstance(own, dict) and "class_path" in saved and "class_path" in own:
+        old, new = ({"class_path": each["class_path"]} | each.get("init_args", {}) for each in (saved, own))
+        pairs = [(old[key], new[key], f"{name}.{key}") for key in new if key in old]
+    elif isinstance(saved, dict) and isinstance(own, dict) and saved.keys() == own.keys():
+        pairs = [(saved[key], own[key], f"{name}.{key}") for key in own]
+    else:
+        return "" if to_plain(saved) == to_plain(own) else f"{name} = {saved}, not {own}"
+    return next((change for old, new, key in pairs if (change := _difference(old, new, key))), "")
+
+
+def _listed(value: Any) -> list[Any]:
+    return [] if value is None else value if isinstance(value, list) else [value]

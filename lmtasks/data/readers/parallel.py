@@ -1,0 +1,75 @@
+"""Parallel text, the row format of translation: each row is one sentence in several languages.
+
+Line-parallel plain files, one a language (WMT, Multi30k); a table with a column per language; or a set of the hub.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+
+from lmtasks.data.readers.files import numbered_rows, read_lines
+from lmtasks.data.readers.table import Files
+from lmtasks.errors import InputError
+
+LANG = "{lang}"
+
+
+@dataclass(frozen=True)
+class ParallelText(Files):
+    """Where the splits of a translation task lie.
+
+    Before: `train.en` and `train.de`, their line 7 being "A dog runs." and "Ein Hund rennt."
+    After: row 7 of `rows("train", ("en", "de"))` is `{"en": "A dog runs.", "de": "Ein Hund rennt."}`.
+    """
+
+    train: str | None = None
+    """Training data: `data/train.{lang}` for line-parallel plain files, where `{lang}` stands for the language code; or
+    one table with a column per language (.jsonl .json .csv .tsv .parquet, also .gz); or a hub id, `owner/name`."""
+    predict: str | None = None
+    """Data to translate, in the same forms; only the source language need be there, so a plain text file will do."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Column of a language where it is not the language code: {en: english}; a field in a column: {en: translation.en};
+    its position from 1 in a table without a header: {en: "1"}. In a file's name it is what `{lang}` stands for."""
+
+    def rows(self, split: str, columns: Sequence[str]) -> Iterator[dict[str, str | None]]:
+        """Yield the rows of a split as {language: text} for the languages in `columns`.
+
+        A language that has no value in a row of a table is None; blank text is given as it is: the caller skips and
+        counts both.
+
+        Raises:
+            InputError: If a file, a column or the split is missing, a row is broken, or files differ in their number of
+                lines; the last can be known only after the last row.
+        """
+        (path,) = super().paths(split)
+        names = {lang: self.columns.get(lang, lang) for lang in columns}
+        if LANG in path:
+            yield from _side_by_side({lang: path.replace(LANG, name) for lang, name in names.items()})
+        else:
+            yield from (row for _, row in numbered_rows(path, names, split, optional=columns, option=self.mapping))
+
+    def paths(self, split: str) -> list[str]:
+        """Return the files that a split is read from, those there are for `{lang}`, or its hub id.
+
+        Raises:
+            InputError: If the split was not given.
+        """
+        (path,) = super().paths(split)
+        found = glob.glob(glob.escape(os.path.expanduser(path)).replace(LANG, "*")) if LANG in path else []
+        return sorted(file for file in found if os.path.isfile(file)) or [path]
+
+
+def _side_by_side(paths: Mapping[str, str]) -> Iterator[dict[str, str | None]]:
+    files = [read_lines(path) for path in paths.values()]
+    for number, lines in enumerate(zip_longest(*files)):
+        if None in lines:
+            counts = [
+                number + (line is not None) + sum(1 for _ in file) for line, file in zip(lines, files, strict=True)
+            ]
+            listed = ", ".join(f"{path} has {count} lines" for path, count in zip(paths.values(), counts, strict=True))
+            raise InputError(f"{listed}; line-parallel files need the same number, line n translating line n")
+        yield dict(zip(paths, lines, strict=True))

@@ -1,5 +1,0 @@
-"""The built-in corpus: a small village in two languages, told by a seeded grammar."""
-
-from lmtasks.data.village.corpus import Village
-
-__all__ = ["Village"]

@@ -1,0 +1,157 @@
+"""What a trained module leaves on disk, read back as plain data and tensors, before layers are built of it.
+
+Nothing is ever unpickled: checkpoints are read with weights_only=True. What writes them
+is `training.checkpoints`, which needs a trainer, as this file does not.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from lmtasks.errors import InputError
+
+CONFIG, WEIGHTS, TOKENIZER, METRICS = "config.json", "model.safetensors", "tokenizer.json", "metrics.json"
+METRICS_FILE = "metrics.csv"  # in a run folder, what training logged; the name that CSVLogger gives it
+MODEL = "model"  # the model folder in a run folder
+FOLDER, LAST = "checkpoints", "last.ckpt"  # the folder of checkpoints in a run folder, and the newest in it
+KEPT = "Checkpoints"  # where a checkpoint says which others of its run were kept
+READ_ERRORS = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOFError, OSError, pickle.UnpicklingError)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a model folder or a checkpoint holds, before layers are built of it."""
+
+    settings: dict[str, Any]
+    """Those of the model and of its training as plain data."""
+    tokenizer: str
+    """The tokenizer.json as text."""
+    weights: dict[str, Tensor]
+    """The state_dict of the module."""
+    step: int = 0
+    """Optimiser steps done; 0 in a model folder, which has no use for it."""
+
+
+def read(place: Path) -> Saved:
+    """Read a model folder or a checkpoint.
+
+    Raises:
+        InputError: If it is damaged or someone else's.
+    """
+    return _read_folder(place) if place.is_dir() else _read_checkpoint(place)
+
+
+def read_settings(place: Path) -> dict[str, Any]:
+    """Read the settings of a model folder, from its config.json alone, or of a checkpoint, which is read whole.
+
+    Raises:
+        InputError: If it is damaged or someone else's.
+    """
+    if not place.is_dir():
+        return _read_checkpoint(place).settings
+    with _naming(place):
+        return json.loads((place / CONFIG).read_text(encoding="utf-8"))
+
+
+def find_model(path: str | Path) -> Path:
+    """Return the model folder or the checkpoint file that `path` means.
+
+    Raises:
+        InputError: If there is none.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    for place in (path, path / MODEL):
+        if (place / CONFIG).is_file():
+            return place
+    if last_checkpoint(path).is_file():
+        return last_checkpoint(path)
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file or folder; give a run folder, a model folder or a .ckpt file")
+    raise InputError(f"{path}: neither a model folder ({CONFIG}) nor a run folder ({FOLDER}/{LAST})")
+
+
+def last_checkpoint(run_folder: str | Path) -> Path:
+    """Return the path of the newest checkpoint of a run, whether it exists or not."""
+    return Path(run_folder) / FOLDER / LAST
+
+
+def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Read a checkpoint file, checked byte for byte, without running code that it might hold.
+
+    `torch.save` writes a zip archive with a CRC-32 of every record, which `torch.load` ignores; it is checked here. So
+    the checksum is inside the file: it travels with a copy, and checkpoints written by others are checked too.
+
+    Raises:
+        InputError: There is no such file, it is damaged, or it holds more than tensors and plain values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such checkpoint; give the path of a .ckpt file")
+    _verify(path)
+    try:
+        return torch.load(path, map_location=map_location, weights_only=True)
+    except READ_ERRORS as error:
+        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: cannot be read as a checkpoint of tensors and plain values: {reason}") from error
+
+
+def checkpoints(run_folder: Path) -> list[Path]:
+    """Return the paths of the checkpoints of a run, oldest first."""
+    return sorted((run_folder / FOLDER).glob("*.ckpt"), key=lambda path: path.stat().st_mtime)
+
+
+def scores_of(checkpoint: Mapping[str, Any]) -> tuple[str | None, dict[int, float | None]]:
+    """Return (metric, its value at each step that was kept), which `Checkpoints` wrote into a checkpoint."""
+    kept = checkpoint.get("callbacks", {}).get(KEPT, {})
+    return kept.get("monitor"), kept.get("scores", {})
+
+
+def _read_folder(folder: Path) -> Saved:
+    settings = read_settings(folder)
+    with _naming(folder):
+        return Saved(settings, (folder / TOKENIZER).read_text(encoding="utf-8"), load_file(folder / WEIGHTS))
+
+
+@contextmanager
+def _naming(folder: Path) -> Iterator[None]:
+    """Name the model folder of which something cannot be read."""
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{folder}: not a whole model folder ({reason}); save or copy the model again") from error
+
+
+def _read_checkpoint(path: Path) -> Saved:
+    checkpoint = read_checkpoint(path)
+    if not isinstance(checkpoint, dict) or "lmtasks" not in checkpoint:
+        raise InputError(f"{path}: a checkpoint, but not one that lmtasks wrote; give the .ckpt of a `lmtasks fit`")
+    described = checkpoint["lmtasks"]
+    return Saved(
+        described["settings"], described["tokenizer"], checkpoint["state_dict"], checkpoint.get("global_step", 0)
+    )
+
+
+def _verify(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, *READ_ERRORS) as error:
+        raise InputError(f"{path}: is damaged, cut off or no checkpoint ({error}); use another copy of it") from error
+    if damaged is not None:
+        raise InputError(f"{path}: is damaged: the checksum of its record {damaged} is wrong; use another copy of it")

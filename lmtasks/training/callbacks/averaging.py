@@ -1,0 +1,213 @@
+"""Averages of weights: the mean of checkpoints, and the exponential moving average along the run.
+
+Vaswani et al., "Attention Is All You Need" (2017), section 6.1, take the mean of the last 5 (base) or 20 (big)
+checkpoints. The moving average warms up as in TensorFlow's `ExponentialMovingAverage`. Lightning's `WeightAveraging`
+is not used: it calls `configure_model` before the module is set up, copies the whole module, and has no warm-up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+
+from lmtasks.errors import InputError
+from lmtasks.storage.checkpoint import read_checkpoint
+from lmtasks.training.callbacks.checkpoints import Checkpoints
+
+TRAINED = "trained_weights"  # key of the weights that the optimiser goes on with; "state_dict" has the average
+
+
+def average_checkpoints(paths: Sequence[str | Path]) -> dict[str, Tensor]:
+    """Return the arithmetic mean of the weights of several checkpoints, which are read one at a time.
+
+    The sum is taken in float64 and the mean returned in the dtype of the last checkpoint; what is not floating point is
+    that of the last checkpoint.
+
+    Raises:
+        InputError: There is no path, a file cannot be read, or the checkpoints are of different models.
+    Source: Vaswani et al. (2017), section 6.1.
+    """
+    if not paths:
+        raise InputError("no checkpoints to average; give at least one, and let Checkpoints keep some (keep_last=10)")
+    total: dict[str, Tensor] = {}
+    weights: dict[str, Tensor] = {}
+    for path in paths:
+        weights = _weights(path)
+        if total:
+            _check_same(total, weights, paths[0], path)
+        for name, weight in weights.items():
+            if weight.is_floating_point():
+                total[name] = total[name].add_(weight) if name in total else weight.double()
+            else:
+                total[name] = weight
+    floats = {name for name, weight in weights.items() if weight.is_floating_point()}
+    return {
+        name: (total[name] / len(paths)).to(weight.dtype) if name in floats else weight
+        for name, weight in weights.items()
+    }
+
+
+@dataclass(frozen=True)
+class CheckpointAverage:
+    """Which checkpoints make up the final weights."""
+
+    of: Literal["last", "best"] = "last"
+    """Whether the newest checkpoints are averaged or those with the best scores."""
+    count: int = 10
+    """Number of checkpoints; a run that kept fewer averages those it has. `Checkpoints` must keep as many."""
+
+    def paths(self, checkpoints: Checkpoints) -> list[str]:
+        """Choose the files among those that `checkpoints` kept.
+
+        Raises:
+            InputError: `checkpoints` is set to keep fewer than `count`.
+        """
+        setting, kept = ("keep_last", checkpoints.keep_last) if self.of == "last" else ("best", checkpoints.best)
+        if kept < self.count:
+            raise InputError(
+                f"the average of the {self.count} {self.of} checkpoints needs more than Checkpoints keeps:"
+                f" set {setting}={self.count} there instead of {kept}"
+            )
+        if self.of == "last":
+            return checkpoints.last_paths[-self.count :]
+        return (checkpoints.best_paths or [checkpoints.last_model_path])[: self.count]  # a short run is not validated
+
+    def weights(self, checkpoints: Checkpoints) -> dict[str, Tensor]:
+        """Return the mean weights, for `module.load_state_dict`."""
+        return average_checkpoints(self.paths(checkpoints))
+
+
+class EMA(Callback):
+    """Keep an exponential moving average of the parameters; it is what is validated, saved and left after training.
+
+    After each optimiser step `average += (1 - d) * (parameter - average)` with `d = min(decay, (1 + n) / (10 + n))` for
+    n earlier steps, in float32 where parameters have less precision; buffers are not averaged. A checkpoint's
+    "state_dict" has the average, for all that open it; "trained_weights" has what training goes on with.
+    """
+
+    def __init__(self, decay: float = 0.999) -> None:
+        """Say how slow the average is.
+
+        Args:
+            decay: Part of the average that one step leaves, below 1; 0.999 looks back about a thousand steps.
+        """
+        if not 0 <= decay < 1:
+            raise InputError(f"decay={decay} of EMA: choose a number from 0 to below 1, such as 0.999")
+        self.decay = decay
+        self._updates = 0
+        self._steps_done = 0
+        self._average: dict[str, Tensor] = {}  # by parameter name; a shared parameter once
+        self._trained: dict[str, Tensor] = {}  # what the optimiser goes on with, while the module holds the average
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start from the parameters as they are, or go on with the average of the checkpoint."""
+        loaded = self._average
+        self._average = {
+            name: _precise(loaded.get(name, parameter.detach())).to(parameter.device, copy=True)
+            for name, parameter in pl_module.named_parameters()
+        }
+        self._trained = {}
+        self._steps_done = trainer.global_step
+
+    @torch.no_grad()
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
+        """Move the average towards the parameters if the batch ended with an optimiser step."""
+        if trainer.global_step == self._steps_done:
+            return
+        self._steps_done = trainer.global_step
+        decay = min(self.decay, (1 + self._updates) / (10 + self._updates))
+        parameters = [_precise(parameter) for parameter in pl_module.parameters()]
+        torch._foreach_lerp_(list(self._average.values()), parameters, 1 - decay)
+        self._updates += 1
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let validation during training see the average."""
+        if self._average:
+            self._use_average(pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give training its parameters back."""
+        if self._average:
+            self._use_trained(pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the average in the module."""
+        self._use_average(pl_module)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Free the memory."""
+        self._average, self._trained = {}, {}
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Put the average where the weights are, and the trained weights beside it."""
+        if not self._average:
+            return
+        weights = checkpoint["state_dict"]
+        checkpoint[TRAINED] = {name: self._trained.get(name, weights[name]) for name in self._average}
+        for names in _shared_names(pl_module):
+            average = self._average[names[0]]
+            weights.update(dict.fromkeys(names, average))
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take the average from the weights of `checkpoint` and put the trained weights into the module."""
+        if trainer.state.fn != TrainerFn.FITTING or TRAINED not in checkpoint:
+            return
+        trained = checkpoint[TRAINED]
+        self._average = {name: checkpoint["state_dict"][name] for name in trained}
+        with torch.no_grad():
+            for name, parameter in pl_module.named_parameters():
+                parameter.copy_(trained[name])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number of updates, on which the warm-up depends."""
+        return {"updates": self._updates}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self._updates = state_dict["updates"]
+
+    @torch.no_grad()
+    def _use_average(self, pl_module: LightningModule) -> None:
+        self._trained = {name: parameter.detach().clone() for name, parameter in pl_module.named_parameters()}
+        for name, parameter in pl_module.named_parameters():
+            parameter.copy_(self._average[name])
+
+    @torch.no_grad()
+    def _use_trained(self, pl_module: LightningModule) -> None:
+        for name, parameter in pl_module.named_parameters():
+            parameter.copy_(self._trained[name])
+        self._trained = {}
+
+
+def _precise(tensor: Tensor) -> Tensor:
+    """Return the tensor in float32 if it has less: an average in bfloat16 would not feel a step of one thousandth."""
+    return tensor.detach().float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor.detach()
+
+
+def _shared_names(pl_module: LightningModule) -> list[list[str]]:
+    """Return the names of each parameter: several where layers share it, as embedding and output do."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in pl_module.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return list(names.values())
+
+
+def _weights(path: str | Path) -> dict[str, Tensor]:
+    checkpoint = read_checkpoint(path)
+    if "state_dict" not in checkpoint:
+        raise InputError(f"{path}: holds no weights (state_dict); give a checkpoint of a training run")
+    return checkpoint["state_dict"]
+
+
+def _check_same(total: dict[str, Tensor], weights: dict[str, Tensor], first: str | Path, path: str | Path) -> None:
+    for name in sorted(total.keys() | weights.keys()):
+        shapes = [tuple(side[name].shape) if name in side else "missing" for side in (weights, total)]
+        if shapes[0] != shapes[1]:
+            raise InputError(f"{path}: is of another model than {first}: {name} is {shapes[0]}, expected {shapes[1]}")

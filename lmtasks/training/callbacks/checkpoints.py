@@ -1,0 +1,309 @@
+"""Checkpoints that survive: a kill in the middle of a save, a full disk, a flipped bit, a resume.
+
+Lightning does most of it. Two things are mended here: files are replaced whole or not at all and checked when they are
+read (`SafeCheckpointIO`), and `last.ckpt` is the newest state at every moment (`Checkpoints`).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import torch
+from lightning.fabric.utilities.cloud_io import _is_local_file_protocol, get_filesystem
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+
+from lmtasks.errors import InputError
+from lmtasks.storage.checkpoint import FOLDER, KEPT, LAST, read_checkpoint
+
+PART = ".part"  # ending of a file that is being written
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of `path` when the block ends well; if not, `path` stays as it was.
+
+    The bytes are on the disk (fsync) before the name is. Files that a killed run left half written are removed.
+
+    Raises:
+        InputError: The folder cannot be written, or the disk is full.
+    """
+    part = path.with_name(f".{path.name}{PART}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in path.parent.glob(f".*{PART}"):
+            leftover.unlink(missing_ok=True)
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:
+        cause = error.__context__ if isinstance(error, RuntimeError) else error  # torch.save hides the OSError so
+        if not isinstance(cause, OSError):
+            raise
+        raise InputError(f"{path}: cannot be written: {cause.strerror}; free space or choose another folder") from error
+    finally:
+        if part.parent.is_dir():
+            part.unlink(missing_ok=True)
+
+
+class SafeCheckpointIO(TorchCheckpointIO):
+    """Save checkpoints whole or not at all, and check them when they are loaded; for `Trainer(plugins=[...])`.
+
+    Paths with a protocol (`s3://`, `gs://`) are written by Lightning; their storage replaces objects whole.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Write `checkpoint` to `path` by `replacing`."""
+        if storage_options is not None or not _is_local_file_protocol(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        with replacing(Path(path)) as file:
+            torch.save(checkpoint, file)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read the checkpoint at `path`; never more than tensors and plain values, whatever `weights_only` says."""
+        if not _is_local_file_protocol(path):
+            return super().load_checkpoint(path, map_location, weights_only=True)
+        return read_checkpoint(path, map_location)
+
+
+def steps_to_keep(
+    scores: Mapping[int, float | None], best: int, last: int, mode: Literal["min", "max"]
+) -> tuple[list[int], list[int]]:
+    """Choose the `best` steps by score, best first, and the `last` steps, oldest first.
+
+    Steps without a score are never among the best; not-a-number is worse than any number; of equals the older wins.
+    """
+    sign = 1.0 if mode == "min" else -1.0
+    rank = {
+        step: math.inf if math.isnan(score) else sign * score for step, score in scores.items() if score is not None
+    }
+    ranked = sorted(rank, key=lambda step: (rank[step], step))
+    return ranked[:best], sorted(scores)[len(scores) - min(last, len(scores)) :]
+
+
+class Checkpoints(ModelCheckpoint):
+    """Keep the best and the last checkpoints of a run in `<run folder>/checkpoints`.
+
+    It saves after every validation (after every epoch where there is none), when training ends or is told to stop
+    (`trainer.should_stop`), and every so many steps or minutes. `step=2000.ckpt` is the state after 2000 optimiser
+    steps; `last.ckpt` is a file of its own and always the newest state, after an interruption the only file of it.
+    """
+
+    def __init__(
+        self,
+        monitor: str | None = None,
+        mode: Literal["min", "max"] = "min",
+        best: int = 1,
+        keep_last: int = 0,
+        every_n_steps: int | None = None,
+        every_n_minutes: float | None = None,
+    ) -> None:
+        """Say what to keep.
+
+        Args:
+            monitor: Name of the logged metric that says which checkpoints are best; None keeps none for their score.
+            mode: Whether a low ("min") or a high ("max") value of `monitor` is better.
+            best: Number of checkpoints with the best scores that are kept.
+            keep_last: Number of newest checkpoints that are kept whatever their score, besides `last.ckpt`.
+            every_n_steps: Save after this many optimiser steps too.
+            every_n_minutes: Save after this many minutes too.
+        """
+        super().__init__(monitor=monitor, mode=mode, save_top_k=best if monitor else 0, save_last=True)
+        self.best = best if monitor else 0
+        self.keep_last = keep_last
+        self.every_n_steps = every_n_steps
+        self.every_n_minutes = every_n_minutes
+        self._direction = mode
+        self._scores: dict[int, float | None] = {}  # of the checkpoints that are kept, by step
+        self._steps_done = 0
+        self._stopping = False
+        self._saved_at = time.monotonic()  # seconds
+
+    @property
+    def state_key(self) -> str:
+        """Return the name under which the state is saved, whatever the settings are."""
+        return KEPT
+
+    @property
+    def best_paths(self) -> list[str]:
+        """Return the checkpoints with the best scores, best first."""
+        return [self._path(step) for step in self._keep()[0]]
+
+    @property
+    def last_paths(self) -> list[str]:
+        """Return the `keep_last` newest checkpoints, oldest first."""
+        return [self._path(step) for step in self._keep()[1]]
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Settle the folder."""
+        self.dirpath = trainer.strategy.broadcast(os.path.join(trainer.default_root_dir, FOLDER))
+        self._fs = get_filesystem(self.dirpath)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget checkpoints that somebody removed, and say so if an earlier run's `last.ckpt` will be replaced."""
+        self._take_stock(trainer)
+        self._steps_done = self._last_global_step_saved = trainer.global_step
+        self._stopping, self._saved_at = False, time.monotonic()
+        if trainer.ckpt_path is None and self._may_save(trainer) and self._fs.exists(self._last_path):
+            rank_zero_warn(f"{self._last_path} is of an earlier run and will be replaced; ckpt_path goes on with it.")
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
+        """Save when an optimiser step was the last one, or its number or the clock says so."""
+        stopping, self._stopping = trainer.should_stop and not self._stopping, trainer.should_stop
+        stepped, self._steps_done = trainer.global_step != self._steps_done, trainer.global_step
+        if stepped and (trainer.global_step == trainer.max_steps or self._is_due(trainer)):
+            self._save_unscored(trainer)
+        elif stopping and self._may_save(trainer):
+            self._save_interrupted(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save if there is no validation to do it."""
+        if not trainer.enable_validation or sum(trainer.num_val_batches) == 0:
+            self._save_unscored(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save with the score that validation gave.
+
+        Raises:
+            InputError: `monitor` is not among the metrics.
+        """
+        if self._may_save(trainer):
+            self._save(trainer, self._score(trainer))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save what was not saved yet."""
+        self._save_unscored(trainer)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Know what is kept though nothing was left to train: Lightning skips `on_train_start` then."""
+        self._take_stock(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the scores by step: no paths, so that a run folder may be moved."""
+        return {"monitor": self.monitor, "scores": dict(self._scores)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the saved scores, unless they are of another metric."""
+        if state_dict["monitor"] == self.monitor:
+            self._scores = dict(state_dict["scores"])
+
+    @property
+    def _last_path(self) -> str:
+        return os.path.join(str(self.dirpath), LAST)
+
+    def _path(self, step: int) -> str:
+        return os.path.join(str(self.dirpath), f"step={step}.ckpt")
+
+    def _keep(self) -> tuple[list[int], list[int]]:
+        return steps_to_keep(self._scores, self.best, self.keep_last, self._direction)
+
+    def _may_save(self, trainer: Trainer) -> bool:
+        rehearsing = trainer.sanity_checking or trainer.fast_dev_run  # type: ignore[attr-defined]
+        return trainer.state.fn == TrainerFn.FITTING and not rehearsing
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        passed = (time.monotonic() - self._saved_at) / 60  # minutes
+        late = self.every_n_minutes is not None and trainer.strategy.broadcast(passed >= self.every_n_minutes)
+        return late or (self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0)
+
+    def _score(self, trainer: Trainer) -> float | None:
+        if self.monitor is None:
+            return None
+        metrics = trainer.callback_metrics
+        if self.monitor not in metrics:
+            names = ", ".join(sorted(metrics)) or "none"
+            raise InputError(f"monitor={self.monitor!r} is not a metric of this run; choose one of: {names}")
+        return trainer.strategy.broadcast(float(metrics[self.monitor]))
+
+    def _save_unscored(self, trainer: Trainer) -> None:
+        if self._may_save(trainer) and trainer.global_step != self._last_global_step_saved:
+            self._save(trainer, None)
+
+    def _save(self, trainer: Trainer, score: float | None) -> None:
+        """Save `step=N.ckpt` if it is among the best or the last, then `last.ckpt`, then remove what no longer is."""
+        step, before = trainer.global_step, set(self._scores)
+        self._scores[step] = score
+        self.last_model_path = self._last_path
+        best, last = self._keep()
+        self._scores = {kept: self._scores[kept] for kept in sorted({*best, *last})}
+        self._publish()
+        if step in self._scores:
+            self._save_checkpoint(trainer, self._path(step))
+            self._copy_to_last(trainer, self._path(step))
+        else:
+            self._save_checkpoint(trainer, self._last_path)
+        for dropped in before - set(self._scores):
+            trainer.strategy.remove_checkpoint(self._path(dropped))
+        self._saved_at = time.monotonic()
+
+    def _save_interrupted(self, trainer: Trainer) -> None:
+        """Save `last.ckpt` alone: a run without interruption keeps nothing of this step."""
+        before, self.last_model_path = self._last_global_step_saved, self._last_path
+        self._save_checkpoint(trainer, self._last_path)
+        self._last_global_step_saved = before  # if a time limit stopped it, `on_train_end` saves the step as any other
+
+    def _take_stock(self, trainer: Trainer) -> None:
+        present = {step: score for step, score in self._scores.items() if self._fs.exists(self._path(step))}
+        self._scores = trainer.strategy.broadcast(present)
+        if trainer.ckpt_path is not None:
+            self.last_model_path = self._last_path if self._fs.exists(self._last_path) else str(trainer.ckpt_path)
+        self._publish()
+
+    def _publish(self) -> None:
+        """Set what Lightning and its loggers read of a `ModelCheckpoint`."""
+        self.best_k_models = {self._path(step): torch.tensor(self._scores[step]) for step in self._keep()[0]}
+        self.best_model_path = next(iter(self.best_k_models), self.last_model_path)
+        self.best_model_score = self.best_k_models.get(self.best_model_path)
+        self.current_score = None
+
+    def _copy_to_last(self, trainer: Trainer, path: str) -> None:
+        """Give the file at `path` the second name `last.ckpt`, which shares its bytes and outlives the first."""
+        if not _is_local_file_protocol(path):
+            self._save_checkpoint(trainer, self._last_path)
+            return
+        if trainer.is_global_zero:
+            _link(Path(path), Path(self._last_path))
+        trainer.strategy.barrier("last.ckpt")
+
+    def _find_last_checkpoints(self, trainer: Trainer) -> set[str]:
+        """Tell Lightning what `ckpt_path="last"` means; it asks before `setup`."""
+        return {os.path.join(trainer.default_root_dir, FOLDER, LAST)}
+
+
+def _link(source: Path, target: Path) -> None:
+    part = target.with_name(f".{target.name}{PART}")
+    part.unlink(missing_ok=True)
+    try:
+        os.link(source, part)
+    except OSError:  # a file system without hard links
+        with replacing(target) as file, source.open("rb") as original:
+            shutil.copyfileobj(original, file)
+        return
+    os.replace(part, target)
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # folders cannot be opened there
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

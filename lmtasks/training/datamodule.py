@@ -1,0 +1,345 @@
+"""TextDataModule: rows -> token ids, once and cached -> the batches of the plan.
+
+Rows come from row formats (`ParallelText`, `Village`), their meaning from the tasks, their ids from the tokenizer;
+tasks and tokenizer are those of the module that is trained. It works alone too: `data.encode("train", task,
+tokenizer)`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import signal
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, Literal
+
+import datasets
+import numpy as np
+import torch
+from lightning import LightningDataModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from lmtasks.batch import Batch
+from lmtasks.data.datasets import EvalDataset, TaskExamples, TrainDataset
+from lmtasks.data.mixing import Mixing, Mixture
+from lmtasks.data.plan import evaluation_batches
+from lmtasks.data.readers.base import Rows
+from lmtasks.data.tokenized import TokenizedDataset, cache_file, encode
+from lmtasks.errors import InputError
+from lmtasks.tasks.base import Task
+from lmtasks.text.tokenizer import Tokenizer
+from lmtasks.training.checks import check_rows, check_tasks, check_trainer, check_training
+
+SCORED = {"validation", "test"}
+SPLITS = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("predict",)}
+logger = logging.getLogger(__name__)
+
+
+class TextDataModule(LightningDataModule):
+    """Texts of one or several tasks, in batches of like length.
+
+    Args:
+        rows: Where the texts lie and in which form; of several tasks, {name of the task: rows}, or one for all.
+        tokens_per_step: Size of an optimiser step over all devices, tasks and accumulated batches, in padded tokens; of
+            source and target the longer counts.
+        mixing: The share of each of several tasks.
+        max_length: Longest source and target in tokens, the end token counted.
+        too_long: What happens to longer rows of training; evaluation always cuts the source and keeps the row.
+        tokens_per_batch: Size of an evaluation batch in padded tokens.
+        seed: Seed of the order of training.
+        workers: Processes that make batches; 0 makes them in the training process, which is enough for most texts.
+        cache: Folder of the tokenised rows; by default beside the caches of `datasets`.
+    """
+
+    trainer: Trainer  # set by Lightning
+
+    def __init__(
+        self,
+        rows: Rows | dict[str, Rows],
+        tokens_per_step: int = 4096,
+        mixing: Mixing = Mixing(),
+        max_length: int = 256,
+        too_long: Literal["drop", "cut"] = "drop",
+        tokens_per_batch: int = 4096,
+        seed: int = 1,
+        workers: int = 0,
+        cache: str | None = None,
+    ) -> None:
+        super().__init__()
+        budgets = {"tokens_per_step": tokens_per_step, "tokens_per_batch": tokens_per_batch, "max_length": max_length}
+        for name, tokens in budgets.items():
+            if tokens < 1:
+                raise InputError(f"data.{name} is {tokens}; give a number of tokens above 0")
+        if isinstance(rows, Mapping):
+            rows = {name: own.called(f"data.rows.{name}") for name, own in rows.items()}
+        self.rows, self.mixing = rows, mixing
+        self.tokens_per_step, self.tokens_per_batch = tokens_per_step, tokens_per_batch
+        self.max_length, self.too_long = max_length, too_long
+        self.seed, self.workers = seed, workers
+        self.cache = Path(cache) if cache else Path(datasets.config.HF_DATASETS_CACHE) / "lmtasks"
+        self.encoded: dict[str, dict[str, TokenizedDataset]] = {}
+        """All examples, by split and task."""
+        self.mixture: Mixture | None = None
+        self._examples: dict[str, dict[str, TaskExamples]] = {}
+
+    def has(self, split: str, task: str | None = None) -> bool:
+        """Tell whether there are rows of a split, of a task or of any."""
+        every = self.rows.values() if isinstance(self.rows, Mapping) else [self.rows]
+        return any(rows.path(split) is not None for rows in (every if task is None else [self.rows_of(task)]))
+
+    def rows_of(self, task: str) -> Rows:
+        """Return the rows of a task.
+
+        Raises:
+            InputError: If there are none.
+        """
+        if not isinstance(self.rows, Mapping):
+            return self.rows
+        if task not in self.rows:
+            raise InputError(
+                f"data.rows has {', '.join(self.rows)}, but the model learns {task}; add data.rows.{task}, or start a "
+                "model of the other tasks from this one (init_from)"
+            )
+        return self.rows[task]
+
+    def prepare_data(self) -> None:
+        """Train the tokenizer if the module has none, and write the token ids; one process a machine does it."""
+        module, stage = self._module(), TrainerFn(self.trainer.state.fn).value
+        self._check_settings(stage)
+        splits = {task: self._given(stage, task) for task in module.tasks}
+        if stage == "fit":
+            for task, own in splits.items():
+                if self.has("test", task):
+                    own.append("test")  # a fault in it shows now
+        self._find_faults(splits)
+        if stage == "fit":
+            for name, task in list(module.tasks.items()):
+                module.learn(name, self.rows_of(name).rows("train", task.columns))
+        if module.tokenizer is None:
+            module.train_tokenizer(self._texts(module.tasks), Path(self.trainer.default_root_dir))
+        for task, own in splits.items():
+            for split in own:
+                self.encode(split, module.tasks[task], module.tokenizer, task)
+
+    def setup(self, stage: str) -> None:
+        """Map the token ids of the stage's splits into memory and lay the plan; every process does it."""
+        # rows are dealt out here; it is asked before the first loader, be it that of validation
+        self.trainer._accelerator_connector.use_distributed_sampler = False
+        module = self._module()
+        module.share(self.trainer.strategy.broadcast)
+        for name, task in module.tasks.items():
+            for split in self._given(stage, name):
+                encoded = self.encode(split, task, module.tokenizer, name)
+                self.encoded.setdefault(split, {})[name] = encoded
+                self._examples.setdefault(split, {})[name] = self._within_limits(split, name, task, encoded)
+        if stage == "fit":
+            self.mixture = self._mix(self._examples["train"])
+
+    def encode(self, split: str, task: Task, tokenizer: Tokenizer, name: str | None = None) -> TokenizedDataset:
+        """Return the examples of a split, from the cache if they are there; `name` is that of the task in the module.
+
+        Raises:
+            InputError: If the split has no rows with text in them.
+        """
+        rows, columns = self.rows_of(name or task.kind), _columns(split, task)
+        file = cache_file(self.cache, rows, split, task, tokenizer)
+        make = task.questions if split == "predict" else task.examples
+        encoded = encode(rows.rows(split, columns), make, tokenizer, file)
+        if not len(encoded):
+            raise InputError(f"{rows.path(split)}: no row has anything in {' and '.join(columns)}; nothing to do")
+        return encoded
+
+    def train_dataloader(self) -> DataLoader:
+        """Return the micro-batches of this process, from the step on at which the run stands."""
+        assert self.mixture is not None
+        steps = TrainDataset(self._examples["train"], self.mixture)
+        return self._loader(_TrainingSampler(self.mixture, self.trainer), steps)
+
+    def val_dataloader(self) -> DataLoader | list:
+        """Return the batches of validation of this process."""
+        return self._evaluation_loader("validation")
+
+    def test_dataloader(self) -> DataLoader | list:
+        """Return the batches of the test of this process."""
+        return self._evaluation_loader("test")
+
+    def predict_dataloader(self) -> DataLoader | list:
+        """Return the batches to predict of this process."""
+        return self._evaluation_loader("predict")
+
+    def batch(self, split: str, task: str, ids: np.ndarray | Sequence[int]) -> Batch:
+        """Return some of the examples of a task in a split that are used as a batch."""
+        return self._examples[split][task].batch(ids)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resume must find the same: step k has the same rows only then."""
+        return {} if self.mixture is None else self.mixture.identity
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Check that the steps done were steps of the plan of now."""
+        if self.mixture is None or not state_dict:
+            return
+        before, now = state_dict, self.mixture.identity
+        changed = [f"{key} was {before[key]} and is {now[key]}" for key in now if now[key] != before.get(key, now[key])]
+        if changed:
+            raise InputError(f"the run cannot go on exactly: {', '.join(changed)}; set them back, or start a new run")
+
+    def _module(self) -> Any:
+        return self.trainer.lightning_module
+
+    def _given(self, stage: str, task: str) -> list[str]:
+        """Return the splits of a stage that a task has; one that is not trained may lack all."""
+        wanted, *_ = possible = SPLITS[TrainerFn(stage).value]
+        splits = [split for split in possible if self.has(split, task)]
+        if (stage == "fit" and "train" not in splits) or not any(map(self.has, possible)):
+            raise InputError(
+                f"{stage} needs the split {wanted!r}; set {self.rows_of(task).option}.{wanted} to a file or a hub id"
+            )
+        return splits
+
+    def _check_settings(self, stage: str) -> None:
+        """Look for faults that settings alone show."""
+        module, trainer = self._module(), self.trainer
+        check_trainer(trainer, stage)
+        check_rows(self.rows, module.tasks)
+        check_tasks(module.tasks, module.backbone_config, self.max_length)
+        if stage == "fit":
+            check_training(module, self.mixing)
+            if trainer.max_steps > 0 and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+                module.schedule.check(trainer.max_steps)
+
+    def _find_faults(self, splits: Mapping[str, Sequence[str]]) -> None:
+        """Look at what would show late: the first row of each split, and what scores them."""
+        for name, task in self._module().tasks.items():
+            for split in splits[name]:
+                rows = self.rows_of(name)
+                if next(rows.rows(split, _columns(split, task)), None) is None:
+                    raise InputError(f"{rows.path(split)}: there is no row in it, and the split {split!r} needs some")
+            if SCORED.intersection(splits[name]):
+                task.signatures()
+
+    def _texts(self, tasks: Mapping[str, Task]) -> Iterator[str]:
+        for name, task in tasks.items():
+            for row in self.rows_of(name).rows("train", task.columns):
+                yield from task.texts(row)
+
+    def _mix(self, train: Mapping[str, TaskExamples]) -> Mixture:
+        """Lay the plan, and say in the log what a pass over the rows is."""
+        lengths = {task: examples.lengths for task, examples in train.items()}
+        targets = {task: examples.targets for task, examples in train.items()}
+        mixture = Mixture(lengths, targets, self.tokens_per_step, _parts(self.trainer), self.seed, self.mixing)
+        for task, plan in mixture.plans.items():
+            share = f"{100 * mixture.wanted(0)[task]:.1f} % of {self.mixing.by}, " if len(train) > 1 else ""
+            turn = mixture.participation(0)[task]  # 0 = a task that is not learned, at first or at all
+            logger.info(
+                "%s: %s%s rows a pass, %s steps a pass, %.1f %% padding",
+                self._label("train", task), share, f"{len(plan.lengths):,}",
+                f"{plan.steps_per_epoch / turn:,.0f}" if turn else "no", 100 * plan.padding,
+            )  # fmt: skip
+        return mixture
+
+    def _label(self, split: str, task: str) -> str:
+        """Return how a split is called in the log."""
+        return f"{split}/{task}" if len(self._module().tasks) > 1 else split
+
+    def _within_limits(self, split: str, name: str, task: Task, encoded: TokenizedDataset) -> TaskExamples:
+        """Return the examples to use, and say in the log what is not used as it is."""
+        source, target = encoded.source.lengths, encoded.target.lengths
+        long = (source > self.max_length) | ((target > self.max_length) & task.cuts_target)
+        wanted = encoded.target.counts if split == "train" else target  # a step needs something to learn
+        answered = (wanted > 0) | (split == "predict")
+        dropped = long & (split == "train" and self.too_long == "drop")
+        kept, cut = np.flatnonzero(answered & ~dropped), long & ~dropped
+        possible, unasked = encoded.possible(task.examples_per_row)
+        unanswered = int((~answered).sum())
+        label = self._label(split, name)
+        logger.info(
+            f"{label}: {encoded.rows:,} rows, {len(kept):,} examples; without source {unasked}, without target "
+            f"{unanswered}, longer than {self.max_length} tokens: dropped {dropped.sum()}, cut {cut.sum()}"
+        )
+        if not len(kept):
+            problem = f"without source or target or longer than {self.max_length} tokens"
+            raise InputError(f"{self.rows_of(name).path(split)}: all {encoded.rows} rows are {problem}")
+        if split in SCORED and unasked + unanswered and self.trainer.is_global_zero:
+            share = f"{unasked + unanswered} of {possible} examples"
+            logger.warning(f"{label}: {share} have no source or no target and are LEFT OUT of the scores")
+        return TaskExamples(name, encoded, kept, self.max_length, task.cuts_target)
+
+    def _evaluation_loader(self, split: str) -> DataLoader | list:
+        """Return the batches of the tasks in turn, so that the first few have all; each process has as many of each."""
+        given, rank, world_size = self._examples.get(split, {}), self.trainer.global_rank, self.trainer.world_size
+        turns: list[list[tuple[str, np.ndarray]]] = []
+        for task, examples in given.items():
+            if len(examples) < world_size:
+                where = self.rows_of(task).path(split)
+                raise InputError(f"{where}: {len(examples)} rows for {world_size} processes; use fewer devices")
+            own = evaluation_batches(examples.lengths, self.tokens_per_batch, rank, world_size)
+            turns.append([(task, ids) for ids in own])
+        batches = [batch for turn in zip_longest(*turns) for batch in turn if batch is not None]
+        return self._loader(batches, EvalDataset(given)) if batches else []
+
+    def _loader(self, sampler: Iterable, dataset: Dataset) -> DataLoader:
+        """`batch_size=None`: what the sampler names, the dataset turns into a whole batch."""
+        loader = DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=sampler,
+            num_workers=self.workers,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.workers > 0,
+            generator=torch.Generator(),  # the global one is left to dropout: a resume starts a loader more
+            worker_init_fn=_leave_signals,
+        )
+        atexit.register(_end_workers, weakref.ref(loader))
+        return loader
+
+
+class _TrainingSampler(Sampler):
+    """Names (step, part) of this process for the rest of the epoch in which the trainer stands."""
+
+    def __init__(self, mixture: Mixture, trainer: Trainer) -> None:
+        self.mixture, self.trainer = mixture, trainer
+
+    def __len__(self) -> int:
+        return self.mixture.steps_per_epoch * self.trainer.accumulate_grad_batches
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        first, epoch = self.trainer.global_step, self.mixture.steps_per_epoch
+        for step in range(first, (first // epoch + 1) * epoch):
+            self._check_parts()
+            yield from (
+                (step, part) for part in range(self.trainer.global_rank, self.mixture.parts, self.trainer.world_size)
+            )
+
+    def _check_parts(self) -> None:
+        if _parts(self.trainer) != self.mixture.parts:
+            raise InputError(
+                f"the plan was laid for {self.mixture.parts} micro-batches a step, now it is {_parts(self.trainer)}; "
+                "keep accumulate_grad_batches the same all through a run, without GradientAccumulationScheduler"
+            )
+
+
+def _leave_signals(worker: int) -> None:
+    """Let the training process alone answer SIGINT and SIGTERM: it saves first and ends its workers then."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _end_workers(loader: weakref.ref[DataLoader]) -> None:
+    """End what workers are left before Python does: it sends SIGTERM, which they ignore, and waits for ever."""
+    workers = getattr(loader(), "_iterator", None)
+    if workers is not None:
+        workers._shutdown_workers()
+
+
+def _columns(split: str, task: Task) -> tuple[str, ...]:
+    return task.source_columns if split == "predict" else task.columns
+
+
+def _parts(trainer: Trainer) -> int:
+    """Return the micro-batches of a step."""
+    return trainer.world_size * trainer.accumulate_grad_batches

@@ -1,0 +1,268 @@
+"""How much the loss of each task counts when several are trained together, as typed settings.
+
+Uncertainty: Kendall, Gal and Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses" (2018). Dynamic average:
+Liu, Johns and Davison, "End-to-End Multi-Task Learning with Attention" (2019), section 3.2. GradNorm: Chen et al.,
+"GradNorm: Gradient Normalization for Adaptive Loss Balancing in Deep Multitask Networks" (2018), Algorithm 1.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+import torch
+from torch import Tensor, nn
+
+from lmtasks.errors import InputError
+
+LEAST = 1e-3  # what GradNorm leaves of a weight: one of 0 would have no gradient to come back by
+TINY = 1e-12  # a loss below it is taken for it where losses are divided
+
+
+class TaskWeights(nn.Module, ABC):
+    """The weights of the losses of several tasks; parameters and buffers hold all that a resume needs."""
+
+    needs_gradients: bool = False
+    """Whether `observe` asks for the norms of the gradients."""
+
+    def __init__(self, tasks: Sequence[str]) -> None:
+        super().__init__()
+        self.tasks = tuple(tasks)
+
+    @abstractmethod
+    def weighted(self, task: str, loss: Tensor, share: float) -> Tensor:
+        """Return what a piece of a step adds to the loss that is minimised.
+
+        `loss` is the mean loss of the piece times the constant `share`, and so is the cost of the weight.
+        """
+
+    @abstractmethod
+    def now(self) -> dict[str, float]:
+        """Return the weights as they stand."""
+
+    @abstractmethod
+    def observe(self, losses: Tensor, norms: Tensor | None) -> None:
+        """Learn from an optimiser step; called once after each, with the same numbers on all processes.
+
+        `losses` (T,) has the mean loss of each of `tasks`, `norms` (T,) the norm of the gradient of its weighted loss
+        on the backbone; None unless `needs_gradients`. NaN says that a task took no part; infinite counts as NaN.
+        """
+
+
+@dataclass(frozen=True)
+class Weighting(ABC):
+    """Settings of how much the loss of each task counts."""
+
+    @abstractmethod
+    def build(self, tasks: Sequence[str]) -> TaskWeights:
+        """Return the weights of the tasks of these names, to begin with."""
+
+
+class ConstantWeights(TaskWeights):
+    """Weights that a gradient does not reach."""
+
+    weights: Tensor  # (T,)
+
+    def weighted(self, task: str, loss: Tensor, share: float) -> Tensor:
+        return self.weights[self.tasks.index(task)] * loss
+
+    def now(self) -> dict[str, float]:
+        return dict(zip(self.tasks, self.weights.tolist(), strict=True))
+
+
+class StaticWeights(ConstantWeights):
+    """See `Static`. A checkpoint does not hold these weights, so that a resume obeys a setting that was changed."""
+
+    def __init__(self, tasks: Sequence[str], weights: Sequence[float]) -> None:
+        super().__init__(tasks)
+        self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32), persistent=False)
+
+    def observe(self, losses: Tensor, norms: Tensor | None) -> None:
+        """Learn nothing."""
+
+
+@dataclass(frozen=True)
+class Static(Weighting):
+    """Weights that stay as they are given.
+
+    Raises: InputError for a weight that is negative or not finite, and when built for a name that is no task or with
+    nothing but zeros.
+    """
+
+    weights: dict[str, float] = field(default_factory=dict)
+    """Factor of the loss of each task; 1 for a task that is not named."""
+
+    def __post_init__(self) -> None:
+        for name, weight in self.weights.items():
+            if not 0 <= weight < math.inf:
+                raise InputError(f"model.joint.weighting.weights: {name} has {weight}; give a finite number, 0 or more")
+
+    def build(self, tasks: Sequence[str]) -> TaskWeights:
+        for name in self.weights:
+            if name not in tasks:
+                near = get_close_matches(name, tasks, 1)
+                hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(tasks)}"
+                raise InputError(f"model.joint.weighting.weights: {name} is no task; {hint}")
+        weights = [self.weights.get(task, 1.0) for task in tasks]
+        if not any(weights):
+            raise InputError(
+                "model.joint.weighting.weights: those of all tasks are 0, which leaves nothing to learn; raise one"
+            )
+        return StaticWeights(tasks, weights)
+
+
+class UncertaintyWeights(TaskWeights):
+    """See `Uncertainty`. The weights exp(-s), with s = log variance, cost s / 2."""
+
+    def __init__(self, tasks: Sequence[str]) -> None:
+        super().__init__(tasks)
+        self.log_variance = nn.Parameter(torch.zeros(len(self.tasks)))  # (T,)
+
+    def weighted(self, task: str, loss: Tensor, share: float) -> Tensor:
+        log_variance = self.log_variance[self.tasks.index(task)]
+        return torch.exp(-log_variance) * loss + share * log_variance / 2
+
+    def now(self) -> dict[str, float]:
+        return dict(zip(self.tasks, torch.exp(-self.log_variance.detach()).tolist(), strict=True))
+
+    def observe(self, losses: Tensor, norms: Tensor | None) -> None:
+        """Learn nothing: the optimiser of the model moves the variances."""
+
+
+@dataclass(frozen=True)
+class Uncertainty(Weighting):
+    """Weights 1 / variance, where the variance of each task is learned together with the model.
+
+    Source: Kendall, Gal and Cipolla (2018), equation 10, as it stands there for cross-entropies.
+    """
+
+    def build(self, tasks: Sequence[str]) -> TaskWeights:
+        return UncertaintyWeights(tasks)
+
+
+class DynamicAverageWeights(ConstantWeights):
+    """See `DynamicAverage`."""
+
+    steps: Tensor  # () of the running interval
+    total: Tensor  # (T,) sum of the losses in the running interval
+    count: Tensor  # (T,) steps of the running interval in which a task took part
+    before: Tensor  # (T,) mean loss of the last interval in which a task took part; NaN before there is one
+
+    def __init__(self, tasks: Sequence[str], temperature: float, every: int) -> None:
+        super().__init__(tasks)
+        self.temperature = temperature
+        self.every = every
+        self.register_buffer("weights", torch.ones(len(self.tasks)))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        self.register_buffer("total", torch.zeros(len(self.tasks)))
+        self.register_buffer("count", torch.zeros(len(self.tasks), dtype=torch.long))
+        self.register_buffer("before", torch.full((len(self.tasks),), torch.nan))
+
+    @torch.no_grad()
+    def observe(self, losses: Tensor, norms: Tensor | None) -> None:
+        losses = losses.to(self.total)
+        self.total += torch.where(losses.isfinite(), losses, 0)
+        self.count += losses.isfinite()
+        self.steps += 1
+        if self.steps >= self.every:
+            self._close()
+
+    def _close(self) -> None:
+        """End an interval: weigh by it and the one before. A task that has not both counts as one that stands still."""
+        last = torch.where(self.count > 0, self.total / self.count, self.before)
+        rate = (last / self.before.clamp(min=TINY)).nan_to_num(nan=1.0)
+        self.weights.copy_(len(self.tasks) * torch.softmax(rate / self.temperature, dim=0))
+        self.before.copy_(last)
+        for running in (self.steps, self.total, self.count):
+            running.zero_()
+
+
+@dataclass(frozen=True)
+class DynamicAverage(Weighting):
+    """Weights that are the larger the slower a loss has fallen of late; they sum to the number of tasks.
+
+    Source: Liu, Johns and Davison (2019), section 3.2, where the interval is an epoch.
+
+    Raises: InputError for settings out of range.
+    """
+
+    temperature: float = 2.0
+    """Divisor of the rates at which losses change; the larger, the more alike the weights."""
+    every: int = 100
+    """Interval over which losses are averaged, in optimiser steps; all weights are 1 until two are over."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < math.inf:
+            raise InputError(f"model.joint.weighting.temperature: {self.temperature}; give a number above 0")
+        if self.every < 1:
+            raise InputError(f"model.joint.weighting.every: {self.every}; give 1 step or more")
+
+    def build(self, tasks: Sequence[str]) -> TaskWeights:
+        return DynamicAverageWeights(tasks, self.temperature, self.every)
+
+
+class GradNormWeights(ConstantWeights):
+    """See `GradNorm`. Tasks that take no part in a step keep their weights; the others share the rest of the sum."""
+
+    needs_gradients = True
+    initial: Tensor  # (T,) loss of the first step in which a task took part; NaN before
+
+    def __init__(self, tasks: Sequence[str], alpha: float, lr: float) -> None:
+        super().__init__(tasks)
+        self.alpha = alpha
+        self.lr = lr
+        self.register_buffer("weights", torch.ones(len(self.tasks)))
+        self.register_buffer("initial", torch.full((len(self.tasks),), torch.nan))
+
+    @torch.no_grad()
+    def observe(self, losses: Tensor, norms: Tensor | None) -> None:
+        assert norms is not None
+        losses, norms = losses.to(self.weights), norms.to(self.weights)
+        present = losses.isfinite() & norms.isfinite()
+        if not present.any():
+            return
+        self.initial.copy_(torch.where(present & self.initial.isnan(), losses, self.initial))
+        self.weights[present] = self._moved(losses[present], norms[present], present)
+
+    def _moved(self, losses: Tensor, norms: Tensor, present: Tensor) -> Tensor:
+        """Return the new weights of the tasks that are `present`, of which there are P.
+
+        They take a step of gradient descent on sum_i |G_i - mean(G) r_i ** alpha|, with the second term constant. G_i
+        is the norm of the gradient of w_i L_i, r_i the part of its first loss that task i has left, over the mean part.
+        """
+        weights = self.weights[present]  # (P,)
+        left = (losses / self.initial[present].clamp(min=TINY)).clamp(min=TINY)  # (P,)
+        wanted = norms.mean() * (left / left.mean()) ** self.alpha  # (P,)
+        slope = torch.sign(norms - wanted) * norms / weights  # (P,)
+        moved = (weights - self.lr * slope).clamp(min=LEAST)
+        rest = len(self.tasks) - self.weights[~present].sum()
+        return (moved * rest / moved.sum()).clamp(min=LEAST)
+
+
+@dataclass(frozen=True)
+class GradNorm(Weighting):
+    """Weights that bring the gradients of all tasks to like norms, larger for a task that lags behind.
+
+    They sum to the number of tasks.
+
+    Source: Chen et al. (2018), Algorithm 1.
+
+    Raises: InputError for settings out of range.
+    """
+
+    alpha: float = 1.5
+    """How much larger the gradient of a task that lags behind shall be; 0 = as large as the others."""
+    lr: float = 0.025
+    """Learning rate of the weights: a weight moves by this times the norm of the gradient of its unweighted loss."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha < math.inf:
+            raise InputError(f"model.joint.weighting.alpha: {self.alpha}; give a number, 0 or more")
+        if not 0 < self.lr < math.inf:
+            raise InputError(f"model.joint.weighting.lr: {self.lr}; give a number above 0")
+
+    def build(self, tasks: Sequence[str]) -> TaskWeights:
+        return GradNormWeights(tasks, self.alpha, self.lr)
