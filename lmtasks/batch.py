@@ -1,16 +1,38 @@
-"""Batch: what every head is given, rows of one task padded to one length."""
+"""Example and Batch: a row as token ids, and rows of one task padded to one length, which every head is given."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-IGNORE = -100  # a target that is no target: cross_entropy's own default for ignore_index
+IGNORE = -100  # a position without a target: the default ignore_index of cross_entropy
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row as a model sees it, with what scoring needs beside it."""
+
+    source: list[int]
+    """Token ids that the encoder reads."""
+    target: list[int]
+    """What the head must predict; empty where the row has no answer."""
+    text: str = ""
+    """The source as a person reads it."""
+    reference: str = ""
+    """The right answer as a person reads it."""
+    references: list[str] = field(default_factory=list)
+    """The right answers as scorers compare them, where they are several or have another form."""
+    offsets: list[int] = field(default_factory=list)
+    """Start and stop, one after the other, of the characters of `text` that each source token covers; empty where no
+    answer is a part of the text."""
+    group: str = ""
+    """Rows that are scored together, such as a translation direction."""
+    row: int = 0
+    """Which of the rows given it comes from."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +43,7 @@ class Batch:
     optimiser step in advance, so that micro-batches and ranks add up to the exact mean (see `data.plan`).
 
     Example:
-        >>> source = pad([[5, 6, 2], [7, 2]], 0)
-        >>> mask = lengths_to_mask([3, 2])
-        >>> batch = Batch("translation", source, mask, pad([[8, 2], [9, 9, 2]], IGNORE), torch.tensor([0, 1]))
+        >>> batch = Batch.of("translation", [Example([5, 6, 2], [8, 2]), Example([7, 2], [9, 9, 2])], pad_id=0)
         >>> batch.target.tolist()
         [[8, 2, -100], [9, 9, 2]]
     """
@@ -38,19 +58,49 @@ class Batch:
     """What the head must predict, IGNORE where there is nothing: (B, T) tokens, (B, 1) class or (B, C) truth of each
     class, (B, 2) first and last token of a span, (B, S) tags at the first piece of each word."""
     ids: Tensor
-    """(B,) int64 row numbers, for an evaluation that is exact whatever the order."""
+    """(B,) int64 row numbers, for an evaluation that is exact in any order."""
     scale: float = 1.0
     """Factor of the summed loss."""
     weight: float = 1.0
-    """What the mean loss of the task counts in the step, which `scale` has in it."""
+    """Weight of the task's mean loss in the step; `scale` contains it."""
+    examples: tuple[Example, ...] = ()
+    """What the rows are made of, in evaluation: answers and scores are made from it. Empty in training."""
+    asked: tuple[int, ...] | None = None
+    """Places of the rows that an evaluation answers; None = all."""
+
+    @classmethod
+    def of(
+        cls, task: str, examples: Sequence[Example], pad_id: int, ids: Sequence[int] | np.ndarray | None = None
+    ) -> Batch:
+        """Return examples as a batch that carries them; `ids` are their numbers, 0, 1, ... by default."""
+        sources, targets = [each.source for each in examples], [each.target for each in examples]
+        batch = cls.of_ids(task, sources, targets, pad_id, range(len(examples)) if ids is None else ids)
+        return replace(batch, examples=tuple(examples))
+
+    @classmethod
+    def of_ids(
+        cls,
+        task: str,
+        sources: Sequence[Sequence[int] | np.ndarray],
+        targets: Sequence[Sequence[int] | np.ndarray],
+        pad_id: int,
+        ids: Sequence[int] | np.ndarray,
+        scale: float = 1.0,
+        weight: float = 1.0,
+    ) -> Batch:
+        """Return rows of source and target ids as a batch."""
+        mask = lengths_to_mask([len(row) for row in sources])
+        numbers = torch.from_numpy(np.asarray(ids, dtype=np.int64))
+        return cls(task, pad(sources, pad_id), mask, pad(targets, IGNORE), numbers, scale, weight)
 
     def __len__(self) -> int:
+        """Return the number of rows."""
         return len(self.ids)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """Return the batch on `device`, without waiting for what is pinned.
+        """Return the batch on `device`; pinned memory is copied without waiting.
 
-        (Lightning moves a frozen dataclass only by its own method, and does not say there that it need not wait.)
+        (Lightning moves a frozen dataclass only by its own method, and does not pass `non_blocking` there.)
         """
         return self._with_tensors(lambda tensor: tensor.to(device, non_blocking=non_blocking or tensor.is_pinned()))
 
@@ -60,12 +110,12 @@ class Batch:
 
     def select(self, rows: Sequence[int]) -> Batch:
         """Return the batch of some of the rows, by their places."""
-        return self._with_tensors(lambda tensor: tensor[torch.as_tensor(rows, device=tensor.device)])
+        chosen = self._with_tensors(lambda tensor: tensor[torch.as_tensor(rows, device=tensor.device)])
+        return replace(chosen, examples=tuple(self.examples[row] for row in rows) if self.examples else (), asked=None)
 
     def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        names = ("source", "source_mask", "target", "ids")
-        changed: dict[str, Any] = {name: change(getattr(self, name)) for name in names}
-        return replace(self, **changed)
+        source, mask, target, ids = map(change, (self.source, self.source_mask, self.target, self.ids))
+        return replace(self, source=source, source_mask=mask, target=target, ids=ids)
 
 
 def pad(rows: Sequence[Sequence[int] | np.ndarray], value: int) -> Tensor:
@@ -74,11 +124,6 @@ def pad(rows: Sequence[Sequence[int] | np.ndarray], value: int) -> Tensor:
     for line, row in zip(padded, rows, strict=True):
         line[: len(row)] = row
     return torch.from_numpy(padded)
-
-
-def cut(ids: list[int], max_length: int) -> list[int]:
-    """Cut token ids to a limit, but keep the last one, the end."""
-    return ids if len(ids) <= max_length else [*ids[: max_length - 1], ids[-1]]
 
 
 def lengths_to_mask(lengths: Sequence[int]) -> Tensor:

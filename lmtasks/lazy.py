@@ -1,4 +1,4 @@
-"""Packages whose names are loaded when they are first used (PEP 562), so that importing them takes no time."""
+"""Load the names of a package when they are first used (PEP 562), so that importing the package takes no time."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ def exports(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], obj
     names = vars(sys.modules[package])
 
     def load(name: str) -> object:
+        """Import an exported name and keep it, so that Python asks once."""
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         names[name] = value = getattr(import_module(f"{package}.{homes[name]}"), name)
         return value
 
     def listed() -> list[str]:
-        return sorted({*names, *homes})
+        """List what the package exports, for completion."""
+        return sorted(homes)
 
     return load, listed

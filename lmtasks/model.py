@@ -1,34 +1,36 @@
-"""Model: what a trained thing is. Tokenizer, tasks, backbone and heads, of which layers are built; plain PyTorch.
+"""Model: what a trained thing is. Tokenizer, tasks, backbone and heads, built from settings; plain PyTorch.
 
-`TaskModule` is a Model that learns. What `saving.load` returns is one that does not, and needs no trainer.
+`TaskModule` is a Model that Lightning trains. What `lmtasks.load` returns is a Model and needs no trainer.
 """
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from lmtasks.backbones.base import BackboneConfig
+from lmtasks.backbones.base import Backbone, BackboneConfig
+from lmtasks.data.limits import check_limits
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
-from lmtasks.predict import Use
-from lmtasks.settings import to_plain
-from lmtasks.tasks.base import Task
+from lmtasks.predict import Predictor, TaskMethods
+from lmtasks.settings import FORMAT, to_plain
+from lmtasks.tasks.base import Answer, Row, Task
 from lmtasks.text.tokenizer import Tokenizer
-from lmtasks.training import init_from as start
 
 NAME = re.compile(r"[A-Za-z0-9_-]+")  # of a task: it becomes part of the names of parameters, scores and options
-PARTS = ("backbone.", "heads.")  # what the names of the weights of a model begin with; others only training reads
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
+PARTS = ("backbone.", "heads.")  # how the names of a model's weights begin; others are for training only
 
 
-class Model(Use):
+class Model(TaskMethods, nn.Module):
     """One or several tasks on one backbone, each with a head of its own.
 
     Args:
-        tasks: What it has learned, {name: task}.
+        tasks: What it does, {name: task}.
         backbone: Architecture and sizes.
         decoding: How answers are searched.
         training: The settings of its training as plain data, which are kept and not read.
@@ -54,8 +56,8 @@ class Model(Use):
         self.tasks = dict(tasks)
         self.backbone_config, self.decoding = backbone, decoding
         self._training_settings = dict(training or {})
-        self.tokenizer = None
-        self.backbone = None
+        self.tokenizer: Tokenizer | None = None
+        self.backbone: Backbone | None = None
         self.heads = nn.ModuleDict()
 
     @property
@@ -65,9 +67,9 @@ class Model(Use):
         return task
 
     @property
-    def beginnings(self) -> dict[str, str]:
-        """The token with which the texts of each task begin, where the decoder writes for several."""
-        return start.beginnings(self.tasks)
+    def training_settings(self) -> dict[str, Any]:
+        """The settings of its training as plain data."""
+        return self._training_settings
 
     @property
     def signatures(self) -> dict[str, str]:
@@ -75,13 +77,8 @@ class Model(Use):
         signed = {name: task.signatures() for name, task in self.tasks.items()}
         return {f"{name}/{metric}": text for name, several in signed.items() for metric, text in several.items()}
 
-    @property
-    def training_settings(self) -> dict[str, Any]:
-        """The settings of its training as plain data."""
-        return self._training_settings
-
     def describe(self) -> dict[str, Any]:
-        """Return settings and tokenizer as plain data, from which the layers can be built again.
+        """Return format, settings and tokenizer as plain data, from which the layers can be built again.
 
         Raises:
             InputError: If the model has no tokenizer yet.
@@ -89,7 +86,8 @@ class Model(Use):
         if self.tokenizer is None:
             raise InputError("the model has no tokenizer yet; fit it, load one, or call build(tokenizer)")
         own = to_plain({"tasks": self.tasks, "backbone": self.backbone_config, "decoding": self.decoding})
-        return {"settings": own | self.training_settings, "tokenizer": self.tokenizer.to_json()}
+        settings = own | self.training_settings
+        return {"format": FORMAT, "settings": settings, "tokenizer": self.tokenizer.to_json()}
 
     def build(self, tokenizer: Tokenizer) -> None:
         """Build backbone and heads for a tokenizer.
@@ -97,25 +95,70 @@ class Model(Use):
         Raises:
             InputError: If a task reads more tokens at once than the backbone can.
         """
+        check_limits(self.tasks, self.backbone_config)
         backbone = self.backbone_config.build(len(tokenizer))
-        for name, task in self.tasks.items():
-            if task.longest and backbone.max_length and task.longest > backbone.max_length:
-                raise InputError(
-                    f"{name} reads {task.longest} tokens at once, the backbone only {backbone.max_length}; "
-                    "raise model.backbone.max_length"
-                )
         self.tokenizer, self.backbone = tokenizer, backbone
+        marks = start_marks(self.tasks)
         for name, task in self.tasks.items():
             head = self.heads[name] = task.head(tokenizer, backbone.d_model)
-            if name in self.beginnings:
-                head.begin_with(tokenizer.mark(self.beginnings[name]))
+            if name in marks:
+                head.begin_with(tokenizer.mark(marks[name]))
+
+    def built(self) -> tuple[Backbone, Tokenizer]:
+        """Return backbone and tokenizer.
+
+        Raises:
+            InputError: If the model has no layers yet.
+        """
+        if self.backbone is None or self.tokenizer is None:
+            raise InputError("the model has no layers yet; fit it, load one, or call build(tokenizer)")
+        return self.backbone, self.tokenizer
+
+    # Use: a predictor holds everything an answer needs, and is safe to share between threads.
+
+    def predictor(self) -> Predictor:
+        """Return what answers rows with the weights of this model; later training changes its answers too.
+
+        Raises:
+            InputError: If the model has no layers yet.
+        """
+        backbone, tokenizer = self.built()
+        heads = self.heads
+        if self.training:  # modules that train keep their dropout: answer with others that share the parameters
+            backbone, heads = _in_eval_mode(backbone), _in_eval_mode(heads)
+        return Predictor(self.tasks, tokenizer, backbone, heads, self.decoding)
+
+    def solve(
+        self,
+        rows: Sequence[Row],
+        task: str | None = None,
+        group: str | None = None,
+        decoding: Decoding | None = None,
+        prefix: str = "",
+    ) -> list[list[Answer]]:
+        """Return for each row its answers, best first; see `Predictor.solve`."""
+        return self.predictor().solve(rows, task, group, decoding, prefix)
+
+    def stream(
+        self, text: str | Row = "", task: str | None = None, decoding: Decoding | None = None, group: str | None = None
+    ) -> Iterator[str]:
+        """Yield the answer to one text, or one row, piece by piece; see `Predictor.stream`."""
+        return self.predictor().stream(text, task, decoding, group)
+
+    def align(
+        self, text: str, answer: str | None = None, group: str | None = None, task: str | None = None
+    ) -> tuple[list[str], list[str], Tensor]:
+        """Return source pieces, target pieces and the alignment (T, S); see `Predictor.align`."""
+        return self.predictor().align(text, answer, group, task)
+
+    # Weights.
 
     def weights(self) -> dict[str, Tensor]:
         """Return the weights of backbone and heads by their names in the state_dict."""
         return {name: tensor for name, tensor in self.state_dict().items() if name.startswith(PARTS)}
 
-    def take_weights(self, weights: Mapping[str, Tensor]) -> None:
-        """Take the weights of backbone and heads; others that only training has a use for stay as they are.
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Load the weights of backbone and heads; those that only training uses stay as they are.
 
         Raises:
             RuntimeError: If one is missing, has another size or is none of this model's.
@@ -123,3 +166,18 @@ class Model(Use):
         given = {name: tensor for name, tensor in weights.items() if name.startswith(PARTS)}
         kept = {name: tensor for name, tensor in self.state_dict().items() if not name.startswith(PARTS)}
         self.load_state_dict(given | kept)
+
+
+def start_marks(tasks: Mapping[str, Task]) -> dict[str, str]:
+    """Return the token with which the decoder begins the texts of each task, where it writes for several."""
+    writers = [name for name, task in tasks.items() if task.generates]
+    return {name: f"<task-{name}>" for name in writers} if len(writers) > 1 else {}
+
+
+def _in_eval_mode(module: AnyModule) -> AnyModule:
+    """Return a copy of a module in evaluation mode that shares all parameters and buffers with it."""
+    shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    view = copy.deepcopy(module, shared)
+    for name in ("encode", "decode"):
+        vars(view).pop(name, None)  # compiled functions, which are bound to the module that trains
+    return view.eval()

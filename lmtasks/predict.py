@@ -1,64 +1,63 @@
-"""What a trained model does for its user: plain texts in, plain texts and numbers out, one method for each task.
+"""Predictor: rows of any task in, answers out, with a trained model. What commands, evaluation and Python share.
 
-Each method says what a task is given in the words of that task and calls `solve`, which takes rows of any task.
+The path of a row: the task makes examples of it, `data.limits` cuts what the backbone cannot read, examples of like
+length form batches, the head predicts, the task turns what was found into answers, and those to the parts of a row are
+joined.
 """
 
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
-from lmtasks import solving
 from lmtasks.backbones.base import Backbone
-from lmtasks.decoding import Decoding
+from lmtasks.batch import Batch, Example
+from lmtasks.data.limits import cut_to_read
+from lmtasks.data.plan import evaluation_batches
+from lmtasks.decoding import Decoding, Hypothesis
 from lmtasks.errors import InputError
 from lmtasks.heads.base import Head
 from lmtasks.tasks.base import Answer, Row, Span, Task
-from lmtasks.text.tokenizer import Tokenizer
+from lmtasks.text.base import BaseTokenizer
+
+TOKENS_PER_BATCH = 4096  # padded source tokens answered at once
+BROKEN = "\N{REPLACEMENT CHARACTER}"  # what part of a character decodes to
+
+Texts = TypeVar("Texts", str, list[str])
+"""One text, answered by one, or several, answered by a list in their order."""
 
 
-class Use(nn.Module):
-    """The methods of a model by the names of its tasks.
+class TaskMethods(ABC):
+    """A method for each kind of task, in the words of that task; all call `solve`, which takes rows of any task.
 
-    Most are given one text and return one answer, or several texts and return a list in their order. `task` names one
-    of several tasks of the kind. All raise InputError where the model has not learned such a task.
+    Most take one text and return one answer, or a list and return a list. `task` names one of several tasks of the
+    kind. All raise InputError where the model has no such task.
     """
 
     tasks: dict[str, Task]
-    tokenizer: Tokenizer | None
-    backbone: Backbone | None
-    heads: nn.ModuleDict
-    decoding: Decoding
 
-    def built(self) -> tuple[Backbone, Tokenizer]:
-        """Return backbone and tokenizer.
-
-        Raises:
-            InputError: If the model has no layers yet.
-        """
-        if self.backbone is None or self.tokenizer is None:
-            raise InputError("the model has no layers yet; fit it, load one, or call build(tokenizer)")
-        return self.backbone, self.tokenizer
-
-    @contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """Answer without dropout, and go on as before."""
-        was_training = self.training
-        self.eval()
-        try:
-            yield
-        finally:
-            self.train(was_training)
+    @abstractmethod
+    def solve(
+        self,
+        rows: Sequence[Row],
+        task: str | None = None,
+        group: str | None = None,
+        decoding: Decoding | None = None,
+        prefix: str = "",
+    ) -> list[list[Answer]]:
+        """Return for each row its answers, best first; a row without text has one empty answer."""
 
     def find_task(self, name: str | None = None, kind: str | None = None) -> tuple[str, Task]:
-        """Return a task with its name: the one of that name, the only one that does "translation", or the only one.
+        """Return a task with its name: the one of that name, the only one of that kind, or the only one.
 
-        With `kind` it must be one of that kind, such as "translation": without a name the only one, or that named so.
+        With `kind` it must be of that kind, such as "translation"; without a name the only one, or that named so.
 
         Raises:
             InputError: If there is no such task, or several.
@@ -77,44 +76,24 @@ class Use(nn.Module):
             raise InputError(f"{found[0]} does {task.kind}, not {kind}; choose another task, or another method")
         return found[0], task
 
-    def solve(
-        self,
-        rows: Sequence[Row],
-        task: str | None = None,
-        group: str | None = None,
-        decoding: Decoding | None = None,
-        prefix: str = "",
-    ) -> list[list[Answer]]:
-        """Return for each row its answers, best first; a row without text has one empty answer.
-
-        `task` names one of several; `group` keeps the examples of one kind, such as the direction en-de; with `prefix`
-        every written answer begins so.
-
-        Raises:
-            InputError: If the model has no such task, a row lacks a column it needs, or could be answered in several
-                ways.
-        """
-        name, chosen = self.find_task(task)
-        _check(rows, name, chosen)
-        backbone, tokenizer = self.built()
-        with self.evaluating():
-            head = cast(Head, self.heads[name])
-            return solving.solve(backbone, head, chosen, tokenizer, rows, decoding or self.decoding, group, prefix)
-
     def example_commands(self, folder: str | Path) -> list[str]:
         """Return a command for each task that tries it, with the model in `folder`."""
+        own = {type(task).__module__.partition(".")[0] for task in self.tasks.values()} - {"lmtasks"}
+        imports = "".join(f" --import {module}" for module in sorted(own))
         names = {name: f" --task {name}" if len(self.tasks) > 1 else "" for name in self.tasks}
-        return [f"lmtasks run {folder}{names[name]} {task.example_command}" for name, task in self.tasks.items()]
+        return [
+            f"lmtasks run {folder}{imports}{names[name]} {task.example_command}" for name, task in self.tasks.items()
+        ]
 
     def translate(
         self,
-        texts: str | Sequence[str],
+        texts: Texts,
         target: str | None = None,
         source: str | None = None,
         decoding: Decoding | None = None,
         prefix: str = "",
         task: str | None = None,
-    ) -> str | list[str]:
+    ) -> Texts:
         """Return the best translation of a text, or of each of several; blank texts stay blank.
 
         `target` and `source` are language codes, needed only where the model knows several directions; with `prefix`
@@ -128,39 +107,15 @@ class Use(nn.Module):
         rows = [{column: text} for text in _several(texts)]
         return _like(texts, [best.text for best, *_ in self.solve(rows, name, group, decoding, prefix)])
 
-    def generate(
-        self, prompts: str | Sequence[str] = "", decoding: Decoding | None = None, task: str | None = None
-    ) -> str | list[str]:
-        """Go on from a prompt, or from several; each answer is what comes after the prompt.
+    def generate(self, prompts: Texts, decoding: Decoding | None = None, task: str | None = None) -> Texts:
+        """Continue a prompt, or several; each answer is what comes after the prompt.
 
-        An empty prompt is the beginning of a text. With `Decoding(beam=1, sample=True, ...)` texts are drawn.
+        An empty prompt is the beginning of a text. `Decoding(beam=1, sample=True, ...)` draws texts at random.
         """
         name, _ = self.find_task(task, "generation")
-        rows = [{"text": prompt} for prompt in _several(prompts)]
-        return _like(prompts, [best.text for best, *_ in self.solve(rows, name, decoding=decoding)])
+        return _like(prompts, [best.text for best, *_ in self.solve(_texts(prompts), name, decoding=decoding)])
 
-    def stream(
-        self, text: str | Row = "", task: str | None = None, decoding: Decoding | None = None, group: str | None = None
-    ) -> Iterator[str]:
-        """Give the answer to one text, or one row, piece by piece as it is written.
-
-        The pieces together are the best answer of `solve`. Of a beam, of several answers, and of an answer that is not
-        written, it comes as one piece at the end.
-        """
-        (name, chosen), search = self.find_task(task), decoding or self.decoding
-        row = {chosen.source_columns[0]: text} if isinstance(text, str) else text
-        _check([row], name, chosen)
-        head = cast(Head, self.heads[name])
-        if not chosen.generates or search.beam > 1 or search.n_best > 1:
-            yield self.solve([row], name, group, search)[0][0].text
-            return
-        backbone, tokenizer = self.built()
-        with self.evaluating():
-            yield from solving.stream(backbone, head, chosen, tokenizer, row, search, group)
-
-    def answer(
-        self, questions: str | Sequence[str], contexts: str | Sequence[str], task: str | None = None
-    ) -> str | list[str]:
+    def answer(self, questions: Texts, contexts: str | Sequence[str], task: str | None = None) -> Texts:
         """Answer a question from a context, or each of several from its own, or all from the same context.
 
         "" means that the context does not tell. `solve` gives the places in the context and further answers.
@@ -173,15 +128,15 @@ class Use(nn.Module):
         rows = [{"question": question, "context": context} for question, context in zip(asked, read, strict=True)]
         return _like(questions, [best.text for best, *_ in self.solve(rows, name)])
 
-    def classify(self, texts: str | Sequence[str], task: str | None = None) -> str | list[str]:
-        """Return the label of a text, or of each of several, "" if blank; `probabilities` says how sure it is."""
+    def classify(self, texts: Texts, task: str | None = None) -> Texts:
+        """Return the label of a text, or of each of several, "" if blank; see `probabilities`."""
         name, _ = self.find_task(task, "classification")
         return _like(texts, [best.text for best, *_ in self.solve(_texts(texts), name)])
 
     def probabilities(
         self, texts: str | Sequence[str], task: str | None = None
     ) -> dict[str, float] | list[dict[str, float]]:
-        """Return how likely each label is for a text, or for each of several."""
+        """Return the probability of each label of a text, or of each of several."""
         name, _ = self.find_task(task, "classification")
         found = [dict(best.probabilities) for best, *_ in self.solve(_texts(texts), name)]
         return found[0] if isinstance(texts, str) else found
@@ -193,18 +148,112 @@ class Use(nn.Module):
         return found[0] if isinstance(texts, str) else found
 
     def reply(self, turns: str | Sequence[str], decoding: Decoding | None = None, task: str | None = None) -> str:
-        """Return what the model says after these turns of a dialogue, or the only one; the last is its partner's."""
+        """Return the model's next turn in a dialogue; the last of `turns`, or the only one, is its partner's."""
         name, _ = self.find_task(task, "dialogue")
         ((best, *_),) = self.solve([{"turns": _several(turns)}], name, decoding=decoding)
         return best.text
 
-    def summarise(
-        self, texts: str | Sequence[str], decoding: Decoding | None = None, task: str | None = None
-    ) -> str | list[str]:
+    def summarise(self, texts: Texts, decoding: Decoding | None = None, task: str | None = None) -> Texts:
         """Return a summary of a text, or of each of several."""
         name, _ = self.find_task(task, "summarisation")
         return _like(texts, [best.text for best, *_ in self.solve(_texts(texts), name, decoding=decoding)])
 
+
+class Predictor(TaskMethods):
+    """Answers rows with tasks, tokenizer, backbone and heads that belong together.
+
+    The modules must be in evaluation mode (dropout off) and on one device. A call changes nothing in them, so several
+    threads may call one predictor at the same time.
+
+    Args:
+        tasks: {name: task}.
+        tokenizer: Cuts texts into the ids that the backbone knows.
+        backbone: The shared parameters.
+        heads: The head of each task, by its name.
+        decoding: How texts are searched where a call does not say.
+    """
+
+    def __init__(
+        self,
+        tasks: Mapping[str, Task],
+        tokenizer: BaseTokenizer,
+        backbone: Backbone,
+        heads: nn.ModuleDict,
+        decoding: Decoding = Decoding(),
+    ) -> None:
+        self.tasks, self.tokenizer, self.backbone, self.heads = dict(tasks), tokenizer, backbone, heads
+        self.decoding = decoding
+
+    @torch.inference_mode()
+    def solve(
+        self,
+        rows: Sequence[Row],
+        task: str | None = None,
+        group: str | None = None,
+        decoding: Decoding | None = None,
+        prefix: str = "",
+    ) -> list[list[Answer]]:
+        """Return for each row its answers, best first; a row without text has one empty answer.
+
+        `task` names one of several; `group` keeps the examples of one kind, such as the direction en-de; with `prefix`
+        every written answer begins so. Rows are sorted by length inside and returned in order. A source longer than
+        the backbone can read is cut, and the log says which.
+
+        Raises:
+            InputError: If the model has no such task, a row lacks a column it needs, or could be answered in several
+                ways.
+        """
+        name, chosen = self.find_task(task)
+        examples = self._questions(name, chosen, rows, group)
+        lengths = np.array([[len(example.source)] * 2 for example in examples]).reshape(-1, 2)
+        begin = self.tokenizer.encode(prefix) if prefix else []
+        found: dict[int, list[Answer]] = {}
+        for picked in evaluation_batches(lengths, TOKENS_PER_BATCH):
+            batch = Batch.of(name, [examples[i] for i in picked], self.tokenizer.pad_id, picked)
+            found.update(zip(picked.tolist(), self.answer_batch(batch, decoding, begin), strict=True))
+        answers: list[list[Answer]] = [[Answer("", 0.0)] for _ in rows]
+        for example, joined in join_rows(chosen, examples, [found[i] for i in range(len(examples))]):
+            answers[example.row] = joined
+        return answers
+
+    def answer_batch(
+        self, batch: Batch, decoding: Decoding | None = None, prefix: Sequence[int] = ()
+    ) -> list[list[Answer]]:
+        """Return the answers to each example of a batch that carries its examples, best first."""
+        head = cast(Head, self.heads[batch.task])
+        found = head.predict(self.backbone, batch.to(self.backbone.device), decoding or self.decoding, prefix)
+        return self.tasks[batch.task].answers(found, batch.examples, self.tokenizer)
+
+    @torch.no_grad()
+    def stream(
+        self, text: str | Row = "", task: str | None = None, decoding: Decoding | None = None, group: str | None = None
+    ) -> Iterator[str]:
+        """Yield the answer to one text, or one row, piece by piece as it is written; characters come whole.
+
+        The pieces together are the best answer of `solve`. An answer that is not written token by token (a beam,
+        several answers, a label) comes as one piece at the end.
+        """
+        (name, chosen), search = self.find_task(task), decoding or self.decoding
+        row = {chosen.source_columns[0]: text} if isinstance(text, str) else text
+        if not chosen.generates or search.beam > 1 or search.n_best > 1:
+            yield self.solve([row], name, group, search)[0][0].text
+            return
+        head = cast(Head, self.heads[name])
+        for example in self._questions(name, chosen, [row], group):
+            tokens: list[int] = []
+            written = shown = ""
+            for token in head.stream(self.backbone, example.source, search):
+                tokens.append(token)
+                ((best,),) = chosen.answers([[Hypothesis(tokens, 0.0, 0.0)]], [example], self.tokenizer)
+                written = best.text
+                whole = written.rstrip(BROKEN)
+                if len(whole) > len(shown):
+                    yield whole[len(shown) :]
+                    shown = whole
+            if written != shown:
+                yield written[len(shown) :]
+
+    @torch.inference_mode()
     def align(
         self, text: str, answer: str | None = None, group: str | None = None, task: str | None = None
     ) -> tuple[list[str], list[str], Tensor]:
@@ -215,44 +264,72 @@ class Use(nn.Module):
         Raises:
             InputError: If the task writes no text or reads more than one.
         """
-        backbone, tokenizer = self.built()
         name, chosen = self.find_task(task)
         if chosen.context or not chosen.generates:
             raise InputError(f"{name} has no alignment to show: it needs a task that writes a text for a text")
         row = dict.fromkeys(chosen.source_columns, text)
         words = self.solve([row], name, group)[0][0].text if answer is None else answer
-        (example,) = solving.task_examples(chosen, tokenizer, [row], group)
-        with self.evaluating():
-            head = cast(Head, self.heads[name])
-            weights = solving.align(backbone, head, tokenizer, example.source, words)
-        return tokenizer.pieces(example.source), tokenizer.pieces([*tokenizer.encode(words), tokenizer.eos_id]), weights
+        (question,) = self._questions(name, chosen, [row], group)
+        target = self.tokenizer.frame_target(self.tokenizer.encode(words))
+        batch = Batch.of(name, [Example(question.source, target)], self.tokenizer.pad_id).to(self.backbone.device)
+        weights = cast(Head, self.heads[name]).alignment(self.backbone, batch)[0].float().cpu()
+        return self.tokenizer.pieces(question.source), self.tokenizer.pieces(target), weights
+
+    def _questions(self, name: str, task: Task, rows: Sequence[Row], group: str | None) -> list[Example]:
+        """Return the examples of rows, of one group for each row, cut to what the backbone can read.
+
+        Raises:
+            InputError: If a row has no text or no context, or several groups.
+        """
+        _check(rows, name, task)
+        found = [each for each in task.questions(rows, self.tokenizer) if group in (None, each.group)]
+        kinds = {(example.row, example.group) for example in found}
+        if len({row for row, _ in kinds}) < len(kinds):
+            groups = ", ".join(dict.fromkeys(example.group for example in found))
+            raise InputError(f"{task.kind} could answer a row in several ways; choose one of {groups}")
+        return [cut_to_read(example, self.backbone.max_length) for example in found]
+
+
+def join_rows(
+    task: Task, examples: Sequence[Example], answers: Sequence[list[Answer]]
+) -> list[tuple[Example, list[Answer]]]:
+    """Return the first example of each row and group with the answers to all its examples, joined by the task.
+
+    There are no answers where an example has none, in an evaluation that answers only a few.
+    """
+    parts: dict[tuple[int, str], list[int]] = {}
+    for place, example in enumerate(examples):
+        parts.setdefault((example.row, example.group), []).append(place)
+    joined = []
+    for places in parts.values():
+        found = [answers[place] for place in places]
+        joined.append((examples[places[0]], task.join(found) if all(found) else []))
+    return joined
 
 
 def _check(rows: Sequence[Row], name: str, task: Task) -> None:
-    """Check that rows have what a task needs: a text, and what it is asked about where it has such a context."""
+    """Check that rows have what a task needs: a text, and its context where there is one."""
     readable = ", ".join(dict.fromkeys((task.input_column, *task.source_columns)))
+    needed = (task.input_column, task.context) if task.context else ()
     for number, row in enumerate(rows, start=1):
         if not any(column in row for column in (task.input_column, *task.source_columns)):
             raise InputError(f"row {number} of those asked: {name} reads {readable}, and it has {', '.join(row)}")
-        lacking = (
-            [column for column in (task.input_column, task.context) if row.get(column) is None] if task.context else []
-        )
-        if lacking:
+        if lacking := [column for column in needed if row.get(column) is None]:
             raise InputError(f"row {number} of those asked: {name} reads {readable}, and it has no {lacking[0]!r}")
 
 
 def _several(texts: str | Iterable[str]) -> list[str]:
-    """Return texts as a list, be they in one, in a column of a table, or a single one."""
+    """Return texts as a list: one text, a list, or a column of a table."""
     several = [texts] if isinstance(texts, str) or not isinstance(texts, Iterable) else list(texts)
     if not all(isinstance(text, str) for text in several):
         raise InputError(f"{reprlib.repr(texts)}: give a text, or a list of texts")
     return several
 
 
-def _texts(texts: str | Sequence[str]) -> list[Row]:
+def _texts(texts: str | Iterable[str]) -> list[Row]:
     return [{"text": text} for text in _several(texts)]
 
 
-def _like(texts: str | Sequence[str], answers: list[str]) -> str | list[str]:
+def _like(texts: Texts, answers: list[str]) -> Texts:
     """Return one answer to one text, a list to several."""
     return answers[0] if isinstance(texts, str) else answers

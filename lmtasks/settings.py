@@ -1,24 +1,36 @@
-"""Settings as plain data: what a checkpoint and a model folder keep of dataclasses and module arguments.
+"""Settings as plain data: what checkpoints and model folders keep of dataclasses, so that nothing is pickled.
 
-An object becomes {"class_path": "package.Class", "init_args": {...}}, the form that a YAML has too, so that nothing
-is pickled.
+An object becomes {"class_path": "TranslationTask", "init_args": {...}}, the form that it has in YAML too. Classes go by
+the names that lmtasks exports: where a class stands in the source may change, its public name does not. A user's own
+class goes by its full name and is looked up only among the modules that are imported already, so that a file never
+decides which code runs.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
-from typing import Any
+import sys
+import types
+from collections.abc import Mapping
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
+import lmtasks
 from lmtasks.errors import InputError
+
+FORMAT = 2
+"""Version of what checkpoints and model folders hold; it goes up when an older lmtasks could not read it."""
 
 
 def to_plain(value: Any) -> Any:
-    """Turn dataclasses, and containers of them, into dicts, lists, texts and numbers."""
+    """Turn dataclasses, and containers of them, into dicts, lists, texts and numbers.
+
+    >>> to_plain(lmtasks.Schedule("constant"))
+    {'class_path': 'Schedule', 'init_args': {'kind': 'constant', 'warmup': 1000, 'final': 0.0}}
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        return {"class_path": class_path(type(value)), "init_args": fields}
-    if isinstance(value, dict):
+        return {"class_path": public_name(type(value)), "init_args": fields}
+    if isinstance(value, Mapping):
         return {key: to_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [to_plain(item) for item in value]
@@ -26,27 +38,100 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(value: Any) -> Any:
-    """Build what `to_plain` took apart."""
+    """Build what `to_plain` took apart; a list becomes a tuple again where the type of its field says so.
+
+    Raises:
+        InputError: If a class is not known here, is no settings class, or does not have a setting.
+    """
     if isinstance(value, dict):
-        arguments = {key: from_plain(item) for key, item in value.get("init_args", value).items()}
-        return find_class(value["class_path"])(**arguments) if "class_path" in value else arguments
-    if isinstance(value, list):
-        return [from_plain(item) for item in value]
-    return value
+        items = value.get("init_args", {}) if "class_path" in value else value
+        built = {key: from_plain(item) for key, item in items.items()}
+        return _build(find_class(value["class_path"]), built) if "class_path" in value else built
+    return [from_plain(item) for item in value] if isinstance(value, list) else value
 
 
-def class_path(kind: type) -> str:
-    """Return the name under which `find_class` finds a class again."""
+def public_name(kind: type) -> str:
+    """Return the name under which `find_class` finds a class: its exported one, or module and name of a user's."""
+    if kind.__module__.partition(".")[0] == "lmtasks":
+        assert getattr(lmtasks, kind.__name__, None) is kind, f"{kind.__name__} is saved by name; export it"
+        return kind.__name__
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def find_class(path: str) -> type:
-    """Import the dataclass that a checkpoint names."""
-    module, _, name = path.rpartition(".")
-    try:
-        kind = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"the model was made with the class {path}, which cannot be imported here: {error}") from error
-    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):  # a forged file must not call what it likes
-        raise InputError(f"the model names {path}, which is no settings class; do not use a file of unknown origin")
-    return kind
+def find_class(name: str) -> type:
+    """Return the settings class of a name, without importing anything that a file could choose.
+
+    Raises:
+        InputError: If lmtasks exports no such class, a user's class is not imported, or it is no settings class.
+    """
+    module, _, own = name.rpartition(".")
+    found = getattr(sys.modules.get(module), own, None) if module else getattr(lmtasks, own, None)
+    if found is None and module:
+        raise InputError(
+            f"the model was made with {name}, a class that is not imported here; import {module} first (in the shell: "
+            f"--import {module}), if you trust it"
+        )
+    if found is None:
+        raise InputError(f"the model was made with {name}, which lmtasks {lmtasks.__version__} does not have")
+    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):  # a forged file must not call what it likes
+        raise InputError(f"the model names {name}, which is no settings class; do not use a file of unknown origin")
+    return found
+
+
+def first_difference(before: Any, now: Any, name: str) -> str:
+    """Return the first difference of two settings, as "backbone.d_model = 64, not 128", or nothing.
+
+    What `now` leaves empty, such as the labels of a task, is found in the training rows and is no difference.
+
+    >>> first_difference(lmtasks.Schedule("linear"), lmtasks.Schedule("constant"), "schedule")
+    'schedule.kind = linear, not constant'
+    """
+    if now in ((), {}) and type(before) is type(now):
+        return ""
+    if dataclasses.is_dataclass(now) and type(before) is type(now):
+        names = [field.name for field in dataclasses.fields(now)]
+        parts = [(getattr(before, each), getattr(now, each), f"{name}.{each}") for each in names]
+    elif isinstance(now, dict) and isinstance(before, dict) and before.keys() == now.keys():
+        parts = [(before[key], now[key], f"{name}.{key}") for key in now]
+    else:
+        return "" if before == now else f"{name} = {_shown(before)}, not {_shown(now)}"
+    return next((found for old, new, own in parts if (found := first_difference(old, new, own))), "")
+
+
+def check_format(version: Any, place: object) -> None:
+    """Check that a checkpoint or model folder has the format of this version.
+
+    Raises:
+        InputError: If it has another one.
+    """
+    if version != FORMAT:
+        age = "a newer" if isinstance(version, int) and version > FORMAT else "an older"
+        raise InputError(
+            f"{place}: written by {age} version of lmtasks (format {version or 1}, this version reads {FORMAT}); "
+            "use that version, or train the model again"
+        )
+
+
+def _shown(value: Any) -> str:
+    return type(value).__name__ if dataclasses.is_dataclass(value) else str(value)
+
+
+def _build(kind: type, arguments: dict[str, Any]) -> Any:
+    known = {field.name for field in dataclasses.fields(kind)}
+    if unknown := sorted(arguments.keys() - known):
+        raise InputError(f"the model sets {kind.__name__}.{unknown[0]}, which lmtasks {lmtasks.__version__} lacks")
+    hints = get_type_hints(kind)
+    return kind(**{name: _as_typed(item, hints[name]) for name, item in arguments.items()})
+
+
+def _as_typed(value: Any, hint: Any) -> Any:
+    """Turn lists into the tuples that a type hint asks for, at any depth."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return next((typed for each in inner if (typed := _as_typed(value, each)) is not value), value)
+    if origin is tuple and isinstance(value, list):
+        each = [inner[0]] * len(value) if inner[1:] == (...,) else inner
+        return tuple(_as_typed(item, kind) for item, kind in zip(value, each, strict=False))
+    if origin is dict and isinstance(value, dict):
+        return {key: _as_typed(item, inner[1]) for key, item in value.items()}
+    return value

@@ -38,6 +38,10 @@ class Cache:
         if self.keys is not None and self.values is not None:
             self.keys, self.values = self.keys[rows], self.values[rows]
 
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Return keys and values, nothing before the first token."""
+        return () if self.keys is None or self.values is None else (self.keys, self.values)
+
 
 class Rotary(nn.Module):
     """Turns pairs of query and key features by an angle that grows with the position."""
@@ -93,12 +97,16 @@ class RelativeBias(nn.Module):
         return first + torch.where(distance < exact, distance, far)
 
 
-def sinusoids(length: int, width: int) -> Tensor:
-    """Return sines in the left half and cosines in the right, (length, width): section 3.5, in tensor2tensor's
-    order."""
+def sinusoids(length: int, width: int, convention: str = "tensor2tensor") -> Tensor:
+    """Return sines in the left half and cosines in the right, (length, width): section 3.5.
+
+    convention: the frequencies of tensor2tensor, 10000^(-i / (half - 1)), or those of the paper, 10000^(-2i / width),
+    which Hugging Face's port of Marian has.
+    """
     half = width // 2
+    steps = max(1, half - 1) if convention == "tensor2tensor" else width / 2
     # float32 even where a model is built in bfloat16, which cannot tell position 257 from 256
-    frequencies = 10_000 ** (-torch.arange(half, dtype=torch.float32) / max(1, half - 1))
+    frequencies = 10_000 ** (-torch.arange(half, dtype=torch.float32) / steps)
     angles = torch.arange(length, dtype=torch.float32)[:, None] * frequencies[None, :]
     return F.pad(torch.cat((angles.sin(), angles.cos()), dim=1), (0, width % 2))
 

@@ -9,15 +9,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lmtasks.backbones.loss import Loss, linear_cross_entropy
+
 NO_ENCODER = (
-    "this backbone is a language model without an encoder (encoder_layers=0), it can read no source; "
+    "this backbone is a language model without an encoder (encoder_layers=0) and cannot read a source; "
     "set encoder_layers to 1 or more"
 )
 NO_DECODER = (
-    "this backbone has an encoder only (decoder_layers=0), it can write no text; set decoder_layers to 1 or more"
+    "this backbone has an encoder only (decoder_layers=0) and cannot write a text; set decoder_layers to 1 or more"
 )
 NO_SOURCE = (
     "this backbone's decoder reads a source, and there is none; give it one (text generation: its prompt), or set "
@@ -50,12 +53,23 @@ class State(ABC):
         lets finished sources leave. All rows of one line must stem from one source; sources keep their order.
         """
 
+    @abstractmethod
+    def flatten(self) -> tuple[Tensor, ...]:
+        """Return all tensors of the state, in a fixed order, for example to trace a step for export.
+
+        A state without a memory has none before its first step, which tells how many hypotheses there are.
+        """
+
+    @abstractmethod
+    def restored(self, tensors: tuple[Tensor, ...]) -> State:
+        """Return a state of the same kind that holds these tensors, in the order of `flatten`."""
+
 
 class Backbone(nn.Module, ABC):
     """The parameters that all tasks share.
 
-    Without an encoder it is a language model: it decodes with memory None. Without a decoder it reads only. Whoever
-    asks for the part that is not there gets an InputError that names the setting.
+    Without an encoder it is a language model and decodes with memory None. Without a decoder it only encodes. A part
+    that is missing raises an InputError that names the setting.
     """
 
     d_model: int
@@ -63,7 +77,12 @@ class Backbone(nn.Module, ABC):
     max_length: int | None = None
     """Longest source and target in tokens; None = any."""
     embedding: nn.Embedding
-    """(V, D) vectors of the tokens, of source and target alike."""
+    """(V, D) vectors of the tokens, for source and target alike."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.embedding.weight.device
 
     @abstractmethod
     def encode(self, source: Tensor, mask: Tensor) -> Memory:
@@ -88,14 +107,23 @@ class Backbone(nn.Module, ABC):
     def step(self, target: Tensor, state: State) -> Tensor:
         """Append the tokens (N, T) to the hypotheses of `state`, in place: (N, T, D). Usually T = 1."""
 
-    @abstractmethod
-    def output(self) -> tuple[Tensor, Tensor | None]:
-        """Return the (V, D) weight and the (V,) bias that turn hidden states into logits."""
-
     def logits(self, hidden: Tensor) -> Tensor:
         """Score every token of the vocabulary: (..., D) -> (..., V)."""
-        weight, bias = self.output()
+        weight, bias = self._output()
         return F.linear(hidden, weight, bias)
+
+    def loss(self, hidden: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Loss:
+        """Return the cross-entropy of `logits(hidden)`, hidden (..., D), against target (...), IGNORE where none.
+
+        All logits are never held at once, see `backbones.loss`.
+        """
+        weight, bias = self._output()
+        return linear_cross_entropy(hidden, weight, bias, target, label_smoothing)
+
+    @abstractmethod
+    def _output(self) -> tuple[Tensor, Tensor | None]:
+        """Return the (V, D) weight and the (V,) bias of the output layer, which other classes reach by logits and
+        loss."""
 
     @abstractmethod
     def alignment(self, target: Tensor, memory: Memory) -> Tensor:
@@ -111,12 +139,12 @@ class BackboneConfig(ABC):
 
     @property
     def has_encoder(self) -> bool:
-        """Whether it has an encoder."""
+        """Whether there is an encoder."""
         return self.encoder_layers > 0
 
     @property
     def has_decoder(self) -> bool:
-        """Whether it has a decoder."""
+        """Whether there is a decoder."""
         return self.decoder_layers > 0
 
     @property

@@ -7,6 +7,7 @@ Convolution in the encoder: Yu et al. 2018.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,7 +22,12 @@ from lmtasks.errors import InputError
 if TYPE_CHECKING:
     from lmtasks.backbones.transformer import TransformerConfig
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "silu": F.silu,
+}
 
 
 class FeedForward(nn.Module):
@@ -120,6 +126,8 @@ class Layer(nn.Module):
 class Stack(nn.Module):
     """The layers of an encoder or of a decoder, with what stands before the first and after the last."""
 
+    no_decay = ("places",)
+
     def __init__(self, config: TransformerConfig, layers: int, causal: bool) -> None:
         super().__init__()
         self.config, self.causal = config, causal
@@ -141,7 +149,8 @@ class Stack(nn.Module):
                 "places", nn.Parameter(sinusoids(config.max_length + config.position_offset, config.d_model) * 0.1)
             )
         elif config.positions == "sinusoidal":
-            self.register_buffer("places", sinusoids(config.max_length, config.d_model), persistent=False)
+            table = sinusoids(config.max_length, config.d_model, config.sinusoids)
+            self.register_buffer("places", table, persistent=False)
         else:
             self.places = None
 
@@ -195,4 +204,6 @@ class Stack(nn.Module):
 
 
 def _norm(config: TransformerConfig) -> nn.Module:
-    return nn.LayerNorm(config.d_model) if config.norm == "layer" else nn.RMSNorm(config.d_model, eps=1e-6)
+    if config.norm == "layer":
+        return nn.LayerNorm(config.d_model, eps=config.norm_eps or 1e-5)
+    return nn.RMSNorm(config.d_model, eps=config.norm_eps or 1e-6)

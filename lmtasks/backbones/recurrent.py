@@ -8,6 +8,7 @@ Regularization" (2014).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -52,6 +53,7 @@ class RecurrentConfig(BackboneConfig):
 
     @property
     def compiles(self) -> bool:
+        """Whether torch.compile makes it faster: no."""
         return False  # time is unrolled: each length is compiled anew
 
     def build(self, vocab_size: int) -> Backbone:
@@ -92,19 +94,22 @@ class RecurrentEncoder(Backbone):
         return Memory(self.dropout(self.states(x)), mask)
 
     def decode(self, target: Tensor, memory: Memory | None) -> Tensor:
+        """Refuse: there is no decoder."""
         raise InputError(NO_DECODER)
 
     def init_state(self, memory: Memory | None) -> State:
+        """Refuse: there is no decoder."""
         raise InputError(NO_DECODER)
 
     def step(self, target: Tensor, state: State) -> Tensor:
+        """Refuse: there is no decoder."""
         raise InputError(NO_DECODER)
 
-    def output(self) -> tuple[Tensor, Tensor | None]:
-        """Return the (V, D) embedding, and no bias."""
+    def _output(self) -> tuple[Tensor, Tensor | None]:
         return self.embedding.weight, None
 
     def alignment(self, target: Tensor, memory: Memory) -> Tensor:
+        """Refuse: there is no decoder."""
         raise InputError(NO_DECODER)
 
     def _embed(self, tokens: Tensor) -> Tensor:
@@ -128,6 +133,16 @@ class RecurrentState(State):
         self.layers = [tuple(part[chosen] for part in layer) for layer in self.layers]
         self.feed = self.feed[chosen]
 
+    def flatten(self) -> tuple[Tensor, ...]:
+        """Return keys, values and bias of the sources, the fed vectors, then the state of each layer's cell."""
+        source = (self.source.keys, self.source.values, self.source.bias)
+        return (*source, self.feed, *(part for layer in self.layers for part in layer))
+
+    def restored(self, tensors: tuple[Tensor, ...]) -> RecurrentState:
+        """Return a state with these tensors."""
+        keys, values, bias, feed, *parts = tensors
+        return RecurrentState(Source(keys, values, bias), _in_tuples(parts, len(self.layers)), feed)
+
 
 class Recurrent(RecurrentEncoder):
     """The recurrent encoder-decoder.
@@ -143,6 +158,8 @@ class Recurrent(RecurrentEncoder):
     units, so the embeddings can be tied. The first decoder state comes from the mean of the encoder's states
     (Sennrich et al., "Nematus", 2017), which the memory alone tells.
     """
+
+    no_decay = ("output_weight",)
 
     def __init__(self, config: RecurrentConfig, vocab_size: int) -> None:
         super().__init__(config, vocab_size)
@@ -181,8 +198,7 @@ class Recurrent(RecurrentEncoder):
         """Append the tokens (N, T) to the hypotheses of `state`, in place: (N, T, D)."""
         return self._run(target, state)[0]
 
-    def output(self) -> tuple[Tensor, Tensor | None]:
-        """Return the (V, D) weight that turns hidden states into logits, and no bias."""
+    def _output(self) -> tuple[Tensor, Tensor | None]:
         return self.embedding.weight if self.output_weight is None else self.output_weight, None
 
     def alignment(self, target: Tensor, memory: Memory) -> Tensor:
@@ -231,8 +247,23 @@ class LanguageModelState(State):
         self.layers: list[Any] = [None] * layers  # LSTM: hidden and memory cell, (1, N, H) each; GRU: hidden
 
     def select(self, rows: Tensor) -> None:
+        """Keep these rows of every layer."""
         if self.layers[0] is not None:
             self.layers = [_select(layer, rows.flatten()) for layer in self.layers]
+
+    def flatten(self) -> tuple[Tensor, ...]:
+        """Return the state of each layer, nothing before the first token."""
+        if self.layers[0] is None:
+            return ()
+        return tuple(part for layer in self.layers for part in (layer if isinstance(layer, tuple) else (layer,)))
+
+    def restored(self, tensors: tuple[Tensor, ...]) -> LanguageModelState:
+        """Return a state with these tensors."""
+        state = LanguageModelState(len(self.layers))
+        if tensors:
+            layers = _in_tuples(tensors, len(self.layers))
+            state.layers = [layer if len(layer) > 1 else layer[0] for layer in layers]
+        return state
 
 
 class RecurrentLanguageModel(Backbone):
@@ -240,6 +271,8 @@ class RecurrentLanguageModel(Backbone):
 
     s_t = cell(s_{t-1}, E y_t),  h~_t = tanh(W [s_t; E y_t])
     """
+
+    no_decay = ("output_weight",)
 
     def __init__(self, config: RecurrentConfig, vocab_size: int) -> None:
         super().__init__()
@@ -254,12 +287,15 @@ class RecurrentLanguageModel(Backbone):
         self.output_weight = None if config.tied_embeddings else nn.Parameter(torch.empty(vocab_size, d_model))
 
     def encode(self, source: Tensor, mask: Tensor) -> Memory:
+        """Refuse: there is no encoder."""
         raise InputError(NO_ENCODER)
 
     def decode(self, target: Tensor, memory: Memory | None) -> Tensor:
+        """Read the whole target (B, T): (B, T, D)."""
         return self.step(target, self.init_state(memory))
 
     def init_state(self, memory: Memory | None) -> LanguageModelState:
+        """Return the state before the first token."""
         if memory is not None:
             raise InputError(NO_ENCODER)
         return LanguageModelState(len(self.decoder))
@@ -272,11 +308,11 @@ class RecurrentLanguageModel(Backbone):
             x, state.layers[i] = layer(self.dropout(x) if i else x, state.layers[i])  # (N, T, H)
         return self.dropout(torch.tanh(self.token_readout(embedded) + self.state_readout(x)))
 
-    def output(self) -> tuple[Tensor, Tensor | None]:
-        """Return the (V, D) weight that turns hidden states into logits, and no bias."""
+    def _output(self) -> tuple[Tensor, Tensor | None]:
         return self.embedding.weight if self.output_weight is None else self.output_weight, None
 
     def alignment(self, target: Tensor, memory: Memory) -> Tensor:
+        """Refuse: there is no encoder."""
         raise InputError(NO_ENCODER)
 
 
@@ -300,6 +336,12 @@ def _initialise(backbone: Backbone, cell: str) -> None:
     for name in ("attention.score", "embedding.weight", "output_weight"):
         if name in named:
             nn.init.normal_(named[name], std=named[name].size(-1) ** -0.5)
+
+
+def _in_tuples(tensors: Sequence[Tensor], layers: int) -> list[tuple[Tensor, ...]]:
+    """Deal tensors out to layers, equally many to each."""
+    size = len(tensors) // layers
+    return [tuple(tensors[size * layer : size * (layer + 1)]) for layer in range(layers)]
 
 
 def _select(layer: Any, rows: Tensor) -> Any:

@@ -57,10 +57,14 @@ class TransformerConfig(BackboneConfig):
     """Share of inner feed-forward features dropped."""
     norm: Literal["layer", "rms"] = "layer"
     """LayerNorm, or RMSNorm (Zhang and Sennrich 2019)."""
+    norm_eps: float | None = None
+    """Added to the variance in a norm; by default 1e-5 for LayerNorm and 1e-6 for RMSNorm. BERT has 1e-12."""
     norm_position: Literal["pre", "post"] = "pre"
     """Norm before each sublayer, which trains without care, or after it, as in the first Transformer."""
     positions: Literal["sinusoidal", "learned", "rotary", "relative"] = "sinusoidal"
-    """How a token knows its place."""
+    """How a token knows its position."""
+    sinusoids: Literal["tensor2tensor", "paper"] = "tensor2tensor"
+    """Frequencies of sinusoidal positions: tensor2tensor's, or those of the paper, as in Hugging Face's Marian."""
     max_length: int = 1024
     """Longest text in tokens, of source and target each; relative positions have no limit."""
     position_offset: int = 0
@@ -69,8 +73,8 @@ class TransformerConfig(BackboneConfig):
     """Buckets of distance of the relative bias."""
     relative_distance: int = 128
     """Distance in tokens from which on all share the last bucket."""
-    activation: Literal["relu", "gelu", "silu"] = "relu"
-    """Nonlinearity of the feed-forward layers and of convolutions."""
+    activation: Literal["relu", "gelu", "gelu_tanh", "silu"] = "relu"
+    """Nonlinearity of the feed-forward layers and of convolutions; gelu_tanh is the approximation that T5 1.1 has."""
     gated: bool = False
     """Multiply the feed-forward activation by a second projection (Shazeer 2020)."""
     bias: bool = True
@@ -95,6 +99,7 @@ class TransformerConfig(BackboneConfig):
 
     @property
     def max_positions(self) -> int | None:
+        """Longest source and target in tokens; None = any."""
         return None if self.positions == "relative" else self.max_length
 
     def build(self, vocab_size: int) -> Transformer:
@@ -129,6 +134,7 @@ class TransformerState(State):
         self.beam = 1
 
     def select(self, rows: Tensor) -> None:
+        """Keep and reorder hypotheses; a memory that loses no source stays as it is."""
         sources = rows[:, 0] // self.beam  # (B',)
         self.beam = rows.size(1)
         flat = rows.flatten()
@@ -138,9 +144,26 @@ class TransformerState(State):
             self.mask = self.mask[sources]
             self.memory = [(keys[sources], values[sources]) for keys, values in self.memory]
 
+    def flatten(self) -> tuple[Tensor, ...]:
+        """Return the mask and the memory of each layer, if there is a memory, then the cache of each layer."""
+        memory = () if self.mask is None else (self.mask, *(part for layer in self.memory for part in layer))
+        return (*memory, *(part for cache in self.caches for part in cache.tensors()))
+
+    def restored(self, tensors: tuple[Tensor, ...]) -> TransformerState:
+        """Return a state with these tensors; the number of hypotheses a source follows from their sizes."""
+        mask, end = (None, 0) if self.mask is None else (tensors[0], 1 + 2 * len(self.memory))
+        state = TransformerState(_pairs(tensors[1:end]), mask, len(self.caches))
+        for cache, (keys, values) in zip(state.caches, _pairs(tensors[end:]), strict=False):
+            cache.keys, cache.values = keys, values
+        if mask is not None and len(tensors) > end:
+            state.beam = len(tensors[end]) // len(mask)
+        return state
+
 
 class Transformer(Backbone):
     """Transformer encoder and decoder over one embedding."""
+
+    no_decay = ("output_weight",)
 
     def __init__(self, config: TransformerConfig, vocab_size: int) -> None:
         super().__init__()
@@ -157,21 +180,25 @@ class Transformer(Backbone):
         self._initialise()
 
     def encode(self, source: Tensor, mask: Tensor) -> Memory:
+        """Read source ids (B, S) with mask (B, S), True = a real token."""
         if self.encoder is None:
             raise InputError(NO_ENCODER)
         return Memory(self.encoder(self._embed(source), mask[:, None, None, :]), mask)
 
     def decode(self, target: Tensor, memory: Memory | None) -> Tensor:
+        """Read the whole target (B, T), each position seeing itself and those before it: (B, T, D)."""
         return self._decode(target, self._project(memory), _attention_mask(memory), None)
 
     def init_state(self, memory: Memory | None) -> TransformerState:
+        """Return the state before the first token; the memory is projected to keys and values once."""
         return TransformerState(self._project(memory), _attention_mask(memory), self.config.decoder_layers)
 
     def step(self, target: Tensor, state: State) -> Tensor:
+        """Append the tokens (N, T) to the hypotheses of `state`, in place: (N, T, D)."""
         assert isinstance(state, TransformerState)
         return self._decode(target, state.memory, state.mask, state.caches)
 
-    def output(self) -> tuple[Tensor, Tensor | None]:
+    def _output(self) -> tuple[Tensor, Tensor | None]:
         return self.embedding.weight if self.output_weight is None else self.output_weight, self.output_bias
 
     def alignment(self, target: Tensor, memory: Memory) -> Tensor:
@@ -228,6 +255,10 @@ class Transformer(Backbone):
                 nn.init.normal_(module.weight, std=self.d_model**-0.5)
         if self.output_weight is not None:
             nn.init.normal_(self.output_weight, std=self.d_model**-0.5)
+
+
+def _pairs(tensors: tuple[Tensor, ...]) -> list[tuple[Tensor, Tensor]]:
+    return list(zip(tensors[::2], tensors[1::2], strict=True))
 
 
 def _attention_mask(memory: Memory | None) -> Tensor | None:

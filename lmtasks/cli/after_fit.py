@@ -46,8 +46,8 @@ def finish(
 def print_scores(module: TaskModule, scores: Mapping[str, float]) -> None:
     """Print the scores, what a task has to say beside them, and how they were computed."""
     print(score_table(scores, {name: task.main_metric for name, task in module.tasks.items()}))
-    for name, samples in module.samples.items():
-        if table := module.tasks[name].table(samples):
+    for name, predictions in module.predictions.items():
+        if table := module.tasks[name].table(predictions):
             print(f"\n{name}\n{table}" if len(module.tasks) > 1 else f"\n{table}")
     for name, signature in module.signatures.items():
         say(f"{name}: {signature}")
@@ -56,10 +56,10 @@ def print_scores(module: TaskModule, scores: Mapping[str, float]) -> None:
 def draw_scores(module: TaskModule, folder: Path) -> None:
     """Let the tasks draw what pictures they have of the last evaluation, where matplotlib is installed."""
     if find_spec("matplotlib"):
-        for name, samples in module.samples.items():
+        for name, predictions in module.predictions.items():
             place = folder if len(module.tasks) == 1 else folder / name
             place.mkdir(exist_ok=True)
-            for picture in module.tasks[name].draw(samples, place):
+            for picture in module.tasks[name].draw(predictions, place):
                 say(f"picture: {picture}")
             if not any(place.iterdir()):
                 place.rmdir()
@@ -85,19 +85,19 @@ def _say_what_is_missing(module: TaskModule, data: TextDataModule, averaged: boo
 def _score(trainer: Trainer, module: TaskModule, data: TextDataModule) -> dict[str, float]:
     """Return the scores on the test rows, and on the validation rows those of tasks without test rows.
 
-    `module.samples` then are those rows, of all tasks in their order.
+    `module.predictions` then are those rows, of all tasks in their order.
     """
     scores: dict[str, float] = {}
-    samples: dict[str, list[Prediction]] = {}
+    predictions: dict[str, list[Prediction]] = {}
     if data.has("test"):
         scores = _scores_of(trainer.test(module, datamodule=data, verbose=False))
-        samples = module.samples
+        predictions = module.predictions
     if untested := _untested(module, data):
         found = _scores_of(trainer.validate(module, datamodule=data, verbose=False))
         kept = untested if data.has("test") else [*untested, SCORE]
         scores |= {name: value for name, value in found.items() if name.split("/")[1] in kept}
-        samples |= {name: module.samples[name] for name in untested if name in module.samples}
-    module.samples = {name: samples[name] for name in module.tasks if name in samples}
+        predictions |= {name: module.predictions[name] for name in untested if name in module.predictions}
+    module.predictions = {name: predictions[name] for name in module.tasks if name in predictions}
     return scores
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentError
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,9 @@ from lmtasks.cli.errors import explain
 from lmtasks.cli.loggers import continue_metrics, metrics_loggers
 from lmtasks.cli.messages import Sizes, quiet, say
 from lmtasks.data.readers.hub import one_line
-from lmtasks.data.tokenized import TokenizedDataset
 from lmtasks.errors import InputError
-from lmtasks.settings import from_plain, to_plain
+from lmtasks.settings import first_difference, from_plain
 from lmtasks.storage.checkpoint import Saved, checkpoints, read
-from lmtasks.tasks.base import Answer, Task
 from lmtasks.text.tokenizer import Tokenizer
 from lmtasks.training.callbacks.averaging import CheckpointAverage
 from lmtasks.training.callbacks.checkpoints import Checkpoints, SafeCheckpointIO
@@ -43,18 +41,12 @@ from lmtasks.training.callbacks.randomness import RandomState
 from lmtasks.training.callbacks.samples import Samples
 from lmtasks.training.callbacks.signals import StopOnSignal
 from lmtasks.training.datamodule import TextDataModule
-from lmtasks.training.evaluation import gather, parts_of_rows
-from lmtasks.training.joint.surgery import Surgery
-from lmtasks.training.joint.weighting import Weighting
 from lmtasks.training.module import TaskModule
-from lmtasks.training.optim.optimizers import OptimizerConfig
 
 HELP = "train a model, or use one of its checkpoints, as configs and options say"
 
 MONITOR = "validation/score"  # chooses the best checkpoint; logged by TaskModule: the mean of the tasks' main metrics
 CLASSES = tuple(value for name in lmtasks.__all__ if isinstance(value := getattr(lmtasks, name), type))  # short names
-NAMED = (OptimizerConfig, Surgery, Weighting)  # bases of classes that a config names, but the package does not export
-FIXED = ("backbone", "tasks")  # settings of a checkpoint whose weights mean nothing under others
 DESCRIPTION = """Settings come from configs (-c NAME or FILE, several are merged) and options, which win.
 --model.help TranslationModule and --data.rows.help ParallelText list the settings of a class."""
 
@@ -65,11 +57,11 @@ def fit(command: str, arguments: Sequence[str]) -> int:
     asks_help = any(argument.split("=")[0].endswith(("-h", "help")) for argument in arguments)
     set_parsing_settings(docstring_parse_attribute_docstrings=asks_help)  # it reads source files, which takes its time
     configs, others = take_configs(arguments)
-    job = Job(command, configs, others)
-    return {"fit": _fit, "validate": _evaluate, "test": _evaluate, "predict": _predict}[command](job)
+    cli = FitCLI(command, configs, others)
+    return {"fit": _fit, "validate": _evaluate, "test": _evaluate, "predict": _predict}[command](cli)
 
 
-class Job(LightningCLI):
+class FitCLI(LightningCLI):
     """Model, data and trainer of one command line, and the run folder it works in."""
 
     def __init__(self, command: str, configs: list[Path], options: list[str]) -> None:
@@ -108,8 +100,7 @@ class Job(LightningCLI):
         try:
             self.config = parser.parse_args(args)
         except ArgumentError as error:
-            known = [*CLASSES, *(kind for base in NAMED for kind in base.__subclasses__())]
-            raise InputError(explain(str(error), parser._option_string_actions, known, self.configs, args)) from None
+            raise InputError(explain(str(error), parser._option_string_actions, CLASSES, self.configs, args)) from None
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer; jsonargparse wraps what our classes say of a wrong value: unwrap it."""
@@ -150,19 +141,19 @@ class Job(LightningCLI):
             raise
 
     def find_checkpoint(self) -> tuple[Path, int]:
-        """Return the checkpoint to go on from, and the steps that were done; take its tokenizer and tasks."""
+        """Return the checkpoint to resume from, and the steps that were done; take its tokenizer and tasks."""
         path = folders.find_checkpoint(self.config.ckpt_path, self.folder, self._mode)
         saved = read(path)
-        self._take(saved, path, (*FIXED, "optimizer", "schedule", "joint"))  # of joint what `_bound` leaves
+        self._take(saved, path, resuming=True)
         return path, saved.step
 
-    def take_weights(self) -> None:
+    def load_weights(self) -> None:
         """Give the model the weights of --ckpt_path, by default those that `fit` made of the run."""
         path = folders.find_weights(self.config.ckpt_path, self.folder, self._mode)
         saved = read(path)
-        self._take(saved, path, FIXED)
+        self._take(saved, path, resuming=False)
         self.model.configure_model()
-        self.model.take_weights(saved.weights)
+        self.model.load_weights(saved.weights)
         say(f"weights: {path}")
 
     @rank_zero_only
@@ -188,21 +179,28 @@ class Job(LightningCLI):
         """Whether a high or a low score is the better one."""
         return getattr(self.trainer.checkpoint_callback, "mode", "max")
 
-    def _take(self, saved: Saved, path: Path, parts: Sequence[str]) -> None:
-        """Take tokenizer and tasks of a saved model, after checking that these parts of its settings are our model's.
+    def _take(self, saved: Saved, path: Path, resuming: bool) -> None:
+        """Take tokenizer and tasks of a saved model, and what the tasks have learned of the training rows.
 
-        The tasks then know what they learned of the training rows.
+        Raises:
+            InputError: If the weights mean something else under the settings of this command line, or a run that
+                resumes would not continue as it began.
         """
-        self.model.tokenizer = Tokenizer.from_json(saved.tokenizer)
-        learns = bool(self.model.joint.weights.state_dict())
-        whole = to_plain({part: from_plain(saved.settings[part]) for part in FIXED})  # what is newer has its default
-        before, now = (_bound(each, learns) for each in (saved.settings | whole, self.model.describe()["settings"]))
-        changes = [_difference(before[part], now[part], part) for part in parts if part in before]
-        if list(before["tasks"]) != list(now["tasks"]):  # their order is that of their weights and of their steps
-            changes = [f"the tasks {', '.join(before['tasks'])}, not {', '.join(now['tasks'])}"]
+        before, model = from_plain(saved.settings), self.model
+        pairs = [("backbone", before["backbone"], model.backbone_config), ("tasks", before["tasks"], model.tasks)]
+        if resuming:
+            was, now = before["training"], model.training_config
+            pairs += [("training.optimizer", was.optimizer, now.optimizer)]
+            pairs += [("training.schedule", was.schedule, now.schedule)]
+            weightings = (was.joint.weighting, now.joint.weighting)
+            if model.joint.weights.state_dict() or type(weightings[0]) is not type(weightings[1]):
+                pairs.append(("training.joint.weighting", *weightings))  # settings of what the checkpoint remembers
+        changes = [first_difference(old, new, name) for name, old, new in pairs]
+        if list(before["tasks"]) != list(model.tasks):  # their order is that of their weights and of their steps
+            changes = [f"the tasks {', '.join(before['tasks'])}, not {', '.join(model.tasks)}"]
         if change := next(filter(None, changes), None):
             raise InputError(f"{path} was trained with {change}; -c {self.folder} takes the settings of the run")
-        self.model.tasks, self.model.init_from = from_plain(saved.settings["tasks"]), None
+        model.start_over(before["tasks"], Tokenizer.from_json(saved.tokenizer))
 
     def _callbacks(self, given: Sequence[Callback]) -> list[Callback]:
         """Return our callbacks where the config has none of their kind."""
@@ -232,98 +230,51 @@ class Job(LightningCLI):
         return given if given not in (None, True) else metrics_loggers(self.folder)
 
 
-def _fit(job: Job) -> int:
+def _fit(cli: FitCLI) -> int:
     """Train, then test the best weights and write the model folder."""
-    rehearsal = bool(job.config.trainer.fast_dev_run)
+    rehearsal = bool(cli.config.trainer.fast_dev_run)
     try:
         checkpoint = None
-        if job.config.ckpt_path:
-            checkpoint, done = job.find_checkpoint()
+        if cli.config.ckpt_path:
+            checkpoint, done = cli.find_checkpoint()
             say(f"going on from {checkpoint}, {done} steps done")
-            continue_metrics(job.trainer.loggers, done)
+            continue_metrics(cli.trainer.loggers, done)
         if not rehearsal:
-            job.write_config()
-            say(f"run folder: {job.folder}")
-        job.trainer.fit(job.model, datamodule=job.datamodule, ckpt_path=checkpoint, weights_only=True)
+            cli.write_config()
+            say(f"run folder: {cli.folder}")
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
     except BaseException as error:
-        if isinstance(error, SystemExit) and checkpoints(job.folder):
-            say(f"go on with: lmtasks fit -c {job.folder} --ckpt_path last")
-        if not job.trainer.global_step:  # else what was logged may tell why it failed
-            job.give_up()
+        if isinstance(error, SystemExit) and checkpoints(cli.folder):
+            say(f"go on with: lmtasks fit -c {cli.folder} --ckpt_path last")
+        if not cli.trainer.global_step:  # else what was logged may tell why it failed
+            cli.give_up()
         raise
     if rehearsal:
-        job.give_up()
+        cli.give_up()
         say("fast_dev_run: the settings work; no model was kept")
         return 0
-    return finish(job.trainer, job.model, job.datamodule, job.folder, job.config_init.average)
+    return finish(cli.trainer, cli.model, cli.datamodule, cli.folder, cli.config_init.average)
 
 
-def _evaluate(job: Job) -> int:
+def _evaluate(cli: FitCLI) -> int:
     """Score a model, by default that which `fit` made, and print the table."""
-    job.take_weights()
-    evaluate = {"validate": job.trainer.validate, "test": job.trainer.test}[job.command]
-    (scores,) = evaluate(job.model, datamodule=job.datamodule, verbose=False)
-    if job.trainer.is_global_zero:
-        print_scores(job.model, scores)
+    cli.load_weights()
+    evaluate = {"validate": cli.trainer.validate, "test": cli.trainer.test}[cli.command]
+    (scores,) = evaluate(cli.model, datamodule=cli.datamodule, verbose=False)
+    if cli.trainer.is_global_zero:
+        print_scores(cli.model, scores)
     return 0
 
 
-def _predict(job: Job) -> int:
+def _predict(cli: FitCLI) -> int:
     """Print the predictions of the predict split as JSON Lines, in the order of its rows."""
-    job.take_weights()
-    batches = job.trainer.predict(job.model, datamodule=job.datamodule) or []
-    found: dict[str, dict[int, list[Answer]]] = {}
-    for part in gather(batches):
-        for name, answers in part:
-            found.setdefault(name, {}).update(answers)
-    if job.trainer.is_global_zero:
-        for name, task in job.model.tasks.items():
-            for line in _prediction_rows(task, job.datamodule.encoded["predict"].get(name), found.get(name, {})):
-                print(json.dumps({"task": name, **line} if len(job.model.tasks) > 1 else line, ensure_ascii=False))
+    cli.load_weights()
+    cli.trainer.predict(cli.model, datamodule=cli.datamodule, return_predictions=False)
+    for name, evaluation in cli.model.predicted().items():
+        for example, (best, *_) in evaluation.rows(cli.model.tasks[name]) if cli.trainer.is_global_zero else ():
+            line = {"row": example.row + 1, "group": example.group, "text": example.text, **best.plain()}
+            print(json.dumps({"task": name, **line} if len(cli.model.tasks) > 1 else line, ensure_ascii=False))
     return 0
-
-
-def _prediction_rows(
-    task: Task, encoded: TokenizedDataset | None, found: dict[int, list[Answer]]
-) -> Iterator[dict[str, Any]]:
-    """Give each row of the data with its best answer, in their order; nothing where a task has no rows."""
-    ids = sorted(found)
-    examples = encoded.examples(ids) if encoded else []
-    for places in parts_of_rows(examples):
-        first = examples[places[0]]
-        best = task.join([found[ids[place]] for place in places])[0]
-        yield {"row": first.row + 1, "group": first.group, "text": first.text, **best.plain()}
-
-
-def _bound(settings: dict[str, Any], learns: bool) -> dict[str, Any]:
-    """Return plain settings of a module with that of `joint` to which a checkpoint binds a run that goes on.
-
-    That is the class of the weighting, and its settings too if it `learns` what the checkpoint holds.
-    """
-    if "joint" not in settings:  # those of an older version
-        return settings
-    weighting = settings["joint"]["init_args"]["weighting"]
-    return settings | {"joint": {"weighting": weighting if learns else {"class_path": weighting["class_path"]}}}
-
-
-def _difference(saved: Any, own: Any, name: str) -> str:
-    """Return the first difference of two plain settings, as "backbone.d_model = 64, not 128", or nothing.
-
-    What our own leave empty, such as the labels of a task, is learned from the training rows. A setting of a class that
-    only one side has is one that the version of the other lacks.
-    """
-    if own in ([], {}) and type(saved) is type(own):
-        return ""
-    if isinstance(saved, list) and isinstance(own, list) and len(saved) == len(own):
-        pairs = [(old, new, name) for old, new in zip(saved, own, strict=True)]
-    elif isinstance(saved, dict) and isinstance(own, dict) and "class_path" in saved and "class_path" in own:
-        old, new = ({"class_path": each["class_path"]} | each.get("init_args", {}) for each in (saved, own))
-        pairs = [(old[key], new[key], f"{name}.{key}") for key in new if key in old]
-    elif isinstance(saved, dict) and isinstance(own, dict) and saved.keys() == own.keys():
-        pairs = [(saved[key], own[key], f"{name}.{key}") for key in own]
-    else:
-        return "" if to_plain(saved) == to_plain(own) else f"{name} = {saved}, not {own}"
-    return next((change for old, new, key in pairs if (change := _difference(old, new, key))), "")
 
 
 def _listed(value: Any) -> list[Any]:

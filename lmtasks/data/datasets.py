@@ -1,4 +1,4 @@
-"""TaskExamples: those of a split that are used, and the batches made of them.
+"""The datasets of training and evaluation: what a sampler names becomes a whole batch.
 
 They know no trainer and no module, so that a worker process can be given them, however it is started.
 """
@@ -6,13 +6,13 @@ They know no trainer and no module, so that a worker process can be given them, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from torch.utils.data import Dataset
 
-from lmtasks.batch import IGNORE, Batch, cut, lengths_to_mask, pad
+from lmtasks.batch import IGNORE, Batch
+from lmtasks.data.limits import cut
 from lmtasks.data.mixing import Mixture
 from lmtasks.data.tokenized import TokenizedDataset
 
@@ -23,42 +23,51 @@ class TaskExamples:
 
     task: str
     """Name of their task."""
-    encoded: TokenizedDataset
+    tokenized: TokenizedDataset
     """All examples of the split."""
     kept: np.ndarray
-    """(examples,) row numbers in `encoded` of those that are used."""
+    """(examples,) row numbers in `tokenized` of those that are used."""
     max_length: int
     """Longest source and target in tokens; the rest is cut off."""
+    pad_id: int = 0
+    """Token id that fills up sources."""
     cuts_target: bool = True
-    """Whether targets are cut too; those of one that is not count as one token in `lengths`."""
+    """Whether targets are cut too; if not, they count as one token in `lengths`."""
+    answer_every: int = 1
+    """In evaluation, every so many of all examples is answered; 0 = none."""
 
     @property
     def lengths(self) -> np.ndarray:
         """Tokens of source and target, (examples, 2)."""
         longest = (self.max_length, self.max_length if self.cuts_target else 1)
-        lengths = np.stack((self.encoded.source.lengths, self.encoded.target.lengths), axis=1)
+        lengths = np.stack((self.tokenized.source.lengths, self.tokenized.target.lengths), axis=1)
         return lengths[self.kept].clip(max=longest)
 
     @property
     def targets(self) -> np.ndarray:
         """Number of targets, over which a loss is averaged, (examples,)."""
-        target = self.encoded.target
+        target = self.tokenized.target
         counts = target.counts.copy()
         for row in np.flatnonzero((target.lengths > self.max_length) & self.cuts_target).tolist():
             counts[row] = sum(value != IGNORE for value in self._cut(target[row]))
         return counts[self.kept]
 
     def __len__(self) -> int:
+        """Return the number of examples that are used."""
         return len(self.kept)
 
     def batch(self, ids: np.ndarray | Sequence[int], scale: float = 1.0, weight: float = 1.0) -> Batch:
-        """Return some of the examples, by their numbers among those used, as a batch."""
-        rows = self.kept[ids]
-        source = [self._cut(self.encoded.source[row]) for row in rows]
-        target = [self._cut(self.encoded.target[row]) if self.cuts_target else self.encoded.target[row] for row in rows]
-        mask = lengths_to_mask([len(row) for row in source])
-        numbers = torch.from_numpy(rows)
-        return Batch(self.task, pad(source, 0), mask, pad(target, IGNORE), numbers, scale, weight)
+        """Return some of the examples, by their numbers among those used, as a batch of token ids."""
+        rows, source, target = self.kept[ids], self.tokenized.source, self.tokenized.target
+        sources = [self._cut(source[row]) for row in rows]
+        targets = [self._cut(target[row]) if self.cuts_target else target[row] for row in rows]
+        return Batch.of_ids(self.task, sources, targets, self.pad_id, rows, scale, weight)
+
+    def evaluation_batch(self, ids: np.ndarray | Sequence[int]) -> Batch:
+        """Return the same with the examples themselves, from which answers and scores are made."""
+        batch, rows = self.batch(ids), self.kept[ids].tolist()
+        asked = tuple(place for place, row in enumerate(rows) if self.answer_every and row % self.answer_every == 0)
+        return replace(batch, examples=tuple(self.tokenized.examples(rows)), asked=asked)
 
     def _cut(self, ids: np.ndarray) -> np.ndarray | list[int]:
         return ids if len(ids) <= self.max_length else cut(ids.tolist(), self.max_length)
@@ -69,11 +78,12 @@ class TrainDataset(Dataset):
     """The micro-batches of training: `dataset[k, part]` is a part of step k, a batch of each task that takes part."""
 
     examples: Mapping[str, TaskExamples]
-    """What is learned from, by task."""
+    """The training examples, by task."""
     mixture: Mixture
     """Which of them make step k."""
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Batch, ...]:
+        """Return the batches of one micro-batch."""
         k, part = key
         batches = []
         for task, rows in self.mixture.step(k).items():
@@ -88,8 +98,9 @@ class EvalDataset(Dataset):
     """The batches of an evaluation: `dataset[task, ids]` has those examples of a task."""
 
     examples: Mapping[str, TaskExamples]
-    """What is asked, by task."""
+    """The examples to evaluate, by task."""
 
     def __getitem__(self, key: tuple[str, np.ndarray]) -> Batch:
+        """Return a batch that carries its examples."""
         task, ids = key
-        return self.examples[task].batch(ids)
+        return self.examples[task].evaluation_batch(ids)

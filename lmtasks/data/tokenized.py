@@ -20,10 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lmtasks import __version__
-from lmtasks.batch import IGNORE
+from lmtasks.batch import IGNORE, Example
 from lmtasks.data.readers.base import Rows
-from lmtasks.tasks.base import Example, Row, Task
-from lmtasks.text.tokenizer import Tokenizer
+from lmtasks.tasks.base import Row, Task
+from lmtasks.text.base import BaseTokenizer
+
+Make = Callable[[Sequence[Row], BaseTokenizer], list[Example]]
+"""A method of a task that makes examples of rows: `examples` or `questions`."""
 
 ROWS_AT_ONCE = 2000
 SESSION = uuid4().hex  # stands for code typed into an interpreter, of which there is no file
@@ -56,13 +59,15 @@ class TokenizedDataset:
         self.rows = sum(int(metadata[READ]) for _, metadata in batches)
 
     def __reduce__(self) -> tuple[type[TokenizedDataset], tuple[Path]]:
+        """Pickle the path alone: a worker process maps the file itself."""
         return TokenizedDataset, (self._file,)
 
     def __len__(self) -> int:
+        """Return the number of examples."""
         return self._table.num_rows
 
     def possible(self, examples_per_row: int | None) -> tuple[int, int]:
-        """Return how many examples there could be, and how many of these are not, since their rows lack a source."""
+        """Return how many examples there could be, and how many are missing because their rows have no source."""
         if examples_per_row is None:
             missing = self.rows - pc.count_distinct(self._table["row"]).as_py()
             return len(self) + missing, missing
@@ -94,14 +99,13 @@ class Tokens:
         return np.concatenate(counts)
 
     def __getitem__(self, row: int) -> np.ndarray:
+        """Return the ids of a row, a view into the file."""
         chunk = int(np.searchsorted(self._firsts, row, side="right")) - 1
         offsets, at = self._offsets[chunk], row - self._firsts[chunk]
         return self._values[chunk][offsets[at] : offsets[at + 1]]
 
 
-def encode(
-    rows: Iterable[Row], make: Callable[[Sequence[Row], Tokenizer], list[Example]], tokenizer: Tokenizer, file: Path
-) -> TokenizedDataset:
+def encode(rows: Iterable[Row], make: Make, tokenizer: BaseTokenizer, file: Path) -> TokenizedDataset:
     """Return the examples that `make`, a method of a task, makes of `rows`.
 
     They come out of the Arrow `file` if it is there, else they are written to it first.
@@ -119,7 +123,7 @@ def encode(
     return TokenizedDataset(file)
 
 
-def cache_file(folder: Path, rows: Rows, split: str, task: Task, tokenizer: Tokenizer) -> Path:
+def cache_file(folder: Path, rows: Rows, split: str, task: Task, tokenizer: BaseTokenizer) -> Path:
     """Return where the examples lie that a task makes of a split.
 
     Its name changes with rows, task and tokenizer, with our version, and with the files that other classes come from.
@@ -140,9 +144,7 @@ def _code_of(kind: type) -> Iterator[str]:
             yield f"{SESSION} {id(each)}"
 
 
-def _encoded(
-    rows: Iterable[Row], make: Callable[[Sequence[Row], Tokenizer], list[Example]], tokenizer: Tokenizer
-) -> Iterator[tuple[pa.RecordBatch, int]]:
+def _encoded(rows: Iterable[Row], make: Make, tokenizer: BaseTokenizer) -> Iterator[tuple[pa.RecordBatch, int]]:
     """Yield examples, and the number of rows that they were made of."""
     numbered = enumerate(rows)
     while several := list(islice(numbered, ROWS_AT_ONCE)):

@@ -104,7 +104,7 @@ def _prepare(
     ]
     forced = [[*before, *text] for before, text in zip(prompts, prefixes, strict=True)]
     common = min(map(len, forced), default=1)
-    device = backbone.embedding.weight.device
+    device = backbone.device
     histories = pad(forced, -1).to(device)  # (B, 1 + P)
     before, reach, banned = (
         torch.tensor(numbers, dtype=torch.long, device=device)

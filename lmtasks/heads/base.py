@@ -20,7 +20,10 @@ from lmtasks.errors import InputError
 
 
 class Head(nn.Module, ABC):
-    """What turns the states of a backbone into a loss and into answers."""
+    """Turn the states of a backbone into a loss and into answers.
+
+    A head keeps no state between calls, so that several threads may predict with it.
+    """
 
     @abstractmethod
     def loss(self, backbone: Backbone, batch: Batch) -> Loss:
@@ -30,13 +33,13 @@ class Head(nn.Module, ABC):
     def predict(self, backbone: Backbone, batch: Batch, decoding: Decoding, prefix: Sequence[int] = ()) -> list[Any]:
         """Return what is found for each row, as plain Python that the task turns into answers.
 
-        A head that writes text begins it with `prefix`, and obeys `decoding`; the others have no use for either.
+        A head that writes text follows `decoding` and begins each text with `prefix`; the others ignore both.
         """
 
     def begin_with(self, token: int) -> None:
-        """Let every text begin with a token of its own, by which a decoder that serves several tasks tells them apart.
+        """Let the decoder begin every text with `token`, by which a decoder of several tasks tells them apart.
 
-        A head that gives its decoder no such token has no use for it.
+        A head without such a token ignores it.
         """
 
     def alignment(self, backbone: Backbone, batch: Batch) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lmtasks.backbones.base import Backbone
-from lmtasks.backbones.loss import Loss, linear_cross_entropy
+from lmtasks.backbones.loss import Loss
 from lmtasks.batch import Batch
 from lmtasks.decoding import Decoding, Hypothesis, search, stream
 from lmtasks.heads.base import Head
@@ -22,8 +22,8 @@ class LanguageModelHead(Head):
     """Loss of each token of the target, given the source before it; no parameters of its own.
 
     A source has at least one token: where nothing stands before, it is `end`, which opens a text as it closes one
-    (the convention of GPT-2). `suppress_tokens` tokens are never written. With a `context` at most so many tokens are read at
-    once when texts are written, however long they become, see `Rolling`.
+    (the convention of GPT-2). `suppress_tokens` are never written. With a `context`, at most so many tokens are read at
+    once while a text is written, however long it becomes, see `Rolling`.
 
     Example:
         >>> from lmtasks import Batch, TransformerConfig
@@ -42,7 +42,7 @@ class LanguageModelHead(Head):
         """Predict each token of batch.target (B, T) from batch.source (B, S) and the target before it."""
         read = join(batch.source, batch.source_mask, batch.target)  # (B, S + T - 1)
         hidden = target_states(backbone.decode(read, None), batch.source_mask, batch.target.size(1))  # (B, T, D)
-        return linear_cross_entropy(hidden, *backbone.output(), batch.target)
+        return backbone.loss(hidden, batch.target)
 
     def predict(
         self, backbone: Backbone, batch: Batch, decoding: Decoding, prefix: Sequence[int] = ()

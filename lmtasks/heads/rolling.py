@@ -1,8 +1,7 @@
-"""Rolling: a language model that writes texts longer than what it reads at once.
+"""Rolling: let a language model write texts longer than the blocks it was trained on.
 
-A model trained on blocks of 64 tokens knows nothing of the 200th place. When there are more tokens than it read in
-training, the last half of them is read anew, as a block (in place of one token at a time, as nanoGPT's `generate` does,
-which reads a whole block for each).
+A model trained on blocks of 64 tokens has never seen position 200. When a text exceeds the block, the last half block
+is read again from position 0. (nanoGPT's `generate` reads a whole block again for every token.)
 """
 
 from __future__ import annotations
@@ -14,16 +13,27 @@ from lmtasks.backbones.base import Backbone, Memory, State
 
 
 class RollingState(State):
-    """All tokens so far, and what the decoder remembers of the last of them."""
+    """All tokens so far, and the decoder's state of the last of them."""
 
     def __init__(self, inner: State) -> None:
         self.inner, self.read = inner, 0
         self.history: Tensor | None = None  # (N, T)
 
     def select(self, rows: Tensor) -> None:
+        """Keep these rows of the history and of the inner state."""
         assert self.history is not None, "step first"
         self.history = self.history[rows.flatten()]
         self.inner.select(rows)
+
+    def flatten(self) -> tuple[Tensor, ...]:
+        """Return the history and the tensors of the inner state."""
+        return () if self.history is None else (self.history, *self.inner.flatten())
+
+    def restored(self, tensors: tuple[Tensor, ...]) -> RollingState:
+        """Return a state with this history and inner state."""
+        state = RollingState(self.inner.restored(tensors[1:]) if tensors else self.inner)
+        state.history, state.read = (tensors[0] if tensors else None), self.read
+        return state
 
 
 class Rolling(Backbone):
@@ -35,18 +45,22 @@ class Rolling(Backbone):
         self.embedding, self.d_model = backbone.embedding, backbone.d_model
 
     def encode(self, source: Tensor, mask: Tensor) -> Memory:
+        """Refuse, as the backbone does."""
         return self.backbone.encode(source, mask)
 
     def decode(self, target: Tensor, memory: Memory | None) -> Tensor:
+        """Read the whole target (B, T) at once: (B, T, D)."""
         return self.backbone.decode(target, memory)
 
     def alignment(self, target: Tensor, memory: Memory) -> Tensor:
+        """Refuse, as the backbone does."""
         return self.backbone.alignment(target, memory)
 
-    def output(self) -> tuple[Tensor, Tensor | None]:
-        return self.backbone.output()
+    def _output(self) -> tuple[Tensor, Tensor | None]:
+        return self.backbone._output()
 
     def init_state(self, memory: Memory | None) -> RollingState:
+        """Return the state before the first token."""
         return RollingState(self.backbone.init_state(memory))
 
     def step(self, target: Tensor, state: State) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from lmtasks.backbones.base import Backbone
-from lmtasks.backbones.loss import Loss, linear_cross_entropy
+from lmtasks.backbones.loss import Loss
 from lmtasks.batch import Batch
 from lmtasks.decoding import Decoding, Hypothesis, search, stream
 from lmtasks.heads.base import Head
@@ -27,12 +27,8 @@ class Seq2SeqHead(Head):
 
     def __init__(self, start: int, end: int, suppress_tokens: Sequence[int] = (), label_smoothing: float = 0.0) -> None:
         super().__init__()
-        self.start, self.end, self.suppress_tokens, self.label_smoothing = (
-            start,
-            end,
-            tuple(suppress_tokens),
-            label_smoothing,
-        )
+        self.start, self.end, self.suppress_tokens = start, end, tuple(suppress_tokens)
+        self.label_smoothing = label_smoothing
 
     def begin_with(self, token: int) -> None:
         """Let the decoder begin with `token` in place of the start token."""
@@ -43,14 +39,14 @@ class Seq2SeqHead(Head):
         memory = backbone.encode(batch.source, batch.source_mask)
         hidden = backbone.decode(shift_right(batch.target, self.start), memory)  # (B, T, D)
         smoothing = self.label_smoothing if self.training else 0.0
-        return linear_cross_entropy(hidden, *backbone.output(), batch.target, smoothing)
+        return backbone.loss(hidden, batch.target, smoothing)
 
     def predict(
         self, backbone: Backbone, batch: Batch, decoding: Decoding, prefix: Sequence[int] = ()
     ) -> list[list[Hypothesis]]:
         """Return the `n_best` texts found for each source, best first.
 
-        `suppress_tokens` tokens are in none, and all begin with `prefix`.
+        `suppress_tokens` are in none, and all begin with `prefix`.
         """
         memory = backbone.encode(batch.source, batch.source_mask)
         begin, ids = [prefix] * len(batch) if prefix else None, batch.ids.tolist()
@@ -67,7 +63,7 @@ class Seq2SeqHead(Head):
 
         Raises: InputError with a beam, which knows its text only at the end, or with several hypotheses.
         """
-        read = torch.tensor([[*source]], device=backbone.embedding.weight.device)  # (1, S)
+        read = torch.tensor([[*source]], device=backbone.device)  # (1, S)
         memory = backbone.encode(read, torch.ones_like(read, dtype=torch.bool))
         return stream(backbone, memory, decoding, self.start, self.end, self.suppress_tokens)
 

@@ -26,7 +26,7 @@ from lmtasks.heads.base import Head
 class SpanHead(Head):
     """The first and the last token of the answer, of which the last token of the source stands for "no answer".
 
-    `batch.source` is the question, `end`, the context, `end`; `batch.target` is (B, 2) positions in it.
+    `batch.source` is the question, a separator `end`, the context, and `end`; `batch.target` is (B, 2) positions in it.
 
     Example:
         >>> from lmtasks import Batch, TransformerConfig

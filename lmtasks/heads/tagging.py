@@ -121,6 +121,7 @@ class Chain(nn.Module):
     read emissions (B, W, K) and a mask (B, W) of words, which stand on the left.
     """
 
+    no_decay = ("follow",)  # scores of neighbours, no matrix of a layer
     follow: Tensor | None
     begin: Tensor | None
     end: Tensor | None

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lmtasks.errors import InputError
+from lmtasks.settings import check_format
 
 CONFIG, WEIGHTS, TOKENIZER, METRICS = "config.json", "model.safetensors", "tokenizer.json", "metrics.json"
 METRICS_FILE = "metrics.csv"  # in a run folder, what training logged; the name that CSVLogger gives it
@@ -63,7 +64,11 @@ def read_settings(place: Path) -> dict[str, Any]:
     if not place.is_dir():
         return _read_checkpoint(place).settings
     with _naming(place):
-        return json.loads((place / CONFIG).read_text(encoding="utf-8"))
+        settings = json.loads((place / CONFIG).read_text(encoding="utf-8"))
+        if not isinstance(settings, dict) or "tasks" not in settings:
+            raise InputError(f"{place / CONFIG}: not the settings of a model of lmtasks; give the folder of one")
+    check_format(settings.pop("format", None), place)
+    return settings
 
 
 def find_model(path: str | Path) -> Path:
@@ -132,6 +137,8 @@ def _naming(folder: Path) -> Iterator[None]:
     """Name the model folder of which something cannot be read."""
     try:
         yield
+    except InputError:
+        raise
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{folder}: not a whole model folder ({reason}); save or copy the model again") from error
@@ -142,6 +149,7 @@ def _read_checkpoint(path: Path) -> Saved:
     if not isinstance(checkpoint, dict) or "lmtasks" not in checkpoint:
         raise InputError(f"{path}: a checkpoint, but not one that lmtasks wrote; give the .ckpt of a `lmtasks fit`")
     described = checkpoint["lmtasks"]
+    check_format(described.get("format"), path)
     return Saved(
         described["settings"], described["tokenizer"], checkpoint["state_dict"], checkpoint.get("global_step", 0)
     )

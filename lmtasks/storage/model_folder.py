@@ -29,7 +29,7 @@ OWN = ("tasks", "backbone", "decoding")  # settings that use needs; the others a
 def save(model: Model, folder: str | Path, metrics: Mapping[str, float] | None = None) -> Path:
     """Write a trained model as a model folder and return its path.
 
-    A model folder that is there is replaced, and what else lies in it stays.
+    An existing model folder is replaced; other files in it stay.
 
     Raises:
         InputError: If something else than a model folder is there, or the model has no tokenizer yet.
@@ -41,8 +41,9 @@ def save(model: Model, folder: str | Path, metrics: Mapping[str, float] | None =
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     described, metrics = model.describe(), dict(metrics or {})
+    config = {"format": described["format"], **described["settings"]}
     texts = {
-        CONFIG: json.dumps(described["settings"], indent=2, ensure_ascii=False) + "\n",
+        CONFIG: json.dumps(config, indent=2, ensure_ascii=False) + "\n",
         TOKENIZER: described["tokenizer"],
         METRICS: json.dumps({"scores": metrics, "signatures": model.signatures}, indent=2) + "\n",
         CARD: _card(model, folder, metrics),
@@ -116,5 +117,5 @@ def _rebuilt(saved: Saved) -> Model:
     training = {name: plain for name, plain in saved.settings.items() if name not in OWN}
     model = Model(**own, training=training)
     model.build(Tokenizer.from_json(saved.tokenizer))
-    model.take_weights(saved.weights)
+    model.load_weights(saved.weights)
     return model

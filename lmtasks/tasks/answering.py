@@ -15,17 +15,18 @@ from typing import Any, cast
 import torch
 
 from lmtasks import metrics
-from lmtasks.batch import IGNORE
+from lmtasks.batch import IGNORE, Example
 from lmtasks.errors import InputError
 from lmtasks.heads.base import Head
 from lmtasks.heads.span import SpanHead
-from lmtasks.tasks.base import Answer, Example, Prediction, Row, Span, Task, fault, text_of, texts_of
-from lmtasks.text.tokenizer import Tokenizer
+from lmtasks.tasks.base import Answer, Prediction, Row, Span, Task, fault, text_of, texts_of
+from lmtasks.text.base import BaseTokenizer
 
 N_BEST = 5  # answers found in a window, and kept of a row
 MIN_WINDOW = 8  # tokens: a question of two, two ends, and some context
 NOTHING = (-1, -1)  # a span in no window
-UNKNOWN = (-2, -2)  # there is an answer, but nobody knows where
+UNKNOWN = (-2, -2)  # there is an answer, but its place is not known
+NO_TEXT = (0, 0)  # the characters of a special token
 
 Offsets = list[tuple[int, int]]
 Cut = tuple[list[int], Offsets]  # a text as token ids and their places in it
@@ -42,6 +43,14 @@ class SpanAnsweringTask(Task):
         >>> SpanAnsweringTask(no_answer=True).columns
         ('question', 'context', 'answers', 'starts')
     """
+
+    kind = "answering"
+    columns = ("question", "context", "answers", "starts")
+    source_columns = ("question", "context")
+    context = "context"
+    main_metric = "f1"
+    examples_per_row = None  # one for each window
+    example_command = '"Who has a cat?" --context "Anna has a cat."'
 
     window: int = 256
     """Longest source in tokens, question and both ends included; a longer context is read in several windows."""
@@ -67,45 +76,15 @@ class SpanAnsweringTask(Task):
             )
 
     @property
-    def kind(self) -> str:
-        return "answering"
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return ("question", "context", "answers", "starts")
-
-    @property
-    def source_columns(self) -> tuple[str, ...]:
-        return ("question", "context")
-
-    @property
-    def context(self) -> str:
-        return "context"
-
-    @property
-    def examples_per_row(self) -> None:
-        return None
-
-    @property
-    def generates(self) -> bool:
-        return False
-
-    @property
-    def example_command(self) -> str:
-        return '"Who has a cat?" --context "Anna has a cat."'
-
-    @property
-    def longest(self) -> int:
+    def max_length(self) -> int:
+        """The window."""
         return self.window
 
-    @property
-    def main_metric(self) -> str:
-        return "f1"
-
     def texts(self, row: Row) -> Iterator[str]:
+        """Yield question and context."""
         return (text for column in self.source_columns if (text := text_of(row, column)))
 
-    def examples(self, rows: Sequence[Row], tokenizer: Tokenizer) -> list[Example]:
+    def examples(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
         """Give an example for each window of each row that has a question and a context.
 
         The first answer that stands in the context is the target; all are references. Where a piece of the tokenizer
@@ -117,13 +96,15 @@ class SpanAnsweringTask(Task):
         """
         return self._examples(rows, tokenizer, answered=True)
 
-    def questions(self, rows: Sequence[Row], tokenizer: Tokenizer) -> list[Example]:
+    def questions(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
+        """Make an example of each window of each row that has a question and a context."""
         return self._examples(rows, tokenizer, answered=False)
 
-    def head(self, tokenizer: Tokenizer, d_model: int) -> SpanHead:
+    def head(self, tokenizer: BaseTokenizer, d_model: int) -> SpanHead:
+        """Return a head that finds spans."""
         return SpanHead(
             d_model,
-            tokenizer.eos_id,
+            tokenizer.separator_id,
             self.attention,
             self.word_match,
             dropout=self.dropout,
@@ -133,7 +114,7 @@ class SpanAnsweringTask(Task):
         )
 
     def answers(
-        self, found: Sequence[list[tuple[int, int, float]]], examples: Sequence[Example], tokenizer: Tokenizer
+        self, found: Sequence[list[tuple[int, int, float]]], examples: Sequence[Example], tokenizer: BaseTokenizer
     ) -> list[list[Answer]]:
         """Return the answers found in each window; their spans are characters of the context, and "" has none."""
         pairs = zip(found, examples, strict=True)
@@ -150,34 +131,34 @@ class SpanAnsweringTask(Task):
             return best or nothing
         return sorted([*best, *nothing], key=lambda answer: -answer.score)
 
-    def calibrate(self, head: Head, samples: Sequence[Prediction]) -> list[Prediction]:
+    def calibrate(self, head: Head, predictions: Sequence[Prediction]) -> list[Prediction]:
         """Set the score of "no answer" above which the head gives none to where F1 is best, and answer anew.
 
         Source: evaluate-v2.0.py of SQuAD, find_best_thresh.
         """
         if not self.no_answer:
-            return list(samples)
-        best = [next((answer for answer in sample.answers if answer.spans), Answer("", 0.0)) for sample in samples]
-        nothing = [next(answer for answer in sample.answers if not answer.spans) for sample in samples]
+            return list(predictions)
+        best = [next((answer for answer in each.answers if answer.spans), Answer("", 0.0)) for each in predictions]
+        nothing = [next(answer for answer in each.answers if not answer.spans) for each in predictions]
         doubts = [none.score - some.score for none, some in zip(nothing, best, strict=True)]
-        references, texts = [sample.references for sample in samples], [answer.text for answer in best]
+        references, texts = [each.references for each in predictions], [answer.text for answer in best]
         threshold = metrics.best_threshold(texts, references, doubts, self.language).f1_threshold
         threshold = _amid(doubts, threshold)
         with torch.no_grad():
             cast(SpanHead, head).threshold -= threshold
-        return [_recalibrated(sample, threshold) for sample in samples]
+        return [_recalibrated(each, threshold) for each in predictions]
 
-    def score(self, samples: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
+    def score(self, predictions: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
         """Return exact match and F1, and those of the rows with and without an answer where there are both."""
-        scorer = metrics.SQuAD(self.language, sync_on_compute=False)  # all processes have all predictions
-        scorer.update([sample.prediction for sample in samples], [sample.references for sample in samples])
-        return {name: float(value) for name, value in scorer.compute().items()}
+        answers, references = [each.prediction for each in predictions], [each.references for each in predictions]
+        return metrics.squad(answers, references, self.language).values
 
     def signatures(self) -> dict[str, str]:
-        rules = metrics.SQuAD(self.language).signature.split("|")[-1]
+        """Return the rules of the scorer, without the number of rows."""
+        rules = metrics.squad([], [], self.language).signature.split("|")[-1]
         return {"exact_match": rules, "f1": rules}
 
-    def _examples(self, rows: Sequence[Row], tokenizer: Tokenizer, answered: bool) -> list[Example]:
+    def _examples(self, rows: Sequence[Row], tokenizer: BaseTokenizer, answered: bool) -> list[Example]:
         cuts: dict[str, Cut] = {}  # contexts, each of which has several questions
         examples = []
         for number, row in enumerate(rows):
@@ -191,7 +172,7 @@ class SpanAnsweringTask(Task):
             references = [text for text, _ in answers]
             whole = Example([], [], f"{question}\n{context}", next(iter(references), ""), references, row=number)
             asked = tokenizer.encode_with_offsets(question)
-            windows = self._windows(asked, cuts[context], span, tokenizer.eos_id, _context_begins(whole.text))
+            windows = self._windows(asked, cuts[context], span, tokenizer, _context_begins(whole.text))
             examples += [replace(whole, **window) for window in windows]
         return examples if answered else [replace(example, target=[]) for example in examples]
 
@@ -208,21 +189,23 @@ class SpanAnsweringTask(Task):
         return answers
 
     def _windows(
-        self, question: Cut, context: Cut, span: tuple[int, int], end: int, begins: int
+        self, question: Cut, context: Cut, span: tuple[int, int], tokenizer: BaseTokenizer, begins: int
     ) -> Iterator[dict[str, Any]]:
         """Yield source, target and offsets of each window; `span` is the answer in tokens of the context, `begins` the
         character of the example's text where the context begins."""
         asked = question[0][: self.window // 2]
-        room = self.window - len(asked) - 2
+        before = len(tokenizer.frame_source(asked, [])) - 1  # tokens in front of the context; one end follows it
+        first = before - len(asked) - 1  # tokens in front of the question
+        room = self.window - before - 1
         step = min(self.stride, room)
         for begin in range(0, max(1, len(context[0]) - room + step), step):
             read = context[0][begin : begin + room]
-            source = [*asked, end, *read, end]
-            shift = len(asked) + 1 - begin
+            source = tokenizer.frame_source(asked, read)
+            shift = before - begin
             holds = begin <= span[0] and span[1] < begin + len(read)
             target = [span[0] + shift, span[1] + shift] if holds else [len(source) - 1] * 2
             places = [(start + begins, stop + begins) for start, stop in context[1][begin:][:room]]
-            offsets = [*question[1][: len(asked)], (0, 0), *places, (0, 0)]
+            offsets = [*[NO_TEXT] * first, *question[1][: len(asked)], NO_TEXT, *places, NO_TEXT]
             known = target if span != UNKNOWN else [IGNORE] * 2
             yield {"source": source, "target": known, "offsets": [place for pair in offsets for place in pair]}
 
@@ -269,14 +252,13 @@ def _amid(doubts: Sequence[float], threshold: float) -> float:
     return max(kept) + 1 if kept else min(dropped) - 1
 
 
-def _recalibrated(sample: Prediction, threshold: float) -> Prediction:
-    """Return the sample with its answers in the order that they have when "no answer" counts less by `threshold`."""
-    moved = [answer if answer.spans else answer._replace(score=answer.score - threshold) for answer in sample.answers]
-    answers = sorted(moved, key=lambda answer: -answer.score)
-    return replace(sample, answers=answers)
+def _recalibrated(prediction: Prediction, threshold: float) -> Prediction:
+    """Return the prediction with its answers sorted again after lowering the score of "no answer" by `threshold`."""
+    lower = (each if each.spans else each._replace(score=each.score - threshold) for each in prediction.answers)
+    return replace(prediction, answers=sorted(lower, key=lambda answer: -answer.score))
 
 
-def _forms(tokenizer: Tokenizer) -> list[int]:
+def _forms(tokenizer: BaseTokenizer) -> list[int]:
     """Return a number for each piece; " The" and "the" have the same."""
     numbers: dict[str, int] = {}
     pieces = tokenizer.pieces(range(len(tokenizer)))

@@ -1,4 +1,7 @@
-"""Task: what a text means. Row -> token ids; ids -> answer; which head; which scores. Plain data, no parameters."""
+"""Task: what a text means. Row -> token ids; ids -> answer; which head; which scores. Plain data, no parameters.
+
+A task that writes text builds on `tasks.seq2seq`.
+"""
 
 from __future__ import annotations
 
@@ -6,39 +9,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
+from lmtasks.batch import Example
 from lmtasks.errors import InputError
 from lmtasks.heads.base import Head
-from lmtasks.text.tokenizer import Tokenizer
+from lmtasks.text.base import BaseTokenizer
 
 Row = Mapping[str, Any]
 """{column: value}; the row of a file has its PLACE too."""
 PLACE = "place"
-"""Where a row stands, for complaints: "train.jsonl, row 7"."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """A row as a model sees it, with what scoring needs beside it."""
-
-    source: list[int]
-    """Token ids that the encoder reads."""
-    target: list[int]
-    """What the head must predict; empty where the row has no answer."""
-    text: str = ""
-    """The source as a person reads it."""
-    reference: str = ""
-    """The right answer as a person reads it."""
-    references: list[str] = field(default_factory=list)
-    """The right answers as scorers compare them, where they are several or have another form."""
-    offsets: list[int] = field(default_factory=list)
-    """Start and stop, one after the other, of the characters of `text` that each source token is; empty where no answer
-    is a part of the text."""
-    group: str = ""
-    """Rows that are scored together, such as a translation direction."""
-    row: int = 0
-    """Which of the rows given it comes from."""
+"""Where a row stands, for error messages: "train.jsonl, row 7"."""
 
 
 class Span(NamedTuple):
@@ -51,19 +32,19 @@ class Span(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a model says to one row. (A named tuple: Lightning copies what is predicted, which it cannot do to a frozen
+    """What a model answers to one row. (A named tuple: Lightning copies predictions, and cannot copy a frozen
     dataclass.)"""
 
     text: str
     """The answer."""
     score: float
-    """How sure the model is of it, of a written text its log-probability / length ** length_penalty."""
+    """How sure the model is; of a written text its log-probability / length ** length_penalty."""
     probabilities: Mapping[str, float] = {}
-    """How likely each label is; empty where there are none."""
+    """Probability of each label; empty where there are none."""
     spans: tuple[Span, ...] = ()
     """Where in the text the answer stands; empty where it was written."""
     labels: tuple[str, ...] | None = None
-    """Labels of the text where it may have several, or of each word; None where there are none to choose."""
+    """Labels of a text that may have several, or of each word; None where there are none to choose."""
 
     def plain(self) -> dict[str, Any]:
         """Return the answer as a row of a file: prediction, score, and what else there is."""
@@ -75,13 +56,13 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Prediction:
-    """A row of an evaluation with its answer, for scorers and for people to read."""
+    """A row of an evaluation with its answers, for scorers and for people to read."""
 
     text: str
     reference: str
     references: list[str] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
-    """Those of the model, best first; empty where the task asks for few answers only."""
+    """Those of the model, best first; empty where the task answers only a few rows."""
     group: str = ""
 
     @property
@@ -97,17 +78,23 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """The contract of a task. What a method does by default suits a task whose answer is a written text."""
+    """The contract of a task. A subclass says what is constant by class attributes: `columns = ("text", "label")`."""
 
-    @property
-    @abstractmethod
-    def kind(self) -> str:
-        """What it does, and its key in module, batches and metric names, where it is not named otherwise."""
+    kind: ClassVar[str]
+    """What it does; the name of the task where no other is given."""
+    generates: ClassVar[bool] = False
+    """Whether its answers are texts, written token by token."""
+    multi_turn: ClassVar[bool] = False
+    """Whether an answer depends on all that was said before, as in a dialogue."""
+    cuts_target: ClassVar[bool] = True
+    """Whether a target is a sequence beside its source, of which the end may be cut off."""
+
+    # What a subclass states, as a class attribute or a property.
 
     @property
     @abstractmethod
     def columns(self) -> tuple[str, ...]:
-        """What a row format must give to learn from."""
+        """The columns that a row needs for training."""
 
     @property
     @abstractmethod
@@ -115,9 +102,24 @@ class Task(ABC):
         """The columns among them that a prediction needs."""
 
     @property
+    @abstractmethod
+    def main_metric(self) -> str:
+        """The score that tells how good the task is, 0 to 100, higher is better."""
+
+    @property
     def input_column(self) -> str:
-        """The column of what a user types, where a row is asked that is in no file."""
+        """The column of the text that a user types."""
         return self.source_columns[0]
+
+    @property
+    def context(self) -> str | None:
+        """The column of what a text is asked about, such as the context of a question; None where there is none."""
+        return None
+
+    @property
+    def example_command(self) -> str:
+        """What to type after `lmtasks run MODEL` to try the task."""
+        return '"A sentence."' + (' --context "Another sentence."' if self.context else "")
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -129,39 +131,9 @@ class Task(ABC):
         """Other special tokens that the vocabulary needs, such as "<user>"."""
         return ()
 
-    def choose(self, source: str | None, target: str | None) -> tuple[str, str | None]:
-        """Return (column of the text, group of the examples) that a user means; source and target are languages.
-
-        Raises:
-            InputError: If the task has no such choice.
-        """
-        if source is not None or target is not None:
-            raise InputError(f"{self.kind} has no languages to choose from; leave out source and target")
-        return self.input_column, None
-
-    @property
-    def context(self) -> str | None:
-        """The column with what a text is asked about, as the context of a question; None where it stands alone."""
-        return None
-
-    @property
-    def multi_turn(self) -> bool:
-        """Whether an answer depends on all that was said before, as in a dialogue."""
-        return False
-
-    @property
-    def example_command(self) -> str:
-        """What to type after `lmtasks run MODEL` to try the task."""
-        return '"A sentence."' + (' --context "Another sentence."' if self.context else "")
-
     @property
     def needs_encoder(self) -> bool:
-        """Whether an encoder reads the source; where it is not so, the decoder goes on from it."""
-        return True
-
-    @property
-    def generates(self) -> bool:
-        """Whether its answers are texts, written token by token."""
+        """Whether an encoder reads the source; if not, the decoder continues it."""
         return True
 
     @property
@@ -170,88 +142,93 @@ class Task(ABC):
         return 1
 
     @property
-    def longest(self) -> int | None:
-        """Tokens of the longest source or target, where the task cuts rows itself and nothing else may; None = any."""
+    def max_length(self) -> int | None:
+        """Tokens of the longest source or target, where the task itself cuts rows and nothing else may; None = any."""
         return None
-
-    @property
-    def cuts_target(self) -> bool:
-        """Whether a target is a sequence beside its source, of which the end may be cut off."""
-        return True
-
-    @property
-    @abstractmethod
-    def main_metric(self) -> str:
-        """The score that says how good the task is, 0 to 100, higher is better."""
 
     @property
     def max_answered(self) -> int | None:
-        """How many examples an evaluation answers, for people to read; None = all, as their scores need it."""
+        """How many examples an evaluation answers, for people to read; None = all, because the scores need them."""
         return None
 
+    # From rows to examples.
+
     def learn(self, rows: Iterable[Row]) -> Task:
-        """Return the task with what it must know of the training rows, such as the labels; asked before training."""
+        """Return the task with what it must know of the training rows, such as the labels; called before training."""
         return self
 
     @abstractmethod
     def texts(self, row: Row) -> Iterator[str]:
-        """Give the texts of a row from which a tokenizer learns."""
+        """Yield the texts of a row that a tokenizer is trained on."""
 
     @abstractmethod
-    def examples(self, rows: Sequence[Row], tokenizer: Tokenizer) -> list[Example]:
+    def examples(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
         """Turn rows into examples; a row may give none, one or several.
 
         Raises:
             InputError: If a row does not fit, naming its PLACE.
         """
 
-    def questions(self, rows: Sequence[Row], tokenizer: Tokenizer) -> list[Example]:
-        """Turn rows that have `source_columns` alone into examples to be answered."""
+    def questions(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
+        """Turn rows with `source_columns` alone into examples to be answered."""
         return self.examples(rows, tokenizer)
 
-    @abstractmethod
-    def head(self, tokenizer: Tokenizer, d_model: int) -> Head:
-        """Return the head that learns the task, on states of width `d_model`."""
+    def choose(self, source: str | None, target: str | None) -> tuple[str, str | None]:
+        """Return (column of the text, group of the examples) for the languages that a user names.
 
-    def answers(self, found: Sequence[Any], examples: Sequence[Example], tokenizer: Tokenizer) -> list[list[Answer]]:
+        Raises:
+            InputError: If the task has no such choice.
+        """
+        if source is not None or target is not None:
+            raise InputError(f"{self.kind} has no languages to choose from; leave out source and target")
+        return self.input_column, None
+
+    # From what the head finds to answers and scores.
+
+    @abstractmethod
+    def head(self, tokenizer: BaseTokenizer, d_model: int) -> Head:
+        """Return the head of the task, on states of width `d_model`."""
+
+    @abstractmethod
+    def answers(
+        self, found: Sequence[Any], examples: Sequence[Example], tokenizer: BaseTokenizer
+    ) -> list[list[Answer]]:
         """Turn what the head found for each example into answers, best first."""
-        texts = iter(tokenizer.decode_batch([hypothesis.tokens for several in found for hypothesis in several]))
-        return [[Answer(next(texts), hypothesis.score) for hypothesis in several] for several in found]
 
     def join(self, parts: Sequence[list[Answer]]) -> list[Answer]:
-        """Make one list of answers of those to the parts of a row, where a row is too long to be read at once."""
+        """Return the answers to a row, of those to its parts, where a row is too long to be read at once."""
         (answers,) = parts
         return answers
 
-    def calibrate(self, head: Head, samples: Sequence[Prediction]) -> list[Prediction]:
-        """Set what of the head is chosen on validation and not learned, such as a threshold, and answer anew.
+    def calibrate(self, head: Head, predictions: Sequence[Prediction]) -> list[Prediction]:
+        """Set what of the head is chosen on validation and not trained, such as a threshold, and answer again.
 
-        It is asked before the validation of a training is scored.
+        Called before the scores of a validation during training.
         """
-        return list(samples)
+        return list(predictions)
 
     @abstractmethod
-    def score(self, samples: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
+    def score(self, predictions: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
         """Compare answers with references: metric name -> value.
 
         `nll` is the summed negative log-likelihood of `count` targets in nats.
         """
 
-    def table(self, samples: Sequence[Prediction]) -> str:
-        """Return what is to be said beside the scores, such as those of each class, as a table for people."""
-        return ""
-
-    def draw(self, samples: Sequence[Prediction], folder: Path) -> list[Path]:
-        """Write what pictures there are of the answers into a folder; matplotlib is there."""
-        return []
-
     @abstractmethod
     def signatures(self) -> dict[str, str]:
-        """Say how each score is computed, so that others can repeat it: metric name -> signature of the scorer.
+        """Return how each score is computed, so that others can repeat it: metric name -> signature of the scorer.
 
         Raises:
-            InputError: If a scorer cannot work here, since a package is missing; asked before training starts.
+            InputError: If a scorer cannot work here because a package is missing; called before training.
         """
+
+    def table(self, predictions: Sequence[Prediction]) -> str:
+        """Return what to print beside the scores, such as those of each class, as a table for people."""
+        return ""
+
+    def draw(self, predictions: Sequence[Prediction], folder: Path) -> list[Path]:
+        """Draw pictures of the answers into a folder and return their files; matplotlib is installed."""
+        return []
 
 
 def text_of(row: Row, column: str) -> str:
@@ -262,7 +239,7 @@ def text_of(row: Row, column: str) -> str:
     """
     value = row.get(column)
     if value is not None and not isinstance(value, str):
-        raise InputError(f"{_place(row)}column '{column}': {str(value)[:40]}, expected a text")
+        raise fault(row, f"column '{column}': {str(value)[:40]}, expected a text")
     return value or ""
 
 
@@ -275,23 +252,19 @@ def texts_of(row: Row, column: str) -> list[str]:
     value = row.get(column)
     values = [value] if isinstance(value, str) else [] if value is None else value
     if not isinstance(values, (list, tuple)) or not all(isinstance(text, str) for text in values):
-        raise InputError(f"{_place(row)}column '{column}': {str(value)[:40]}, expected a list of texts")
+        raise fault(row, f"column '{column}': {str(value)[:40]}, expected a list of texts")
     return list(values)
 
 
-def metric_name(metric: str, kind: str) -> str:
-    """Return the name of a score of one kind of rows alone; slashes keep apart split, task and metric.
+def metric_name(metric: str, group: str) -> str:
+    """Return the name of a score of one group of rows; slashes separate split, task and metric.
 
     >>> metric_name("f1", "person/group")
     'f1_person_group'
     """
-    return f"{metric}_{kind.replace('/', '_')}"
+    return f"{metric}_{group.replace('/', '_')}"
 
 
 def fault(row: Row, problem: str) -> InputError:
-    """Return the complaint of a row: its place, when it has one, and the problem."""
-    return InputError(f"{_place(row)}{problem}")
-
-
-def _place(row: Row) -> str:
-    return f"{row[PLACE]}, " if PLACE in row else ""
+    """Return the error for a row: its place, if it has one, and the problem."""
+    return InputError(f"{row[PLACE]}, {problem}" if PLACE in row else problem)

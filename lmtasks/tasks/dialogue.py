@@ -1,8 +1,9 @@
 """Dialogue: what was said so far in, the next turn out.
 
-A row {"turns": ["Good morning.", "Good morning! What do you want?", "Two loaves."]} gives a reply to learn for each
-turn but the first: to "Good morning.", and to the two before "Two loaves.". A mark before each turn says who speaks
-(Wolf et al. 2019, "TransferTransfo", section 4.2): the last turn of a history is the user's, the reply the model's.
+A row {"turns": ["Good morning.", "Good morning! What do you want?", "Two loaves."]} gives an example for each turn but
+the first: the reply to "Good morning.", and the reply to the two turns before "Two loaves.". A mark before each turn
+says who speaks (Wolf et al. 2019, "TransferTransfo", section 4.2): the last turn of a history is the user's, the reply
+the model's.
 """
 
 from __future__ import annotations
@@ -11,75 +12,61 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lmtasks import metrics
+from lmtasks.batch import Example
 from lmtasks.errors import InputError
-from lmtasks.heads.seq2seq import Seq2SeqHead
-from lmtasks.tasks.base import Example, Prediction, Row, Task, fault, texts_of
-from lmtasks.text.tokenizer import Tokenizer
+from lmtasks.tasks.base import Prediction, Row, fault, texts_of
+from lmtasks.tasks.seq2seq import Pair, Seq2SeqTask
+from lmtasks.text.base import BaseTokenizer
 
 USER, MODEL = "<user>", "<model>"
 
 
 @dataclass(frozen=True)
-class DialogueTask(Task):
+class DialogueTask(Seq2SeqTask):
     """Reply to the turns of a dialogue.
+
+    Before: `{"turns": ["Hello.", "Hello, Anna."]}`.
+    After, where each word is one token: source `<user> Hello . </s>`, target `Hello , Anna . </s>`.
 
     Example:
         >>> DialogueTask(history=64).marks
         ('<user>', '<model>')
     """
 
+    kind = "dialogue"
+    multi_turn = True
+    columns = source_columns = ("turns",)
+    marks = (USER, MODEL)
+    main_metric = "token_probability"
+    examples_per_row = None
+    example_command = '"Good morning!"'
+
     history: int = 128
-    """Longest history in tokens, marks and end counted; of a longer one the beginning is left out."""
+    """Longest history in tokens, marks and end included; the beginning of a longer one is left out."""
     language: str = "en"
-    """Language of the replies (ISO 639), which says what a word is when they are scored."""
-    label_smoothing: float = 0.1
-    """Share of the target's probability spread over the vocabulary (Szegedy et al. 2016, section 7)."""
+    """Language of the replies (ISO 639), which decides what a word is in their scores."""
 
     def __post_init__(self) -> None:
         if self.history < 3:
             raise InputError(f"history is {self.history} tokens; a mark, a word and the end take 3")
 
     @property
-    def kind(self) -> str:
-        return "dialogue"
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return ("turns",)
-
-    @property
-    def source_columns(self) -> tuple[str, ...]:
-        return ("turns",)
-
-    @property
-    def marks(self) -> tuple[str, ...]:
-        return (USER, MODEL)
-
-    @property
-    def multi_turn(self) -> bool:
-        return True
-
-    @property
-    def examples_per_row(self) -> None:
-        return None
-
-    @property
-    def longest(self) -> int:
+    def max_length(self) -> int:
+        """The history."""
         return self.history
 
-    @property
-    def main_metric(self) -> str:
-        return "token_probability"
-
-    @property
-    def example_command(self) -> str:
-        return '"Good morning!"'
-
     def texts(self, row: Row) -> Iterator[str]:
+        """Yield the turns."""
         return iter(_dialogue(row))
 
-    def examples(self, rows: Sequence[Row], tokenizer: Tokenizer) -> list[Example]:
-        """Give an example for each turn that replies to another one."""
+    def pairs(self, row: Row) -> Iterator[Pair]:
+        """Yield each turn with all turns before it."""
+        turns = _dialogue(row)
+        yield from (Pair(tuple(turns[:place]), turns[place], group=str(place)) for place in range(1, len(turns)))
+
+    def examples(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
+        """Make an example of each turn that replies to another one."""
+        # not by `pairs`: each turn is tokenised once, however many histories contain it
         dialogues = [_dialogue(row) for row in rows]
         encoded = iter(tokenizer.encode_batch([turn for turns in dialogues for turn in turns]))
         examples = []
@@ -88,7 +75,7 @@ class DialogueTask(Task):
             examples += [
                 Example(
                     source=self._source(ids[:place], tokenizer),
-                    target=[*ids[place], tokenizer.eos_id],
+                    target=tokenizer.frame_target(ids[place]),
                     text="\n".join(turns[:place]),
                     reference=turns[place],
                     group=str(place),
@@ -98,18 +85,34 @@ class DialogueTask(Task):
             ]
         return examples
 
-    def questions(self, rows: Sequence[Row], tokenizer: Tokenizer) -> list[Example]:
-        """Give an example for each row that has a turn: the reply to all of them."""
+    def questions(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
+        """Make an example of each row that has a turn: the reply to all of them."""
         dialogues = [(number, turns) for number, row in enumerate(rows) if (turns := _turns(row))]
         return [
             Example(self._source(tokenizer.encode_batch(turns), tokenizer), [], "\n".join(turns), row=number)
             for number, turns in dialogues
         ]
 
-    def _source(self, turns: Sequence[list[int]], tokenizer: Tokenizer) -> list[int]:
+    def score(self, predictions: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
+        """Return perplexity, the mean probability of a token, BLEU-2 and how varied the replies are."""
+        replies, references = [each.prediction for each in predictions], [[each.reference] for each in predictions]
+        return {
+            "perplexity": metrics.perplexity(nll, count),
+            "token_probability": metrics.token_probability(nll, count),
+            "bleu2": metrics.bleu(replies, references, self.language, order=2).values["bleu"],
+            **metrics.distinct(replies, self.language).values,
+        }
+
+    def signatures(self) -> dict[str, str]:
+        """Return the signatures of the scorers under the names of `score`."""
+        words = metrics.distinct(["a"], self.language).signature.split("|", 1)[1]  # without the number of words
+        bleu = metrics.bleu(["a"], [["a"]], self.language, order=2).signature
+        return {"bleu2": bleu, "distinct1": words, "distinct2": words}
+
+    def _source(self, turns: Sequence[list[int]], tokenizer: BaseTokenizer) -> list[int]:
         """Return as many of the last turns as there is room for, the speakers marked; of the last at least its end."""
         marks = [tokenizer.mark(USER), tokenizer.mark(MODEL)]
-        source = [tokenizer.eos_id]
+        source = tokenizer.frame_source([])
         for back, turn in enumerate(reversed(turns)):
             room = self.history - len(source) - 1
             if back and len(turn) > room:
@@ -117,37 +120,9 @@ class DialogueTask(Task):
             source = [marks[back % 2], *turn[max(0, len(turn) - room) :], *source]
         return source
 
-    def head(self, tokenizer: Tokenizer, d_model: int) -> Seq2SeqHead:
-        return Seq2SeqHead(tokenizer.bos_id, tokenizer.eos_id, tokenizer.suppress_tokens, self.label_smoothing)
-
-    def score(self, samples: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
-        """Return perplexity, the mean probability of a token, BLEU-2 and how varied the replies are."""
-        replies = [sample.prediction for sample in samples]
-        bleu, distinct = self._scorers()
-        bleu.update(replies, [[sample.reference] for sample in samples])
-        distinct.update(replies)
-        return {
-            "perplexity": metrics.perplexity(nll, count),
-            "token_probability": metrics.token_probability(nll, count),
-            "bleu2": float(bleu.compute()),
-            **{name: float(value) for name, value in distinct.compute().items()},
-        }
-
-    def signatures(self) -> dict[str, str]:
-        """Return the signatures of the scorers under the names of `score`."""
-        bleu, distinct = self._scorers()
-        bleu.update(["a"], [["a"]])
-        distinct.update(["a"])
-        words = distinct.signature.split("|", 1)[1]  # without the number of words
-        return {"bleu2": bleu.signature, "distinct1": words, "distinct2": words}
-
-    def _scorers(self) -> tuple[metrics.BLEU, metrics.Distinct]:
-        bleu = metrics.BLEU(self.language, order=2, sync_on_compute=False)
-        return bleu, metrics.Distinct(self.language, sync_on_compute=False)
-
 
 def _dialogue(row: Row) -> list[str]:
-    """Return the turns of a row to learn from, in which one text is no dialogue."""
+    """Return the turns of a training row; a single text is no dialogue."""
     if isinstance(row.get("turns"), str):
         problem = f"column 'turns': the text {row['turns'][:40]!r}, expected a list of texts, one for each turn"
         raise fault(row, f"{problem}, as .jsonl .json and .parquet have")

@@ -8,16 +8,15 @@ are right. With `group_by` each kind of question is scored by itself, as the twe
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lmtasks import metrics
-from lmtasks.heads.seq2seq import Seq2SeqHead
-from lmtasks.tasks.base import Example, Prediction, Row, Task, metric_name, text_of, texts_of
-from lmtasks.text.tokenizer import Tokenizer
+from lmtasks.tasks.base import Prediction, Row, metric_name, text_of, texts_of
+from lmtasks.tasks.seq2seq import Pair, Seq2SeqTask
 
 
 @dataclass(frozen=True)
-class FreeAnsweringTask(Task):
+class FreeAnsweringTask(Seq2SeqTask):
     """Write the answer to a question about a context.
 
     Before: `{"question": "Who has a cat?", "context": "Anna has a cat.", "answers": ["Anna"]}`.
@@ -28,98 +27,58 @@ class FreeAnsweringTask(Task):
         ('question', 'context', 'answers', 'task')
     """
 
+    kind = "answering"
+    source_columns = ("question", "context")
+    context = "context"
+    main_metric = "f1"
+    example_command = '"Who has a cat?" --context "Anna has a cat."'
+
     group_by: str | None = None
-    """Column that says of which kind a question is; scores are then means over the kinds, and each has its own."""
+    """Column that gives the kind of a question; scores are then means over the kinds, and each kind has its own."""
     language: str = "en"
-    """Language of the answers (ISO 639), by whose rules they are scored."""
-    label_smoothing: float = 0.0
+    """Language of the answers (ISO 639), which decides the rules of their scores."""
+    label_smoothing: float = field(default=0.0, kw_only=True)
     """Share of the target's probability spread over the vocabulary (Szegedy et al. 2016, section 7)."""
 
     @property
-    def kind(self) -> str:
-        return "answering"
-
-    @property
     def columns(self) -> tuple[str, ...]:
-        return ("question", "context", "answers", *([self.group_by] if self.group_by else []))
-
-    @property
-    def source_columns(self) -> tuple[str, ...]:
-        return ("question", "context")
-
-    @property
-    def context(self) -> str:
-        return "context"
-
-    @property
-    def example_command(self) -> str:
-        return '"Who has a cat?" --context "Anna has a cat."'
-
-    @property
-    def main_metric(self) -> str:
-        return "f1"
+        """Question, context, answers, and the kind of the question if it is used."""
+        return (*self.source_columns, "answers", *([self.group_by] if self.group_by else []))
 
     def texts(self, row: Row) -> Iterator[str]:
+        """Yield question, context and all answers."""
         texts = [text_of(row, "question"), text_of(row, "context"), *texts_of(row, "answers")]
         return (text for text in texts if text)
 
-    def examples(self, rows: Sequence[Row], tokenizer: Tokenizer) -> list[Example]:
-        """Give an example for each row that has a question and a context; a missing answer is left empty."""
-        asked = [(number, row) for number, row in enumerate(rows) if _is_whole(row)]
-        questions = tokenizer.encode_batch([text_of(row, "question") for _, row in asked])
-        contexts = tokenizer.encode_batch([text_of(row, "context") for _, row in asked])
-        known = [[text for text in texts_of(row, "answers") if text.strip()] for _, row in asked]
-        first = [next(iter(answers), "") for answers in known]
-        targets = tokenizer.encode_batch(first)
-        return [
-            Example(
-                source=[*question, tokenizer.eos_id, *context, tokenizer.eos_id],
-                target=[*target, tokenizer.eos_id] if reference else [],
-                text=f"{row['question']}\n{row['context']}",
-                reference=reference,
-                references=references,
-                group=text_of(row, self.group_by) if self.group_by else "",
-                row=number,
-            )
-            for (number, row), question, context, target, reference, references in zip(
-                asked, questions, contexts, targets, first, known, strict=True
-            )
-        ]
+    def pairs(self, row: Row) -> Iterator[Pair]:
+        """Yield question, context and first answer of a row that has the first two."""
+        question, context = text_of(row, "question"), text_of(row, "context")
+        if question.strip() and context.strip():
+            answers = [text for text in texts_of(row, "answers") if text.strip()]
+            group = text_of(row, self.group_by) if self.group_by else ""
+            yield Pair((question, context), next(iter(answers), ""), tuple(answers), group)
 
-    def head(self, tokenizer: Tokenizer, d_model: int) -> Seq2SeqHead:
-        return Seq2SeqHead(tokenizer.bos_id, tokenizer.eos_id, tokenizer.suppress_tokens, self.label_smoothing)
-
-    def score(self, samples: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
+    def score(self, predictions: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
         """Return perplexity, exact match, F1 and ROUGE-L, means over the groups, and the exact match of each."""
         groups: dict[str, list[Prediction]] = {}
-        for sample in samples:
-            groups.setdefault(sample.group, []).append(sample)
+        for prediction in predictions:
+            groups.setdefault(prediction.group, []).append(prediction)
         each = {group: self._score(groups[group]) for group in sorted(groups, key=_by_number)}
         means = {metric: sum(scores[metric] for scores in each.values()) / len(each) for metric in self.signatures()}
         own = {metric_name("exact_match", group): scores["exact_match"] for group, scores in each.items()}
         return {"perplexity": metrics.perplexity(nll, count), **means, **(own if len(each) > 1 else {})}
 
     def signatures(self) -> dict[str, str]:
-        rules = metrics.SQuAD(self.language).signature.split("|")[-1]
-        words = metrics.ROUGE(self.language).signature.split("|", 1)[1]
+        """Return the rules of the scorers, without the number of rows."""
+        rules = metrics.squad([], [], self.language).signature.split("|")[-1]
+        words = metrics.rouge([], [], self.language).signature.split("|", 1)[1]
         return {"exact_match": rules, "f1": rules, "rouge_l": words}
 
-    def _score(self, samples: Sequence[Prediction]) -> dict[str, float]:
-        predictions, references = [sample.prediction for sample in samples], [sample.references for sample in samples]
-        squad = metrics.SQuAD(self.language, sync_on_compute=False)
-        rouge = metrics.ROUGE(self.language, sync_on_compute=False)
-        for scorer in (squad, rouge):  # all processes have all predictions
-            scorer.update(predictions, references)
-        found = squad.compute()
-        return {
-            "exact_match": float(found["exact_match"]),
-            "f1": float(found["f1"]),
-            "rouge_l": float(rouge.compute()["rougeL"]),
-        }
-
-
-def _is_whole(row: Row) -> bool:
-    return bool(text_of(row, "question").strip() and text_of(row, "context").strip())
+    def _score(self, predictions: Sequence[Prediction]) -> dict[str, float]:
+        answers, references = [each.prediction for each in predictions], [each.references for each in predictions]
+        found = metrics.squad(answers, references, self.language).values
+        rouge = metrics.rouge(answers, references, self.language).values
+        return {"exact_match": found["exact_match"], "f1": found["f1"], "rouge_l": rouge["rougeL"]}
 
 
 def _by_number(group: str) -> tuple[int, str]:

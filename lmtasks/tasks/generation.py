@@ -1,6 +1,6 @@
-"""Text generation: a text goes on.
+"""Text generation: a text is continued.
 
-Documents stand one behind the other, each closed by the end token, and are cut into blocks without padding, as in
+Documents follow one another, each closed by the end token, and are cut into blocks without padding, as in
 nanoGPT (Karpathy 2022). A language model predicts each token of a block from those before it (Radford et al. 2019,
 section 2). With a prompt an encoder reads the first tokens of each block, and a decoder writes the others.
 """
@@ -15,18 +15,19 @@ from typing import Any
 import numpy as np
 
 from lmtasks import metrics
+from lmtasks.batch import Example
 from lmtasks.errors import InputError
 from lmtasks.heads.base import Head
 from lmtasks.heads.language_model import LanguageModelHead
 from lmtasks.heads.seq2seq import Seq2SeqHead
 from lmtasks.metrics.languages import is_written_without_spaces
-from lmtasks.tasks.base import Answer, Example, Prediction, Row, Task, text_of
-from lmtasks.text.tokenizer import Tokenizer
+from lmtasks.tasks.base import Answer, Prediction, Row, Task, text_of
+from lmtasks.text.base import BaseTokenizer
 
 
 @dataclass(frozen=True)
 class GenerationTask(Task):
-    """Go on from a text.
+    """Continue a text.
 
     Before: `{"text": "One two three."}` and `{"text": "Four."}`.
     After, with blocks of 4 tokens, where each word is one: sources `</s>`, `three`, and targets `One two three .`,
@@ -37,21 +38,28 @@ class GenerationTask(Task):
         'token_probability'
     """
 
+    kind = "generation"
+    generates = True
+    columns = source_columns = ("text",)
+    main_metric = "token_probability"
+    examples_per_row = 0  # blocks do not follow rows, so none can be missing
+    example_command = '"Once upon a time"'
+
     block: int = 256
     """Tokens of a block, which are predicted together."""
     overlap: int = 1
-    """Tokens before a block that are read with it, not scored; more of them give its first tokens more context."""
+    """Tokens before a block that are read with it but not scored; they give its first tokens more context."""
     prompt: int = 0
-    """Tokens of a block that an encoder reads, the others being written; 0 = a language model, which has no encoder."""
+    """Tokens of a block that an encoder reads, while the others are written; 0 = a language model, without encoder."""
     language: str = "en"
-    """Language of the texts (ISO 639), which says what a word is: in Chinese and Japanese, a character."""
+    """Language of the texts (ISO 639), which decides what a word is: in Chinese and Japanese, a character."""
     max_answered: int = 4
-    """How many blocks an evaluation writes on from, for people to read; the scores need none."""
+    """How many blocks an evaluation continues, for people to read; the scores need none."""
 
     def __post_init__(self) -> None:
         if min(self.block, self.overlap) < 1 or self.max_answered < 0:
             raise InputError(
-                f"block {self.block}, overlap {self.overlap}, max_answered {self.max_answered}; give at least 1, 1 and 0"
+                f"block {self.block}, overlap {self.overlap}, max_answered {self.max_answered}; give 1, 1, 0 or more"
             )
         if not 0 <= self.prompt < self.block:
             raise InputError(f"prompt is {self.prompt}; give from 0 to block - 1, which is {self.block - 1}")
@@ -61,41 +69,20 @@ class GenerationTask(Task):
             )
 
     @property
-    def kind(self) -> str:
-        return "generation"
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return ("text",)
-
-    @property
-    def source_columns(self) -> tuple[str, ...]:
-        return ("text",)
-
-    @property
-    def main_metric(self) -> str:
-        return "token_probability"
-
-    @property
-    def example_command(self) -> str:
-        return '"Once upon a time"'
-
-    @property
     def needs_encoder(self) -> bool:
+        """Whether there is a prompt to encode."""
         return self.prompt > 0
 
     @property
-    def examples_per_row(self) -> int:
-        return 0  # blocks do not keep to rows, so none can be missing
-
-    @property
-    def longest(self) -> int:
+    def max_length(self) -> int:
+        """A block and what is read before it."""
         return self.block + self.overlap - 1
 
     def texts(self, row: Row) -> Iterator[str]:
+        """Yield the text."""
         return iter([text] if (text := text_of(row, "text")).strip() else [])
 
-    def examples(self, rows: Sequence[Row], tokenizer: Tokenizer) -> list[Example]:
+    def examples(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
         """Give the blocks of the documents, in order; blank documents are left out.
 
         All but the last block of these rows have the same length.
@@ -130,24 +117,29 @@ class GenerationTask(Task):
             places = range(1, length, self.block)
             yield from ((max(0, at - self.overlap), at, min(at + self.block, length)) for at in places)
 
-    def questions(self, rows: Sequence[Row], tokenizer: Tokenizer) -> list[Example]:
+    def questions(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
         """Give an example for each row: the text so far, as a document that has begun; "" is the beginning of one.
 
         Of a long text the last tokens are read, as many as in training.
         """
         texts = [text_of(row, "text") for row in rows]
-        sources = [[tokenizer.eos_id, *ids][-(self.prompt or self.longest) :] for ids in tokenizer.encode_batch(texts)]
+        sources = [
+            [tokenizer.eos_id, *ids][-(self.prompt or self.max_length) :] for ids in tokenizer.encode_batch(texts)
+        ]
         return [
             Example(source, [], text, row=number)
             for number, (source, text) in enumerate(zip(sources, texts, strict=True))
         ]
 
-    def head(self, tokenizer: Tokenizer, d_model: int) -> Head:
+    def head(self, tokenizer: BaseTokenizer, d_model: int) -> Head:
+        """Return a head that writes after a prompt, or that of a language model."""
         if self.prompt:
-            return Seq2SeqHead(tokenizer.bos_id, tokenizer.eos_id, tokenizer.suppress_tokens)
-        return LanguageModelHead(tokenizer.eos_id, tokenizer.suppress_tokens, self.longest)
+            return Seq2SeqHead(tokenizer.decoder_start_id, tokenizer.eos_id, tokenizer.suppress_tokens)
+        return LanguageModelHead(tokenizer.eos_id, tokenizer.suppress_tokens, self.max_length)
 
-    def answers(self, found: Sequence[Any], examples: Sequence[Example], tokenizer: Tokenizer) -> list[list[Answer]]:
+    def answers(
+        self, found: Sequence[Any], examples: Sequence[Example], tokenizer: BaseTokenizer
+    ) -> list[list[Answer]]:
         """Give what comes after each source, with the blanks it begins with, if any."""
         sources = [example.source for example in examples]
         whole = [
@@ -161,15 +153,15 @@ class GenerationTask(Task):
             for before, several in zip(tokenizer.decode_batch(sources), found, strict=True)
         ]
 
-    def score(self, samples: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
+    def score(self, predictions: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
         """Return perplexity by token and word, bits of a character, and the mean probability of a token, in percent.
 
         The ends of documents are tokens; they are neither words nor characters, but what they cost is counted.
         """
-        ends = sum(max(0, len(sample.references) - 1) for sample in samples)  # a line end each, in the references
-        characters = sum(len(sample.reference) for sample in samples) - ends
+        ends = sum(max(0, len(each.references) - 1) for each in predictions)  # a line end each, in the references
+        characters = sum(len(each.reference) for each in predictions) - ends
         # blocks follow one upon the other, and cut words; with a prompt there is something between
-        text = (" " if self.prompt else "").join(sample.reference for sample in samples)
+        text = (" " if self.prompt else "").join(each.reference for each in predictions)
         words = text.split()
         return {
             "perplexity": metrics.perplexity(nll, count),
@@ -197,8 +189,9 @@ class RunningText:
     are the text, though pieces may be parts of characters.
     """
 
-    def __init__(self, texts: Sequence[str], tokenizer: Tokenizer) -> None:
-        begun = np.array(tokenizer.beginnings())  # (V,)
+    def __init__(self, texts: Sequence[str], tokenizer: BaseTokenizer) -> None:
+        # characters that begin in each piece of the vocabulary, (V,): the later bytes of a character begin none
+        begun = np.array([sum(byte & 0xC0 != 0x80 for byte in piece) for piece in tokenizer.byte_pieces()])
         self.ids, counts = [tokenizer.eos_id], [np.zeros(2, int)]  # before the first token, and of it: an end has none
         for text, ids in zip(texts, tokenizer.encode_batch(list(texts)), strict=True):
             characters = begun[ids]
@@ -212,6 +205,7 @@ class RunningText:
         )  # the first of them opens the first document
 
     def __len__(self) -> int:
+        """Return the number of tokens."""
         return len(self.ids)
 
     def document(self, token: int) -> int:

@@ -14,12 +14,12 @@ from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 from lmtasks import metrics
-from lmtasks.batch import IGNORE
+from lmtasks.batch import IGNORE, Example
 from lmtasks.errors import InputError
 from lmtasks.heads.tagging import TaggingHead
-from lmtasks.tasks.base import Answer, Example, Prediction, Row, Span, Task, fault, metric_name, text_of, texts_of
+from lmtasks.tasks.base import Answer, Prediction, Row, Span, Task, fault, metric_name, text_of, texts_of
+from lmtasks.text.base import BaseTokenizer
 from lmtasks.text.tags import OUTSIDE, as_bio, detect_scheme, spans, split_tag
-from lmtasks.text.tokenizer import Tokenizer
 from lmtasks.text.words import LETTERS, Place, join_words, learn_writing, split_words
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,13 @@ class TaggingTask(Task):
         ['O', 'B-LOC', 'I-LOC', 'B-PER', 'I-PER']
     """
 
+    kind = "tagging"
+    columns = ("words", "tags")
+    source_columns = ("words",)
+    input_column = "text"
+    main_metric = "f1"
+    example_command = '"Anna Bell lives in Rome."'
+
     crf: bool = True
     """Learn which tags follow which (Lample et al. 2016, section 2.2)."""
     spelling: bool = True
@@ -45,46 +52,14 @@ class TaggingTask(Task):
     dropout: float = 0.3
     """Share of the features of a word dropped."""
     labels: tuple[str, ...] = ()
-    """Kinds of names, learned from the training rows."""
+    """Kinds of names, found in the training rows."""
     writing: tuple[str, ...] = ()
-    """What stands inside the words, learned from the training rows; see `lmtasks.text.words`."""
-
-    def __post_init__(self) -> None:
-        for name in ("labels", "writing"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-
-    @property
-    def kind(self) -> str:
-        return "tagging"
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return ("words", "tags")
-
-    @property
-    def source_columns(self) -> tuple[str, ...]:
-        return ("words",)
-
-    @property
-    def input_column(self) -> str:
-        return "text"
+    """How words are written, found in the training rows; see `lmtasks.text.words`."""
 
     @property
     def tags(self) -> list[str]:
         """The tags of a word: outside, and beginning and inside of each kind."""
         return [OUTSIDE, *(f"{prefix}-{label}" if label else prefix for label in self.labels for prefix in "BI")]
-
-    @property
-    def generates(self) -> bool:
-        return False
-
-    @property
-    def example_command(self) -> str:
-        return '"Anna Bell lives in Rome."'
-
-    @property
-    def main_metric(self) -> str:
-        return "f1"
 
     def learn(self, rows: Iterable[Row]) -> TaggingTask:
         """Return the task with the kinds of names and the writing of the rows; kinds that it has already stay.
@@ -111,15 +86,15 @@ class TaggingTask(Task):
         words = texts_of(row, "words")
         return iter([" ".join(words)] if words else [])
 
-    def examples(self, rows: Sequence[Row], tokenizer: Tokenizer) -> list[Example]:
+    def examples(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
         """Give an example for each row that has words; the tags may be of any scheme, row by row."""
         return self._examples(rows, tokenizer, tagged=True)
 
-    def questions(self, rows: Sequence[Row], tokenizer: Tokenizer) -> list[Example]:
+    def questions(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
         """Give an example for each row that has words, or a "text", which is cut to words as the training rows are."""
         return self._examples(rows, tokenizer, tagged=False)
 
-    def head(self, tokenizer: Tokenizer, d_model: int) -> TaggingHead:
+    def head(self, tokenizer: BaseTokenizer, d_model: int) -> TaggingHead:
         """Return a head whose answers begin a name before they go on with it."""
         tags = self.tags
         inside = [tag[1:] if tag != OUTSIDE else None for tag in tags]  # the kind of the name that a word is in
@@ -130,31 +105,32 @@ class TaggingTask(Task):
         pieces = [piece.strip(b" ") for piece in tokenizer.byte_pieces()] if self.spelling else None
         return TaggingHead(d_model, len(tags), allowed, first, None, self.dropout, self.crf, pieces, self.layers)
 
-    def answers(self, found: Sequence[Any], examples: Sequence[Example], tokenizer: Tokenizer) -> list[list[Answer]]:
+    def answers(
+        self, found: Sequence[Any], examples: Sequence[Example], tokenizer: BaseTokenizer
+    ) -> list[list[Answer]]:
         """Turn tags into names; the score is the probability of all tags of the text together."""
         return [[self._answer(example, *pair)] for pair, example in zip(found, examples, strict=True)]
 
-    def score(self, samples: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
+    def score(self, predictions: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
         """Return precision, recall and F1 of the names, and F1 of each kind where there are several."""
-        metric = self._counted(samples)
-        scores = {name: float(value) for name, value in metric.compute().items()}
-        kinds = metric.by_label() if len(self.labels) > 1 else {}
-        return scores | {metric_name("f1", label): values["f1"] for label, values in kinds.items()}
+        found = self._scored(predictions)
+        kinds = found.by_label if len(self.labels) > 1 else {}
+        return found.values | {metric_name("f1", label): values["f1"] for label, values in kinds.items()}
 
-    def table(self, samples: Sequence[Prediction]) -> str:
-        """Return precision, recall, F1 and number of the names of each kind, for people."""
-        return self._counted(samples).table()
+    def table(self, predictions: Sequence[Prediction]) -> str:
+        """Return precision, recall, F1 and number of the names of each kind."""
+        return self._scored(predictions).table
 
     def signatures(self) -> dict[str, str]:
-        signature = metrics.Entities([]).signature.partition("|")[2]  # without the number of names: there are none yet
-        return dict.fromkeys(("precision", "recall", "f1"), signature)
+        """Return the rules of the scores, without the number of names."""
+        rules = metrics.entity_scores([], [], []).signature.partition("|")[2]
+        return dict.fromkeys(("precision", "recall", "f1"), rules)
 
-    def _counted(self, samples: Sequence[Prediction]) -> metrics.Entities:
-        metric = metrics.Entities(self.labels, sync_on_compute=False)
-        given = [sample.answer.spans if sample.answer else () for sample in samples]
-        found = [[(span.label, span.start, span.stop) for span in several] for several in given]
-        metric.update(found, [[_parsed(reference) for reference in sample.references] for sample in samples])
-        return metric
+    def _scored(self, predictions: Sequence[Prediction]) -> metrics.LabelledScore:
+        given = [each.answer.spans if each.answer else () for each in predictions]
+        found = [[(span.label, span.start, span.stop) for span in spans] for spans in given]
+        right = [[_parsed(reference) for reference in each.references] for each in predictions]
+        return metrics.entity_scores(found, right, self.labels)
 
     def _sentence(self, row: Row) -> Sentence:
         """Return what stands in the words of a row, or else in its text."""
@@ -179,10 +155,11 @@ class TaggingTask(Task):
                 raise fault(sentence.row, f"{problem}, which are those of the training rows")
         return entities
 
-    def _examples(self, rows: Sequence[Row], tokenizer: Tokenizer, tagged: bool) -> list[Example]:
+    def _examples(self, rows: Sequence[Row], tokenizer: BaseTokenizer, tagged: bool) -> list[Example]:
         sentences = [self._sentence(row) for row in rows]
         encoded = self._encode({word for sentence in sentences for word in sentence.words}, tokenizer)
         numbers = {tag: number for number, tag in enumerate(self.tags)}
+        lead = len(tokenizer.frame_source([])) - 1  # special tokens in front of the words; one follows them
         examples = []
         for row, sentence in enumerate(sentences):
             if not sentence.words:
@@ -194,22 +171,21 @@ class TaggingTask(Task):
             firsts = ([tag] + [IGNORE] * (len(piece) - 1) for tag, piece in zip(tags, pieces, strict=True))
             places = ([*place] * len(piece) for place, piece in zip(sentence.places, pieces, strict=True))
             example = Example(
-                source=[*chain.from_iterable(pieces), tokenizer.eos_id],
-                target=[*chain.from_iterable(firsts), IGNORE],
+                source=tokenizer.frame_source([*chain.from_iterable(pieces)]),
+                target=[*[IGNORE] * lead, *chain.from_iterable(firsts), IGNORE],
                 text=sentence.text,
-                reference=marked(sentence.text, names),
+                reference=mark_names(sentence.text, names),
                 references=[f"{name.start}:{name.stop} {name.label}" for name in names],
-                offsets=[*chain.from_iterable(places), 0, 0],
+                offsets=[*[0, 0] * lead, *chain.from_iterable(places), 0, 0],
                 row=row,
             )
             examples.append(example)
         return examples
 
-    def _encode(self, words: Collection[str], tokenizer: Tokenizer) -> dict[str, list[int]]:
-        """Return the ids that each word has amid a text; one of blanks alone has one too, for it has a tag."""
+    def _encode(self, words: Collection[str], tokenizer: BaseTokenizer) -> dict[str, list[int]]:
+        """Return the ids that each word has inside a text; a word without any gets the end token, for it has a tag."""
         listed = sorted(words)
-        blank = " " if LETTERS in self.writing and tokenizer.kind in ("character", "byte") else ""  # others put one
-        ids = tokenizer.encode_batch([blank + word for word in listed])
+        ids = tokenizer.encode_words(listed, spaced=LETTERS in self.writing)
         return {word: pieces or [tokenizer.eos_id] for word, pieces in zip(listed, ids, strict=True)}
 
     def _answer(self, example: Example, tags: Sequence[int], probability: float) -> Answer:
@@ -221,7 +197,7 @@ class TaggingTask(Task):
         entities = spans(written)
         names = tuple(sentence.span(*entity) for entity in entities)
         labels = tuple(as_bio(entities, len(words) + _cut_off(example)))
-        return Answer(marked(example.text, names), probability, spans=names, labels=labels)
+        return Answer(mark_names(example.text, names), probability, spans=names, labels=labels)
 
 
 class Sentence(NamedTuple):
@@ -238,10 +214,10 @@ class Sentence(NamedTuple):
         return Span(first, last, self.text[first:last], label)
 
 
-def marked(text: str, names: Sequence[Span]) -> str:
-    """Return a text with its names in brackets behind their kinds.
+def mark_names(text: str, names: Sequence[Span]) -> str:
+    """Return a text with its names in brackets after their kinds.
 
-    >>> marked("Anna lives in Rome.", [Span(0, 4, "Anna", "PER"), Span(14, 18, "Rome", "LOC")])
+    >>> mark_names("Anna lives in Rome.", [Span(0, 4, "Anna", "PER"), Span(14, 18, "Rome", "LOC")])
     '[PER Anna] lives in [LOC Rome].'
     """
     parts, before = [], 0

@@ -9,42 +9,40 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lmtasks import metrics
 from lmtasks.errors import InputError
-from lmtasks.heads.seq2seq import Seq2SeqHead
-from lmtasks.tasks.base import Example, Prediction, Row, Task, text_of
-from lmtasks.text.tokenizer import Tokenizer
+from lmtasks.tasks.base import Prediction, Row, text_of
+from lmtasks.tasks.seq2seq import Pair, Seq2SeqTask
 
-DIRECTION = re.compile(r"(?P<source>[A-Za-z_]+(?:-[A-Z]\w+)?)-(?P<target>[A-Za-z_]+(?:-[A-Z]\w+)?)")
-
-SCORERS: dict[str, Callable[[str], metrics.BLEU | metrics.CHRF]] = {
-    "bleu": lambda direction: metrics.BLEU(split_direction(direction)[1], sync_on_compute=False),
-    "chrf": lambda direction: metrics.CHRF(sync_on_compute=False),
-}
-"""Metric -> the scorer of a direction. All processes have all predictions: they must not be added up again."""
+LANGUAGE = r"[A-Za-z_]+(?:-[A-Z]\w+)?"  # zh, or zh-Hans
+DIRECTION = re.compile(rf"(?P<source>{LANGUAGE})-(?P<target>{LANGUAGE})")
 
 
 @dataclass(frozen=True)
-class TranslationTask(Task):
+class TranslationTask(Seq2SeqTask):
     """Translate in one direction or several.
+
+    Before: `{"en": "A dog runs.", "de": "Ein Hund läuft."}`.
+    After, where each word is one token: source `A dog runs . </s>`, target `Ein Hund läuft . </s>`.
 
     Example:
         >>> TranslationTask(("en-de", "en-fr")).direction(source=None, target="fr")
         'en-fr'
     """
 
+    kind = "translation"
+    main_metric = "bleu"
+
     directions: tuple[str, ...] = ("en-de",)
     """Source and target language codes with a hyphen between: en-de, zh-en."""
-    label_smoothing: float = 0.1
-    """Share of the target's probability spread over the vocabulary (Szegedy et al. 2016, section 7)."""
 
     def __post_init__(self) -> None:
         if isinstance(self.directions, str):
             raise InputError(f"directions {self.directions!r} is a text; give a list, such as ['{self.directions}']")
-        object.__setattr__(self, "directions", tuple(self.directions))
+        object.__setattr__(self, "directions", tuple(self.directions))  # a list from YAML: the task must hash
         for direction in self.directions:
             if not DIRECTION.fullmatch(direction):
                 raise InputError(
@@ -52,17 +50,13 @@ class TranslationTask(Task):
                 )
 
     @property
-    def kind(self) -> str:
-        return "translation"
-
-    @property
     def columns(self) -> tuple[str, ...]:
-        return tuple(
-            dict.fromkeys(language for direction in self.directions for language in split_direction(direction))
-        )
+        """All languages."""
+        return tuple(dict.fromkeys(language for each in self.directions for language in split_direction(each)))
 
     @property
     def source_columns(self) -> tuple[str, ...]:
+        """Languages that the task reads."""
         return tuple(dict.fromkeys(split_direction(direction)[0] for direction in self.directions))
 
     @property
@@ -72,51 +66,32 @@ class TranslationTask(Task):
 
     @property
     def languages(self) -> tuple[str, ...]:
+        """Target languages, where there are several to choose from."""
         return self.targets if len(self.targets) > 1 else ()
 
     @property
     def example_command(self) -> str:
+        """A sentence, with the languages where they must be chosen."""
         source, target = split_direction(self.directions[0])
         from_one = f" --source {source}" if len(self.source_columns) > 1 else ""
         return f'"A sentence."{from_one}' + (f" --target {target}" if self.languages else "")
 
     @property
     def examples_per_row(self) -> int:
+        """One for each direction."""
         return len(self.directions)
 
-    @property
-    def main_metric(self) -> str:
-        return "bleu"
-
     def texts(self, row: Row) -> Iterator[str]:
+        """Yield the text of each language once."""
         return (row[language] for language in self.columns if row.get(language))
 
-    def examples(self, rows: Sequence[Row], tokenizer: Tokenizer) -> list[Example]:
-        """Give an example for each row and direction that has a source; a missing target is left empty."""
-        pairs = [(direction, *split_direction(direction)) for direction in self.directions]
-        chosen = [
-            (number, direction, text, text_of(row, target))
-            for number, row in enumerate(rows)
-            for direction, source, target in pairs
-            if (text := text_of(row, source)).strip()
-        ]
-        sources = tokenizer.encode_batch([text for _, _, text, _ in chosen])
-        targets = tokenizer.encode_batch([reference for _, _, _, reference in chosen])
-        return [
-            Example(
-                source=[*self.tag(direction, tokenizer), *source, tokenizer.eos_id],
-                target=[*target, tokenizer.eos_id] if reference.strip() else [],
-                text=text,
-                reference=reference,
-                group=direction,
-                row=number,
-            )
-            for (number, direction, text, reference), source, target in zip(chosen, sources, targets, strict=True)
-        ]
-
-    def tag(self, direction: str, tokenizer: Tokenizer) -> list[int]:
-        """Return the token that names the wanted language, none where there is no choice."""
-        return [tokenizer.tag(split_direction(direction)[1])] if self.languages else []
+    def pairs(self, row: Row) -> Iterator[Pair]:
+        """Yield source and target of each direction that has a source."""
+        for direction in self.directions:
+            source, target = split_direction(direction)
+            if (text := text_of(row, source)).strip():
+                language = target if self.languages else None
+                yield Pair((text,), text_of(row, target), group=direction, language=language)
 
     def choose(self, source: str | None, target: str | None) -> tuple[str, str | None]:
         """Return (source language, direction); see `direction`."""
@@ -128,11 +103,11 @@ class TranslationTask(Task):
 
         Raises: InputError where that leaves none or several.
         """
-        wanted = [
-            d
-            for d in self.directions
-            if source in (None, split_direction(d)[0]) and target in (None, split_direction(d)[1])
-        ]
+        wanted = []
+        for direction in self.directions:
+            own_source, own_target = split_direction(direction)
+            if source in (None, own_source) and target in (None, own_target):
+                wanted.append(direction)
         if len(wanted) != 1:
             problem = "cannot translate" if not wanted else "must be told how to translate"
             asked = (f" from {source}" if source else "") + (f" to {target}" if target else "")
@@ -142,32 +117,28 @@ class TranslationTask(Task):
             )
         return wanted[0]
 
-    def head(self, tokenizer: Tokenizer, d_model: int) -> Seq2SeqHead:
-        return Seq2SeqHead(tokenizer.bos_id, tokenizer.eos_id, tokenizer.suppress_tokens, self.label_smoothing)
-
-    def score(self, samples: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
-        """Return perplexity, BLEU and chrF, the mean over directions, and those of each where there are several."""
+    def score(self, predictions: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
+        """Return perplexity, BLEU and chrF: means over directions, and those of each where there are several."""
+        groups: dict[str, list[Prediction]] = {}
+        for prediction in predictions:
+            groups.setdefault(prediction.group, []).append(prediction)
+        each = {direction: _scored(direction, rows) for direction, rows in groups.items()}
         scores = {"perplexity": metrics.perplexity(nll, count)}
-        for metric, make in SCORERS.items():
-            each = {}
-            for direction in dict.fromkeys(sample.group for sample in samples):
-                rows = [sample for sample in samples if sample.group == direction]
-                scorer = make(direction)
-                scorer.update([sample.prediction for sample in rows], [[sample.reference] for sample in rows])
-                each[direction] = float(scorer.compute())
-            scores[metric] = sum(each.values()) / len(each) if each else math.nan
-            if len(each) > 1:
-                scores |= {f"{metric}_{direction}": value for direction, value in each.items()}
+        for metric in ("bleu", "chrf"):
+            values = {direction: found[metric].values[metric] for direction, found in each.items()}
+            scores[metric] = sum(values.values()) / len(values) if values else math.nan
+            if len(values) > 1:
+                scores |= {f"{metric}_{direction}": value for direction, value in values.items()}
         return scores
 
     def signatures(self) -> dict[str, str]:
         """Return sacrebleu's signatures under the names of `score`, of each direction where there are several."""
         signatures = {}
-        for metric, make in SCORERS.items():
+        example = [Prediction("", "a")]  # the signature contains the number of references
+        for metric in ("bleu", "chrf"):
             for direction in self.directions:
-                scorer = make(direction)
-                scorer.update(["a"], [["a"]])  # the signature tells the number of references
-                signatures[f"{metric}_{direction}" if len(self.directions) > 1 else metric] = scorer.signature
+                name = f"{metric}_{direction}" if len(self.directions) > 1 else metric
+                signatures[name] = _scored(direction, example)[metric].signature
         return signatures
 
 
@@ -181,3 +152,9 @@ def split_direction(direction: str) -> tuple[str, str]:
     match = DIRECTION.fullmatch(direction)
     assert match is not None, direction
     return match["source"], match["target"]
+
+
+def _scored(direction: str, rows: Sequence[Prediction]) -> dict[str, metrics.Score]:
+    hypotheses, references = [row.prediction for row in rows], [[row.reference] for row in rows]
+    bleu = metrics.bleu(hypotheses, references, language=split_direction(direction)[1])
+    return {"bleu": bleu, "chrf": metrics.chrf(hypotheses, references)}

@@ -7,7 +7,6 @@ How the pieces are learned stands in `text.pieces`.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import unicodedata
@@ -19,6 +18,7 @@ import tokenizers
 from tokenizers import AddedToken
 
 from lmtasks.errors import InputError
+from lmtasks.text.base import BaseTokenizer
 from lmtasks.text.pieces import (
     BYTE_OF,
     BYTE_PIECES,
@@ -51,11 +51,11 @@ class TokenizerConfig:
     """Path of an existing tokenizer.json to use instead of training one; kind and vocab_size then count for nothing."""
 
 
-class Tokenizer:
+class Tokenizer(BaseTokenizer):
     """Cut texts into token ids and join ids to texts; `decode(encode(text)) == text` for every text.
 
-    Special tokens never come from a text, even if it spells one: `encode` gives plain pieces, and the caller adds
-    `start`, `end` and `tag(language)` where a task wants them.
+    Special tokens never come from a text, even if it spells one: `encode` gives plain pieces, `frame_source` and
+    `frame_target` add the special ones.
 
     Example:
         >>> tokenizer = Tokenizer.train(["the dog", "the cat"], TokenizerConfig(kind="byte"), languages=["fr"])
@@ -65,14 +65,11 @@ class Tokenizer:
         'ab'
     """
 
-    pad_id: int = 0
-    bos_id: int = 1
-    eos_id: int = 2
-
     def __init__(self, inner: tokenizers.Tokenizer) -> None:
         """Wrap a tokenizer whose ids 0, 1, 2 are <pad>, <s>, </s>; use `train`, `load` or `from_json` instead."""
         inner.encode_special_tokens = True  # a text that spells "<pad>" is text; the json does not keep this setting
         self._inner = inner
+        self.pad_id, self.bos_id, self.eos_id = range(len(SPECIALS))
         self.kind: Kind = kind_of(inner)
         self._prefixed = inner.normalizer is not None  # the normaliser does nothing but put the blank before a text
         added = sorted(inner.get_added_tokens_decoder().items())
@@ -135,15 +132,6 @@ class Tokenizer:
         """Return the whole tokenizer as text in the tokenizer.json format."""
         return self._inner.to_str()
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the tokenizer.json that `load` reads."""
-        Path(path).write_text(self.to_json(), encoding="utf-8")
-
-    @property
-    def fingerprint(self) -> str:
-        """A short hash of all that decides the ids, for the names of caches."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
-
     @property
     def languages(self) -> tuple[str, ...]:
         """The languages that have a tag, in the order they were given."""
@@ -172,10 +160,11 @@ class Tokenizer:
 
     @property
     def suppress_tokens(self) -> list[int]:
-        """Ids of the special tokens that no text has: all but the end."""
+        """Ids of the special tokens that no text has: all but `eos_id`."""
         return sorted(self._special_ids - {self.eos_id})
 
     def __len__(self) -> int:
+        """Return the size of the vocabulary, special tokens included."""
         return self._inner.get_vocab_size()
 
     def __reduce__(self) -> tuple[Callable[[str], Tokenizer], tuple[str]]:
@@ -196,6 +185,12 @@ class Tokenizer:
         except TypeError:
             _reject_surrogates(texts)
             raise
+
+    def encode_words(self, words: list[str], spaced: bool) -> list[list[int]]:
+        """Cut words into the ids that each has inside a text; a word of blanks alone has no pieces of some kinds."""
+        # the others put a blank before the first word of a text by themselves
+        blank = " " if spaced and self.kind in ("character", "byte") else ""
+        return self.encode_batch([blank + word for word in words])
 
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Cut one text into ids and say which characters `text[start:stop]` each piece is.

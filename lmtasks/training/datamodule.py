@@ -1,18 +1,21 @@
 """TextDataModule: rows -> token ids, once and cached -> the batches of the plan.
 
-Rows come from row formats (`ParallelText`, `Village`), their meaning from the tasks, their ids from the tokenizer;
-tasks and tokenizer are those of the module that is trained. It works alone too: `data.encode("train", task,
-tokenizer)`.
+Rows come from row formats (`ParallelText`, `Village`), their meaning from the tasks, their ids from the tokenizer.
+What passes between data and module is this: the data module asks the TaskModule for its tasks and tokenizer, lets the
+tasks learn from the training rows and the tokenizer train on their texts (`learn`, `train_tokenizer`, `share`), and
+gives it the mixture that training follows (`connect`). All the rest is in the batches. It works alone too:
+`data.encode("train", task, tokenizer)`.
 """
 
 from __future__ import annotations
 
 import atexit
 import logging
+import math
 import signal
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,9 +33,10 @@ from lmtasks.data.plan import evaluation_batches
 from lmtasks.data.readers.base import Rows
 from lmtasks.data.tokenized import TokenizedDataset, cache_file, encode
 from lmtasks.errors import InputError
-from lmtasks.tasks.base import Task
-from lmtasks.text.tokenizer import Tokenizer
+from lmtasks.tasks.base import Row, Task
+from lmtasks.text.base import BaseTokenizer
 from lmtasks.training.checks import check_rows, check_tasks, check_trainer, check_training
+from lmtasks.training.module import TaskModule
 
 SCORED = {"validation", "test"}
 SPLITS = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("predict",)}
@@ -81,8 +85,6 @@ class TextDataModule(LightningDataModule):
         self.max_length, self.too_long = max_length, too_long
         self.seed, self.workers = seed, workers
         self.cache = Path(cache) if cache else Path(datasets.config.HF_DATASETS_CACHE) / "lmtasks"
-        self.encoded: dict[str, dict[str, TokenizedDataset]] = {}
-        """All examples, by split and task."""
         self.mixture: Mixture | None = None
         self._examples: dict[str, dict[str, TaskExamples]] = {}
 
@@ -107,39 +109,38 @@ class TextDataModule(LightningDataModule):
         return self.rows[task]
 
     def prepare_data(self) -> None:
-        """Train the tokenizer if the module has none, and write the token ids; one process a machine does it."""
+        """Train the tokenizer if the module has none, and write the token ids; one process on each machine does it."""
         module, stage = self._module(), TrainerFn(self.trainer.state.fn).value
         self._check_settings(stage)
         splits = {task: self._given(stage, task) for task in module.tasks}
         if stage == "fit":
             for task, own in splits.items():
                 if self.has("test", task):
-                    own.append("test")  # a fault in it shows now
+                    own.append("test")  # a mistake in it shows now, not after the training
         self._find_faults(splits)
-        if stage == "fit":
-            for name, task in list(module.tasks.items()):
-                module.learn(name, self.rows_of(name).rows("train", task.columns))
-        if module.tokenizer is None:
-            module.train_tokenizer(self._texts(module.tasks), Path(self.trainer.default_root_dir))
+        self._learn(module, stage)
         for task, own in splits.items():
             for split in own:
+                assert module.tokenizer is not None
                 self.encode(split, module.tasks[task], module.tokenizer, task)
 
     def setup(self, stage: str) -> None:
         """Map the token ids of the stage's splits into memory and lay the plan; every process does it."""
-        # rows are dealt out here; it is asked before the first loader, be it that of validation
+        # the plan deals the rows to the processes; Lightning asks before the first loader, which may be validation's
         self.trainer._accelerator_connector.use_distributed_sampler = False
         module = self._module()
         module.share(self.trainer.strategy.broadcast)
+        assert module.tokenizer is not None
         for name, task in module.tasks.items():
             for split in self._given(stage, name):
-                encoded = self.encode(split, task, module.tokenizer, name)
-                self.encoded.setdefault(split, {})[name] = encoded
-                self._examples.setdefault(split, {})[name] = self._within_limits(split, name, task, encoded)
+                tokenized = self.encode(split, task, module.tokenizer, name)
+                examples = self._within_limits(split, name, task, tokenized, module.tokenizer.pad_id)
+                self._examples.setdefault(split, {})[name] = examples
         if stage == "fit":
             self.mixture = self._mix(self._examples["train"])
+            module.connect(self.mixture)
 
-    def encode(self, split: str, task: Task, tokenizer: Tokenizer, name: str | None = None) -> TokenizedDataset:
+    def encode(self, split: str, task: Task, tokenizer: BaseTokenizer, name: str | None = None) -> TokenizedDataset:
         """Return the examples of a split, from the cache if they are there; `name` is that of the task in the module.
 
         Raises:
@@ -188,8 +189,16 @@ class TextDataModule(LightningDataModule):
         if changed:
             raise InputError(f"the run cannot go on exactly: {', '.join(changed)}; set them back, or start a new run")
 
-    def _module(self) -> Any:
-        return self.trainer.lightning_module
+    def _module(self) -> TaskModule:
+        """Return the module that the trainer was given.
+
+        Raises:
+            InputError: If it is no TaskModule.
+        """
+        module = self.trainer.lightning_module
+        if not isinstance(module, TaskModule):
+            raise InputError(f"a TextDataModule makes batches for a TaskModule, not for a {type(module).__name__}")
+        return module
 
     def _given(self, stage: str, task: str) -> list[str]:
         """Return the splits of a stage that a task has; one that is not trained may lack all."""
@@ -210,7 +219,7 @@ class TextDataModule(LightningDataModule):
         if stage == "fit":
             check_training(module, self.mixing)
             if trainer.max_steps > 0 and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-                module.schedule.check(trainer.max_steps)
+                module.training_config.schedule.check(trainer.max_steps)
 
     def _find_faults(self, splits: Mapping[str, Sequence[str]]) -> None:
         """Look at what would show late: the first row of each split, and what scores them."""
@@ -222,23 +231,36 @@ class TextDataModule(LightningDataModule):
             if SCORED.intersection(splits[name]):
                 task.signatures()
 
-    def _texts(self, tasks: Mapping[str, Task]) -> Iterator[str]:
-        for name, task in tasks.items():
-            for row in self.rows_of(name).rows("train", task.columns):
-                yield from task.texts(row)
+    def _learn(self, module: TaskModule, stage: str) -> None:
+        """Let the tasks learn from their training rows, and train the tokenizer if the module has none.
+
+        The rows of a task that learns from them are read once for both.
+        """
+        texts: list[Iterable[str]] = []
+        for name, task in list(module.tasks.items()):
+            noting = _Noting(self.rows_of(name).rows("train", task.columns), task, module.tokenizer is None)
+            if stage == "fit":
+                module.learn(name, noting)
+            texts.append(noting.texts if noting.finished else self._texts(name, task))
+        if module.tokenizer is None:
+            module.train_tokenizer(chain.from_iterable(texts), Path(self.trainer.default_root_dir))
+
+    def _texts(self, name: str, task: Task) -> Iterator[str]:
+        for row in self.rows_of(name).rows("train", task.columns):
+            yield from task.texts(row)
 
     def _mix(self, train: Mapping[str, TaskExamples]) -> Mixture:
-        """Lay the plan, and say in the log what a pass over the rows is."""
+        """Lay the plan, and log how long an epoch is."""
         lengths = {task: examples.lengths for task, examples in train.items()}
         targets = {task: examples.targets for task, examples in train.items()}
         mixture = Mixture(lengths, targets, self.tokens_per_step, _parts(self.trainer), self.seed, self.mixing)
         for task, plan in mixture.plans.items():
             share = f"{100 * mixture.wanted(0)[task]:.1f} % of {self.mixing.by}, " if len(train) > 1 else ""
-            turn = mixture.participation(0)[task]  # 0 = a task that is not learned, at first or at all
+            part = mixture.participation(0)[task]  # 0 = a task that is not trained, at first or at all
             logger.info(
-                "%s: %s%s rows a pass, %s steps a pass, %.1f %% padding",
+                "%s: %s%s rows, %s steps per epoch, %.1f %% padding",
                 self._label("train", task), share, f"{len(plan.lengths):,}",
-                f"{plan.steps_per_epoch / turn:,.0f}" if turn else "no", 100 * plan.padding,
+                f"{plan.steps_per_epoch / part:,.0f}" if part else "no", 100 * plan.padding,
             )  # fmt: skip
         return mixture
 
@@ -246,28 +268,32 @@ class TextDataModule(LightningDataModule):
         """Return how a split is called in the log."""
         return f"{split}/{task}" if len(self._module().tasks) > 1 else split
 
-    def _within_limits(self, split: str, name: str, task: Task, encoded: TokenizedDataset) -> TaskExamples:
-        """Return the examples to use, and say in the log what is not used as it is."""
-        source, target = encoded.source.lengths, encoded.target.lengths
+    def _within_limits(
+        self, split: str, name: str, task: Task, tokenized: TokenizedDataset, pad_id: int
+    ) -> TaskExamples:
+        """Return the examples to use, and log what is left out or cut."""
+        source, target = tokenized.source.lengths, tokenized.target.lengths
         long = (source > self.max_length) | ((target > self.max_length) & task.cuts_target)
-        wanted = encoded.target.counts if split == "train" else target  # a step needs something to learn
-        answered = (wanted > 0) | (split == "predict")
+        wanted = tokenized.target.counts if split == "train" else target  # a step needs at least one target
+        labelled = (wanted > 0) | (split == "predict")
         dropped = long & (split == "train" and self.too_long == "drop")
-        kept, cut = np.flatnonzero(answered & ~dropped), long & ~dropped
-        possible, unasked = encoded.possible(task.examples_per_row)
-        unanswered = int((~answered).sum())
+        kept, cut = np.flatnonzero(labelled & ~dropped), long & ~dropped
+        possible, no_text = tokenized.possible(task.examples_per_row)
+        no_label = int((~labelled).sum())
         label = self._label(split, name)
         logger.info(
-            f"{label}: {encoded.rows:,} rows, {len(kept):,} examples; without source {unasked}, without target "
-            f"{unanswered}, longer than {self.max_length} tokens: dropped {dropped.sum()}, cut {cut.sum()}"
+            f"{label}: {tokenized.rows:,} rows, {len(kept):,} examples; no text: {no_text}, no label: {no_label}, "
+            f"longer than {self.max_length} tokens: dropped {dropped.sum()}, cut {cut.sum()}"
         )
         if not len(kept):
-            problem = f"without source or target or longer than {self.max_length} tokens"
-            raise InputError(f"{self.rows_of(name).path(split)}: all {encoded.rows} rows are {problem}")
-        if split in SCORED and unasked + unanswered and self.trainer.is_global_zero:
-            share = f"{unasked + unanswered} of {possible} examples"
-            logger.warning(f"{label}: {share} have no source or no target and are LEFT OUT of the scores")
-        return TaskExamples(name, encoded, kept, self.max_length, task.cuts_target)
+            problem = f"have no text or no label, or are longer than {self.max_length} tokens"
+            raise InputError(f"{self.rows_of(name).path(split)}: all {tokenized.rows} rows {problem}")
+        if split in SCORED and no_text + no_label and self.trainer.is_global_zero:
+            share = f"{no_text + no_label} of {possible} examples"
+            logger.warning(f"{label}: {share} have no text or no label and are LEFT OUT of the scores")
+        few = None if split == "predict" else task.max_answered
+        every = 1 if few is None else math.ceil(len(tokenized) / few) if few else 0
+        return TaskExamples(name, tokenized, kept, self.max_length, pad_id, task.cuts_target, every)
 
     def _evaluation_loader(self, split: str) -> DataLoader | list:
         """Return the batches of the tasks in turn, so that the first few have all; each process has as many of each."""
@@ -296,6 +322,22 @@ class TextDataModule(LightningDataModule):
         )
         atexit.register(_end_workers, weakref.ref(loader))
         return loader
+
+
+class _Noting:
+    """The rows of a task; the texts in them are noted, if `wanted`, while somebody reads the rows."""
+
+    def __init__(self, rows: Iterable[Row], task: Task, wanted: bool) -> None:
+        self.texts: list[str] = []
+        self.finished = False
+        self._rows, self._task, self._wanted = rows, task, wanted
+
+    def __iter__(self) -> Iterator[Row]:
+        for row in self._rows:
+            if self._wanted:
+                self.texts += self._task.texts(row)
+            yield row
+        self.finished = True
 
 
 class _TrainingSampler(Sampler):

@@ -6,27 +6,26 @@ as sums.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import torch
 
-from lmtasks.backbones.base import Backbone
 from lmtasks.backbones.loss import Loss
-from lmtasks.batch import Batch
-from lmtasks.data.tokenized import TokenizedDataset
-from lmtasks.decoding import Decoding
-from lmtasks.heads.base import Head
-from lmtasks.tasks.base import Answer, Example, Prediction, Task
-from lmtasks.text.tokenizer import Tokenizer
+from lmtasks.batch import Batch, Example
+from lmtasks.predict import join_rows
+from lmtasks.tasks.base import Answer, Prediction, Task
+
+T = TypeVar("T")
 
 
 @dataclass
 class Evaluation:
-    """What one pass over the rows of a task has brought so far."""
+    """What an evaluation has found for the rows of a task so far."""
 
+    examples: dict[int, Example] = field(default_factory=dict)
+    """Number of an example -> the example, without its token ids."""
     answers: dict[int, list[Answer]] = field(default_factory=dict)
     """Number of an example -> its answers, best first; none where the task does not ask for them."""
     nll: float = 0.0
@@ -34,81 +33,53 @@ class Evaluation:
     count: int = 0
     """Number of targets."""
 
-    def add(self, batch: Batch, answers: Sequence[list[Answer]], loss: Loss) -> None:
-        """Take in a batch."""
-        self.answers.update(zip(batch.ids.tolist(), answers, strict=True))
-        self.nll += float(loss.nll)
-        self.count += int(loss.count)
+    def add(self, batch: Batch, answers: Sequence[list[Answer]], loss: Loss | None = None) -> None:
+        """Take in a batch with its answers, and its loss where the targets are known."""
+        ids = batch.ids.tolist()
+        # scoring needs texts only; ids and offsets would be sent to all processes for nothing
+        slim = (replace(example, source=[], target=[], offsets=[]) for example in batch.examples)
+        self.examples.update(zip(ids, slim, strict=True))
+        self.answers.update(zip(ids, answers, strict=True))
+        if loss is not None:
+            self.nll += float(loss.nll)
+            self.count += int(loss.count)
 
     @property
     def is_empty(self) -> bool:
         """Whether no example came: a limited evaluation may end before the first batch of a task."""
-        return not self.answers and not self.count
+        return not self.answers
 
     def gathered(self) -> Evaluation:
         """Return what all processes have."""
         merged = Evaluation()
         for part in gather(self):
+            merged.examples.update(part.examples)
             merged.answers.update(part.answers)
             merged.nll += part.nll
             merged.count += part.count
         return merged
 
-    def samples(self, task: Task, rows: TokenizedDataset) -> list[Prediction]:
-        """Return all rows with their best answers, in the order of the data."""
+    def rows(self, task: Task) -> list[tuple[Example, list[Answer]]]:
+        """Return each row of the data with its joined answers, in the order of the data."""
         ids = sorted(self.answers)
-        examples = rows.examples(ids)
-        samples = []
-        for places in parts_of_rows(examples):
-            first = examples[places[0]]
-            found = [self.answers[ids[place]] for place in places]
-            answers = task.join(found) if all(found) else []
-            samples.append(Prediction(first.text, first.reference, first.references, answers, first.group))
-        return samples
+        return join_rows(task, [self.examples[i] for i in ids], [self.answers[i] for i in ids])
 
-    def scores(self, task: Task, samples: Sequence[Prediction]) -> dict[str, float]:
+    def predictions(self, task: Task) -> list[Prediction]:
+        """Return all rows with their answers, for scoring."""
+        return [
+            Prediction(example.text, example.reference, example.references, answers, example.group)
+            for example, answers in self.rows(task)
+        ]
+
+    def scores(self, task: Task, predictions: Sequence[Prediction]) -> dict[str, float]:
         """Return loss (nats a target) and the task's own scores."""
-        return {"loss": self.nll / max(1, self.count), **task.score(samples, self.nll, self.count)}
+        return {"loss": self.nll / max(1, self.count), **task.score(predictions, self.nll, self.count)}
 
 
-def answers_of(
-    backbone: Backbone,
-    head: Head,
-    task: Task,
-    tokenizer: Tokenizer,
-    batch: Batch,
-    rows: TokenizedDataset,
-    decoding: Decoding,
-    few: int | None = None,
-) -> list[list[Answer]]:
-    """Return the answers to the examples of a batch of `rows`, best first.
-
-    With `few`, about so many of all the rows are answered, spread evenly; the others have no answers.
-    """
-    ids = batch.ids.tolist()
-    few = len(rows) if few is None else few
-    asked = [place for place, example in enumerate(ids) if few and example % math.ceil(len(rows) / few) == 0]
-    answers: list[list[Answer]] = [[] for _ in ids]
-    if asked:
-        found = head.predict(backbone, batch.select(asked), decoding)
-        examples = rows.examples([ids[place] for place in asked])
-        for place, several in zip(asked, task.answers(found, examples, tokenizer), strict=True):
-            answers[place] = several
-    return answers
-
-
-def parts_of_rows(examples: Sequence[Example]) -> list[list[int]]:
-    """Return the places of the examples that are answered as one: those of the same row and group."""
-    parts: dict[tuple[int, str], list[int]] = {}
-    for place, example in enumerate(examples):
-        parts.setdefault((example.row, example.group), []).append(place)
-    return list(parts.values())
-
-
-def gather(own: Any) -> list[Any]:
+def gather(own: T) -> list[T]:
     """Return what each process has, in the order of their ranks."""
     if not torch.distributed.is_available() or not torch.distributed.is_initialized():
         return [own]
-    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    parts: list = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(parts, own)
     return parts

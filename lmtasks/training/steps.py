@@ -1,17 +1,30 @@
-"""Resume: bring Lightning's count of micro-batches in line with the optimiser steps that were done.
-
-Lightning resumes by the number of micro-batches, which is wrong in two cases: when the same step is now made of
-another number of them (2 devices before, 1 device that accumulates 2 now), and when a checkpoint was saved between
-the micro-batches of a step. The plan knows what belongs to step k, so the steps done are all that has to be known.
-"""
+"""Optimiser steps: how many a run has, and Lightning's own counts brought in line with those that were done."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from lightning.pytorch import Trainer
+
+
+def last_step(trainer: Trainer, steps_per_epoch: int | None) -> int | None:
+    """Return the optimiser step at which training ends, None where only time or a callback ends it.
+
+    `trainer.estimated_stepping_batches` is not used: it would load the data a second time.
+    """
+    ends = [trainer.max_steps] if trainer.max_steps > 0 else []
+    if trainer.max_epochs is not None and trainer.max_epochs > 0 and steps_per_epoch is not None:
+        ends.append(trainer.max_epochs * steps_per_epoch)
+    return min(ends, default=None)
+
 
 def recount(checkpoint: dict[str, Any], steps_per_epoch: int, accumulate: int) -> None:
-    """Set the counts of micro-batches in a Lightning checkpoint, in place, from its `global_step`."""
+    """Set the counts of micro-batches in a Lightning checkpoint, in place, from its `global_step`.
+
+    Lightning resumes by the number of micro-batches, which is wrong when a step is now made of another number of them
+    (2 devices before, 1 device that accumulates 2 now), and when a checkpoint was saved between the micro-batches of a
+    step. The plan knows what belongs to step k, so only the steps done matter.
+    """
     progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
     step = checkpoint["global_step"]
     done = step % steps_per_epoch

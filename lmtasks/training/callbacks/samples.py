@@ -34,11 +34,11 @@ class Samples(Callback):
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
         if self.shown:
-            print(samples_text(pl_module.samples, self.shown), file=sys.stderr, flush=True)
+            print(samples_text(pl_module.predictions, self.shown), file=sys.stderr, flush=True)
         folder = Path(trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / FILE).open("a", encoding="utf-8") as file:
-            print(f"== {title}\n\n{samples_text(pl_module.samples, self.kept)}", file=file)
+            print(f"== {title}\n\n{samples_text(pl_module.predictions, self.kept)}", file=file)
 
 
 def samples_text(samples: Mapping[str, Sequence[Prediction]], count: int) -> str:

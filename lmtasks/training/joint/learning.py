@@ -1,6 +1,7 @@
-"""Joint learning: what several tasks bring to an optimiser step, weighed against each other, freed of conflicts, seen.
+"""Joint training: the loss of a micro-batch, and the gradient of a step, of one task or of several.
 
-With one task nothing of this is at work.
+Losses of several tasks are weighted, conflicting gradients are combined by a rule, and both can be logged. A rule that
+needs the gradient of each task takes them apart here, for one task too: this is where another gradient rule belongs.
 """
 
 from __future__ import annotations
@@ -20,53 +21,55 @@ from lmtasks.training.joint.weighting import Static, Weighting
 
 @dataclass(frozen=True)
 class JointConfig:
-    """How several tasks are learned together."""
+    """How several tasks are trained together."""
 
     weighting: Weighting = field(default_factory=Static)
-    """How much the loss of each task counts, beside its share of the step."""
+    """Weight of each task's loss, beside its share of the step."""
     surgery: Surgery | None = None
-    """What is done with gradients that conflict; nothing by default."""
+    """How conflicting gradients are combined; by default they are added."""
     watch: bool = False
     """Log norms and cosines of the tasks' gradients whenever a step is logged (trainer.log_every_n_steps)."""
 
     def build(self, tasks: Sequence[str]) -> JointLearning:
-        """Return what learns these tasks together."""
+        """Return what trains these tasks together."""
         return JointLearning(tasks, self)
 
 
 class JointLearning(nn.Module):
-    """Makes the loss of a micro-batch of several tasks, and the gradient of the whole step.
+    """Makes the loss of a micro-batch, and the gradient of the whole step.
 
-    Raises: InputError for settings where there is one task, which weighs what it weighs.
+    Raises: InputError for a weighting where there is one task, which has nothing to be weighted against.
     """
 
     def __init__(self, tasks: Sequence[str], config: JointConfig) -> None:
         super().__init__()
         self.tasks, self.config = list(tasks), config
-        if len(self.tasks) == 1 and config != JointConfig():
-            raise InputError(f"model.joint is for several tasks, the model has only {self.tasks[0]}; leave it out")
+        if len(self.tasks) == 1 and config.weighting != Static():
+            raise InputError(
+                f"model.training.joint.weighting is for several tasks, the model has only {self.tasks[0]}; leave it out"
+            )
         self.weights = config.weighting.build(self.tasks)
         self._step: JointStep | None = None
 
     def begin(self, parameters: Sequence[nn.Parameter], shared: Sequence[nn.Parameter], scaled: bool) -> None:
-        """Make ready to train `parameters`, of which the tasks have `shared` in common.
+        """Prepare to train `parameters`, of which the tasks have `shared` in common.
 
         Raises:
             InputError: If gradients must be taken apart, but are `scaled` by the trainer, or nothing that is shared
                 is trained.
         """
-        if len(self.tasks) == 1:
-            return
         apart = self._apart_always or self.config.watch
+        if len(self.tasks) == 1 and not apart:
+            return
         if scaled and apart:
             raise InputError(
-                "model.joint: surgery, GradNorm and watch need unscaled gradients; set trainer.precision to 32-true or "
-                "bf16-mixed"
+                "model.training.joint: surgery, GradNorm and watch need unscaled gradients; set trainer.precision to "
+                "32-true or bf16-mixed"
             )
         if apart and not any(parameter.requires_grad for parameter in shared):
             raise InputError(
-                "model.joint: surgery, GradNorm and watch compare gradients on the backbone, which model.freeze keeps "
-                "as it is; leave them out"
+                "model.training.joint: surgery, GradNorm and watch compare gradients on the backbone, which freeze "
+                "excludes from training; leave them out"
             )
         self._step = JointStep(self.tasks, parameters, shared)
 
@@ -77,11 +80,11 @@ class JointLearning(nn.Module):
         step will be written to the logs.
 
         Raises:
-            InputError: If all that a task makes use of is frozen, be the rest of the backbone or not.
+            InputError: If all that a task uses is frozen.
         """
         for task, loss in losses.items():
             if not loss.requires_grad:
-                raise InputError(f"model.freeze: nothing that {task} makes use of is left to learn; freeze less")
+                raise InputError(f"model.training.freeze: nothing that {task} uses is left to train; freeze less")
         if self._step is None:
             (loss,) = losses.values()
             return loss
@@ -94,18 +97,19 @@ class JointLearning(nn.Module):
 
     def finish(self, parts: int, step: int, logged: bool) -> dict[str, Tensor | float]:
         """End step number `step`, of `parts` micro-batches in this process; return what is to be logged, task/value."""
-        assert self._step is not None
-        weights = self.weights.now() if logged else {}
+        if self._step is None:
+            return {}
+        weights = self.weights.now() if logged and len(self.tasks) > 1 else {}
         found = self._step.finish(parts, self.config.surgery, step)
         self.weights.observe(found.losses, found.norms if self.weights.needs_gradients else None)
         logs: dict[str, Tensor | float] = {f"{task}/weight": weight for task, weight in weights.items()}
         return logs | (self._compared(found) if logged and self.config.watch else {})
 
     def check(self, names: Iterable[str]) -> None:
-        """Complain where a checkpoint does not hold what the weights of now remember; names: what it holds of ours."""
+        """Refuse a checkpoint that does not hold what the weighting remembers; names: what it holds of ours."""
         if set(names) != set(self.state_dict()):
             raise InputError(
-                "the checkpoint was trained with another model.joint.weighting than this run has; "
+                "the checkpoint was trained with another model.training.joint.weighting than this run has; "
                 "set it back, or start a new run with init_from"
             )
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from lmtasks.errors import InputError
 
+WEIGHTS = "model.training.joint.weighting.weights"  # the setting, for error messages
 LEAST = 1e-3  # what GradNorm leaves of a weight: one of 0 would have no gradient to come back by
 TINY = 1e-12  # a loss below it is taken for it where losses are divided
 
@@ -98,19 +99,17 @@ class Static(Weighting):
     def __post_init__(self) -> None:
         for name, weight in self.weights.items():
             if not 0 <= weight < math.inf:
-                raise InputError(f"model.joint.weighting.weights: {name} has {weight}; give a finite number, 0 or more")
+                raise InputError(f"{WEIGHTS}: {name} has {weight}; give a finite number, 0 or more")
 
     def build(self, tasks: Sequence[str]) -> TaskWeights:
         for name in self.weights:
             if name not in tasks:
                 near = get_close_matches(name, tasks, 1)
                 hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(tasks)}"
-                raise InputError(f"model.joint.weighting.weights: {name} is no task; {hint}")
+                raise InputError(f"{WEIGHTS}: {name} is no task; {hint}")
         weights = [self.weights.get(task, 1.0) for task in tasks]
         if not any(weights):
-            raise InputError(
-                "model.joint.weighting.weights: those of all tasks are 0, which leaves nothing to learn; raise one"
-            )
+            raise InputError(f"{WEIGHTS}: those of all tasks are 0, which leaves nothing to train; raise one")
         return StaticWeights(tasks, weights)
 
 
@@ -196,9 +195,9 @@ class DynamicAverage(Weighting):
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:
-            raise InputError(f"model.joint.weighting.temperature: {self.temperature}; give a number above 0")
+            raise InputError(f"model.training.joint.weighting.temperature: {self.temperature}; give a number above 0")
         if self.every < 1:
-            raise InputError(f"model.joint.weighting.every: {self.every}; give 1 step or more")
+            raise InputError(f"model.training.joint.weighting.every: {self.every}; give 1 step or more")
 
     def build(self, tasks: Sequence[str]) -> TaskWeights:
         return DynamicAverageWeights(tasks, self.temperature, self.every)
@@ -260,9 +259,9 @@ class GradNorm(Weighting):
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha < math.inf:
-            raise InputError(f"model.joint.weighting.alpha: {self.alpha}; give a number, 0 or more")
+            raise InputError(f"model.training.joint.weighting.alpha: {self.alpha}; give a number, 0 or more")
         if not 0 < self.lr < math.inf:
-            raise InputError(f"model.joint.weighting.lr: {self.lr}; give a number above 0")
+            raise InputError(f"model.training.joint.weighting.lr: {self.lr}; give a number above 0")
 
     def build(self, tasks: Sequence[str]) -> TaskWeights:
         return GradNormWeights(tasks, self.alpha, self.lr)

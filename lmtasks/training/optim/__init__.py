@@ -1,0 +1,1 @@
+"""Optimisers and the schedule of the learning rate: typed settings, and Muon."""

@@ -1,9 +1,8 @@
-"""Optimisers and schedules as typed settings: what a config may say, and nothing that a class change could leave
-behind.
+"""Optimisers as typed settings, so that changing the class never leaves a setting of the class before.
 
 Adam: Kingma and Ba 2015; AdamW: Loshchilov and Hutter 2019; Adafactor: Shazeer and Stern 2018; Muon: Jordan et al.
-2024. All but Muon (`muon.py`) are PyTorch's own. Weight decay falls on matrices of the layers only, never on
-embeddings, norms and biases.
+2024. All but Muon (`muon.py`) are PyTorch's own. Weight decay applies to the matrices of layers only, never to
+embeddings, norms and biases; a module names further parameters that are no matrices of a layer in `no_decay`.
 """
 
 from __future__ import annotations
@@ -12,13 +11,11 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from lmtasks.errors import InputError
 from lmtasks.training.optim.muon import BatchedMuon
@@ -38,7 +35,7 @@ class OptimizerConfig(ABC):
         if not 0 < self.backbone_factor < math.inf:
             raise InputError(
                 f"optimizer: backbone_factor {self.backbone_factor}; give a number above 0, "
-                "or model.freeze: [backbone] for a backbone that stays as it is"
+                "or model.training.freeze: [backbone] for a backbone that stays as it is"
             )
 
     @abstractmethod
@@ -155,58 +152,9 @@ class Joined(Optimizer):
         self.param_groups = [group for part in self.parts for group in part.param_groups]
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """The learning rate over the steps, as a factor of its peak."""
-
-    kind: Literal["inverse_sqrt", "cosine", "linear", "constant"] = "inverse_sqrt"
-    """What follows the warm-up: 1 / sqrt(step) (Vaswani et al. 2017, section 5.3), half a cosine, a line, or
-    nothing."""
-    warmup: int = 1000
-    """Steps over which the rate climbs in a line from 0 to its peak."""
-    final: float = 0.0
-    """Factor at the last step of cosine and linear."""
-
-    def build(self, optimizer: Optimizer, steps: int | None) -> LambdaLR:
-        """Return the schedule for a run of `steps` optimiser steps, None where nobody knows how many.
-
-        Raises:
-            InputError: If cosine or linear do not know where they end, or the run is not longer than the warm-up.
-        """
-        self.check(steps)
-        return LambdaLR(optimizer, partial(self._factor_after, steps=steps or 0))
-
-    def check(self, steps: int | None) -> None:
-        """Complain of a run that this schedule does not fit; see `build`."""
-        if self.kind in ("inverse_sqrt", "constant"):
-            return  # they have no end
-        if steps is None:
-            raise InputError(f"schedule: {self.kind} must know when the run ends; set trainer.max_steps or max_epochs")
-        if steps <= self.warmup:
-            raise InputError(
-                f"schedule: the warm-up takes {self.warmup} steps and the whole run only {steps}; "
-                "set a shorter model.schedule.warmup"
-            )
-
-    def factor(self, step: int, steps: int) -> float:
-        """Return the factor of step 1, 2, ... of `steps`."""
-        if step < self.warmup:
-            return step / self.warmup
-        if self.kind == "constant":
-            return 1.0
-        if self.kind == "inverse_sqrt":
-            return math.sqrt(max(1, self.warmup) / max(1, step))
-        left = max(0.0, (steps - step) / (steps - self.warmup))
-        shape = left if self.kind == "linear" else 0.5 * (1 - math.cos(math.pi * left))
-        return self.final + (1 - self.final) * shape
-
-    def _factor_after(self, done: int, steps: int) -> float:
-        return self.factor(done + 1, steps)
-
-
 def _check_rate(name: str, rate: float) -> None:
     if not 0 <= rate < math.inf:
-        raise InputError(f"optimizer: {name} {rate}; give a number from 0 on")
+        raise InputError(f"optimizer: {name} {rate}; give a number, 0 or more")
 
 
 def _trained(model: nn.Module) -> list[Tensor]:
@@ -214,18 +162,16 @@ def _trained(model: nn.Module) -> list[Tensor]:
 
 
 def _matrices_and_rest(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """Split the parameters into weights of linear and recurrent layers and everything else."""
-    tables = {id(module.weight) for module in model.modules() if isinstance(module, (nn.Embedding, nn.EmbeddingBag))}
-    outputs = {
-        id(parameter)
-        for name, parameter in model.named_parameters()
-        if name.endswith(("output_weight", "places", "follow"))
-    }
+    """Split the parameters into the matrices of linear and recurrent layers and everything else."""
+    others: set[int] = set()
+    for module in model.modules():
+        names = ("weight",) if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) else getattr(module, "no_decay", ())
+        others.update(id(getattr(module, name)) for name in names)
     matrices: list[Tensor] = []
     rest: list[Tensor] = []
     for parameter in _trained(model):
-        is_matrix = parameter.ndim == 2 and id(parameter) not in tables | outputs
-        (matrices if is_matrix else rest).append(parameter)
+        # a tied output weight is the embedding's own parameter, and so no matrix either
+        (matrices if parameter.ndim == 2 and id(parameter) not in others else rest).append(parameter)
     return matrices, rest
 
 
@@ -235,19 +181,20 @@ def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]
 
 
 def _rated(model: nn.Module, groups: list[dict[str, Any]], lr: float, factor: float) -> list[dict[str, Any]]:
-    """Take the parameters of the backbone out of each group into one that learns at lr * factor; none if that is lr.
+    """Split each group so that the parameters of the backbone learn at the rate lr * factor.
 
     Raises:
-        InputError: If there is no backbone to learn at a rate of its own.
+        InputError: If the model has no backbone that could learn at a rate of its own.
     """
     if factor == 1:
         return groups
-    backbone = {id(parameter) for name, parameter in model.named_parameters() if name.startswith("backbone.")}
-    if not backbone:
-        raise InputError(f"optimizer: backbone_factor {factor}, but no parameter is called backbone.*; leave it out")
+    backbone = getattr(model, "backbone", None)
+    if backbone is None:
+        raise InputError(f"optimizer: backbone_factor {factor}, but the model has no `backbone`; leave it out")
+    ours = set(map(id, backbone.parameters()))
     split = [
-        {**group, "params": [p for p in group["params"] if (id(p) in backbone) == ours], "lr": rate}
+        {**group, "params": [p for p in group["params"] if (id(p) in ours) == is_ours], "lr": rate}
         for group in groups
-        for ours, rate in ((True, lr * factor), (False, lr))
+        for is_ours, rate in ((True, lr * factor), (False, lr))
     ]
     return [group for group in split if group["params"]]

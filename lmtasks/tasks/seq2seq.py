@@ -1,0 +1,89 @@
+"""What tasks that write text have in common: their head, their framing, their answers.
+
+A subclass says which texts of a row are read and which one is written, by `pairs`.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+from lmtasks.batch import Example
+from lmtasks.heads.base import Head
+from lmtasks.heads.seq2seq import Seq2SeqHead
+from lmtasks.tasks.base import Answer, Row, Task
+from lmtasks.text.base import BaseTokenizer
+
+
+class Pair(NamedTuple):
+    """The texts to read and the text to write of one example."""
+
+    sources: tuple[str, ...]
+    target: str
+    """The text to write; "" where the row has none."""
+    references: tuple[str, ...] = ()
+    """All right answers, where there may be several."""
+    group: str = ""
+    """Rows that are scored together."""
+    language: str | None = None
+    """The language wanted of the answer, where the task knows several."""
+
+
+@dataclass(frozen=True)
+class Seq2SeqTask(Task):
+    """A task whose answer is a written text."""
+
+    generates: ClassVar[bool] = True
+
+    label_smoothing: float = field(default=0.1, kw_only=True)
+    """Share of the target's probability spread over the vocabulary (Szegedy et al. 2016, section 7)."""
+    prompt_text: str = field(default="", kw_only=True)
+    """Text in front of every source, by which a pretrained model knows its task (Raffel et al. 2020, section 2.4)."""
+
+    @abstractmethod
+    def pairs(self, row: Row) -> Iterator[Pair]:
+        """Yield what to read and to write of a row, nothing where it has no source."""
+
+    def texts(self, row: Row) -> Iterator[str]:
+        """Yield all texts of a row that are not empty."""
+        for pair in self.pairs(row):
+            yield from (text for text in (*pair.sources, pair.target) if text)
+
+    def examples(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
+        """Make an example of each pair; a missing target is left empty."""
+        pairs = [(number, pair) for number, row in enumerate(rows) for pair in self.pairs(row)]
+        # all texts in one call, which tokenises on all cores
+        ids = iter(tokenizer.encode_batch([text for _, pair in pairs for text in self._read_and_written(pair)]))
+        examples = []
+        for number, pair in pairs:
+            sources, target = [next(ids) for _ in pair.sources], next(ids)
+            examples.append(
+                Example(
+                    source=tokenizer.frame_source(*sources, language=pair.language),
+                    target=tokenizer.frame_target(target) if pair.target.strip() else [],
+                    text="\n".join(pair.sources),
+                    reference=pair.target,
+                    references=list(pair.references),
+                    group=pair.group,
+                    row=number,
+                )
+            )
+        return examples
+
+    def head(self, tokenizer: BaseTokenizer, d_model: int) -> Head:
+        """Return a head that writes text; it has no parameters of its own."""
+        tokens = tokenizer.decoder_start_id, tokenizer.eos_id, tokenizer.suppress_tokens
+        return Seq2SeqHead(*tokens, self.label_smoothing)
+
+    def answers(
+        self, found: Sequence[Any], examples: Sequence[Example], tokenizer: BaseTokenizer
+    ) -> list[list[Answer]]:
+        """Turn the hypotheses of the search into texts."""
+        texts = iter(tokenizer.decode_batch([hypothesis.tokens for several in found for hypothesis in several]))
+        return [[Answer(next(texts), hypothesis.score) for hypothesis in several] for several in found]
+
+    def _read_and_written(self, pair: Pair) -> list[str]:
+        first, *others = pair.sources
+        return [self.prompt_text + first, *others, pair.target]

@@ -1,0 +1,112 @@
+"""The contract of a tokenizer: text to token ids and back, special tokens, and how it frames what a model reads.
+
+Tasks, heads and data know nothing else of a tokenizer, so that another one than ours can stand here: special ids and
+framing are the tokenizer's own (BART: `<s> text </s>`, NLLB: a language code in front, BERT: `[CLS] a [SEP] b [SEP]`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class BaseTokenizer(ABC):
+    """Cut texts into token ids and join ids to texts."""
+
+    pad_id: int
+    """Fills up rows of a batch; masked wherever it is read."""
+    bos_id: int
+    """Begins what a decoder writes, unless `decoder_start_id` says otherwise."""
+    eos_id: int
+    """Ends every text."""
+
+    @property
+    def decoder_start_id(self) -> int:
+        """The token that a decoder reads before the first one it writes."""
+        return self.bos_id
+
+    @property
+    def separator_id(self) -> int:
+        """The token at the end of each of several texts that are read together."""
+        return self.eos_id
+
+    def frame_source(self, *texts: Sequence[int], language: str | None = None) -> list[int]:
+        """Return what an encoder reads of one text or of several; it ends with one `separator_id`.
+
+        language: the language wanted of the answer, where a model knows several.
+        """
+        tag = [] if language is None else [self.tag(language)]
+        return [*tag, *(token for text in texts for token in (*text, self.separator_id))]
+
+    def frame_target(self, text: Sequence[int]) -> list[int]:
+        """Return what a decoder is trained to write."""
+        return [*text, self.eos_id]
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the size of the vocabulary, special tokens included."""
+
+    @property
+    @abstractmethod
+    def suppress_tokens(self) -> list[int]:
+        """Ids that are never written: special tokens other than `eos_id`."""
+
+    @abstractmethod
+    def tag(self, language: str) -> int:
+        """Return the id of the token that asks for a language."""
+
+    @abstractmethod
+    def mark(self, name: str) -> int:
+        """Return the id of a special token by its name, such as "<user>"."""
+
+    @abstractmethod
+    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+        """Cut texts into ids, without special tokens."""
+
+    def encode(self, text: str) -> list[int]:
+        """Cut one text into ids, without special tokens."""
+        return self.encode_batch([text])[0]
+
+    @abstractmethod
+    def encode_words(self, words: list[str], spaced: bool) -> list[list[int]]:
+        """Cut words into the ids that each has inside a text; `spaced`: spaces stand between the words of a text."""
+
+    @abstractmethod
+    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Cut one text into ids, and return which characters `text[start:stop]` each token covers."""
+
+    @abstractmethod
+    def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        """Join rows of ids to texts, without special tokens."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Join ids to a text, without special tokens."""
+        return self.decode_batch([ids])[0]
+
+    @abstractmethod
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Return the text of each token, for people to read."""
+
+    @abstractmethod
+    def byte_pieces(self) -> list[bytes]:
+        """Return the bytes of each token of the vocabulary; special tokens have none."""
+
+    def words(self) -> list[tuple[int, str]]:
+        """Return (id, word) of the tokens that are whole words, by which word vectors are found; none by default."""
+        return []
+
+    @abstractmethod
+    def to_json(self) -> str:
+        """Return the whole tokenizer as text in the tokenizer.json format."""
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the tokenizer.json."""
+        Path(path).write_text(self.to_json(), encoding="utf-8")
+
+    @property
+    def fingerprint(self) -> str:
+        """A short hash of all that decides the ids, for the names of caches."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]

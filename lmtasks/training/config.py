@@ -1,0 +1,41 @@
+"""Training: how a model is trained, whatever its tasks are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lmtasks.errors import InputError
+from lmtasks.training.joint.learning import JointConfig
+from lmtasks.training.optim.optimizers import Adam, OptimizerConfig
+from lmtasks.training.optim.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Training:
+    """Settings of training, the same for all modules.
+
+    Raises: InputError for settings that contradict each other.
+
+    Example:
+        >>> Training(schedule=Schedule("constant")).optimizer.lr
+        0.001
+    """
+
+    optimizer: OptimizerConfig = Adam()
+    """Optimiser with its settings."""
+    schedule: Schedule = Schedule()
+    """Learning rate over the optimiser steps."""
+    init_from: str | None = None
+    """A run folder, model folder or checkpoint that gives the tokenizer and the first weights of the backbone."""
+    freeze: tuple[str, ...] = ()
+    """Names of parts that are not trained, such as backbone.encoder."""
+    vectors: str | None = None
+    """A GloVe or word2vec text file that gives the first embeddings of the words in it."""
+    compile: bool = False
+    """Compile encode and decode with torch.compile; worth the minutes it takes on a GPU."""
+    joint: JointConfig = JointConfig()
+    """How several tasks are trained together."""
+
+    def __post_init__(self) -> None:
+        if self.init_from and self.vectors:
+            raise InputError("model.training: init_from brings embeddings of its own; leave out vectors")
