@@ -1,4 +1,4 @@
-"""The mixture, by its promises: the shares that were asked for, each row once an epoch, the same steps on any devices."""
+"""The mixture, by its promises: the requested shares, each row once an epoch, the same steps on any devices."""
 
 from __future__ import annotations
 

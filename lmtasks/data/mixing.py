@@ -20,7 +20,7 @@ from lmtasks.data.plan import Plan, padded_lengths, steps_of
 from lmtasks.errors import InputError
 
 ROUNDS = 4  # iterations that fit the budgets of the tasks to their shares and to tokens_per_step, padding included
-# Participations are multiples of this number: sums of millions of them are exact, so that no step of a plan is left out.
+# Participations are multiples of it, so that sums of millions of them are exact and no step of a plan is left out.
 FINEST = 2.0**-30
 
 
@@ -175,7 +175,7 @@ class Mixture:
         return self._at(k, self._participation)
 
     def report(self, k: int) -> dict[str, float]:
-        """Return for each task its tokens of source and target before step k, its share of them, and the intended share."""
+        """Return for each task its tokens before step k, its share so far, and the intended share."""
         done, wanted = self.done(k), self.wanted(k)
         units = {task: plan.total(self._units[task], done[task]) for task, plan in self.plans.items()}
         tokens = {task: plan.total(plan.lengths.sum(1), done[task]) for task, plan in self.plans.items()}
