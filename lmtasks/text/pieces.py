@@ -20,9 +20,7 @@ N_BYTES = 256
 BYTE_PIECES = [f"<0x{byte:02X}>" for byte in range(N_BYTES)]  # the names of bytes in a vocabulary of characters
 MIN_FREQUENCY = 2  # a merge that is seen once memorises a sentence
 
-_UNSPACED = (
-    r"\p{Han}\p{Hiragana}\p{Katakana}ー\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"  # scripts without spaces between words
-)
+_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}ー\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"  # no spaces between words
 # GPT-2's split with three changes: combining marks belong to letters (Hindi and decomposed accents would fall apart),
 # an English ending needs the end of a word after it, and scripts without spaces take no space in front.
 _WORDS = "|".join(

@@ -36,16 +36,18 @@ def hub_table(path: str, split: str) -> Any:
     try:
         with _offline(bool(reason)):
             return load_dataset(name, config, split=own_split or split)
-    except ConnectionError as error:
-        fault = f"the Hugging Face hub cannot be reached ({reason or one_line(error)})"
-        hint = "and its cache lacks the set; check the network and the proxy, or give a file"
-        raise InputError(f"{path}: no such file here, {fault}, {hint}") from error
-    except DatasetNotFoundError as error:
-        fault = f"and the hub has no such set or does not show it without `hf auth login` ({one_line(error)})"
-        raise InputError(f"{path}: no such file here, {fault}; {forms}") from error
     except Exception as error:  # the errors of the hub have no common base
-        fault = f"and the hub gave no split '{own_split or split}' of it ({one_line(error)})"
-        raise InputError(f"{path}: no such file here, {fault}; {forms}") from error
+        fault = f"and the hub gave no split '{own_split or split}' of it ({one_line(error)}); {forms}"
+        if isinstance(error, ConnectionError):
+            fault = (
+                f"the Hugging Face hub cannot be reached ({reason or one_line(error)}), and its cache lacks the set; "
+            )
+            fault += "check the network and the proxy, or give a file"
+        elif isinstance(error, DatasetNotFoundError):
+            fault = (
+                f"and the hub has no such set or does not show it without `hf auth login` ({one_line(error)}); {forms}"
+            )
+        raise InputError(f"{path}: no such file here, {fault}") from error
 
 
 def named_labels(rows: Iterable[dict[str, Any]], features: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

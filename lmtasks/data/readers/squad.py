@@ -61,18 +61,18 @@ class SquadFile(Files):
                     "table that has it with Table"
                 )
         for path in self.paths(split):
-            faults, first, answers = Counter[str](), "", 0
+            counts, first = Counter[str](), ""
             for place, record in self._records(path, split, "answers" in columns):
-                row, moved, lost = _row(place, record, columns)
+                row, faults = _row(place, record, columns)
                 yield row
-                faults += Counter(moved=moved, lost=lost)
-                first = first or (place if moved or lost else "")
-                answers += len(row.get("answers", ()))
+                first = first or (place if faults.total() else "")
+                counts += faults + Counter(answers=len(row.get("answers", ())))
             if first:
                 logger.warning(
                     "%s: %d of %d answers are not where the file says, first in %s: %d were moved to the nearest "
                     "place where they are, %d are nowhere in their context",
-                    path, faults.total(), answers, first.removeprefix(f"{path}, "), faults["moved"], faults["lost"],
+                    path, counts["moved"] + counts["lost"], counts["answers"], first.removeprefix(f"{path}, "),
+                    counts["moved"], counts["lost"],
                 )  # fmt: skip
 
     def _records(self, path: str, split: str, answered: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -157,14 +157,13 @@ def _parts(path: str, whole: dict[str, Any], name: str) -> list[dict[str, Any]]:
     return parts
 
 
-def _row(place: str, record: Mapping[str, Any], columns: Sequence[str]) -> tuple[dict[str, Any], int, int]:
-    """Return a row, and how many of its answers were moved and how many are nowhere."""
-    row = {} if record["id"] is None else {"id": exact(record["id"])}
+def _row(place: str, record: Mapping[str, Any], columns: Sequence[str]) -> tuple[dict[str, Any], Counter[str]]:
+    """Return a row, and how many of its answers were moved and how many are lost."""
+    row, faults = {} if record["id"] is None else {"id": exact(record["id"])}, Counter[str]()
     for name in ("question", "context"):
         if not isinstance(record[name], str):
             raise InputError(f"{place}, '{name}': {str(record[name])[:40]}, expected a text")
         row[name] = record[name]
-    moved = lost = 0
     if "answers" in columns:
         unanswered = record["answers"] is None and "starts" in record  # a table with one answer per row
         value = "" if unanswered else record["answers"]
@@ -172,10 +171,9 @@ def _row(place: str, record: Mapping[str, Any], columns: Sequence[str]) -> tuple
         row["answers"] = [text for text, _ in answers]
         if "starts" in columns:
             row["starts"] = [_nearest(row["context"], text, start) for text, start in answers]
-            lost = row["starts"].count(NOWHERE)
-            given = zip(answers, row["starts"], strict=True)
-            moved = sum(start not in (None, there) and there != NOWHERE for (_, start), there in given)
-    return {**row, "place": place}, moved, lost
+            for (_, start), found in zip(answers, row["starts"], strict=True):
+                faults["lost" if found == NOWHERE else "moved"] += found == NOWHERE or start not in (None, found)
+    return {**row, "place": place}, faults
 
 
 def _nearest(context: str, answer: str, start: int | None) -> int:
