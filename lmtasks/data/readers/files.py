@@ -44,11 +44,7 @@ def read_rows(path: str, split: str = "train") -> Iterator[Record]:
     Raises:
         InputError: Naming file and row.
     """
-
-    def check(number: int, header: list[str]) -> None:
-        _check_columns(path, {name: name for name in header}, "", (), number, header)
-
-    return _records(path, None, split, check)
+    return _records(path, None, split, lambda n, names: _check_columns(path, {name: name for name in names}, n, names))
 
 
 def numbered_rows(
@@ -79,7 +75,7 @@ def numbered_rows(
     Raises:
         InputError: Naming file, row and column; at the latest when the faulty row is reached.
     """
-    check = partial(_check_columns, path, columns, option, absent)
+    check = partial(_check_columns, path, columns, option=option, absent=absent)
     as_value = exact if nested else _text
     first = True
     for number, record in _records(path, columns.values(), split, check):
@@ -253,7 +249,12 @@ def _chosen(names: list[str], wanted: Collection[str] | None) -> list[str]:
 
 
 def _check_columns(
-    path: str, columns: Mapping[str, str], option: str, absent: Collection[str], number: int, present: list[str]
+    path: str,
+    columns: Mapping[str, str],
+    number: int,
+    present: list[str],
+    option: str = "",
+    absent: Collection[str] = (),
 ) -> None:
     """Refuse a column that is missing or not unique; the error suggests the mapping to set."""
     close = {

@@ -106,11 +106,9 @@ class TaggedWords(Files):
 
 def _sentences(lines: Iterable[str]) -> Iterator[list[Line]]:
     """Yield the lines of each sentence, without comments."""
-
-    def ends(line: Line) -> bool:
-        return not line[1].strip() or line[1].startswith(DOCUMENT)
-
-    for between, group in groupby(enumerate(lines, 1), key=ends):
+    for between, group in groupby(
+        enumerate(lines, 1), lambda line: not line[1].strip() or line[1].startswith(DOCUMENT)
+    ):
         sentence = [] if between else list(group)
         if any("\t" in line for _, line in sentence):  # CoNLL-U: its words have tabs, its comments have none
             sentence = [(number, line) for number, line in sentence if "\t" in line or not line.startswith("#")]
