@@ -1,4 +1,4 @@
-"""The mixture, by its promises: the shares that were asked for, each row once a pass, the same steps on any devices."""
+"""The mixture, by its promises: the requested shares, each row once an epoch, the same steps on any devices."""
 
 from __future__ import annotations
 
@@ -133,8 +133,8 @@ def test_wrong_rates_are_refused_in_a_line_that_names_them(wrong, complaint):
         ({"temperature": 0}, "temperature 0"),
         ({"temperature": float("nan")}, "temperature nan"),
         ({"cap": 0}, "cap 0"),
-        ({"rates": {"big": 1}, "temperature": 2.0}, "rates leave nothing to temperature"),
-        ({"rates": {"big": 1}, "cap": 9}, "rates leave nothing to temperature and cap"),
+        ({"rates": {"big": 1}, "temperature": 2.0}, "rates replace temperature"),
+        ({"rates": {"big": 1}, "cap": 9}, "rates replace temperature and cap"),
         ({"change": 5}, "final_rates and change go together"),
         ({"final_rates": {"big": 1}}, "final_rates and change go together"),
         ({"change": -5}, "change -5"),
@@ -169,7 +169,7 @@ def test_every_step_has_a_task_and_no_task_leaves_a_step_of_its_plan_out(rows, t
         ({"a": 0.6, "b": 0.6, "c": 0.2}, {"a": 0.6, "b": 0.3, "c": 0.6}),
     ],
 )
-def test_no_step_of_a_plan_is_left_out_where_turns_add_up_to_a_whole_number_but_for_rounding(first, last):
+def test_no_step_of_a_plan_is_left_out_where_participations_add_up_to_a_whole_number_but_for_rounding(first, last):
     made = mixture([12, 12, 12], 1, mixing=Mixing("rows", rates=first, final_rates=last, change=20))
     done = np.array([list(made.done(k).values()) for k in range(200)])
     assert set(np.diff(done, axis=0).flatten().tolist()) <= {0, 1}

@@ -155,7 +155,7 @@ def test_padding_counts_each_micro_batch_by_itself(lengths, tokens, parts):
 
 
 def test_fewer_rows_than_micro_batches_are_refused():
-    with pytest.raises(InputError, match="3 training rows cannot be dealt to 4"):
+    with pytest.raises(InputError, match="3 training rows cannot be split into 4"):
         plan(np.ones((3, 2), int), parts=4)
 
 

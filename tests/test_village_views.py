@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from lmtasks.village import Village, dialogues, more_plots, names, plots, reviews
+from lmtasks.village import Village, dialogues, names, plots, reviews
 from lmtasks.village.dice import Dice, fill
 
 VILLAGE = Village(train=2000, validation=200, test=200, seed=3)
@@ -22,7 +22,7 @@ STORIES, SUMMARIES, REVIEWS, NAMES, DIALOGUES = (
 )
 QUESTIONS = ("question", "context", "answers", "starts")
 VIEWS = (STORIES, SUMMARIES, QUESTIONS, REVIEWS, NAMES, DIALOGUES)
-PLOTS = (*plots.PLOTS, *more_plots.MORE_PLOTS)
+PLOTS = plots.PLOTS
 
 
 def rows(columns, split="train", village=VILLAGE):

@@ -1,7 +1,7 @@
-"""The plan: which rows of a task make up optimiser step k is a pure function of lengths, settings and k.
+"""The plan: the rows of a task in optimiser step k are a pure function of the lengths, the settings and k.
 
-Nothing is drawn while training runs. A resume needs one integer, the number of steps done; one device with four
-accumulated micro-batches takes the same steps from the same rows as four devices; every rank has equally many
+Training draws no random numbers for it. So a resume needs one integer, the number of steps done; one device with four
+accumulated micro-batches takes the same steps from the same rows as four devices; and every rank has equally many
 micro-batches.
 """
 
@@ -15,24 +15,24 @@ import numpy as np
 
 from lmtasks.errors import InputError
 
-KEPT = 2  # epochs whose orders are in memory: that of now, and the next, from which batches are made ahead
+KEPT = 2  # epochs whose orders are in memory: the current one, and the next one, whose batches are prepared ahead
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """The schedule of training.
+    """The steps of one task: which rows each has, in which order.
 
-    Rows are sorted by (target, source) length, equal lengths in an order drawn anew each epoch, and cut into steps of
-    at most `tokens_per_step` padded tokens, the longer of source and target counting. Steps come in an order drawn
-    anew each epoch. Each epoch has every row once.
+    Rows are sorted by (target, source) length and cut into steps of at most `tokens_per_step` padded tokens, where the
+    longer of source and target counts. Each epoch has every row once, and shuffles the steps and the rows of equal
+    length anew.
     """
 
     lengths: np.ndarray
     """(rows, 2) tokens of source and target."""
     targets: np.ndarray
-    """(rows,) number of targets, over which the loss is averaged."""
+    """(rows,) number of targets; the loss is averaged over them."""
     tokens_per_step: int
-    """Padded tokens of an optimiser step, over all devices and accumulated micro-batches."""
+    """Padded tokens of an optimiser step, summed over devices and accumulated micro-batches."""
     parts: int = 1
     """Micro-batches of a step: devices x accumulate_grad_batches."""
     seed: int = 1
@@ -41,18 +41,18 @@ class Plan:
     def __post_init__(self) -> None:
         if len(self.lengths) < self.parts:
             raise InputError(
-                f"{len(self.lengths)} training rows cannot be dealt to {self.parts} micro-batches a step "
+                f"{len(self.lengths)} training rows cannot be split into {self.parts} micro-batches per step "
                 "(devices x accumulate_grad_batches); give more rows or fewer devices"
             )
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps in which every row comes once."""
+        """Optimiser steps in which every row is used once."""
         return len(self._bounds) - 1
 
     @property
     def padding(self) -> float:
-        """Share of padded tokens that are padding, of source and target together."""
+        """Share of padding in the padded tokens of source and target together."""
         first, rows = self._bounds[:-1, None], np.diff(self._bounds)[:, None]  # of each step
         part = np.arange(self.parts)
         starts = (first + part * (rows // self.parts) + np.minimum(part, rows % self.parts)).ravel()  # as array_split
@@ -68,22 +68,22 @@ class Plan:
         return np.array_split(order[first:last], self.parts)
 
     def scale(self, step: list[np.ndarray]) -> float:
-        """Return what the summed loss of each micro-batch of a step is multiplied by.
+        """Return the factor for the summed loss of each micro-batch of a step.
 
-        Lightning divides by the accumulated micro-batches and DDP by the devices: times `parts`, over the step's
-        targets, that makes the exact mean over all targets of the step.
+        Lightning divides by the accumulated micro-batches and DDP by the devices. With `parts` over the step's targets
+        the result is the exact mean over all targets of the step.
         """
         return self.parts / float(sum(self.targets[rows].sum() for rows in step))
 
     def total(self, units: np.ndarray, steps: int) -> float:
-        """Return what the rows of the first steps have together; units: (rows,) of each row."""
-        passes, left = divmod(steps, self.steps_per_epoch)
-        order, turn = self._orders(passes)
+        """Return the sum of `units` (rows,) over the rows of the first `steps` steps."""
+        epochs, left = divmod(steps, self.steps_per_epoch)
+        order, turn = self._orders(epochs)
         a_step = np.add.reduceat(units[order], self._bounds[:-1])
-        return float(passes * units.sum() + a_step[turn[:left]].sum())
+        return float(epochs * units.sum() + a_step[turn[:left]].sum())
 
     def _orders(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows sorted by length with ties in random order, and the order of the steps."""
+        """Return the rows sorted by length, ties in random order, and the order of the steps."""
         if epoch not in self._kept:
             random = np.random.default_rng((self.seed, epoch))
             ties = random.permutation(len(self.lengths))
@@ -95,24 +95,24 @@ class Plan:
 
     @cached_property
     def _kept(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        """The orders of the latest epochs."""
+        """A cache of the orders of the latest epochs."""
         return {}
 
     @cached_property
     def _bounds(self) -> np.ndarray:
-        """Where steps begin and end in the sorted rows; the same for each epoch, since lengths sort the same."""
+        """Where steps begin and end in the sorted rows; the same in each epoch, as only rows of equal length swap."""
         return steps_of(padded_lengths(self.lengths), self.tokens_per_step, self.parts)
 
 
 def padded_lengths(lengths: np.ndarray) -> np.ndarray:
-    """Return the longer of source and target, (rows,), of rows (rows, 2) in the order that steps are cut of."""
+    """Return the longer of source and target length, (rows,), of `lengths` (rows, 2) sorted as steps are cut."""
     return lengths[_by_length(lengths)].max(axis=1)
 
 
 def steps_of(padded: np.ndarray, tokens_per_step: int, parts: int = 1) -> np.ndarray:
     """Return where steps begin in rows of these `padded_lengths`, and where the last one ends.
 
-    Each has a row at least for each of its parts. Fewer that are left go into the last step, above its budget.
+    Each step has at least one row for each part. If fewer are left at the end, they join the last step, above budget.
     """
     bounds, longest = [0], 0
     for row, length in enumerate(padded.tolist()):
@@ -122,29 +122,30 @@ def steps_of(padded: np.ndarray, tokens_per_step: int, parts: int = 1) -> np.nda
             bounds.append(row)
             longest = length
     if len(bounds) > 1 and len(padded) - bounds[-1] < parts:
-        bounds.pop()  # too few rows are left for a step of their own
+        bounds.pop()  # too few rows are left for another step
     return np.array([*bounds, len(padded)])
 
 
 def _by_length(lengths: np.ndarray) -> np.ndarray:
-    """Return the stable order by target length, sources climbing and falling in turn: neighbours are always alike."""
+    """Return the stable order by target length, then by source length up and down in turn, so that neighbours are
+    always similar."""
     source, target = lengths.T
     return np.lexsort((np.where(target % 2, -source, source), target))
 
 
 def evaluation_batches(lengths: np.ndarray, tokens: int, rank: int = 0, world_size: int = 1) -> list[np.ndarray]:
-    """Return the row numbers of this rank's evaluation batches: all ranks together have every row once.
+    """Return the row numbers of this rank's evaluation batches; all ranks together have every row once.
 
-    lengths: (rows, 2). Longest first, so that memory runs out at once or never; at most `tokens` padded tokens a
-    batch, and a row more in the last. Every rank has equally many batches, none of them empty where there are
-    `world_size` rows: one that has fewer would not answer when the others synchronise.
+    `lengths` is (rows, 2). The longest rows come first, so that memory runs out at once or never. A batch has at most
+    `tokens` padded tokens, the last one a row more. Every rank has equally many batches, none of them empty if there
+    are `world_size` rows: a rank with fewer would not answer when the others synchronise.
     """
     order = _by_length(lengths)[::-1]
     return [np.array_split(rows, world_size)[rank] for rows in _pack(order, lengths, tokens, world_size)]
 
 
 def _pack(order: np.ndarray, lengths: np.ndarray, tokens: int, parts: int) -> Iterator[np.ndarray]:
-    """Cut the rows into groups that, dealt to `parts`, have at most `tokens` padded tokens a part."""
+    """Cut the rows into groups that, split into `parts`, have at most `tokens` padded tokens per part."""
     first, longest = 0, 0
     for i, row in enumerate(order):
         length = int(lengths[row].max())

@@ -1,8 +1,8 @@
 """Pieces: how the vocabulary of a tokenizer is learned, one function for each kind.
 
 Byte-pair encoding (Sennrich et al. 2016, section 3.2) and unigram (Kudo 2018, section 3.2) over bytes (Radford et al.
-2019, section 2.2), characters with bytes for the rare ones, and plain bytes. Each function is given the texts, the
-size and the names of the special tokens, which get the first ids, and always learns the same from the same texts.
+2019, section 2.2), characters with bytes for the rare ones, and plain bytes. Each function takes the texts, the size
+and the names of the special tokens, which get the first ids; the same texts always give the same vocabulary.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 Kind = Literal["bpe", "unigram", "character", "byte"]
 
 N_BYTES = 256
-BYTE_PIECES = [f"<0x{byte:02X}>" for byte in range(N_BYTES)]  # the names of bytes beside whole characters
-MIN_FREQUENCY = 2  # a merge seen once is a sentence learned by heart, not a word
+BYTE_PIECES = [f"<0x{byte:02X}>" for byte in range(N_BYTES)]  # the names of bytes in a vocabulary of characters
+MIN_FREQUENCY = 2  # a merge that is seen once memorises a sentence
 
-_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}ー\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"  # no blanks between words
-# GPT-2's split with three changes: combining marks belong to letters (else Hindi and decomposed accents fall apart),
-# English endings count only where the word ends, and scripts without blanks take no blank.
+_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}ー\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"  # no spaces between words
+# GPT-2's split with three changes: combining marks belong to letters (Hindi and decomposed accents would fall apart),
+# an English ending needs the end of a word after it, and scripts without spaces take no space in front.
 _WORDS = "|".join(
     [
         r"(?i:['’](?:s|t|re|ve|m|ll|d))(?![\p{L}\p{M}])",
@@ -37,7 +37,7 @@ _WORDS = "|".join(
 
 
 def _byte_of_character() -> dict[str, int]:
-    """Return the byte for each character of the byte-level alphabet (GPT-2's `bytes_to_unicode`, inverted)."""
+    """Return the byte of each character of the byte-level alphabet; the inverse of GPT-2's `bytes_to_unicode`."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(N_BYTES) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(N_BYTES + n): byte for n, byte in enumerate(others)}
@@ -47,7 +47,7 @@ BYTE_OF = _byte_of_character()
 
 
 def learn_bpe(texts: Iterator[str], vocab_size: int, specials: list[str]) -> Tokenizer:
-    """Merge the most frequent pair of pieces until there are `vocab_size`, special tokens included."""
+    """Merge the most frequent pair of pieces until there are `vocab_size` pieces, special tokens included."""
     inner = _with_words(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -61,7 +61,7 @@ def learn_bpe(texts: Iterator[str], vocab_size: int, specials: list[str]) -> Tok
 
 
 def learn_unigram(texts: Iterator[str], vocab_size: int, specials: list[str]) -> Tokenizer:
-    """Drop the pieces that cost the likelihood of the texts least until `vocab_size` are left."""
+    """Drop the pieces that matter least for the likelihood of the texts until `vocab_size` are left."""
     inner = _with_words(models.Unigram())
     trainer = trainers.UnigramTrainer(
         vocab_size=vocab_size, special_tokens=list(specials), initial_alphabet=sorted(BYTE_OF), show_progress=False
@@ -69,14 +69,14 @@ def learn_unigram(texts: Iterator[str], vocab_size: int, specials: list[str]) ->
     inner.train_from_iterator(texts, trainer)
     pieces = [(piece, score) for piece, score in json.loads(inner.to_str())["model"]["vocab"]]
     learned = _in_fixed_order(pieces[len(specials) :])
-    room = vocab_size - len(specials) - N_BYTES  # where there is none, the trainer overlooks that
+    room = vocab_size - len(specials) - N_BYTES  # the trainer ignores a size that leaves no room
     kept = learned if room > 0 else [(piece, score) for piece, score in learned if len(piece) == 1]
     inner.model = models.Unigram([*pieces[: len(specials)], *kept], None, False)
     return inner
 
 
 def learn_characters(texts: Iterator[str], vocab_size: int, specials: list[str]) -> Tokenizer:
-    """Take the most frequent characters that fit beside the bytes."""
+    """Take the bytes, and the most frequent characters that fit beside them."""
     counts = Counter(character for text in texts for character in text)
     by_frequency = sorted(counts, key=lambda character: (-counts[character], character))
     names = [*specials, *BYTE_PIECES]
@@ -87,7 +87,7 @@ def learn_characters(texts: Iterator[str], vocab_size: int, specials: list[str])
 
 
 def list_bytes(texts: Iterator[str], vocab_size: int, specials: list[str]) -> Tokenizer:
-    """Return the tokenizer whose ids are bytes after the special tokens; there is nothing to learn."""
+    """Return the tokenizer of the special tokens and the 256 bytes; it learns nothing from the texts."""
     names = [*specials, *sorted(BYTE_OF, key=BYTE_OF.__getitem__)]
     inner = Tokenizer(models.BPE({name: i for i, name in enumerate(names)}, []))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -96,7 +96,7 @@ def list_bytes(texts: Iterator[str], vocab_size: int, specials: list[str]) -> To
 
 
 def kind_of(inner: Tokenizer) -> Kind:
-    """Tell the kind from the parts of a tokenizer, as a tokenizer.json has no room for a field of our own."""
+    """Return the kind of a tokenizer, judged by its parts, as a tokenizer.json has no room for a field of our own."""
     model = json.loads(inner.to_str())["model"]
     if model["type"] == "Unigram":
         return "unigram"
@@ -106,25 +106,25 @@ def kind_of(inner: Tokenizer) -> Kind:
 
 
 def _in_fixed_order(pieces: list[tuple[str, float]]) -> list[tuple[str, float]]:
-    """Take the chance out of the (piece, score) pairs of a trained unigram model.
+    """Return the (piece, score) pairs of a trained unigram model without their randomness.
 
-    The trainer walks through hash maps of random order: sums differ in their last digits, and bytes too rare for a
-    score of their own get the lowest score plus 0.0001, 0.0002, ... by turns. Here these all get the lowest one.
+    The trainer iterates over hash maps in random order: sums differ in their last digits, and bytes too rare for a
+    score of their own get the lowest score plus 0.0001, 0.0002, ... in random order. Here all of these get the lowest.
     """
     lowest = min(score for _, score in pieces)
-    by_turns = lowest + 0.0001 * (N_BYTES + 1)
-    scores = {piece: lowest if len(piece) == 1 and score < by_turns else score for piece, score in pieces}
+    above_rare = lowest + 0.0001 * (N_BYTES + 1)
+    scores = {piece: lowest if len(piece) == 1 and score < above_rare else score for piece, score in pieces}
     rounded = [(piece, round(score, 6)) for piece, score in scores.items()]
     return sorted(rounded, key=lambda pair: (-pair[1], pair[0]))
 
 
 def _with_words(model: models.Model) -> Tokenizer:
-    """Return a tokenizer that puts a blank before the first word, cuts texts to words and words to bytes."""
+    """Return a tokenizer that puts a space before the first word and cuts texts into words and words into bytes."""
     inner = Tokenizer(model)
-    # Before a script without blanks the blank is taken off again; decoding takes one off where there is one. A text
-    # that begins with a blank keeps ours too, so that none of its own is lost.
-    no_blank = normalizers.Replace(Regex(rf"\A (?=[{_UNSPACED}])"), "")
-    inner.normalizer = normalizers.Sequence([normalizers.Prepend(" "), no_blank])
+    # The space is removed again before a script without spaces, and decoding removes one if there is one. A text that
+    # begins with a space gets ours as well, so that decoding does not lose its own.
+    no_space = normalizers.Replace(Regex(rf"\A (?=[{_UNSPACED}])"), "")
+    inner.normalizer = normalizers.Sequence([normalizers.Prepend(" "), no_space])
     bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     inner.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(_WORDS), "isolated"), bytes_only])
     inner.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])

@@ -1,7 +1,7 @@
-"""Tags of words and the entities that they mark: BIO, IOB1, BIOES, BMES, BILOU.
+"""Tag schemes and the entities that tags mark: BIO, IOB1, BIOES, BMES, BILOU.
 
 Ramshaw and Marcus, "Text Chunking using Transformation-Based Learning" (1995); Tjong Kim Sang and Veenstra,
-"Representing Text Chunks" (1999). What ill-formed tags mean is the rule of conlleval, the scorer of CoNLL-2000.
+"Representing Text Chunks" (1999). Ill-formed tags are read as by conlleval, the scorer of CoNLL-2000.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ OUTSIDE = "O"
 
 
 def split_tag(tag: str) -> tuple[str, str]:
-    """Return B-PER as ("B", "PER") and O as ("O", ""); a label may have further hyphens or be absent.
+    """Return B-PER as ("B", "PER") and O as ("O", ""); a label may have hyphens or be missing.
 
     Raises:
-        InputError: The tag begins with none of B, I, O, E, S, M, L, U.
+        InputError: If the tag begins with none of B, I, O, E, S, M, L, U.
     """
     prefix, _, label = tag.partition("-")
     if len(prefix) != 1 or prefix not in "BIOESMLU" or (prefix == OUTSIDE and label):
@@ -33,12 +33,12 @@ def split_tag(tag: str) -> tuple[str, str]:
 def spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
     """Return the entities of a row as (label, start, stop): the words [start, stop), in their order.
 
-    One rule reads all schemes: a word continues the entity before it only if it is I or E of the same label and the
-    word before was B or I; else it begins one, whatever its prefix. So ill-formed tags mean something too:
-    O I-PER is an entity, B-PER I-LOC are two, an entity without its E ends where the next tag does not continue it.
+    One rule reads all schemes: a word continues an entity only if its tag is I or E with the same label and the tag
+    before is B or I; any other tag but O begins an entity. So ill-formed tags have a meaning too: O I-PER is one
+    entity, B-PER I-LOC are two, and an entity without its E ends where the next tag does not continue it.
 
     Raises:
-        InputError: A tag begins with none of the prefixes.
+        InputError: If a tag begins with none of the prefixes.
 
     Source: conlleval, endOfChunk and startOfChunk.
 
@@ -59,13 +59,13 @@ def spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
 
 
 def detect_scheme(rows: Iterable[Sequence[str]]) -> Scheme:
-    """Return the scheme in which rows of tags are written.
+    """Return the scheme of rows of tags.
 
-    M means BMES, L or U BILOU, E or S BIOES. B and I alone are IOB1 where every B follows an entity of its own label
-    and some entity begins with I; else BIO.
+    M means BMES, L or U BILOU, E or S BIOES. B and I alone are IOB1 if every B follows an entity of the same label and
+    some entity begins with I, else BIO.
 
     Raises:
-        InputError: A tag begins with none of the prefixes, or those of two schemes are mixed.
+        InputError: If a tag begins with none of the prefixes, or two schemes are mixed.
     """
     rows = [list(row) for row in rows]
     used = {split_tag(tag)[0] for tag in chain.from_iterable(rows)}
@@ -78,10 +78,10 @@ def detect_scheme(rows: Iterable[Sequence[str]]) -> Scheme:
 
 
 def normalise(tags: Sequence[str], scheme: Scheme) -> list[str]:
-    """Return the tags of a row as BIO, well-formed, with the same entities.
+    """Return the tags of a row as well-formed BIO with the same entities.
 
     Raises:
-        InputError: A tag is none of the scheme's.
+        InputError: If a tag does not belong to the scheme.
     """
     for tag in tags:
         if split_tag(tag)[0] not in PREFIXES[scheme]:
@@ -90,7 +90,7 @@ def normalise(tags: Sequence[str], scheme: Scheme) -> list[str]:
 
 
 def as_bio(entities: Iterable[tuple[str, int, int]], length: int) -> list[str]:
-    """Return entities (label, start, stop) that do not overlap as the BIO tags of `length` words.
+    """Return the BIO tags of `length` words with these entities (label, start, stop), which do not overlap.
 
     >>> as_bio([("PER", 0, 2)], 3)
     ['B-PER', 'I-PER', 'O']

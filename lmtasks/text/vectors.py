@@ -1,7 +1,7 @@
-"""Vectors: begin an embedding with ready-made word vectors, from GloVe and word2vec text files.
+"""Vectors: initialise an embedding with pretrained word vectors, from GloVe and word2vec text files.
 
-GloVe (Pennington et al. 2014) writes `word number ... number` lines; word2vec (Mikolov et al. 2013) and fastText write
-the same under a header `words numbers`. Both may be gzipped.
+GloVe (Pennington et al. 2014) has lines `word number ... number`; word2vec (Mikolov et al. 2013) and fastText have the
+same lines below a header `words numbers`. Both may be gzipped.
 """
 
 from __future__ import annotations
@@ -27,28 +27,25 @@ _HEADER = re.compile(r"(\d+) (\d+)")
 def initialise(embedding: nn.Embedding, tokenizer: Tokenizer, path: str | os.PathLike[str]) -> float:
     """Set the row of every piece that is a word of the file, and return the share of rows that were set.
 
-    A piece is a word if `tokenizer.words()` says so: " dog" is the word "dog", the "ing" of "going" is none. A word
-    that the file lacks gets the vector of its lower case; all other rows keep their random numbers. The vectors are
-    scaled by one factor to the standard deviation that the embedding had: their directions and relative lengths stay,
-    while they neither drown the random rows beside them nor, with tied weights, the first softmax. Where the embedding
-    is all alike (zeros), they stay as they are.
+    `tokenizer.words()` decides which pieces are words: " dog" is the word "dog", the "ing" of "going" is not a word. A
+    word that is not in the file gets the vector of its lower case; all other rows keep their random numbers. One factor
+    scales the vectors to the standard deviation of the embedding: they keep their directions and relative lengths, but
+    do not dominate the random rows or, with tied weights, the first softmax. If the embedding has no deviation (zeros),
+    the vectors are not scaled.
 
     Raises:
-        InputError: the file cannot be read, has another dimension than the embedding, or a row of it is broken.
+        InputError: If the file cannot be read, has another dimension than the embedding, or has a broken row.
     """
     ids: dict[str, list[int]] = {}
     for i, word in tokenizer.words():
         ids.setdefault(word, []).append(i)
     lowered = {word.lower() for word in ids}
     found = _read(Path(path), ids.keys() | lowered, embedding.embedding_dim)
-    rows = {i: found[key] for word in ids if (key := _key(word, found)) for i in ids[word]}
+    found |= {word: found[word.lower()] for word in ids.keys() - found.keys() if word.lower() in found}
+    rows = {i: found[word] for word in ids if word in found for i in ids[word]}
     if rows:
         _set_rows(embedding.weight, rows)
     return len(rows) / len(tokenizer)
-
-
-def _key(word: str, found: dict[str, np.ndarray]) -> str | None:
-    return next((key for key in (word, word.lower()) if key in found), None)
 
 
 @torch.no_grad()
@@ -61,7 +58,7 @@ def _set_rows(weight: Tensor, rows: dict[int, np.ndarray]) -> None:
 
 
 def _read(path: Path, wanted: set[str], dimension: int) -> dict[str, np.ndarray]:
-    """Return the vectors of the wanted words that the file has; of a word that comes twice the first one counts."""
+    """Return the vectors of the wanted words that are in the file; of a repeated word the first one."""
     found: dict[str, np.ndarray] = {}
     promised, row = None, 0
     for row, line in enumerate(_lines(path), start=1):
@@ -74,16 +71,16 @@ def _read(path: Path, wanted: set[str], dimension: int) -> dict[str, np.ndarray]
         if word in wanted and word not in found:
             found[word] = _vector(path, row, numbers)
     if promised is not None and promised != row - 1:
-        raise InputError(f"{path}: {row - 1} words, its header says {promised}; the file was cut, fetch it again")
+        raise InputError(f"{path}: {row - 1} words, its header says {promised}; the file is cut off, download it again")
     if row == 0:
         raise InputError(f"{path}: the file is empty, expected a word and {dimension} numbers in each row")
     return found
 
 
 def _split(path: Path, row: int, line: str, dimension: int) -> tuple[str, list[str]]:
-    """Cut a line from the right, as a word may hold blanks (". . ." in GloVe 840B)."""
+    """Split a line from the right, as a word may have spaces (". . ." in GloVe 840B)."""
     word, *numbers = line.rsplit(" ", dimension)
-    more = 0  # numbers that the cut left in the word, unless it is one number alone, as "2000" is
+    more = 0  # numbers left in the word, unless the word is a number itself, "2000"
     parts = word.split(" ")
     while more < len(parts) - 1 and _NUMBER.fullmatch(parts[-1 - more]):
         more += 1
@@ -94,25 +91,27 @@ def _split(path: Path, row: int, line: str, dimension: int) -> tuple[str, list[s
 
 def _check_dimension(path: Path, row: int, given: int, dimension: int) -> None:
     if given != dimension:
-        hint = f"set d_model={given} or take other vectors" if row == 1 else "the row is broken"
+        hint = f"set d_model={given} or use other vectors" if row == 1 else "the row is broken"
         raise InputError(f"{path}, row {row}: {given} numbers, the embedding has {dimension}; {hint}")
 
 
 def _vector(path: Path, row: int, numbers: list[str]) -> np.ndarray:
     for column, number in enumerate(numbers, start=2):
         if not _NUMBER.fullmatch(number):
-            raise InputError(f"{path}, row {row}, column {column}: {number!r}, expected a number; mend or drop the row")
+            raise InputError(
+                f"{path}, row {row}, column {column}: {number!r}, expected a number; correct or delete the row"
+            )
     return np.array([float(number) for number in numbers], dtype=np.float32)  # (D,)
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """Yield the lines without their ends; only \\n ends a line, as words may hold other breaks (U+0085 in GloVe)."""
+    """Yield the lines without their ends; only \\n ends a line, as words may have other breaks (U+0085 in GloVe)."""
     row = 0
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             for line in file:
                 row += 1
-                # word2vec cuts long words amid a character: such a word matches nothing, and is no fault of the file
+                # word2vec cuts long words inside a character; such a word matches nothing and is not an error
                 yield line.decode(errors="replace").rstrip("\r\n").rstrip(" ")
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}, after row {row}: cannot be read ({error})") from error

@@ -1,8 +1,8 @@
-"""Words: a raw text cut as the words of training data are, and such words joined to a text, with their characters.
+"""Words: split a raw text into words as the training data do, and join words to a text, with their characters.
 
-What a word is differs between data sets: single characters in most Chinese ones, "re-imagining" whole or in three,
-"'s" apart as in the Penn Treebank (Marcus et al. 1993), "@anna" whole in tweets. So it is learned from them, as a few
-signs.
+Data sets differ in what a word is: single characters in most Chinese ones, "re-imagining" as one word or three, "'s" as
+a word of its own (Penn Treebank, Marcus et al. 1993), "@anna" as one word in tweets. So a few signs are learned from
+the data.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-LETTERS = "letters"  # stands for letters and digits, which make up words; without it each character is a word
-OFTEN = 5  # times that words must be written so, to learn from it
-RARE = 5000  # words among which one that is written so is an accident
-SINGLE = 0.99  # share of words of one character from which on characters are what the data tag
-LONGEST_ENDING = 3  # characters, "n't"
+LETTERS = "letters"  # letters and digits make up words; without this sign each character is a word
+MIN_COUNT = 5  # words that must show a sign before it is learned
+RARE = 5000  # a sign in less than one of so many words is an accident
+SINGLE = 0.99  # share of one-character words above which each character is a word
+LONGEST_ENDING = 3  # characters, as in "n't"
 APOSTROPHES = "'’"
 UNSPACED = ("CJK", "IDEOGRAPHIC", "FULLWIDTH", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
 
 Place = tuple[int, int]
-"""Start and stop of the characters of a word in a text."""
+"""First character of a word in a text, and the end."""
 
 
 def learn_writing(rows: Iterable[Sequence[str]]) -> tuple[str, ...]:
-    """Return how words are written: nothing where each is a character, else LETTERS, and with them
+    """Return the signs of how words are written: none if each character is a word, else LETTERS and
 
-    - signs that stand between two letters or digits of a word, "-" in "re-imagining"
-    - signs that begin a word, "@letters" for "@anna", where more words begin so than consist of the sign
-    - endings that are words, "'s", which a text has without a blank before them
+    - signs between two letters or digits of a word, "-" in "re-imagining"
+    - signs that begin a word, "@letters" for "@anna", if more words begin with it than consist of it
+    - endings that are words of their own, "'s", which a text has without a space before them
 
     >>> learn_writing([["the", "re-imagining", "of", "Anna", "'s", "dog", "@home"]] * 5)
     ("'s", '-', '@letters', 'letters')
@@ -49,14 +49,14 @@ def learn_writing(rows: Iterable[Sequence[str]]) -> tuple[str, ...]:
         found.update(dict.fromkeys(inside, count))
         if re.match(r"[^w c]w", shape):
             found[word[0] + LETTERS] += count
-    enough = max(OFTEN, words.total() // RARE)
+    enough = max(MIN_COUNT, words.total() // RARE)
     often = {item for item, count in found.items() if count >= enough}
     alone = {item for item in often if item.endswith(LETTERS) and found[item] <= words[item[0]]}
     return tuple(sorted({LETTERS, *often} - alone))
 
 
 def split_words(text: str, writing: Sequence[str]) -> list[Place]:
-    """Return the places of the words of a raw text, cut as `learn_writing` says.
+    """Return the places of the words of a raw text, by the signs that `learn_writing` returned.
 
     >>> text = "Anna's re-imagining, 1980!"
     >>> [text[slice(*place)] for place in split_words(text, ("'s", "-", "letters"))]
@@ -75,7 +75,7 @@ def split_words(text: str, writing: Sequence[str]) -> list[Place]:
 
 
 def join_words(words: Sequence[str], writing: Sequence[str]) -> tuple[str, list[Place]]:
-    """Return words as one text and the place of each: blanks between, but not in scripts that have none.
+    """Return words as one text and the place of each, with spaces between, but not in scripts without spaces.
 
     >>> join_words(["Anna", "lives"], ("letters",))
     ('Anna lives', [(0, 4), (5, 10)])
@@ -100,17 +100,18 @@ def _without_ending(text: str, start: int, stop: int, endings: Sequence[str]) ->
 
 
 def _one_of(signs: Iterable[str]) -> str:
-    """Return the regular expression of any of the signs, which are read in a shape, and so are no letters."""
+    """Return a regular expression that matches any of the signs in a shape."""
     return f"(?:{'|'.join(map(re.escape, sorted(signs))) or '(?!)'})"
 
 
 def _shape(text: str) -> str:
+    """Return the kind of each character: "Anna's" is "wwww'w"."""
     return "".join(map(_kind, text))
 
 
 @lru_cache(maxsize=10_000)
 def _kind(character: str) -> str:
-    """Return "w" for what words are made of, "c" where each character may be one, " ", and a sign itself."""
+    """Return "w" for a letter or digit, "c" for a character of a script without spaces, " ", or the sign itself."""
     if not character or character.isspace():
         return " "
     if unicodedata.name(character, "").startswith(UNSPACED):

@@ -1,4 +1,4 @@
-"""Who and what plays in the stories of the village: persons with their pronouns, animals, and tables of phrases.
+"""The cast of the village's stories: persons with their pronouns, animals, and tables of phrases.
 
 Written for this project; the persons are those of `words`.
 """
@@ -13,7 +13,7 @@ from lmtasks.village.grammar import person_of
 
 @dataclass(frozen=True)
 class Role:
-    """A person as stories name one: Emma, the miller."""
+    """A person with pronouns, as stories name them: Emma, the miller."""
 
     name: str
     he: str
@@ -26,7 +26,7 @@ class Role:
 
 @dataclass(frozen=True)
 class Beast:
-    """An animal that can run away, with what it steals to eat and what lures it home."""
+    """An animal that can run away, the food that it steals, and what lures it home."""
 
     name: str
     food: str
@@ -38,7 +38,7 @@ class Beast:
 
 @dataclass(frozen=True)
 class Present:
-    """Something made for somebody: bake a cake, which needs flour and does not come out well with sawdust."""
+    """Something made for somebody: bake a cake, which needs flour and goes wrong with sawdust instead."""
 
     make: str
     made: str
@@ -123,4 +123,4 @@ HOURS = ("six", "seven", "eight", "nine", "ten", "eleven")
 FEW = ("two", "three", "four", "five")
 MANY = ("ten", "twelve", "fifteen", "twenty", "thirty")
 PEOPLE = {"h": MEN, "f": WOMEN, "g": ROLES}
-"""Hero, friend, one more; half of the stories let the hero be a woman and the friend a man."""
+"""Hero, friend and a third person; in half of the stories the hero is a woman and the friend a man."""

@@ -1,8 +1,8 @@
-"""The village, the embedded data set: sentences in two languages, stories, questions, reviews, names, dialogues.
+"""The village, a built-in data set: sentences in two languages, stories, questions, reviews, names, dialogues.
 
-Written for this project and made offline by seeded narrators. Each sentence is built in both languages at once, so the
-French agrees (articles, adjectives, participles) and reorders (adjectives, clitic pronouns, negation) as a French
-reader expects; the other views are in English.
+Written for this project; seeded narrators make it offline. Each sentence is built in both languages at once, so the
+French has its own agreement (articles, adjectives, participles) and word order (adjectives, clitic pronouns, negation).
+The other views are in English.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from lmtasks.village.sentences import tell
 from lmtasks.village.stories import tell_story
 
 SPLITS = ("test", "validation", "train")
-"""In the order in which they are told, so that train can grow without touching the others."""
+"""The order in which they are told: train is last, so that it can grow without changing the others."""
 PATIENCE = 2000
-"""So many rows in a row that were told before mean that the village has nothing more to say."""
+"""After this many repeated rows in succession the village has nothing new to tell."""
 
 
 @dataclass(frozen=True)
 class View:
-    """One way to look at the village."""
+    """A kind of row that the village can tell."""
 
     columns: tuple[str, ...]
     tell: Callable[[Narrator], dict[str, Any]]
-    """Gives a new row, which may have more columns."""
+    """Returns a new row, which may have more columns."""
     once: tuple[str, ...]
-    """Columns whose values come only once in all splits."""
+    """Columns whose values are unique over all splits."""
     name: str = ""
-    """Sets the dice; views of the same name and narrator show the same rows."""
+    """Seeds the dice; views with the same name and narrator show the same rows."""
 
 
 def tell_sentence(narrator: Narrator) -> dict[str, Any]:
@@ -63,15 +63,15 @@ VIEWS = (
 
 @dataclass(frozen=True)
 class Village(Rows):
-    """Rows of the village corpus, in the view that the columns asked for belong to; each also has its "place".
+    """Rows of the village corpus, in the first view that has the requested columns; each also has its "place".
 
     Sentences, `("en", "fr")`:
         `{"en": "The miller sees a cow.", "fr": "Le meunier voit une vache."}`
     Stories, `("text",)`, and stories with a summary in one sentence, `("text", "summary")`:
         `{"text": "One cold morning, Emma's goat ran away because the gate was open. Emma looked for it ...", "summary":
         "Emma's goat ran away, and Emma found it behind the mill."}`
-    Questions on the same stories, `("question", "context", "answers", "starts")`; without "starts", or without answers,
-    as well. About a fifth has no answer: both lists are empty.
+    Questions about the same stories, `("question", "context", "answers", "starts")`, or fewer of these columns. About a
+    fifth of them has no answer: both lists are empty.
         `{"question": "Why did the goat run away?", "context": "One cold morning, Emma's goat ran away because the gate
         was open. ...", "answers": ["the gate was open"], "starts": [47]}`
     Reviews, `("text", "label")`, the label "positive", "negative" or "neutral":
@@ -83,7 +83,7 @@ class Village(Rows):
         `{"turns": ["How much is a loaf?", "A loaf costs two coins.", "Then I take three loaves.", "Three loaves make
         six coins."]}`
 
-    No text of one split comes in another one, and the stories of a split are the same in all views that show them.
+    No text is in two splits, and the stories of a split are the same in all views that show them.
 
     Example:
         >>> village = Village(train=10, validation=2, test=2)
@@ -94,23 +94,23 @@ class Village(Rows):
     """
 
     train: int = 6000
-    """Rows to learn from, in each view; a larger number keeps the smaller one's rows and adds to them."""
+    """Training rows of each view; a larger number keeps the rows of a smaller one and adds to them."""
     validation: int | None = 300
-    """Rows that choose the best checkpoint; none if null."""
+    """Rows that choose the best checkpoint; null for no such split."""
     test: int | None = 300
-    """Rows for the final score; none if null."""
+    """Rows for the final score; null for no such split."""
     seed: int = 1
-    """Which rows are told."""
+    """Seed of all rows."""
 
     def path(self, split: str) -> str | None:
-        """Return a name for a split that the village has, None for another one."""
+        """Return the name of a split, or None if the village does not have it."""
         return f"village/{split}" if split in SPLITS and getattr(self, split) is not None else None
 
     def rows(self, split: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Yield the rows of a split in the first view that has all of the `columns`, with these and "place".
+        """Yield the rows of a split in the first view that has all `columns`; a row has these and its "place".
 
         Raises:
-            InputError: If the split is unknown, no view has the columns, or more rows are wanted than can be told.
+            InputError: If the split is unknown, no view has the columns, or there are not that many rows to tell.
         """
         self._check(split)
         view = _view(columns)
@@ -118,15 +118,15 @@ class Village(Rows):
         return (_row(row, columns, f"{self.path(split)}, row {number}") for number, row in enumerate(told, 1))
 
     def fingerprint(self, split: str) -> str:
-        """Return a text that changes when the rows of a split in any view do, for caches.
+        """Return a text that changes whenever the rows of a split change in any view; caches compare it.
 
-        It is made of what they follow from: the numbers asked for, the seed, and the narrators' own source.
+        It holds what determines them: the numbers of rows, the seed, and a hash of the village's source code.
 
         Raises:
             InputError: If the split is unknown.
         """
         self._check(split)
-        before = SPLITS[: SPLITS.index(split) + 1]  # a split avoids what those before it have told
+        before = SPLITS[: SPLITS.index(split) + 1]  # a split leaves out what the splits before it have told
         return f"village {[(name, getattr(self, name)) for name in before]} seed {self.seed} {_source()}"
 
     def _check(self, split: str) -> None:
@@ -145,7 +145,7 @@ def _view(columns: Sequence[str]) -> View:
 
 
 def _row(row: dict[str, Any], columns: Sequence[str], place: str) -> dict[str, Any]:
-    """Copy what is asked for, so that the caller may change it."""
+    """Copy the requested columns, so that the caller may change them."""
     asked = {column: row[column] for column in columns}
     return {column: list(value) if isinstance(value, list) else value for column, value in asked.items()} | {
         "place": place
@@ -156,7 +156,7 @@ def _row(row: dict[str, Any], columns: Sequence[str], place: str) -> dict[str, A
 def _tell(
     village: Village, tell: Callable[[Narrator], dict[str, Any]], once: tuple[str, ...], name: str
 ) -> dict[str, list[dict[str, Any]]]:
-    """Tell all splits, the small ones first; no row comes twice."""
+    """Tell all splits; no row is told twice."""
     told: set[str] = set()
     rows = {}
     for split in SPLITS:
@@ -174,7 +174,7 @@ def _tell(
 def _new(
     narrator: Narrator, tell: Callable[[Narrator], dict[str, Any]], once: tuple[str, ...], told: set[str]
 ) -> Iterator[dict[str, Any]]:
-    """Tell rows that were not told before, as long as there are any."""
+    """Yield rows that were not told before, as long as there are any."""
     in_vain = 0
     while in_vain < PATIENCE:
         row = tell(narrator)
@@ -188,7 +188,7 @@ def _new(
 
 @lru_cache(maxsize=1)
 def _source() -> str:
-    """Give a fingerprint of the narrators and their tables."""
+    """Return a hash of the village's source code, its narrators and tables."""
     sources = sorted(
         (file.name, file.read_bytes()) for file in files(__package__).iterdir() if file.name.endswith(".py")
     )

@@ -1,7 +1,7 @@
 """Short dialogues of the village, of 3 to 6 turns: asking the way, buying bread, meeting, borrowing, a room at the inn.
 
-Written for this project. What a turn says can be inferred from the turns before it: prices add up, times and places
-come back, and the ways through the village are always the same.
+Written for this project. A turn can be inferred from the turns before it: prices add up, times and places are repeated,
+and the ways through the village never change.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FEWEST, MOST = 3, 6
 
 @dataclass(frozen=True)
 class Way:
-    """Where a place of the village is, which does not change."""
+    """The way to a place of the village, always the same."""
 
     place: str
     way: str
@@ -28,7 +28,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Sum:
-    """A purchase in words: count times each is total, and what comes back from the coins paid."""
+    """A purchase in words: count times each is total, and back is the change from the coins paid."""
 
     count: str
     each: str
@@ -48,7 +48,7 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A trade with the house where it is at home."""
+    """A trade and where it lives."""
 
     trade: str
     home: str
@@ -56,7 +56,7 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Good:
-    """Something that a baker sells, one and more of it."""
+    """Something that a baker sells, in the singular and the plural."""
 
     one: str
     more: str
@@ -104,7 +104,7 @@ COLOURS = ("black", "white", "brown", "grey")
 SIGNS = ("a white ear", "a long tail", "a red ribbon", "three legs", "a short tail", "a bell")
 REASONS = ("I have to work", "I must bake", "my aunt comes", "I will be in the city", "I must feed the hens")
 
-SCENES = (  # " | " parts the ways, " / " the turns, "-" is nothing
+SCENES = (  # " | " separates the ways to say it, " / " the turns; "-" says nothing
     (
         {"w": WAYS, "b": NAMED},
         (
@@ -134,25 +134,21 @@ SCENES = (  # " | " parts the ways, " / " the turns, "-" is nothing
         {"s": SUMS, "meal": cast.MEALS, "b": NAMED},
         (
             "Do you have a room, {b}? / Yes. It costs {s.each} coins a night. How many nights? | Good evening, {b}."
-            " What"
-            " does a room cost? / {s.each} coins a night. How many nights will you stay?",
+            " What does a room cost? / {s.each} coins a night. How many nights will you stay?",
             "{s.count} nights. / {s.count} nights make {s.total} coins. | I stay {s.count} nights. / Then it is"
             " {s.total} coins.",
             "What is there to eat? / Tonight there is {meal}. | Here are {s.paid} coins. / Then I give you {s.back}"
-            " coins"
-            " back. | And what do you cook tonight? / I cook {meal}. | Good, here are {s.total} coins.",
+            " coins back. | And what do you cook tonight? / I cook {meal}. | Good, here are {s.total} coins.",
         ),
     ),
     (
         {"a": NAMED, "b": NAMED, "day": cast.DAYS, "day2": cast.DAYS, "spot": cast.MEADOWS, "why": REASONS},
         (
             "Hello, {b}. Shall we meet {spot} on {day}? | {b}, can you meet me {spot} on {day}? | Good morning, {b}."
-            " Will"
-            " you be {spot} on {day}?",
+            " Will you be {spot} on {day}?",
             "Not on {day}, {why}. But I can come on {day2}. | I cannot come on {day} because {why}. What about {day2}?",
             "{day2} is good for me. / Then we meet {spot} on {day2}. | Why not on {day}? / I told you, {why}. / Then"
-            " I will"
-            " see you on {day2}. | Then on {day2}, {b}. / Good, {spot} on {day2}.",
+            " I will see you on {day2}. | Then on {day2}, {b}. / Good, {spot} on {day2}.",
         ),
     ),
     (
@@ -160,8 +156,7 @@ SCENES = (  # " | " parts the ways, " / " the turns, "-" is nothing
         (
             "I have lost my {a}. Have you seen it? | {b}, have you seen my {a}? | Did a {a} come this way?",
             "What colour is it? / It is {colour} and has {sign}. | What does your {a} look like? / It is {colour}"
-            " and has"
-            " {sign}.",
+            " and has {sign}.",
             "I saw a {colour} {a} {spot}. / Did it have {sign}? / Yes, it had {sign}. | A {a} with {sign} was {spot} at"
             " {hour}. / Thank you, I will go and look {spot}. | No, I have not seen a {colour} {a}. / If you see it,"
             " think of {sign}.",

@@ -1,7 +1,7 @@
 """The dice of the village's narrators, and the slots that they fill.
 
-Written for this project. A narrator throws dice to pick from tables of phrases; `fill` puts what it has picked into a
-template, writes a or an and capitals as they should be, and notes where the marked parts came to stand.
+Written for this project. A narrator throws dice to pick from tables of phrases. `fill` puts the picked phrases into a
+template, corrects a to an, sets capitals, and returns the positions of the marked parts.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ A_BEFORE_VOWEL = re.compile(r"\b([Aa])(?= (?:<\w+:)?[aeiou])")
 
 
 class Dice:
-    """Picks at random; uses only `random()`, whose numbers stay the same from one Python to the next."""
+    """Picks at random; uses only `random()`, whose numbers are the same in all versions of Python."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
 
     def maybe(self, share: float) -> bool:
-        """Toss a coin that says yes with this share."""
+        """Return True with this probability."""
         return self.rng.random() < share
 
     def one(self, choices: Sequence[T]) -> T:
-        """Pick one."""
+        """Pick one of the choices."""
         return choices[int(self.rng.random() * len(choices))]
 
     def several(self, choices: Sequence[T], count: int) -> list[T]:
-        """Pick several different ones."""
+        """Pick `count` different choices."""
         rest = list(choices)
         return [rest.pop(int(self.rng.random() * len(rest))) for _ in range(count)]
 
     def cast(self, slots: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-        """Pick for each slot from its table; slots with tables that overlap are given different things."""
+        """Pick for each slot from its table; slots whose tables overlap get different things."""
         picked: dict[str, Any] = {}
         for slot, table in slots.items():
             while (choice := self.one(table)) in picked.values():
@@ -49,17 +49,17 @@ class Dice:
         return picked
 
     def way(self, ways: str) -> str:
-        """Pick one of the ways to say it, which " | " parts."""
-        return self.one(_parted(ways))
+        """Pick one of the ways to say it, which are separated by " | "."""
+        return self.one(_split(ways))
 
 
 @lru_cache(maxsize=1024)
-def _parted(ways: str) -> list[str]:
+def _split(ways: str) -> list[str]:
     return ways.split(" | ")
 
 
 def fill(template: str, cast: Mapping[str, Any]) -> tuple[str, list[Mark]]:
-    """Fill the slots and return the text, and for each marked part its name, its first character and its end.
+    """Fill the slots and return the text, and the name, first character and end of each marked part.
 
     Before: "{h} saw <what:a {thing}>.", {"h": "the miller", "thing": "old hat"}
     After: "The miller saw an old hat.", [("what", 15, 25)]

@@ -1,8 +1,8 @@
 """Phrases and clauses in English and French at once: agreement, word order and spelling of both languages.
 
-Written for this project. A `Phrase` knows its gender and number and its pronouns; `clause` puts subject, verb and
-object in order; `spell` applies the French elisions and contractions last, in one place (Grevisse, Le Bon Usage:
-l'école, du moulin, aux filles, son école, cet arbre).
+Written for this project. A `Phrase` has gender, number and pronouns; `clause` puts subject, verb and object in order;
+`spell` comes last and applies the French elisions and contractions (Grevisse, Le Bon Usage: l'école, du moulin, aux
+filles, son école, cet arbre).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Tense = Literal["present", "past", "ongoing", "future", "must", "can", "want"]
 
 @dataclass(frozen=True)
 class Pair:
-    """The same words in English and in French; `+` sets pairs side by side."""
+    """The same words in English and in French; `+` joins two pairs."""
 
     en: str
     fr: str
@@ -41,7 +41,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Person:
-    """A row of the table of pronouns, which also rules the agreement of verbs and participles."""
+    """The pronouns of a person, and what verbs and participles agree with."""
 
     en: str
     en_object: str
@@ -56,6 +56,7 @@ class Person:
 
     @property
     def plural(self) -> bool:
+        """Whether it is we or they."""
         return self.row in (1, 3)
 
 
@@ -83,17 +84,18 @@ class Phrase:
 
     @property
     def pair(self) -> Pair:
+        """Both languages, without gender, number and pronouns."""
         return Pair(self.en, self.fr)
 
 
 @dataclass(frozen=True)
 class Determiner:
-    """What opens a noun phrase: the French forms are masculine, feminine, plural."""
+    """The first word of a noun phrase; the French forms are masculine, feminine, plural."""
 
     en: str
     fr: tuple[str, str, str]
     denied: bool = False
-    """Becomes de under negation, and des becomes de before an adjective."""
+    """Becomes de as the object of a negated verb."""
 
 
 THE = Determiner("the", ("le", "la", "les"))
@@ -144,30 +146,30 @@ class Clitic:
 
 
 def direct(phrase: Phrase) -> Clitic:
-    """Make the pronoun for a direct object: it, la."""
+    """Return the pronoun for a direct object: it, la."""
     return Clitic(phrase.person.en_object, phrase.person.fr_object, phrase.person)
 
 
 def dative(phrase: Phrase) -> Clitic:
-    """Make the pronoun for the one who receives: her, lui."""
+    """Return the pronoun for a receiver: her, lui."""
     return Clitic(phrase.person.en_object, phrase.person.fr_dative)
 
 
 def possessive(owner: Person) -> Determiner:
-    """Make his, her, their, ...; the French form agrees with the thing owned."""
+    """Return his, her, their, ...; the French form agrees with the thing owned."""
     masculine, feminine, plural = owner.fr_possessives.split()
     return Determiner(owner.en_possessive, (masculine, feminine, plural))
 
 
 def number(words: tuple[str, str]) -> Determiner:
-    """Make a determiner of an English and a French number."""
+    """Return an English and a French number as a determiner."""
     return Determiner(words[0], (words[1],) * 3)
 
 
 def noun_phrase(
     noun: Noun, determiner: Determiner, plural: bool = False, adjectives: Sequence[Adjective] = ()
 ) -> Phrase:
-    """Join determiner, adjectives and noun, each in its place and agreeing."""
+    """Join determiner, adjectives and noun in the order and with the agreement of each language."""
     person = person_of(noun, plural)
     if noun.fits("name"):
         return Phrase(noun.en, noun.fr, noun.fr, person)
@@ -185,7 +187,7 @@ def noun_phrase(
 
 
 def person_of(noun: Noun, plural: bool) -> Person:
-    """Give the pronouns that stand for a noun."""
+    """Return the pronouns of a noun."""
     feminine = noun.gender == "f"
     if plural:
         return THEY_F if feminine else THEY_M
@@ -195,7 +197,7 @@ def person_of(noun: Noun, plural: bool) -> Person:
 
 
 def both(first: Phrase, second: Phrase) -> Phrase:
-    """Join two phrases with and; a masculine one makes the pair masculine."""
+    """Join two phrases with "and"; the French plural is feminine only if both are."""
     person = THEY_F if first.person.feminine and second.person.feminine else THEY_M
     fr = f"{first.fr} et {second.fr}"
     return Phrase(f"{first.en} and {second.en}", fr, fr, person)
@@ -208,7 +210,7 @@ def owned(owner: Phrase, thing: Phrase) -> Phrase:
 
 
 def subject_pronoun(phrase: Phrase) -> Phrase:
-    """Give the pronoun that takes up a phrase as subject."""
+    """Return the pronoun that replaces a phrase as subject."""
     person = phrase.person
     return Phrase(person.en, person.fr, person.fr, person)
 
@@ -224,10 +226,10 @@ def clause(
     agree: Person | None = None,
     asked: bool = False,
 ) -> Pair:
-    """Say who does what.
+    """Return a clause: who does what.
 
-    `agree` is a direct object that stands before the French verb (the bread *that* ...), `asked` gives the English
-    the order of a question; the caller opens the French question with est-ce que.
+    `agree` is a direct object before the French verb (the bread *that* ...). `asked` gives the English the word order
+    of a question; the caller begins the French question with est-ce que.
     """
     group = predicate(subject.person, verb, tense, object, adverb, clitic=clitic, agree=agree)
     if not asked:
@@ -248,7 +250,7 @@ def predicate(
     clitic: Clitic | None = None,
     agree: Person | None = None,
 ) -> Pair:
-    """Give a clause without its subject."""
+    """Return a clause without its subject."""
     auxiliary, rest = _english(person, verb, tense, adverb)
     en = _join(auxiliary, adverb.en, rest, verb.particle, clitic.en if clitic else "", object.en if object else "")
     fr = _french(person, verb, tense, adverb, clitic, person if verb.etre else agree)
@@ -256,7 +258,7 @@ def predicate(
 
 
 def state(subject: Phrase, is_now: bool, complement: Pair, adverb: Adverb = PLAIN, *, verb: str = "être") -> Pair:
-    """Say how someone is (or was): être, or avoir as in avoir faim."""
+    """Return a clause about how someone is or was; with avoir for avoir faim."""
     row = subject.person.row
     en = FINITE["be" if is_now else "was"][row]
     fr = FINITE[verb][row] if is_now else {"être": "ét", "avoir": "av"}[verb] + FINITE["ongoing"][row]
@@ -265,12 +267,12 @@ def state(subject: Phrase, is_now: bool, complement: Pair, adverb: Adverb = PLAI
 
 
 def participle(verb: Verb, person: Person) -> str:
-    """Give the French past participle that agrees."""
+    """Return the French past participle in agreement with a person."""
     return verb.french()[4] + "e" * person.feminine + "s" * person.plural
 
 
 def spell(pair: Pair, end: Literal[".", "?"]) -> Pair:
-    """Write a sentence out: a or an, elisions, contractions, the capital and the final mark."""
+    """Write out a sentence: a or an, elisions, contractions, the capital and the final mark."""
     en = re.sub(r"\ba(?= [aeiou])", "an", pair.en).replace("can not", "cannot").replace(" ,", ",")
     fr = re.sub(ELISION, lambda match: match[1][:-1] + "'", pair.fr.replace(" ,", ","))
     for pattern, replacement in CONTRACTIONS:
@@ -279,7 +281,7 @@ def spell(pair: Pair, end: Literal[".", "?"]) -> Pair:
 
 
 def _english(person: Person, verb: Verb, tense: Tense, adverb: Adverb) -> tuple[str, str]:
-    """Split the English verb in two where the adverb goes."""
+    """Return the English verb in two parts, between which the adverb goes."""
     denied = adverb is NOT
     singular = person.row == 2
     if tense == "future":
@@ -302,7 +304,7 @@ def _english(person: Person, verb: Verb, tense: Tense, adverb: Adverb) -> tuple[
 def _french(
     person: Person, verb: Verb, tense: Tense, adverb: Adverb, clitic: Clitic | None, agree: Person | None
 ) -> str:
-    """Put negation and clitic around the French verb: the clitic goes before the verb that governs it."""
+    """Return the French verb with negation and clitic; the clitic goes before the verb that governs it."""
     infinitive, singular, plural, stem, past = verb.french()
     ne, pronoun = "ne" if adverb.ne else "", clitic.fr if clitic else ""
     if tense == "past":

@@ -1,7 +1,7 @@
 """Sentences with tagged names: PER persons, LOC places, SHOP inns and shops, ANIMAL animals that have a name.
 
-Written for this project, in the BIO form of CoNLL-2003 (Tjong Kim Sang and De Meulder 2003): B- opens a name, I- goes
-on with it, O is no name. Context decides: Rose sells a rose on Rose Hill, and The Red Cow is no red cow.
+Written for this project, in the BIO scheme (CoNLL-2003, Tjong Kim Sang and De Meulder 2003): B- begins a name, I-
+continues it, O is outside. Only context tells a name: Rose sells a rose on Rose Hill, and The Red Cow is an inn.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from lmtasks.village.dice import Dice, fill
 SLOT = re.compile(r"{(\w+)}")
 TOKEN = re.compile(r"'s|\w+|[^\w\s]")
 IN_LOWER_CASE = 0.1
-"""Share of rows without capitals, as people type: there context alone decides."""
+"""Share of rows without capitals, as people type them."""
 
-# Rose, Robin, Lily, Hazel, Wood, Lane, Hill, Honey, Snow, ... are words, too; some are names of two kinds
+# Rose, Robin, Lily, Hazel, Wood, Lane, Hill, Honey, Snow, ... are also words, and some are names of two kinds
 FIRST = (*(noun.en for noun in words.nouns("name")), "Rose", "Robin", "Lily", "Hazel", "Daisy", "Martin", "Olive")
 LAST = ("Baker", "Miller", "Wood", "Lane", "Hill", "Fisher", "Field", "Church", "Mayor", "Green")
 PERSONS = (*FIRST, *FIRST, *(f"{first} {last}" for first in FIRST for last in LAST[::2]))

@@ -1,7 +1,7 @@
-"""The narrator of the village: picks who, what, where and when, so that it makes sense.
+"""The narrator of the village: picks who, what, where and when, so that the sentences make sense.
 
-Written for this project. A baker bakes, a cow eats hay, and nobody gives a hat to a hat: what a sentence has named once
-it does not name again.
+Written for this project. A baker bakes, a cow eats hay, and nobody gives a hat to a hat: a sentence does not name the
+same noun twice.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lmtasks.village.words import Action, Noun
 
 
 class Narrator(Dice):
-    """Tells sentences at random, each with what it may need: someone, something, somewhere, some time."""
+    """Picks the parts of a sentence at random: someone, something, somewhere, some time."""
 
     def __init__(self, rng: random.Random) -> None:
         super().__init__(rng)
@@ -63,11 +63,11 @@ class Narrator(Dice):
         return [first, self.one(others)] if others and self.maybe(0.25) else [first]
 
     def object(self, kinds: str, owner: g.Person | None = None) -> Phrase:
-        """Pick what is acted on; a person may lose *her* key."""
+        """Pick an object; a person may lose *her* key."""
         return self.some(self.noun(kinds), owner)
 
     def some(self, noun: Noun, owner: g.Person | None = None) -> Phrase:
-        """Put a noun as object: a red chair, three eggs, bread, her key, the miller's cart."""
+        """Return a noun as an object: a red chair, three eggs, bread, her key, the miller's cart."""
         if noun.fits("name"):
             return noun_phrase(noun, g.THE)
         if noun.fits("mass"):
@@ -88,11 +88,11 @@ class Narrator(Dice):
         return noun_phrase(noun, determiner, plural, self.adjectives(noun, 0.4))
 
     def action(self, lasting: bool = False) -> Action:
-        """Pick what is done."""
+        """Pick an action."""
         return self.one([a for a in words.ACTIONS if a.lasting or not lasting])
 
     def place(self) -> Pair:
-        """Pick where: behind the mill, under the old bridge."""
+        """Pick a place: behind the mill, under the old bridge."""
         en, fr, kinds = self.one(words.PLACES)
         noun = self.noun(kinds)
         phrase = noun_phrase(noun, g.THE, False, self.adjectives(noun, 0.12))
@@ -103,7 +103,7 @@ class Narrator(Dice):
         return self.one(tenses)
 
     def adverb(self, tense: g.Tense) -> g.Adverb:
-        """Pick a word to stand beside the verb, most often none."""
+        """Pick an adverb, most often none."""
         if self.maybe(0.6):
             return g.PLAIN
         if tense == "present":
@@ -111,24 +111,24 @@ class Narrator(Dice):
         return self.one((g.NOT, g.NOT, g.NEVER)) if tense == "past" else g.NOT
 
     def framed(self, body: Pair, tense: g.Tense, adverb: g.Adverb) -> Pair:
-        """Say when, in front or at the end, or do not say."""
+        """Add a time in front, at the end, or not at all."""
         if adverb in (g.NEVER, g.OFTEN, g.ALWAYS) or self.maybe(0.4):
             return body
         time = Pair(*self.one(words.TIMES[tense if tense in ("present", "past") else "future"]))
         return Pair(time.en + ",", time.fr + ",") + body if self.maybe(0.4) else body + time
 
     def framed_end(self, body: Pair, tense: g.Tense) -> Pair:
-        """Say when, at the end, or do not say."""
+        """Add a time at the end, or not at all."""
         time = Pair(*self.one(words.TIMES[tense if tense in ("present", "past") else "future"]))
         return body + time if self.maybe(0.5) else body
 
     def doing(self, tense: g.Tense = "past") -> tuple[Phrase, Action]:
-        """Pick who does which action."""
+        """Pick a subject and its action."""
         action = self.one([a for a in words.ACTIONS if a.lasting or tense != "ongoing"])
         return self.subject(action.subjects), action
 
     def shared(self, first: str, second: str) -> tuple[Phrase, Action, Action, Phrase]:
-        """Pick someone, two actions (by English verbs) and one thing that suffers both."""
+        """Pick someone, two actions (of these English verbs) and one object that suits both."""
         one = self.one([a for a in words.ACTIONS if a.verb.base in first.split() and "person" in a.subjects])
         things = words.nouns(one.objects)
         others = [a for a in words.ACTIONS if a.verb.base in second.split() and "person" in a.subjects]
@@ -139,22 +139,22 @@ class Narrator(Dice):
         return subject, one, two, self.some(noun)
 
     def short(self, tense: g.Tense) -> Pair:
-        """Tell that someone does something, as a part of a longer sentence."""
+        """Return a clause: someone does something."""
         subject, action = self.doing(tense)
         return clause(subject, action.verb, tense, self.object(action.objects, subject.person))
 
     def asleep(self, tense: g.Tense) -> Pair:
-        """Tell that someone sleeps, sings, works or dances somewhere, as a part of a longer sentence."""
+        """Return a clause: someone sleeps, sings or works somewhere."""
         verb, who = self.one(words.PASTIMES)
         return clause(self.subject(who), verb, tense) + self.place()
 
     def trip(self) -> tuple[Phrase, words.Verb, Pair]:
-        """Pick who moves, how and where to or from."""
+        """Pick who moves, the verb, and where to or from."""
         verb, who, en, fr, where = self.one(words.JOURNEYS)
         return self.subject(who), verb, Pair(en, fr) + self.definite(where).pair
 
     def quality(self, noun: Noun, plural: bool) -> Pair:
-        """Pick an adjective for after is or are."""
+        """Pick an adjective to follow is or are."""
         adjective = self.one([a for a in words.ADJECTIVES if noun.fits(a.kinds)])
         return Pair(adjective.en, adjective.french(noun.gender, plural))
 
@@ -164,6 +164,6 @@ class Narrator(Dice):
         return Pair(adjective.en, adjective.french("f" if person.feminine else "m", person.plural))
 
     def receiver(self) -> Phrase:
-        """Pick who is given something: the girls, Paul, the old baker."""
+        """Pick a receiver: the girls, Paul, the old baker."""
         noun = self.noun("name trade")
         return noun_phrase(noun, g.THE, noun.fits("crowd") and self.maybe(0.3), self.adjectives(noun, 0.15))

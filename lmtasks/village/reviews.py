@@ -1,8 +1,8 @@
 """Reviews of the inn, the bakery, the mill, the market and the ferry: positive, negative or neutral.
 
-Written for this project. No word gives the verdict away: cold beer is good and cold soup is not; a review denies,
-concedes ("although"), turns round ("but") and expects. Where it has two sides, the clause after "but" and the main
-clause beside "although" are the verdict.
+Written for this project. No single word shows the label: cold beer is good and cold soup is not, and reviews deny,
+concede ("although"), contrast ("but") and report what was expected. If a review has two sides, the clause after "but"
+and the main clause beside "although" decide.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ class Side:
     name: str
     good: str
     bad: str
-    """Adjectives, parted by commas, each in the place of its contrary among the good ones."""
+    """Adjectives, separated by commas, each at the position of its contrary among the good ones."""
     plural: bool = False
 
 
 @dataclass(frozen=True)
 class Place:
-    """What a review is about."""
+    """A place that is reviewed."""
 
     name: str
     facts: str
-    """Ways to say what is neither good nor bad."""
+    """Neutral sentences about it, separated by " | "."""
     sides: tuple[Side, ...]
 
 
@@ -74,7 +74,7 @@ PLACES = (
         Side("crossing", "quick, calm, quiet", "slow, rough, cold"))),
 )  # fmt: skip
 
-# how to say that {the} {was} {right}, which is the verdict; {wrong} is its contrary, {odd} another fault or merit
+# ways to say that {the} {was} {right}, as the label wants; {wrong} is the contrary, {odd} another fault or merit
 SAID = {
     "plain": "{the} {was} {right}. | {the} {was} really {right}. | {the} {was} {right} again.",
     "denied": "{the} {was} not {wrong}. | {the} {was} never {wrong}. | {the} {was} not {wrong} at all. | I cannot say"
@@ -126,7 +126,7 @@ def tell_review(dice: Dice) -> dict[str, Any]:
 
 
 def _words(dice: Dice, first: Side, second: Side, label: str) -> dict[str, str]:
-    """Give the words for two sides: what is right for the label, and what is wrong."""
+    """Return the words for two sides: what agrees with the label, and what contradicts it."""
     words: dict[str, str] = {}
     for side, mark in ((first, ""), (second, "2")):
         pairs = list(zip(side.good.split(", "), side.bad.split(", "), strict=True))

@@ -1,7 +1,7 @@
 """The sentences of the village: some thirty kinds, each a short function from the narrator to a pair.
 
-Written for this project. The English has one right French: no "you", and "it" or "they" only for something named in the
-same sentence. Each docstring shows what its function may tell.
+Written for this project. The English has one correct French translation: there is no "you", and "it" and "they" refer
+to something in the same sentence. Each docstring is an example of its sentences.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""The village as plain tables: who lives there, what they own, do and eat, and when, in English and in French.
+"""The vocabulary of the village in English and French: who lives there, what they own, do and eat, and when.
 
-Written for this project. Every view of the village (translation, stories, questions, reviews, tagged names)
-draws from these tables, so a word means the same in all of them. Words that begin with an h have a mute one
-(l'horloge), so that the first letter alone decides an elision.
+Written for this project. All views of the village draw from these tables. Every French h is mute (l'horloge), so the
+first letter alone decides about an elision.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ Gender = Literal["m", "f"]
 
 @dataclass(frozen=True)
 class Noun:
-    """A person, an animal, a thing or a place; `kinds` are the words that actions choose it by."""
+    """A person, an animal, a thing or a place; actions select it by its `kinds`."""
 
     en: str
     fr: str
@@ -26,15 +25,15 @@ class Noun:
     fr_plural: str = ""
 
     def english(self, plural: bool) -> str:
-        """Give the English form."""
+        """Return the English form."""
         return (self.en_plural or self.en + "s") if plural else self.en
 
     def french(self, plural: bool) -> str:
-        """Give the French form."""
+        """Return the French form."""
         return (self.fr_plural or self.fr + "s") if plural else self.fr
 
     def fits(self, kinds: str) -> bool:
-        """Say whether the noun, or one of its kinds, is among the words of `kinds`."""
+        """Return whether the noun or one of its kinds is among the words of `kinds`."""
         return not {self.en, *self.kinds.split()}.isdisjoint(kinds.split())
 
 
@@ -44,15 +43,15 @@ class Adjective:
 
     en: str
     fr: str
-    """Masculine, feminine, masculine plural, feminine plural and, if it has one, masculine before a vowel."""
+    """Masculine, feminine, masculine plural, feminine plural and, for some, masculine before a vowel."""
     kinds: str
     before: bool = False
     """Stands before the French noun."""
     comparative: str = ""
-    """English comparative, empty where the village does not compare."""
+    """English comparative, empty if it is not used."""
 
     def french(self, gender: Gender, plural: bool, following: str = "") -> str:
-        """Give the form that agrees; `following` is the word after it, which matters for vieil, bel, nouvel."""
+        """Return the form that agrees; the word after it matters for vieil, bel, nouvel."""
         forms = self.fr.split()
         if len(forms) > 4 and gender == "m" and not plural and starts_with_vowel(following):
             return forms[4]
@@ -74,10 +73,12 @@ class Verb:
 
     @property
     def base(self) -> str:
+        """The English infinitive."""
         return self.en.split()[0]
 
     @property
     def third(self) -> str:
+        """The English form after he, she or it."""
         if self.base == "have":
             return "has"
         if self.base.endswith("ry"):
@@ -86,18 +87,21 @@ class Verb:
 
     @property
     def past(self) -> str:
+        """The English simple past."""
         return self.en.split()[1] if " " in self.en else self.base + ("d" if self.base.endswith("e") else "ed")
 
     @property
     def participle(self) -> str:
+        """The English past participle."""
         return self.en.split()[2] if self.en.count(" ") == 2 else self.past
 
     @property
     def ing(self) -> str:
+        """The English present participle."""
         return self.base.removesuffix("e") + "ing"
 
     def french(self) -> tuple[str, str, str, str, str]:
-        """Give infinitive, il, ils, stem of the imparfait and past participle."""
+        """Return infinitive, il, ils, stem of the imparfait and past participle."""
         forms = self.fr.split()
         if len(forms) == 1:
             stem = forms[0].removesuffix("er")
@@ -114,24 +118,24 @@ class Action:
     subjects: str
     objects: str
     lasting: bool = False
-    """Takes time, so it can have been going on."""
+    """Takes time, so that it can have a continuous form: was baking."""
     result: str = ""
     """How one feels afterwards: the English adjective."""
 
 
 def starts_with_vowel(word: str) -> bool:
-    """Say whether a French word makes the word before it elide."""
+    """Return whether the word before this French word is elided."""
     return word[:1].lower() in tuple("aâeéèêiîoôœuyh")
 
 
 def find(en: str) -> Noun:
-    """Give the noun with this English word."""
+    """Return the noun with this English word."""
     return next(noun for noun in NOUNS if noun.en == en)
 
 
 @lru_cache(maxsize=256)
 def nouns(kinds: str) -> tuple[Noun, ...]:
-    """Give the nouns that fit one of the words of `kinds`."""
+    """Return the nouns that fit one of the words of `kinds`."""
     return tuple(noun for noun in NOUNS if noun.fits(kinds))
 
 
