@@ -18,6 +18,7 @@ from lmtasks import metrics
 from lmtasks.errors import InputError
 from lmtasks.heads.classification import ClassificationHead, Pooling
 from lmtasks.heads.ngrams import LONGEST, SHORTEST, Ngrams
+from lmtasks.reports.confusion import draw_confusion
 from lmtasks.tasks.base import Answer, Example, Prediction, Row, Task, fault, text_of, texts_of
 from lmtasks.text.tokenizer import Tokenizer
 
@@ -145,18 +146,18 @@ class ClassificationTask(Task):
 
     def score(self, samples: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
         """Return accuracy and macro F1, of several labels a row micro F1, macro F1 and subset accuracy."""
-        return {name: float(value) for name, value in self._counted(samples).compute().items()}
+        return self._counted(samples).values
 
     def table(self, samples: Sequence[Prediction]) -> str:
         """Return precision, recall, F1 and number of rows of each label, for people."""
-        return self._counted(samples).table()
+        return self._counted(samples).table
 
     def draw(self, samples: Sequence[Prediction], folder: Path) -> list[Path]:
         """Draw which labels were taken for which, where a row has one."""
         if self.several:
             return []
         counted, picture = self._labels_counted(samples), folder / "confusion.png"
-        metrics.draw_confusion(counted.confusion, self.labels, picture)
+        draw_confusion(counted.confusion, self.labels, picture)
         return [picture]
 
     def signatures(self) -> dict[str, str]:
@@ -165,18 +166,15 @@ class ClassificationTask(Task):
             return dict.fromkeys(names, f"threshold:{THRESHOLD}|macro:all labels")
         return {"accuracy": "rows right / rows", "macro_f1": "macro:labels that occur"}
 
-    def _counted(self, samples: Sequence[Prediction]) -> metrics.Labels | metrics.MultiLabels:
-        """Return the metric that has seen all samples."""
+    def _counted(self, samples: Sequence[Prediction]) -> metrics.LabelledScore:
         if not self.several:
             return self._labels_counted(samples)
-        metric = metrics.MultiLabels(self.labels, sync_on_compute=False)
-        metric.update([self._given(sample) for sample in samples], [sample.references for sample in samples])
-        return metric
+        given, right = [self._given(sample) for sample in samples], [sample.references for sample in samples]
+        return metrics.multi_label_scores(given, right, self.labels)
 
-    def _labels_counted(self, samples: Sequence[Prediction]) -> metrics.Labels:
-        metric = metrics.Labels(self.labels, sync_on_compute=False)
-        metric.update([self._given(sample)[0] for sample in samples], [sample.reference for sample in samples])
-        return metric
+    def _labels_counted(self, samples: Sequence[Prediction]) -> metrics.ConfusionScore:
+        given, right = [self._given(sample)[0] for sample in samples], [sample.reference for sample in samples]
+        return metrics.label_scores(given, right, self.labels)
 
     def _given(self, sample: Prediction) -> list[str]:
         return self._chosen(sample.answer.probabilities) if sample.answer else []

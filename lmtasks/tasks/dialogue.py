@@ -123,27 +123,19 @@ class DialogueTask(Task):
     def score(self, samples: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
         """Return perplexity, the mean probability of a token, BLEU-2 and how varied the replies are."""
         replies = [sample.prediction for sample in samples]
-        bleu, distinct = self._scorers()
-        bleu.update(replies, [[sample.reference] for sample in samples])
-        distinct.update(replies)
+        bleu = metrics.bleu(replies, [[sample.reference] for sample in samples], self.language, order=2)
         return {
             "perplexity": metrics.perplexity(nll, count),
             "token_probability": metrics.token_probability(nll, count),
-            "bleu2": float(bleu.compute()),
-            **{name: float(value) for name, value in distinct.compute().items()},
+            "bleu2": bleu.values["bleu"],
+            **metrics.distinct(replies, self.language).values,
         }
 
     def signatures(self) -> dict[str, str]:
         """Return the signatures of the scorers under the names of `score`."""
-        bleu, distinct = self._scorers()
-        bleu.update(["a"], [["a"]])
-        distinct.update(["a"])
-        words = distinct.signature.split("|", 1)[1]  # without the number of words
+        bleu = metrics.bleu(["a"], [["a"]], self.language, order=2)
+        words = metrics.distinct([], self.language).signature.split("|", 1)[1]  # without the number of words
         return {"bleu2": bleu.signature, "distinct1": words, "distinct2": words}
-
-    def _scorers(self) -> tuple[metrics.BLEU, metrics.Distinct]:
-        bleu = metrics.BLEU(self.language, order=2, sync_on_compute=False)
-        return bleu, metrics.Distinct(self.language, sync_on_compute=False)
 
 
 def _dialogue(row: Row) -> list[str]:

@@ -100,22 +100,15 @@ class FreeAnsweringTask(Task):
         return {"perplexity": metrics.perplexity(nll, count), **means, **(own if len(each) > 1 else {})}
 
     def signatures(self) -> dict[str, str]:
-        rules = metrics.SQuAD(self.language).signature.split("|")[-1]
-        words = metrics.ROUGE(self.language).signature.split("|", 1)[1]
+        rules = metrics.squad([], [], self.language).signature.split("|")[-1]
+        words = metrics.rouge([], [], self.language).signature.split("|", 1)[1]
         return {"exact_match": rules, "f1": rules, "rouge_l": words}
 
     def _score(self, samples: Sequence[Prediction]) -> dict[str, float]:
         predictions, references = [sample.prediction for sample in samples], [sample.references for sample in samples]
-        squad = metrics.SQuAD(self.language, sync_on_compute=False)
-        rouge = metrics.ROUGE(self.language, sync_on_compute=False)
-        for scorer in (squad, rouge):  # all processes have all predictions
-            scorer.update(predictions, references)
-        found = squad.compute()
-        return {
-            "exact_match": float(found["exact_match"]),
-            "f1": float(found["f1"]),
-            "rouge_l": float(rouge.compute()["rougeL"]),
-        }
+        squad = metrics.squad(predictions, references, self.language).values
+        rouge = metrics.rouge(predictions, references, self.language).values
+        return {"exact_match": squad["exact_match"], "f1": squad["f1"], "rouge_l": rouge["rougeL"]}
 
 
 def _is_whole(row: Row) -> bool:

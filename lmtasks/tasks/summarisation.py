@@ -79,16 +79,14 @@ class SummarisationTask(Task):
 
     def score(self, samples: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
         """Return perplexity, ROUGE-1, 2 and L, and the ROUGE-L that the first sentence of each text would have."""
-        own, lead = (metrics.ROUGE(self.language, sync_on_compute=False) for _ in range(2))
         references = [sample.references for sample in samples]
-        own.update([sample.prediction for sample in samples], references)
-        lead.update([first_sentence(sample.text) for sample in samples], references)
-        scores = {name: float(value) for name, value in own.compute().items()}
-        return {"perplexity": metrics.perplexity(nll, count), **scores, "rougeL_lead": float(lead.compute()["rougeL"])}
+        own = metrics.rouge([sample.prediction for sample in samples], references, self.language).values
+        lead = metrics.rouge([first_sentence(sample.text) for sample in samples], references, self.language).values
+        return {"perplexity": metrics.perplexity(nll, count), **own, "rougeL_lead": lead["rougeL"]}
 
     def signatures(self) -> dict[str, str]:
         """Return the signature of ROUGE under the names of `score`."""
-        settings = metrics.ROUGE(self.language).signature.split("|", 1)[1]  # without the number of rows
+        settings = metrics.rouge([], [], self.language).signature.split("|", 1)[1]  # without the number of rows
         return dict.fromkeys(("rouge1", "rouge2", "rougeL", "rougeL_lead"), settings)
 
 

@@ -137,24 +137,24 @@ class TaggingTask(Task):
     def score(self, samples: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
         """Return precision, recall and F1 of the names, and F1 of each kind where there are several."""
         metric = self._counted(samples)
-        scores = {name: float(value) for name, value in metric.compute().items()}
-        kinds = metric.by_label() if len(self.labels) > 1 else {}
-        return scores | {metric_name("f1", label): values["f1"] for label, values in kinds.items()}
+        kinds = metric.by_label if len(self.labels) > 1 else {}
+        return metric.values | {metric_name("f1", label): values["f1"] for label, values in kinds.items()}
 
     def table(self, samples: Sequence[Prediction]) -> str:
         """Return precision, recall, F1 and number of the names of each kind, for people."""
-        return self._counted(samples).table()
+        return self._counted(samples).table
 
     def signatures(self) -> dict[str, str]:
-        signature = metrics.Entities([]).signature.partition("|")[2]  # without the number of names: there are none yet
+        signature = metrics.entity_scores([], [], []).signature.partition("|")[
+            2
+        ]  # without the number of names: there are none yet
         return dict.fromkeys(("precision", "recall", "f1"), signature)
 
-    def _counted(self, samples: Sequence[Prediction]) -> metrics.Entities:
-        metric = metrics.Entities(self.labels, sync_on_compute=False)
+    def _counted(self, samples: Sequence[Prediction]) -> metrics.LabelledScore:
         given = [sample.answer.spans if sample.answer else () for sample in samples]
         found = [[(span.label, span.start, span.stop) for span in several] for several in given]
-        metric.update(found, [[_parsed(reference) for reference in sample.references] for sample in samples])
-        return metric
+        actual = [[_parsed(reference) for reference in sample.references] for sample in samples]
+        return metrics.entity_scores(found, actual, self.labels)
 
     def _sentence(self, row: Row) -> Sentence:
         """Return what stands in the words of a row, or else in its text."""

@@ -20,11 +20,11 @@ from lmtasks.text.tokenizer import Tokenizer
 
 DIRECTION = re.compile(r"(?P<source>[A-Za-z_]+(?:-[A-Z]\w+)?)-(?P<target>[A-Za-z_]+(?:-[A-Z]\w+)?)")
 
-SCORERS: dict[str, Callable[[str], metrics.BLEU | metrics.CHRF]] = {
-    "bleu": lambda direction: metrics.BLEU(split_direction(direction)[1], sync_on_compute=False),
-    "chrf": lambda direction: metrics.CHRF(sync_on_compute=False),
+SCORERS: dict[str, Callable[[list[str], list[list[str]], str], metrics.Score]] = {
+    "bleu": lambda texts, references, direction: metrics.bleu(texts, references, split_direction(direction)[1]),
+    "chrf": lambda texts, references, direction: metrics.chrf(texts, references),
 }
-"""Metric -> the scorer of a direction. All processes have all predictions: they must not be added up again."""
+"""Metric -> the scorer of a direction."""
 
 
 @dataclass(frozen=True)
@@ -148,13 +148,12 @@ class TranslationTask(Task):
     def score(self, samples: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
         """Return perplexity, BLEU and chrF, the mean over directions, and those of each where there are several."""
         scores = {"perplexity": metrics.perplexity(nll, count)}
-        for metric, make in SCORERS.items():
+        for metric, scorer in SCORERS.items():
             each = {}
             for direction in dict.fromkeys(sample.group for sample in samples):
                 rows = [sample for sample in samples if sample.group == direction]
-                scorer = make(direction)
-                scorer.update([sample.prediction for sample in rows], [[sample.reference] for sample in rows])
-                each[direction] = float(scorer.compute())
+                texts, references = [sample.prediction for sample in rows], [[sample.reference] for sample in rows]
+                each[direction] = scorer(texts, references, direction).values[metric]
             scores[metric] = sum(each.values()) / len(each) if each else math.nan
             if len(each) > 1:
                 scores |= {f"{metric}_{direction}": value for direction, value in each.items()}
@@ -163,11 +162,10 @@ class TranslationTask(Task):
     def signatures(self) -> dict[str, str]:
         """Return sacrebleu's signatures under the names of `score`, of each direction where there are several."""
         signatures = {}
-        for metric, make in SCORERS.items():
+        for metric, scorer in SCORERS.items():
             for direction in self.directions:
-                scorer = make(direction)
-                scorer.update(["a"], [["a"]])  # the signature tells the number of references
-                signatures[f"{metric}_{direction}" if len(self.directions) > 1 else metric] = scorer.signature
+                signature = scorer(["a"], [["a"]], direction).signature  # it tells the number of references
+                signatures[f"{metric}_{direction}" if len(self.directions) > 1 else metric] = signature
         return signatures
 
 
