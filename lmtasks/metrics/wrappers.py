@@ -40,7 +40,9 @@ class _Rows(Metric):
     rows: list[Tensor]
     columns = 2
 
-    def __init__(self, score: Callable[..., Score], check: Callable[..., object], sync_on_compute: bool) -> None:
+    def __init__(
+        self, score: Callable[..., Score], sync_on_compute: bool, check: Callable[..., object] = check_references
+    ) -> None:
         super().__init__(sync_on_compute=sync_on_compute)
         self._score, self._check = score, check
         self._scored: tuple[bytes, Score] | None = None  # the rows scored last, and their score
@@ -65,6 +67,7 @@ class _Rows(Metric):
         Raises:
             InputError: The function would refuse them.
         """
+        self._check(predictions, references)
         self._add(predictions, references)
 
     def compute(self) -> Any:
@@ -81,7 +84,6 @@ class _Rows(Metric):
 
     def _add(self, *columns: Sequence[Any]) -> None:
         """Keep rows, a value of each column, as JSON in ASCII, one a line."""
-        self._check(*columns)
         lines = "".join(f"{json.dumps(row, default=_plain)}\n" for row in zip(*columns, strict=True))
         if lines:
             self.rows.append(torch.frombuffer(bytearray(lines, "ascii"), dtype=torch.uint8).to(self.device))
@@ -89,7 +91,7 @@ class _Rows(Metric):
 
 class _Translations(_Rows):
     def __init__(self, score: Callable[..., Score], sync_on_compute: bool) -> None:
-        super().__init__(score, check_translations, sync_on_compute)
+        super().__init__(score, sync_on_compute, check_translations)
 
     def reset(self) -> None:
         """Forget all rows."""
@@ -102,12 +104,13 @@ class _Translations(_Rows):
         Raises:
             InputError: The lengths differ, or a row has no or more or fewer references than the others.
         """
+        self._check(hypotheses, references)
         width = len(references[0]) if references else self._width
-        if self._width and width and width != self._width:
+        if self._width not in (0, width):
             fault = f"references, row 1: {width} texts, the rows before have {self._width}"
             raise InputError(f"{fault}; give each row equally many")
-        self._add(hypotheses, references)
         self._width = width
+        self._add(hypotheses, references)
 
     def compute(self) -> Tensor:
         """Return the score, 0 to 100 (TER may be more); 0 where there are no rows."""
@@ -150,14 +153,14 @@ class SQuAD(_Rows):
     """Score answers to questions as `squad` does."""
 
     def __init__(self, language: str = "en", sync_on_compute: bool = True) -> None:
-        super().__init__(partial(squad, language=language), partial(check_references, least=0), sync_on_compute)
+        super().__init__(partial(squad, language=language), sync_on_compute, partial(check_references, least=0))
 
 
 class ROUGE(_Rows):
     """Score summaries as `rouge` does."""
 
     def __init__(self, language: str = "en", sync_on_compute: bool = True) -> None:
-        super().__init__(partial(rouge, language=language), check_references, sync_on_compute)
+        super().__init__(partial(rouge, language=language), sync_on_compute)
 
 
 class Distinct(_Rows):
@@ -166,7 +169,7 @@ class Distinct(_Rows):
     columns = 1
 
     def __init__(self, language: str = "en", sync_on_compute: bool = True) -> None:
-        super().__init__(partial(distinct, language=language), len, sync_on_compute)  # any texts will do
+        super().__init__(partial(distinct, language=language), sync_on_compute)
 
     def update(self, answers: Sequence[str]) -> None:  # type: ignore[override]
         """Add answers."""
@@ -176,7 +179,7 @@ class Distinct(_Rows):
 class _Labelled(_Rows):
     def __init__(self, function: Callable[..., Score], labels: Sequence[str], sync_on_compute: bool) -> None:
         score = partial(function, labels=list(labels))
-        super().__init__(score, score, sync_on_compute)  # scoring is as quick as a check would be
+        super().__init__(score, sync_on_compute, check=score)  # scoring is as quick as a check would be
         self.labels = list(labels)
 
     def by_label(self) -> dict[str, dict[str, float]]:
@@ -204,7 +207,7 @@ class Labels(_Labelled):
     @property
     def confusion(self) -> Tensor:
         """The confusion matrix (C, C), actual by predicted label, as far as this process has counted."""
-        return cast(ConfusionScore, self.score()).confusion
+        return cast(ConfusionScore, self.score()).confusion.to(self.device)
 
 
 class MultiLabels(_Labelled):
