@@ -27,7 +27,7 @@ from lmtasks.training.module import TaskModule
 PACKAGE = Path(__file__).parent.parent / "lmtasks"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
-    "lazy errors batch settings reports.pictures",
+    "lazy errors batch settings",
     "text.*",
     "backbones.loss",
     "backbones.base backbones.dropout",
@@ -35,6 +35,7 @@ LAYERS = [
     "backbones.transformer backbones.recurrent",
     "decoding.*",
     "metrics.*",
+    "reports.pictures reports.confusion",
     "heads.base",
     "heads.*",
     "tasks.base",

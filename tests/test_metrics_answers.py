@@ -11,7 +11,8 @@ import pytest
 from torchmetrics.functional.text import squad as torchmetrics_squad
 
 from lmtasks.errors import InputError
-from lmtasks.metrics.answers import CHINESE_TOKENS, SQuAD, answer_f1, best_threshold, exact_match, is_answerable
+from lmtasks.metrics.answers import CHINESE_TOKENS, answer_f1, best_threshold, exact_match, is_answerable, squad
+from lmtasks.metrics.wrappers import SQuAD
 
 WORDS = ["the", "The", "a", "An", "black", "Black", "death,", "plague.", "in", "1347", "Sea's", "-", "théâtre", "and  "]
 CHINESE = ["中", "国", "人", "民", "，", "·", "OPPO", "r9", " 2016", "年", "-", "3.5", "《", "%", "…"]
@@ -53,9 +54,7 @@ def official_pair(prediction: str, references: list[str]) -> tuple[float, float]
 
 
 def scores(predictions, references, language="en") -> dict[str, float]:
-    metric = SQuAD(language)
-    metric.update(predictions, references)
-    return {name: value.item() for name, value in metric.compute().items()}
+    return squad(predictions, references, language).values
 
 
 def test_the_scores_are_those_of_the_official_rules():
@@ -238,13 +237,12 @@ def test_the_order_of_the_words_counts_in_chinese_only():
 
 
 def test_right_answers_that_are_a_text_are_named():
-    with pytest.raises(InputError, match="row 2: 'b', expected a list"):
-        SQuAD().update(["a", "b"], [["a"], "b"])
-    with pytest.raises(InputError, match="2 predictions but 1 references"):
-        SQuAD().update(["a", "b"], [["a"]])
+    for refusing in (squad, SQuAD().update):
+        with pytest.raises(InputError, match="row 2: 'b', expected a list"):
+            refusing(["a", "b"], [["a"], "b"])
+        with pytest.raises(InputError, match="2 predictions but 1 references"):
+            refusing(["a", "b"], [["a"]])
 
 
 def test_the_signature_says_rows_and_rules():
-    metric = SQuAD("zh")
-    metric.update(["", "中"], [[], ["中"]])
-    assert metric.signature == "rows:2|unanswerable:1|rules:cmrc2018"
+    assert squad(["", "中"], [[], ["中"]], "zh").signature == "rows:2|unanswerable:1|rules:cmrc2018"

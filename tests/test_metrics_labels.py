@@ -2,14 +2,15 @@
 
 import random
 import sys
+from functools import partial
 
 import pytest
 import torch
 from torchmetrics.functional import classification
 
 from lmtasks.errors import InputError
-from lmtasks.metrics.entities import Entities
-from lmtasks.metrics.labels import Labels, MultiLabels, draw_confusion
+from lmtasks.metrics import Entities, Labels, MultiLabels, entity_scores, label_scores, multi_label_scores
+from lmtasks.reports.confusion import draw_confusion
 from lmtasks.text.tags import spans
 
 CLASSES = ["anger", "joy", "optimism", "sadness", "never"]
@@ -34,14 +35,9 @@ def hot(rows: list[list[str]]) -> torch.Tensor:
     return torch.tensor([[int(name in row) for name in CLASSES] for row in rows])
 
 
-def updated(metric, predictions, references):
-    metric.update(predictions, references)
-    return metric
-
-
 def test_accuracy_and_macro_f1_are_those_of_torchmetrics():
     given, actual = labels(200)
-    found = updated(Labels(CLASSES), given, actual).compute()
+    found = label_scores(given, actual, CLASSES).values
     pair = numbers(given), numbers(actual)
     assert found["accuracy"] == pytest.approx(
         100 * classification.multiclass_accuracy(*pair, 5, average="micro").item()
@@ -53,7 +49,7 @@ def test_accuracy_and_macro_f1_are_those_of_torchmetrics():
 
 def test_the_confusion_matrix_counts_actual_by_predicted():
     given, actual = labels(50)
-    confusion = updated(Labels(CLASSES), given, actual).confusion
+    confusion = label_scores(given, actual, CLASSES).confusion
     for row, truth in enumerate(CLASSES):
         for column, guess in enumerate(CLASSES):
             assert confusion[row, column] == sum(pair == (guess, truth) for pair in zip(given, actual, strict=True))
@@ -61,7 +57,7 @@ def test_the_confusion_matrix_counts_actual_by_predicted():
 
 def test_several_labels_are_scored_as_by_torchmetrics():
     given, actual = several(100, 1), several(100, 2)
-    found = updated(MultiLabels(CLASSES), given, actual).compute()
+    found = multi_label_scores(given, actual, CLASSES).values
     for average in ("micro", "macro"):
         expected = classification.multilabel_f1_score(hot(given), hot(actual), 5, average=average)
         assert found[f"{average}_f1"] == pytest.approx(100 * expected.item())
@@ -72,17 +68,17 @@ def test_several_labels_are_scored_as_by_torchmetrics():
 def test_the_scores_are_those_of_scikit_learn():
     sklearn = pytest.importorskip("sklearn.metrics")
     given, actual = labels(80, seed=3)
-    found = updated(Labels(CLASSES), given, actual).compute()
+    found = label_scores(given, actual, CLASSES).values
     assert found["macro_f1"] == pytest.approx(100 * sklearn.f1_score(actual, given, average="macro"))
     given, actual = several(80, 4), several(80, 5)
-    found = updated(MultiLabels(CLASSES), given, actual).compute()
+    found = multi_label_scores(given, actual, CLASSES).values
     expected = sklearn.f1_score(hot(actual), hot(given), average="macro", zero_division=0)
     assert found["macro_f1"] == pytest.approx(100 * expected)
 
 
 def test_the_table_has_a_line_for_each_label():
-    metric = updated(Labels(["坏", "good"]), ["坏", "good", "good"], ["坏", "good", "坏"])
-    head, bad, good = metric.table().splitlines()
+    score = label_scores(["坏", "good", "good"], ["坏", "good", "坏"], ["坏", "good"])
+    head, bad, good = score.table.splitlines()
     assert head.split() == ["precision", "recall", "f1", "support"]
     assert bad.split()[0] == "坏"
     assert [float(cell) for cell in bad.split()[1:]] == pytest.approx([100, 50, 200 / 3, 2], abs=0.01)
@@ -90,8 +86,17 @@ def test_the_table_has_a_line_for_each_label():
     assert len({len(bad) + 1, len(good)}) == 1  # the Chinese character is two columns wide
 
 
+def test_a_metric_shows_the_table_the_labels_and_the_confusion_matrix_of_its_rows():
+    metric, (given, actual) = Labels(CLASSES), labels(50)
+    for rows in (slice(20), slice(20, None)):
+        metric.update(given[rows], actual[rows])
+    score = label_scores(given, actual, CLASSES)
+    assert (metric.table(), metric.by_label()) == (score.table, score.by_label)
+    assert torch.equal(metric.confusion, score.confusion)
+
+
 def test_one_class_alone_is_always_right():
-    assert updated(Labels(["only"]), ["only"] * 3, ["only"] * 3).compute()["accuracy"] == 100
+    assert label_scores(["only"] * 3, ["only"] * 3, ["only"]).values["accuracy"] == 100
 
 
 @pytest.mark.parametrize("metric", [Labels, MultiLabels])
@@ -107,8 +112,9 @@ def test_unknown_labels_and_inventories_with_faults_are_named(metric):
 
 
 def test_a_text_in_place_of_a_list_of_labels_is_named():
-    with pytest.raises(InputError, match="row 1: 'joy', expected a list"):
-        MultiLabels(CLASSES).update(["joy"], [["joy"]])
+    for refusing in (MultiLabels(CLASSES).update, partial(multi_label_scores, labels=CLASSES)):
+        with pytest.raises(InputError, match="row 1: 'joy', expected a list"):
+            refusing(["joy"], [["joy"]])
 
 
 def tagged(rows: int, seed: int) -> list[list[str]]:
@@ -119,7 +125,7 @@ def tagged(rows: int, seed: int) -> list[list[str]]:
 
 def test_entities_are_scored_as_by_counting():
     given, actual = tagged(60, 1), tagged(60, 2)
-    found = updated(Entities(["PER", "LOC", "ORG"]), list(map(spans, given)), list(map(spans, actual))).compute()
+    found = entity_scores(list(map(spans, given)), list(map(spans, actual)), ["PER", "LOC", "ORG"]).values
     sets = [{(row, *entity) for row, tags in enumerate(side) for entity in spans(tags)} for side in (given, actual)]
     right = len(sets[0] & sets[1])
     assert 0 < right < len(sets[0])
@@ -133,20 +139,20 @@ def test_entities_are_scored_as_by_counting():
 def test_entities_are_scored_as_by_seqeval():
     seqeval = pytest.importorskip("seqeval.metrics")
     given, actual = tagged(60, 3), tagged(60, 4)
-    metric = updated(Entities(["PER", "LOC", "ORG"]), list(map(spans, given)), list(map(spans, actual)))
+    score = entity_scores(list(map(spans, given)), list(map(spans, actual)), ["PER", "LOC", "ORG"])
     for name in ("precision", "recall", "f1"):
-        assert metric.compute()[name] == pytest.approx(100 * getattr(seqeval, f"{name}_score")(actual, given))
+        assert score.values[name] == pytest.approx(100 * getattr(seqeval, f"{name}_score")(actual, given))
     report = seqeval.classification_report(actual, given, output_dict=True)
-    for label, row in metric.by_label().items():
+    for label, row in score.by_label.items():
         assert row["support"] == report[label]["support"]
         assert row["f1"] == pytest.approx(100 * report[label]["f1-score"])
-        assert f"{row['f1']:.2f}" in next(line for line in metric.table().splitlines() if line.startswith(label))
+        assert f"{row['f1']:.2f}" in next(line for line in score.table.splitlines() if line.startswith(label))
 
 
 def test_without_entities_the_scores_are_zero_and_an_entity_twice_counts_once():
-    assert updated(Entities(["PER"]), [[]], [[]]).compute()["f1"] == 0
-    assert updated(Entities([]), [[]], [[]]).compute()["f1"] == 0
-    assert updated(Entities(["PER"]), [[("PER", 0, 1)] * 2], [[("PER", 0, 1)]]).compute()["precision"] == 100
+    assert entity_scores([[]], [[]], ["PER"]).values["f1"] == 0
+    assert entity_scores([[]], [[]], []).values["f1"] == 0
+    assert entity_scores([[("PER", 0, 1)] * 2], [[("PER", 0, 1)]], ["PER"]).values["precision"] == 100
 
 
 def test_entities_with_an_unknown_label_are_named():

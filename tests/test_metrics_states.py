@@ -1,14 +1,30 @@
-"""The states of the metrics: whatever the split into batches, ranks and orders, the score is the same to the bit."""
+"""The torchmetrics classes: however rows are split and ordered, the score is the same, and that of the function."""
 
 import pickle
 import random
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchmetrics import MetricCollection
 
-from lmtasks.metrics import ROUGE, BitsPerCharacter, Distinct, Entities, Labels, MultiLabels, Perplexity, SQuAD
+from lmtasks import metrics
+from lmtasks.metrics import (
+    BLEU,
+    CHRF,
+    ROUGE,
+    TER,
+    BitsPerCharacter,
+    Distinct,
+    Entities,
+    Labels,
+    MultiLabels,
+    Perplexity,
+    SQuAD,
+)
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "dog.", "猫在", "垫子上。"]
 ROWS = 12
@@ -22,6 +38,7 @@ def columns(kind: str, seed: int = 0) -> tuple[list, ...]:
     make = {
         "answers": (text, lambda: [text() for _ in range(draw.randint(0, 3))]),
         "references": (text, lambda: [text() for _ in range(draw.randint(1, 3))]),
+        "three references": (text, lambda: [text() for _ in range(3)]),
         "labels": (lambda: draw.choice("abc"), lambda: draw.choice("abc")),
         "several": (several, several),
         "entities": (lambda: [(label, 0, 1) for label in several()], lambda: [(label, 0, 1) for label in several()]),
@@ -31,6 +48,12 @@ def columns(kind: str, seed: int = 0) -> tuple[list, ...]:
 
 
 MAKERS = {
+    "bleu": (BLEU, "three references"),
+    "bleu lowercase": (lambda: BLEU(lowercase=True), "three references"),
+    "bleu zh": (lambda: BLEU("zh"), "three references"),
+    "chrf": (CHRF, "three references"),
+    "chrf++": (lambda: CHRF(word_order=2), "three references"),
+    "ter": (TER, "three references"),
     "squad": (SQuAD, "answers"),
     "squad zh": (lambda: SQuAD("zh"), "answers"),
     "rouge": (ROUGE, "references"),
@@ -42,12 +65,14 @@ MAKERS = {
 every_metric = pytest.mark.parametrize(("make", "kind"), MAKERS.values(), ids=MAKERS)
 
 
-def score(metric, data: tuple[list, ...], rows=range(ROWS)) -> dict[str, torch.Tensor]:
+def score(metric, data: tuple[list, ...], rows=range(ROWS)) -> torch.Tensor | dict[str, torch.Tensor]:
     metric.update(*([column[row] for row in rows] for column in data))
     return metric.compute()
 
 
-def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+def assert_same(found, expected) -> None:
+    assert isinstance(found, dict) == isinstance(expected, dict)
+    found, expected = (scores if isinstance(scores, dict) else {"": scores} for scores in (found, expected))
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert torch.equal(found[name], value), name
@@ -98,9 +123,53 @@ def test_merge_reset_pickle_and_forward_keep_the_sums(make, kind):
 def test_no_rows_score_zero(make, kind):
     metric = make()
     metric.update(*([] for _ in columns(kind)))
-    assert metric.compute()
-    assert not any(metric.compute().values())
-    assert "0" in getattr(metric, "signature", "0")
+    found = metric.compute()
+    assert not any(found.values() if isinstance(found, dict) else [found])
+    assert ":0|" in metric.signature
+
+
+@pytest.mark.parametrize(
+    ("metric", "function", "data"),
+    [
+        (BLEU("zh"), partial(metrics.bleu, language="zh"), "three references"),
+        (CHRF(2), partial(metrics.chrf, word_order=2), "three references"),
+        (TER(), metrics.ter, "three references"),
+        (SQuAD("zh"), partial(metrics.squad, language="zh"), "answers"),
+        (ROUGE("de"), partial(metrics.rouge, language="de"), "references"),
+        (Distinct("zh"), partial(metrics.distinct, language="zh"), "texts"),
+        (Entities("abc"), partial(metrics.entity_scores, labels="abc"), "entities"),
+        (Labels("abc"), partial(metrics.label_scores, labels="abc"), "labels"),
+        (MultiLabels("abc"), partial(metrics.multi_label_scores, labels="abc"), "several"),
+    ],
+)
+def test_a_wrapper_gives_what_its_function_gives(metric, function, data):
+    rows = columns(data, seed=2)
+    metric.update(*rows)
+    expected = function(*rows)
+    assert metric.score() == expected
+    assert metric.signature == expected.signature
+    found = metric.compute()
+    values = found if isinstance(found, dict) else dict.fromkeys(expected.values, found)
+    assert {name: value.item() for name, value in values.items()} == pytest.approx(expected.values)
+
+
+def test_a_collection_lets_metrics_share_their_rows():
+    data = columns("three references")
+    several = MetricCollection({"bleu": BLEU(), "chrf": CHRF(), "ter": TER()})
+    for rows in (slice(5), slice(5, None)):
+        several.update(*(column[rows] for column in data))
+    assert_same(
+        several.compute(), {"bleu": score(BLEU(), data), "chrf": score(CHRF(), data), "ter": score(TER(), data)}
+    )
+
+
+def test_rows_are_kept_whatever_they_are_made_of():
+    texts = Distinct()
+    texts.update(["a\u2028b \ud83d", 'quotes " and\nlines'])  # half a surrogate pair, and ends of lines
+    assert texts.signature.startswith("words:7|")
+    spans = Entities(["PER"])
+    spans.update([{("PER", np.int64(0), np.int64(2))}], [(("PER", 0, 2),)])
+    assert spans.compute()["f1"] == 100
 
 
 @pytest.mark.parametrize("make", [Perplexity, BitsPerCharacter])

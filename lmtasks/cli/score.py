@@ -4,40 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-from lmtasks.cli.score_inputs import (
-    check_rows,
-    check_stdin,
-    has_columns,
-    predicted_column,
-    read_answers,
-    read_labels,
-    read_references,
-    read_tags,
-    read_texts,
-)
+from lmtasks import metrics  # loads nothing heavy before a metric is called
+from lmtasks.cli import score_inputs as inputs
+from lmtasks.cli.stdin import STDIN
 from lmtasks.errors import InputError
+from lmtasks.metrics.score import Score
 from lmtasks.reports.pictures import check_picture
 
-if TYPE_CHECKING:
-    from lmtasks.metrics.translation import BLEU, CHRF, TER
-
 HELP = "score a file of predictions against a file of references"
-
-
-@dataclass(frozen=True)
-class Result:
-    """What the command prints."""
-
-    scores: dict[str, float]
-    """Name -> number; the first is the one that counts."""
-    signature: str
-    """How the numbers came about, so that others can repeat them."""
-    table: str = ""
-    """Numbers of each class, for people."""
+FIRST = {"squad": "f1", "entities": "f1", "rouge": "rougeL"}  # the number that counts, where it is not the first
+ONE_REFERENCE = ("squad", "entities", "accuracy")  # metrics that take one file of references
+OPTIONS = {"language": ("bleu", "squad", "rouge"), "lowercase": ("bleu",), "picture": ("accuracy",)}  # where they count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,164 +40,93 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print a JSON object")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Print the score and its signature on one line; further scores and a table of classes below."""
-    _refuse_idle_options(arguments)
-    check_stdin([arguments.hypotheses, *arguments.references])
-    result = METRICS[arguments.metric](arguments)
-    scores = {name: round(score, 4) for name, score in result.scores.items()}
-    main, *others = result.scores.items()
-    if arguments.json:
-        several = {"scores": scores} if others else {}
-        print(
-            json.dumps({"metric": arguments.metric, "score": scores[main[0]], **several, "signature": result.signature})
-        )
+    _check_options(options)
+    score = METRICS[options.metric](options)
+    main = FIRST.get(options.metric, next(iter(score.values)))
+    scores = {main: score.values[main], **score.values}
+    if options.json:
+        rounded = {name: round(value, 4) for name, value in scores.items()}
+        several = {"scores": rounded} if len(rounded) > 1 else {}
+        about = {"metric": options.metric, "score": rounded[main], **several, "signature": score.signature}
+        print(json.dumps(about))
         return 0
-    if not others:
-        print(f"{main[1]:.2f} {result.signature}")
-    else:
-        print(f"{main[1]:.2f} {main[0]} {result.signature}")
-        print("\n".join(f"{score:.2f} {name}" for name, score in others))
-    if result.table:
-        print(f"\n{result.table}")
+    name = f" {main}" if len(scores) > 1 else ""
+    print(f"{scores.pop(main):.2f}{name} {score.signature}")
+    for name, value in scores.items():
+        print(f"{value:.2f} {name}")
+    if score.table:
+        print(f"\n{score.table}")
     return 0
 
 
-def _bleu(options: argparse.Namespace) -> Result:
-    from lmtasks.metrics.translation import BLEU  # loads torch
-
-    return _of_texts(BLEU(options.language or "en", options.lowercase), "bleu", options)
-
-
-def _chrf(options: argparse.Namespace) -> Result:
-    from lmtasks.metrics.translation import CHRF
-
-    return _of_texts(CHRF(), "chrf", options)
+def _squad(options: argparse.Namespace) -> Score:
+    (reference,) = options.references
+    column = options.reference_column or "answers"
+    answers, known = inputs.read_answers(options.hypotheses, reference, options.column, column)
+    inputs.check_rows(options.hypotheses, answers, reference, known)
+    return metrics.squad(answers, known, options.language or "en")
 
 
-def _ter(options: argparse.Namespace) -> Result:
-    from lmtasks.metrics.translation import TER
-
-    return _of_texts(TER(), "ter", options)
-
-
-def _of_texts(metric: BLEU | CHRF | TER, name: str, options: argparse.Namespace) -> Result:
-    metric.update(*_read_texts(options))
-    return Result({name: metric.compute().item()}, metric.signature)
-
-
-def _rouge(options: argparse.Namespace) -> Result:
-    from lmtasks.metrics.summary import ROUGE
-
-    metric = ROUGE(options.language or "en")
-    metric.update(*_read_texts(options))
-    return Result({name: metric.compute()[name].item() for name in ("rougeL", "rouge1", "rouge2")}, metric.signature)
-
-
-def _squad(options: argparse.Namespace) -> Result:
-    from lmtasks.metrics.answers import SQuAD
-
-    reference = _only_reference(options)
-    answers, known = read_answers(options.hypotheses, reference, options.column, options.reference_column or "answers")
-    check_rows(options.hypotheses, answers, reference, known)
-    metric = SQuAD(options.language or "en")
-    metric.update(answers, known)
-    scores = {name: score.item() for name, score in metric.compute().items()}
-    return Result({"f1": scores.pop("f1"), **scores}, metric.signature)
-
-
-def _accuracy(options: argparse.Namespace) -> Result:
-    from lmtasks.metrics.labels import Labels, MultiLabels, draw_confusion
-
-    reference = _only_reference(options)
-    column = options.column or predicted_column(options.hypotheses, "label", listed=True)
-    given = read_labels(options.hypotheses, column)
-    actual = read_labels(reference, options.reference_column or options.column or "label", blank=False)
-    check_rows(options.hypotheses, given, reference, actual)
+def _accuracy(options: argparse.Namespace) -> Score:
+    (reference,) = options.references
+    column = options.column or inputs.predicted_column(options.hypotheses, "label", listed=True)
+    given = inputs.read_labels(options.hypotheses, column)
+    actual = inputs.read_labels(reference, options.reference_column or options.column or "label", blank=False)
+    inputs.check_rows(options.hypotheses, given, reference, actual)
     if any(isinstance(row, list) for row in [*given, *actual]):
-        for path, rows in ((options.hypotheses, given), (reference, actual)):
-            _check_lists(path, rows)
+        lists = inputs.check_lists(options.hypotheses, given), inputs.check_lists(reference, actual)
         if options.picture:
             raise InputError("--picture: rows with several labels have no confusion matrix; leave it out")
-        several = MultiLabels(sorted({label for row in [*given, *actual] for label in row}) or ["(none)"])
-        several.update(given, actual)
-        return Result(
-            {name: score.item() for name, score in several.compute().items()}, several.signature, several.table()
-        )
-    one = Labels(sorted({str(label) for label in [*given, *actual]}))
-    one.update([str(label) for label in given], [str(label) for label in actual])
+        labels = sorted({label for rows in lists for row in rows for label in row})
+        return metrics.multi_label_scores(*lists, labels or ["(none)"])
+    single = [str(label) for label in given], [str(label) for label in actual]
+    labels = sorted({label for rows in single for label in rows})
+    score = metrics.label_scores(*single, labels)
     if options.picture:
-        draw_confusion(one.confusion, one.labels, options.picture)
-    return Result({name: score.item() for name, score in one.compute().items()}, one.signature, one.table())
+        from lmtasks.reports.confusion import draw_confusion
+
+        draw_confusion(score.confusion, labels, options.picture)
+    return score
 
 
-def _entities(options: argparse.Namespace) -> Result:
-    from lmtasks.metrics.entities import Entities
-    from lmtasks.text.tags import spans
-
-    reference = _only_reference(options)
-    given = read_tags(options.hypotheses, options.column or predicted_column(options.hypotheses, "tags", listed=True))
-    named = options.column if has_columns(reference) else None  # a word a line has no names
-    actual = read_tags(reference, options.reference_column or named or "tags")
-    check_rows(options.hypotheses, given, reference, actual)
-    rows = []
-    for (here, ours), (there, theirs) in zip(given, actual, strict=True):
-        if len(ours) != len(theirs):
-            raise InputError(f"{here}: {len(ours)} tags, {there} has {len(theirs)}; give one tag for each word")
-        rows.append((_at(here, spans, ours), _at(there, spans, theirs)))
-    metric = Entities(sorted({label for row in rows for found in row for label, _, _ in found}))
-    metric.update([found for found, _ in rows], [known for _, known in rows])
-    scores = {name: metric.compute()[name].item() for name in ("f1", "precision", "recall")}
-    return Result(scores, metric.signature, metric.table())
+def _entities(options: argparse.Namespace) -> Score:
+    (reference,) = options.references
+    column = options.column or inputs.predicted_column(options.hypotheses, "tags", listed=True)
+    given = inputs.read_tags(options.hypotheses, column)
+    named = options.column if inputs.has_columns(reference) else None  # a word a line has no names
+    actual = inputs.read_tags(reference, options.reference_column or named or "tags")
+    inputs.check_rows(options.hypotheses, given, reference, actual)
+    found, known = inputs.find_spans(given, actual)
+    return metrics.entity_scores(found, known, sorted({label for row in [*found, *known] for label, _, _ in row}))
 
 
-METRICS: dict[str, Callable[[argparse.Namespace], Result]] = {
-    "bleu": _bleu,
-    "chrf": _chrf,
-    "ter": _ter,
+METRICS: dict[str, Callable[[argparse.Namespace], Score]] = {
+    "bleu": lambda options: metrics.bleu(*_read_texts(options), options.language or "en", options.lowercase),
+    "chrf": lambda options: metrics.chrf(*_read_texts(options)),
+    "ter": lambda options: metrics.ter(*_read_texts(options)),
     "squad": _squad,
     "entities": _entities,
     "accuracy": _accuracy,
-    "rouge": _rouge,
+    "rouge": lambda options: metrics.rouge(*_read_texts(options), options.language or "en"),
 }
-OPTIONS = {"language": ("bleu", "squad", "rouge"), "lowercase": ("bleu",), "picture": ("accuracy",)}  # where they count
 
 
-def _refuse_idle_options(options: argparse.Namespace) -> None:
-    for name, metrics in OPTIONS.items():
-        if getattr(options, name) and options.metric not in metrics:
-            raise InputError(
-                f"--{name} changes nothing in {options.metric}, only in {', '.join(metrics)}; leave it out"
-            )
+def _check_options(options: argparse.Namespace) -> None:
+    for name, where in OPTIONS.items():
+        if getattr(options, name) and options.metric not in where:
+            raise InputError(f"--{name} changes nothing in {options.metric}, only in {', '.join(where)}; leave it out")
     if options.picture:
         check_picture("--picture", options.picture)
+    if [options.hypotheses, *options.references].count(STDIN) > 1:
+        raise InputError("- stands for stdin and can be read once only; write one of the texts to a file")
+    if options.metric in ONE_REFERENCE and len(options.references) > 1:
+        raise InputError(f"{options.metric} takes one file of references, not {len(options.references)}")
 
 
 def _read_texts(options: argparse.Namespace) -> tuple[list[str], list[list[str]]]:
     """Return the texts and, for each, the references from all files."""
-    texts = read_texts(options.hypotheses, options.column or predicted_column(options.hypotheses, "text"))
+    texts = inputs.read_texts(options.hypotheses, options.column or inputs.predicted_column(options.hypotheses, "text"))
     column = options.reference_column or options.column or "text"
-    return texts, read_references(options.references, column, options.hypotheses, texts)
-
-
-def _only_reference(options: argparse.Namespace) -> str:
-    if len(options.references) > 1:
-        raise InputError(f"{options.metric} takes one file of references, not {len(options.references)}")
-    return options.references[0]
-
-
-def _check_lists(path: str, rows: Sequence[str | list[str]]) -> None:
-    """Refuse a file of texts that is to be compared with lists: "politics, sport" is no label."""
-    for number, row in enumerate(rows, 1):
-        if isinstance(row, str):
-            raise InputError(
-                f"{path}, row {number}: {row[:40]!r} is a text and the other file has lists; give lists in both, "
-                "--column labels of what `lmtasks run` writes"
-            )
-
-
-def _at(place: str, read: Callable[[list[str]], list], tags: list[str]) -> list:
-    try:
-        return read(tags)
-    except InputError as error:
-        raise InputError(f"{place}: {error}") from None
+    return texts, inputs.read_references(options.references, column, options.hypotheses, texts)

@@ -1,10 +1,12 @@
-"""What `lmtasks score` reads: texts, labels, tags and answers, from plain lines, tables and nested files of SQuAD."""
+"""What `lmtasks score` reads: texts, labels, tags and answers, from plain lines, tables and nested files of SQuAD.
+
+Every function raises an `InputError` that names file, row and column of what does not fit.
+"""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from lmtasks.cli.stdin import STDIN, stdin_lines
@@ -13,12 +15,15 @@ from lmtasks.data.readers.formats import file_format, has_columns
 from lmtasks.data.readers.squad import find_articles, list_answers, list_questions
 from lmtasks.data.readers.tagged import TaggedWords
 from lmtasks.errors import InputError
+from lmtasks.text.tags import spans
 
 PREDICTED, LISTED = "prediction", "labels"  # columns that `lmtasks run` adds to its rows
 SHOWN = 3  # ids that an error lists at most
 
 Cell = tuple[str, Any]
 """Where a value stands ("a.jsonl, row 7, column 'text'"), and the value."""
+Tagged = tuple[str, list[str]]
+"""Where a row stands, and its tags."""
 
 
 def predicted_column(path: str, own: str, listed: bool = False) -> str:
@@ -36,41 +41,30 @@ def predicted_column(path: str, own: str, listed: bool = False) -> str:
 
 
 def read_texts(path: str, column: str) -> list[str]:
-    """Return the text of each row.
-
-    Raises:
-        InputError: Naming file, row and column of what is no text.
-    """
+    """Return the text of each row."""
     return [_text(place, value) for place, value in _cells(path, column)]
 
 
 def read_references(paths: Sequence[str], column: str, path: str, texts: Sequence[str]) -> list[list[str]]:
-    """Return the references of each of `texts`, which stand in `path`, those of all files together.
+    """Return the references of each of the `texts` of `path`, those of all files together.
 
     A row of a file has one, or a list of several.
-
-    Raises:
-        InputError: Naming file, row and column of what is no text, or files of different lengths.
     """
-    files = []
+    references: list[list[str]] = [[] for _ in texts]
     for other in paths:
-        cells = list(_cells(other, column))
+        cells = _cells(other, column)
         check_rows(path, texts, other, cells)
-        files.append([_texts(place, value) for place, value in cells])
-        empty = [place for (place, _), row in zip(cells, files[-1], strict=True) if not row]
-        if empty:
-            raise InputError(f"{empty[0]}: an empty list, expected at least one reference")
-    return [[text for several in row for text in several] for row in zip(*files, strict=True)]
+        for row, (place, value) in zip(references, cells, strict=True):
+            row += _texts(place, value)
+            if value == []:
+                raise InputError(f"{place}: an empty list, expected at least one reference")
+    return references
 
 
 def read_labels(path: str, column: str, blank: bool = True) -> list[str | list[str]]:
-    """Return the label of each row, or the list of its labels where the file has lists; there null is no label.
-
-    Raises:
-        InputError: Naming file, row and column of what is neither, or of a blank label where `blank` is False.
-    """
+    """Return the label of each row, or the list of its labels where the file has lists; there null is no label."""
     labels: list[str | list[str]] = []
-    cells = list(_cells(path, column))
+    cells = _cells(path, column)
     lists = any(isinstance(value, list) for _, value in cells)
     for place, value in cells:
         given = [] if lists and blank and value is None else value
@@ -80,20 +74,38 @@ def read_labels(path: str, column: str, blank: bool = True) -> list[str | list[s
     return labels
 
 
-def read_tags(path: str, column: str) -> list[tuple[str, list[str]]]:
+def check_lists(path: str, rows: Sequence[str | list[str]]) -> list[list[str]]:
+    """Refuse a file of texts that is to be compared with lists: "politics, sport" is no label."""
+    for number, row in enumerate(rows, 1):
+        if isinstance(row, str):
+            fault = f"{path}, row {number}: {row[:40]!r} is a text and the other file has lists; give lists in both"
+            raise InputError(f"{fault}, --column labels of what `lmtasks run` writes")
+    return [list(row) for row in rows]
+
+
+def read_tags(path: str, column: str) -> list[Tagged]:
     """Return where each row stands, and its tags: a list of them, or a text with spaces between; null has none.
 
     Of a file with a word a line `column` is the position of the tags from 1; "tags" is its last.
-
-    Raises:
-        InputError: Naming file, row and column of what is neither.
     """
     if file_format(path) == "conll":
-        return _tags_of_lines(path, column)
+        if column != "tags" and not column.isdecimal():
+            fault = f"{path}: a file with a word a line has no column {column!r}"
+            raise InputError(f"{fault}; give the position of the tags from 1, as in --reference-column 4")
+        words = TaggedWords(test=path, columns={} if column == "tags" else {"tags": column})
+        return [(row["place"], row["tags"]) for row in words.rows("test", ("words", "tags"))]
     return [
         (place, value.split() if isinstance(value, str) else [] if value is None else _texts(place, value))
         for place, value in _cells(path, column)
     ]
+
+
+def find_spans(given: Sequence[Tagged], actual: Sequence[Tagged]) -> list[list[list[tuple[str, int, int]]]]:
+    """Return the entities of each row of both files."""
+    for (here, ours), (there, theirs) in zip(given, actual, strict=True):
+        if len(ours) != len(theirs):
+            raise InputError(f"{here}: {len(ours)} tags, {there} has {len(theirs)}; give one tag for each word")
+    return [[_spans(place, tags) for place, tags in rows] for rows in (given, actual)]
 
 
 def read_answers(
@@ -104,79 +116,45 @@ def read_answers(
     Right answers may have any form that `SquadFile` reads. Where `references` is nested, `predictions` may be the
     {id: text} of the official scripts. Else both have a row for each question: a blank line and a null or [] among the
     right answers mean that there is none.
-
-    Raises:
-        InputError: Naming file, row, column or question of what does not fit.
     """
-
-    def answers() -> list[str]:
-        return read_texts(predictions, column or predicted_column(predictions, "text"))
-
     articles = find_articles(read_json(references)) if file_format(references) == "json" else None
+    questions = [] if articles is None else list(list_questions(references, articles))
+    cells = [(f"{place}, 'answers'", question["answers"]) for place, question in questions]
     if articles is None:
-        cells = _cells(references, reference_column)
-        rows = [[] if value is None else _right_answers(place, value) for place, value in cells]
-        return answers(), rows
-    questions = list(list_questions(references, articles))
-    known = [_right_answers(f"{place}, 'answers'", question["answers"]) for place, question in questions]
-    given = _read_object(predictions)
+        cells = [(place, [] if value is None else value) for place, value in _cells(references, reference_column)]
+    known = [[text for text, _ in list_answers(place, value)] for place, value in cells]
+    given = None if articles is None else _read_object(predictions)
     if given is None:
-        return answers(), known
+        return read_texts(predictions, column or predicted_column(predictions, "text")), known
     names = [_name(place, question["id"]) for place, question in questions]
     missing = [name for name in names if name not in given]
     if missing:
         listed = ", ".join(missing[:SHOWN]) + (f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else "")
-        raise InputError(
-            f"{predictions}: no answer to {listed} of {references}; give one for each question, '' for none"
-        )
+        fault = f"{predictions}: no answer to {listed} of {references}"
+        raise InputError(f"{fault}; give one for each question, '' for none")
     return [_text(f"{predictions}, answer {name}", given[name]) for name in names], known
 
 
 def check_rows(path: str, rows: Sequence[object], other: str, others: Sequence[object]) -> None:
-    """Refuse files that do not have as many rows as each other, and those without any.
-
-    Raises:
-        InputError: Naming both files and their rows.
-    """
+    """Refuse files that do not have as many rows as each other, and those without any."""
     if len(rows) != len(others):
-        raise InputError(
-            f"{path} has {len(rows)} rows and {other} has {len(others)}; row n of one must belong to row n of the other"
-        )
+        counts = f"{path} has {len(rows)} rows and {other} has {len(others)}"
+        raise InputError(f"{counts}; row n of one must belong to row n of the other")
     if not rows:
         raise InputError(f"{path}: no rows, nothing to score")
 
 
-def check_stdin(paths: Sequence[str]) -> None:
-    """Refuse stdin for more than one text.
-
-    Raises:
-        InputError: - stands among the paths more than once.
-    """
-    if Counter(paths)[STDIN] > 1:
-        raise InputError("- stands for stdin and can be read once only; write one of the texts to a file")
-
-
-def _cells(path: str, column: str) -> Iterator[Cell]:
-    """Yield where each row stands and its value, None where that is null or absent."""
+def _cells(path: str, column: str) -> list[Cell]:
+    """Return where each row stands and its value, None where that is null or absent."""
     if path == STDIN:
-        yield from ((f"stdin, line {number}", line) for number, line in enumerate(stdin_lines(), 1))
-    elif not has_columns(path):
-        yield from ((f"{path}, row {number}", line) for number, line in enumerate(read_lines(path), 1))
-    else:
-        names = {"value": column}
-        rows = list(numbered_rows(path, names, "test", nested=True, absent=names))
-        if all(row["value"] is None for _, row in rows):  # a column that is nowhere is an error
-            rows = list(numbered_rows(path, names, "test", nested=True))
-        for number, row in rows:
-            yield f"{path}, row {number}, column '{column}'", row["value"]
-
-
-def _tags_of_lines(path: str, column: str) -> list[tuple[str, list[str]]]:
-    if column != "tags" and not column.isdecimal():
-        fault = f"{path}: a file with a word a line has no column {column!r}"
-        raise InputError(f"{fault}; give the position of the tags from 1, as in --reference-column 4")
-    words = TaggedWords(test=path, columns={} if column == "tags" else {"tags": column})
-    return [(row["place"], row["tags"]) for row in words.rows("test", ("words", "tags"))]
+        return [(f"stdin, line {number}", line) for number, line in enumerate(stdin_lines(), 1)]
+    if not has_columns(path):
+        return [(f"{path}, row {number}", line) for number, line in enumerate(read_lines(path), 1)]
+    names = {"value": column}
+    rows = list(numbered_rows(path, names, "test", nested=True, absent=names))
+    if all(row["value"] is None for _, row in rows):  # a column that is nowhere is an error
+        rows = list(numbered_rows(path, names, "test", nested=True))
+    return [(f"{path}, row {number}, column '{column}'", row["value"]) for number, row in rows]
 
 
 def _text(place: str, value: Any) -> str:
@@ -193,8 +171,11 @@ def _texts(place: str, value: Any) -> list[str]:
     return [_text(place, text) for text in (value if isinstance(value, list) else [value])]
 
 
-def _right_answers(place: str, value: Any) -> list[str]:
-    return [text for text, _ in list_answers(place, value)]
+def _spans(place: str, tags: list[str]) -> list[tuple[str, int, int]]:
+    try:
+        return spans(tags)
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from None
 
 
 def _name(place: str, name: Any) -> str:
@@ -206,9 +187,7 @@ def _name(place: str, name: Any) -> str:
 
 def _read_object(path: str) -> dict[str, Any] | None:
     """Return what a .json file holds if it is one object, else None."""
-    if file_format(path) != "json":
-        return None
-    text = "\n".join(read_lines(path))
+    text = "\n".join(read_lines(path)) if file_format(path) == "json" else ""
     if not text.lstrip().startswith("{"):
         return None
     try:

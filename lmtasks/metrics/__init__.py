@@ -1,8 +1,9 @@
-"""Metrics: `torchmetrics.Metric`s whose states add up, each usable without the rest of the library.
+"""Metrics: plain functions from predictions and references to a `Score`, and each as a `torchmetrics.Metric`.
 
 Names are loaded when they are first used (PEP 562): tasks name their metrics, and a model in use, which scores nothing,
-does without torchmetrics.
+does without sacrebleu and torchmetrics.
 """
+# ruff: noqa: F401
 
 from __future__ import annotations
 
@@ -11,52 +12,42 @@ from typing import TYPE_CHECKING
 from lmtasks.lazy import exports
 
 if TYPE_CHECKING:
-    from lmtasks.metrics.answers import SQuAD, best_threshold
-    from lmtasks.metrics.dialogue import Distinct
-    from lmtasks.metrics.entities import Entities, Entity
-    from lmtasks.metrics.labels import Labels, MultiLabels, draw_confusion
-    from lmtasks.metrics.summary import ROUGE
-    from lmtasks.metrics.text import BitsPerCharacter, Perplexity, bits_per_character, perplexity, token_probability
-    from lmtasks.metrics.translation import BLEU, CHRF, TER
+    from lmtasks.metrics.answers import answer_f1, best_threshold, exact_match, squad
+    from lmtasks.metrics.dialogue import distinct
+    from lmtasks.metrics.entities import Entity, entity_scores
+    from lmtasks.metrics.labels import ConfusionScore, label_scores, multi_label_scores
+    from lmtasks.metrics.score import LabelledScore, Score
+    from lmtasks.metrics.summary import rouge, rouge_f1
+    from lmtasks.metrics.text import bits_per_character, perplexity, token_probability
+    from lmtasks.metrics.translation import bleu, chrf, ter
+    from lmtasks.metrics.wrappers import (
+        BLEU,
+        CHRF,
+        ROUGE,
+        TER,
+        BitsPerCharacter,
+        Distinct,
+        Entities,
+        Labels,
+        MultiLabels,
+        Perplexity,
+        SQuAD,
+    )
 
-_HOMES = {
-    "BLEU": "translation",
-    "CHRF": "translation",
-    "ROUGE": "summary",
-    "TER": "translation",
-    "BitsPerCharacter": "text",
-    "Distinct": "dialogue",
-    "Entities": "entities",
-    "Entity": "entities",
-    "Labels": "labels",
-    "MultiLabels": "labels",
-    "Perplexity": "text",
-    "SQuAD": "answers",
-    "best_threshold": "answers",
-    "bits_per_character": "text",
-    "draw_confusion": "labels",
-    "perplexity": "text",
-    "token_probability": "text",
-}  # exported name -> the file that defines it
+_FILES = {
+    "answers": "answer_f1 best_threshold exact_match squad",
+    "dialogue": "distinct",
+    "entities": "Entity entity_scores",
+    "labels": "ConfusionScore label_scores multi_label_scores",
+    "score": "LabelledScore Score",
+    "summary": "rouge rouge_f1",
+    "text": "bits_per_character perplexity token_probability",
+    "translation": "bleu chrf ter",
+    "wrappers": "BLEU CHRF ROUGE TER BitsPerCharacter Distinct Entities Labels MultiLabels Perplexity SQuAD",
+}  # the file that defines the names
 
-__all__ = [  # the keys of _HOMES, written out for readers and type checkers
-    "BLEU",
-    "CHRF",
-    "ROUGE",
-    "TER",
-    "BitsPerCharacter",
-    "Distinct",
-    "Entities",
-    "Entity",
-    "Labels",
-    "MultiLabels",
-    "Perplexity",
-    "SQuAD",
-    "best_threshold",
-    "bits_per_character",
-    "draw_confusion",
-    "perplexity",
-    "token_probability",
-]
+_HOMES = {name: file for file, names in _FILES.items() for name in names.split()}
+
+__all__ = list(_HOMES)
 
 __getattr__, __dir__ = exports(__name__, _HOMES)

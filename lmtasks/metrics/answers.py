@@ -14,13 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-import torch
-from torch import Tensor
-from torchmetrics import Metric
-
 from lmtasks.errors import InputError
-from lmtasks.metrics.counts import UNIT, check_lengths, units
 from lmtasks.metrics.languages import is_chinese
+from lmtasks.metrics.score import Score, check_lengths, check_references, percent
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -115,71 +111,38 @@ def best_threshold(
     return Threshold(*best)
 
 
-class SQuAD(Metric):
-    """Measure exact match and F1 of answers, each the best over the references of its row.
+def squad(answers: Sequence[str], references: Sequence[Sequence[str]], language: str = "en") -> Score:
+    """Score answers by `exact_match` and `f1`, each the best over the right answers of its row.
 
-    A row without references, or with [''], has no answer: there '' is right. `language` zh (also zh-TW, cmn) compares
-    by the rules of CMRC 2018.
+    An answer is a text, '' for none. A row without right answers, or with [''], has no answer: there '' is right. Where
+    there are such rows, the values `has_answer_exact_match`, `has_answer_f1` (HasAns of the official script) and
+    `no_answer_exact_match` (NoAns; its F1 is the same number) count the two kinds apart. `language` zh (also zh-TW,
+    cmn) compares by the rules of CMRC 2018.
+
+    Raises:
+        InputError: The lengths differ, or the right answers of a row are a text and no list.
 
     Source: evaluate-v1.1.py and evaluate-v2.0.py of SQuAD; the script of CMRC 2018.
 
-    >>> squad = SQuAD()
-    >>> squad.update(["the Black Death", ""], [["Black Death", "plague"], []])
-    >>> {name: round(value.item()) for name, value in squad.compute().items()}["f1"]
+    >>> round(squad(["the Black Death", ""], [["Black Death", "plague"], []]).values["f1"])
     100
     """
-
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
-    counts: Tensor
-
-    def __init__(self, language: str = "en", sync_on_compute: bool = True) -> None:
-        super().__init__(sync_on_compute=sync_on_compute)
-        self.language = language
-        # without and with an answer, each: rows, exact matches, F1 in units of 2^-32
-        self.add_state("counts", torch.zeros(2, 3, dtype=torch.int64), dist_reduce_fx="sum")
-
-    @property
-    def signature(self) -> str:
-        """How the scores came about, so that others can repeat them."""
-        rows = self.counts[:, 0].tolist()
-        return (
-            f"rows:{sum(rows)}|unanswerable:{rows[0]}|rules:{'cmrc2018' if is_chinese(self.language) else 'squad2.0'}"
-        )
-
-    def update(self, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> None:
-        """Add rows: one answer each, '' for none, and the list of right answers.
-
-        Raises:
-            InputError: The lengths differ, or the right answers of a row are a text and no list.
-        """
-        check_lengths(predictions, references)
-        for number, (prediction, row) in enumerate(zip(predictions, references, strict=True), 1):
-            if isinstance(row, str):
-                raise InputError(f"references, row {number}: {row!r}, expected a list of right answers, [] for none")
-            right = exact_match(prediction, row, self.language)
-            f1 = answer_f1(prediction, row, self.language)
-            added = [1, int(right), units([f1])]
-            self.counts[int(is_answerable(row, self.language))] += torch.tensor(added, device=self.device)
-
-    def compute(self) -> dict[str, Tensor]:
-        """Return exact_match and f1, 0 to 100.
-
-        Where there are rows without an answer also has_answer_exact_match, has_answer_f1 (HasAns of the official
-        script) and no_answer_exact_match (NoAns; its F1 is the same number).
-        """
-        scores = dict(zip(("exact_match", "f1"), _shares(self.counts.sum(0)), strict=True))
-        if self.counts[0, 0]:
-            answered = _shares(self.counts[1])
-            scores |= {"has_answer_exact_match": answered[0], "has_answer_f1": answered[1]}
-            scores["no_answer_exact_match"] = _shares(self.counts[0])[0]
-        return scores
+    check_references(answers, references, least=0)
+    rows: dict[bool, list[tuple[float, float]]] = {True: [], False: []}  # answerable -> exact match and F1 of each row
+    for answer, right in zip(answers, references, strict=True):
+        scores = exact_match(answer, right, language), answer_f1(answer, right, language)
+        rows[is_answerable(right, language)].append(scores)
+    values = _means("", rows[True] + rows[False])
+    if rows[False]:
+        values |= _means("has_answer_", rows[True])
+        values["no_answer_exact_match"] = percent([exact for exact, _ in rows[False]])
+    rules = "cmrc2018" if is_chinese(language) else "squad2.0"
+    return Score(values, f"rows:{len(answers)}|unanswerable:{len(rows[False])}|rules:{rules}")
 
 
-def _shares(counts: Tensor) -> list[Tensor]:
-    rows, right, f1 = counts.tolist()
-    return [torch.tensor(100 * value / max(1, rows), device=counts.device) for value in (right, f1 / UNIT)]
+def _means(prefix: str, rows: Sequence[tuple[float, float]]) -> dict[str, float]:
+    names = (f"{prefix}exact_match", f"{prefix}f1")
+    return {name: percent([row[place] for row in rows]) for place, name in enumerate(names)}
 
 
 def _known(references: Sequence[str], language: str) -> list[str]:

@@ -8,79 +8,38 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-import torch
-from torch import Tensor
-from torchmetrics import Metric
-
 from lmtasks.errors import InputError
-from lmtasks.metrics.counts import check_lengths, class_table, number_of, precision_recall_f1
+from lmtasks.metrics.score import LabelledScore, class_table, count_labels, labelled_scores, precision_recall_f1
 
 Entity = tuple[str, int, int]
 """(label, start, stop), in words or in characters."""
 
 
-class Entities(Metric):
-    """Measure the entities of each row, all labels together (micro) and each alone.
+def entity_scores(
+    found: Sequence[Collection[Entity]], actual: Sequence[Collection[Entity]], labels: Sequence[str]
+) -> LabelledScore:
+    """Score the entities found in each row against those that are there, as `precision`, `recall` and `f1`.
 
-    `labels` is the inventory of labels, each once.
+    The values are those of all labels together (micro), 0 where there are no entities. An entity given twice counts
+    once. `labels` is the inventory of labels.
 
     Raises:
-        InputError: A label stands in the inventory twice.
+        InputError: The lengths differ, a label is none of the inventory or stands there twice.
 
     Source: Tjong Kim Sang and De Meulder (2003); conlleval.
 
-    >>> entities = Entities(["PER", "LOC"])
-    >>> entities.update([[("PER", 0, 2), ("LOC", 3, 4)]], [[("PER", 0, 2)]])
-    >>> {name: round(value.item()) for name, value in entities.compute().items()}
+    >>> score = entity_scores([[("PER", 0, 2), ("LOC", 3, 4)]], [[("PER", 0, 2)]], ["PER", "LOC"])
+    >>> {name: round(value) for name, value in score.values.items()}
     {'precision': 50, 'recall': 100, 'f1': 67}
     """
-
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
-    counts: Tensor
-
-    def __init__(self, labels: Sequence[str], sync_on_compute: bool = True) -> None:
-        super().__init__(sync_on_compute=sync_on_compute)
-        self.labels = list(labels)
-        self.numbers = {label: number for number, label in enumerate(self.labels)}
-        if len(self.numbers) != len(self.labels):
-            raise InputError(f"labels {self.labels}: one of them stands there twice")
-        # for each label: right, predicted, actual
-        self.add_state("counts", torch.zeros(len(self.labels), 3, dtype=torch.int64), dist_reduce_fx="sum")
-
-    @property
-    def signature(self) -> str:
-        """How the scores came about, so that others can repeat them."""
-        return f"entities:{self.counts[:, 2].sum().item()}|match:label+span|average:micro|rules:conlleval"
-
-    def update(self, predictions: Sequence[Collection[Entity]], references: Sequence[Collection[Entity]]) -> None:
-        """Add rows: the entities found and those that are there; one given twice counts once.
-
-        Raises:
-            InputError: The lengths differ, or a label is none of the inventory.
-        """
-        check_lengths(predictions, references)
-        added = torch.zeros_like(self.counts, device="cpu")  # (C, 3)
-        for number, (found, actual) in enumerate(zip(predictions, references, strict=True), 1):
-            sets = set(found) & set(actual), set(found), set(actual)
-            for column, entities in enumerate(sets):
-                for label, _, _ in entities:
-                    added[number_of(label, self.numbers, number), column] += 1
-        self.counts += added.to(self.device)
-
-    def compute(self) -> dict[str, Tensor]:
-        """Return precision, recall and f1 over all labels, 0 to 100; 0 where there are no entities."""
-        return dict(zip(("precision", "recall", "f1"), precision_recall_f1(self.counts.sum(0)).float(), strict=True))
-
-    def by_label(self) -> dict[str, dict[str, float]]:
-        """Return precision, recall, f1 (0 to 100) and support of each label, as far as this process has counted."""
-        shares, support = precision_recall_f1(self.counts).tolist(), self.counts[:, 2].tolist()
-        return {
-            label: {"precision": row[0], "recall": row[1], "f1": row[2], "support": count}
-            for label, row, count in zip(self.labels, shares, support, strict=True)
-        }
-
-    def table(self) -> str:
-        """Return what `by_label` returns as a table for people."""
-        return class_table(self.labels, self.counts)
+    counts = count_labels(found, actual, labels)
+    if len(counts) != len(labels):
+        raise InputError(f"labels {list(labels)}: one of them stands there twice")
+    totals = [sum(row[place] for row in counts.values()) for place in range(3)]  # right, predicted, actual
+    by_label = labelled_scores(counts)
+    return LabelledScore(
+        precision_recall_f1(*totals),
+        f"entities:{totals[-1]}|match:label+span|average:micro|rules:conlleval",
+        class_table(by_label),
+        by_label=by_label,
+    )

@@ -7,213 +7,100 @@ the numbers are those of torchmetrics and scikit-learn.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from lmtasks.errors import InputError
-from lmtasks.metrics.counts import check_lengths, class_table, number_of, precision_recall_f1
-from lmtasks.reports.pictures import picture
+from lmtasks.metrics.score import (
+    LabelledScore,
+    class_table,
+    count_labels,
+    labelled_scores,
+    percent,
+    precision_recall_f1,
+)
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
-CELL_INCHES = 0.62
-NUMBERED = 25  # classes up to which each cell shows its number
-WORDED = 100  # classes up to which each row shows its label
+@dataclass(frozen=True, kw_only=True)
+class ConfusionScore(LabelledScore):
+    """A score with the confusion matrix."""
+
+    confusion: Tensor = field(compare=False)
+    """(C, C) whole numbers: how many texts of each actual label got each predicted label."""
 
 
-class Labels(Metric):
-    """Measure how many texts get their one label, and how well each label is found.
+def label_scores(predictions: Sequence[str], references: Sequence[str], labels: Sequence[str]) -> ConfusionScore:
+    """Score texts that have one label each, as `accuracy` and `macro_f1`, the mean over the labels that occur.
 
-    `labels` is the inventory of labels, each once.
+    `labels` is the inventory of labels.
+
+    Raises:
+        InputError: The lengths differ, a label is none of the inventory, or the inventory is empty or has one twice.
 
     Source: Sokolova and Lapalme (2009), table 3.
 
-    >>> metric = Labels(["bad", "good"])
-    >>> metric.update(["bad", "good", "good"], ["bad", "good", "bad"])
-    >>> {name: round(value.item()) for name, value in metric.compute().items()}
-    {'accuracy': 67, 'macro_f1': 67}
+    >>> score = label_scores(["bad", "good", "good"], ["bad", "good", "bad"], ["bad", "good"])
+    >>> {name: round(value) for name, value in score.values.items()}, score.confusion.tolist()
+    ({'accuracy': 67, 'macro_f1': 67}, [[1, 1], [0, 1]])
     """
-
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
-    confusion: Tensor
-
-    def __init__(self, labels: Sequence[str], sync_on_compute: bool = True) -> None:
-        super().__init__(sync_on_compute=sync_on_compute)
-        self.labels = list(labels)
-        self.numbers = _inventory(self.labels)
-        size = len(self.labels)
-        self.add_state("confusion", torch.zeros(size, size, dtype=torch.int64), dist_reduce_fx="sum")  # actual, given
-
-    @property
-    def counts(self) -> Tensor:
-        """How often each label was right, predicted and actual, (C, 3)."""
-        return torch.stack([self.confusion.diagonal(), self.confusion.sum(0), self.confusion.sum(1)], dim=-1)
-
-    @property
-    def signature(self) -> str:
-        """How the scores came about, so that others can repeat them."""
-        return f"rows:{self.confusion.sum().item()}|classes:{len(self.labels)}|macro:classes that occur"
-
-    def update(self, predictions: Sequence[str], references: Sequence[str]) -> None:
-        """Add rows, one label each.
-
-        Raises:
-            InputError: The lengths differ, or a label is none of the inventory.
-        """
-        check_lengths(predictions, references)
-        given, actual = (
-            torch.tensor([number_of(label, self.numbers, row) for row, label in enumerate(texts, 1)], dtype=torch.int64)
-            for texts in (predictions, references)
-        )  # (rows,)
-        if len(self.labels) == 1:  # torchmetrics asks for two classes
-            self.confusion += len(given)
-        elif len(given):
-            self.confusion += multiclass_confusion_matrix(given, actual, len(self.labels)).to(self.device)
-
-    def compute(self) -> dict[str, Tensor]:
-        """Return accuracy and macro_f1, 0 to 100; macro_f1 is the mean over the labels predicted or actual."""
-        counts = self.counts
-        accuracy = 100 * counts[:, 0].sum() / counts[:, 2].sum().clamp(min=1)
-        occur = counts.sum(-1) > 0  # (C,)
-        f1 = precision_recall_f1(counts)[:, 2]
-        return {"accuracy": accuracy.float(), "macro_f1": (f1.sum() / occur.sum().clamp(min=1)).float()}
-
-    def table(self) -> str:
-        """Return precision, recall, F1 and support of each label as far as this process has counted, for people."""
-        return class_table(self.labels, self.counts)
+    _check_inventory(labels)
+    counts = count_labels([[(label,)] for label in predictions], [[(label,)] for label in references], labels)
+    number, size = {label: number for number, label in enumerate(labels)}, len(labels)
+    cells = [number[actual] * size + number[given] for given, actual in zip(predictions, references, strict=True)]
+    confusion = torch.bincount(torch.tensor(cells, dtype=torch.int64), minlength=size * size).view(size, size)
+    by_label = labelled_scores(counts)
+    f1 = [by_label[label]["f1"] for label, count in counts.items() if any(count)]
+    return ConfusionScore(
+        {
+            "accuracy": percent([given == actual for given, actual in zip(predictions, references, strict=True)]),
+            "macro_f1": sum(f1) / max(1, len(f1)),
+        },
+        f"rows:{len(references)}|classes:{size}|macro:classes that occur",
+        class_table(by_label),
+        by_label=by_label,
+        confusion=confusion,
+    )
 
 
-class MultiLabels(Metric):
-    """Measure texts that have any number of labels each.
+def multi_label_scores(
+    predictions: Sequence[Collection[str]], references: Sequence[Collection[str]], labels: Sequence[str]
+) -> LabelledScore:
+    """Score texts that have any number of labels each, as `micro_f1`, `macro_f1` and `subset_accuracy`.
 
-    `labels` is the inventory of labels, each once.
+    `macro_f1` is the mean over all labels of the inventory `labels`, `subset_accuracy` the share of rows wholly right.
+
+    Raises:
+        InputError: The lengths differ, a row is a text and no collection of labels, a label is none of the inventory,
+            or the inventory is empty or has one twice.
 
     Source: Sokolova and Lapalme (2009), table 4.
 
-    >>> metric = MultiLabels(["sport", "politics"])
-    >>> metric.update([["sport"], []], [["sport", "politics"], []])
-    >>> {name: round(value.item()) for name, value in metric.compute().items()}
+    >>> score = multi_label_scores([["sport"], []], [["sport", "politics"], []], ["sport", "politics"])
+    >>> {name: round(value) for name, value in score.values.items()}
     {'micro_f1': 67, 'macro_f1': 50, 'subset_accuracy': 50}
     """
-
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
-    counts: Tensor
-    rows: Tensor
-
-    def __init__(self, labels: Sequence[str], sync_on_compute: bool = True) -> None:
-        super().__init__(sync_on_compute=sync_on_compute)
-        self.labels = list(labels)
-        self.numbers = _inventory(self.labels)
-        # for each label: right, predicted, actual
-        self.add_state("counts", torch.zeros(len(self.labels), 3, dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("rows", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")  # all, those wholly right
-
-    @property
-    def signature(self) -> str:
-        """How the scores came about, so that others can repeat them."""
-        return f"rows:{self.rows[0].item()}|classes:{len(self.labels)}|macro:all classes"
-
-    def update(self, predictions: Sequence[Collection[str]], references: Sequence[Collection[str]]) -> None:
-        """Add rows, a collection of labels each, which may be empty.
-
-        Raises:
-            InputError: The lengths differ, a label is none of the inventory, or a row is a text and no collection.
-        """
-        check_lengths(predictions, references)
-        given, actual = (
-            torch.tensor([self._hot(labels, row) for row, labels in enumerate(rows, 1)], dtype=torch.int64).view(
-                -1, len(self.labels)
-            )
-            for rows in (predictions, references)
-        )  # (rows, C)
-        self.counts += torch.stack([(given & actual).sum(0), given.sum(0), actual.sum(0)], dim=-1).to(self.device)
-        self.rows += torch.stack([torch.tensor(len(given)), (given == actual).all(-1).sum()]).to(self.device)
-
-    def compute(self) -> dict[str, Tensor]:
-        """Return micro_f1, macro_f1 (the mean over all labels) and subset_accuracy (rows wholly right), 0 to 100."""
-        rows, right = self.rows
-        return {
-            "micro_f1": precision_recall_f1(self.counts.sum(0))[2].float(),
-            "macro_f1": (precision_recall_f1(self.counts)[:, 2].sum() / max(1, len(self.labels))).float(),
-            "subset_accuracy": 100 * right / rows.clamp(min=1),
-        }
-
-    def table(self) -> str:
-        """Return precision, recall, F1 and support of each label as far as this process has counted, for people."""
-        return class_table(self.labels, self.counts)
-
-    def _hot(self, labels: Collection[str], row: int) -> list[int]:
-        if isinstance(labels, str):
-            raise InputError(f"row {row}: {labels!r}, expected a list of labels")
-        chosen = {number_of(label, self.numbers, row) for label in labels}
-        return [int(number in chosen) for number in range(len(self.labels))]
+    _check_inventory(labels)
+    for row, given in [*enumerate(predictions, 1), *enumerate(references, 1)]:
+        if isinstance(given, str):
+            raise InputError(f"row {row}: {given!r}, expected a list of labels")
+    ours, theirs = ([{(label,) for label in row} for row in rows] for rows in (predictions, references))
+    counts = count_labels(ours, theirs, labels)
+    by_label = labelled_scores(counts)
+    totals = map(sum, zip(*counts.values(), strict=True))  # right, predicted, actual
+    return LabelledScore(
+        {
+            "micro_f1": precision_recall_f1(*totals)["f1"],
+            "macro_f1": sum(row["f1"] for row in by_label.values()) / len(counts),
+            "subset_accuracy": percent([given == actual for given, actual in zip(ours, theirs, strict=True)]),
+        },
+        f"rows:{len(ours)}|classes:{len(counts)}|macro:all classes",
+        class_table(by_label),
+        by_label=by_label,
+    )
 
 
-def draw_confusion(confusion: Tensor, labels: Sequence[str], path: str | Path, title: str = "") -> None:
-    """Write a confusion matrix (C, C), actual label by predicted label, as a picture: .png, .svg or .pdf.
-
-    Colour is the share of the actual label's texts, the number in a cell how many there are.
-
-    Raises:
-        InputError: If matplotlib is missing.
-    """
-    counts = confusion.cpu()
-    shares = 100 * counts / counts.sum(1, keepdim=True).clamp(min=1)
-    size = len(labels)
-    cell = CELL_INCHES if size <= NUMBERED else CELL_INCHES * NUMBERED / size
-    letters = max(map(len, labels), default=0)
-    side = max(cell * size, 2)
-    with picture(path, side + 1.8 + 0.09 * letters, side + 1.2) as figure:
-        axes = figure.add_subplot()
-        image = axes.pcolormesh(
-            shares.numpy(), cmap="Blues", vmin=0, vmax=100, edgecolors="white", linewidth=min(1.5, 3 * cell)
-        )
-        axes.set_aspect("equal")
-        axes.invert_yaxis()
-        _name_axes(axes, labels)
-        if size <= NUMBERED:
-            _number_cells(axes, counts, shares)
-        bar = figure.colorbar(image, ax=axes, shrink=min(1.0, 3.0 / side), aspect=14, pad=0.03, ticks=[0, 50, 100])
-        bar.outline.set_visible(False)
-        bar.set_label("% of the actual label", fontsize=9)
-        bar.ax.tick_params(length=0, labelsize=9)
-        if title:
-            axes.set_title(title, fontsize=12, loc="left", pad=12)
-
-
-def _name_axes(axes: Axes, labels: Sequence[str]) -> None:
-    axes.set_xlabel("predicted", fontsize=11, labelpad=8)
-    axes.set_ylabel("actual", fontsize=11, labelpad=8)
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0, labelsize=10 if len(labels) <= NUMBERED else 6)
-    places = [number + 0.5 for number in range(len(labels))] if len(labels) <= WORDED else []
-    shown = list(labels) if places else []
-    axes.set_yticks(places, shown)
-    if max(map(len, labels), default=0) <= 4 and len(labels) <= NUMBERED:
-        axes.set_xticks(places, shown)
-    else:
-        axes.set_xticks(places, shown, rotation=45, ha="right", rotation_mode="anchor")
-
-
-def _number_cells(axes: Axes, counts: Tensor, shares: Tensor) -> None:
-    for row, (numbers, parts) in enumerate(zip(counts.tolist(), shares.tolist(), strict=True)):
-        for column, (number, share) in enumerate(zip(numbers, parts, strict=True)):
-            colour = "white" if share > 55 else "#1f2d3d" if number else "#b8c4d0"
-            axes.text(column + 0.5, row + 0.5, f"{number:,}", ha="center", va="center", fontsize=9, color=colour)
-
-
-def _inventory(labels: list[str]) -> dict[str, int]:
-    numbers = {label: number for number, label in enumerate(labels)}
-    if not labels or len(numbers) != len(labels):
-        raise InputError(f"labels {labels}: expected at least one, each once")
-    return numbers
+def _check_inventory(labels: Sequence[str]) -> None:
+    if not labels or len(set(labels)) != len(labels):
+        raise InputError(f"labels {list(labels)}: expected at least one, each once")

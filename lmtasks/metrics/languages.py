@@ -6,20 +6,21 @@ CHINESE = ("zh", "zho", "cmn", "yue")  # ISO 639-1 and -3
 BY_CHARACTER = (*CHINESE, "ja", "jpn")
 
 
+def primary_code(language: str) -> str:
+    """Return the language of an ISO 639 code with a region or script, such as zh of zh-TW."""
+    return language.lower().replace("_", "-").split("-")[0]
+
+
 def is_chinese(language: str) -> bool:
     """Tell whether an ISO 639 code, as in zh or zh-TW, means Chinese."""
-    return _primary(language) in CHINESE
+    return primary_code(language) in CHINESE
 
 
 def is_english(language: str) -> bool:
     """Tell whether an ISO 639 code, as in en or en-GB, means English."""
-    return _primary(language) in ("en", "eng")
+    return primary_code(language) in ("en", "eng")
 
 
 def is_written_without_spaces(language: str) -> bool:
     """Tell whether an ISO 639 code means Chinese or Japanese."""
-    return _primary(language) in BY_CHARACTER
-
-
-def _primary(language: str) -> str:
-    return language.lower().replace("_", "-").split("-")[0]
+    return primary_code(language) in BY_CHARACTER

@@ -9,13 +9,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
-from torchmetrics import Metric
-
-from lmtasks.errors import InputError
-from lmtasks.metrics.counts import UNIT, check_lengths, units
 from lmtasks.metrics.languages import is_english, is_written_without_spaces
+from lmtasks.metrics.score import Score, check_references, percent
 
 NAMES = ("rouge1", "rouge2", "rougeL")
 ENGLISH = re.compile(r"[a-z0-9]+")
@@ -33,7 +28,7 @@ def rouge_tokens(text: str, language: str = "en") -> list[str]:
     return pattern.findall(text.lower())
 
 
-def rouge(prediction: str, references: Sequence[str], language: str = "en") -> tuple[float, float, float]:
+def rouge_f1(prediction: str, references: Sequence[str], language: str = "en") -> tuple[float, float, float]:
     """Return the F1, 0 to 1, of ROUGE-1, ROUGE-2 and ROUGE-L, each the best over the references.
 
     Source: rouge-score, RougeScorer.score_multi.
@@ -43,58 +38,28 @@ def rouge(prediction: str, references: Sequence[str], language: str = "en") -> t
     return max(row[0] for row in rows), max(row[1] for row in rows), max(row[2] for row in rows)
 
 
-class ROUGE(Metric):
-    """Measure which words, pairs of words and sequences of words summaries share with the references, as F1.
+def rouge(predictions: Sequence[str], references: Sequence[Sequence[str]], language: str = "en") -> Score:
+    """Score which words, pairs of words and sequences of words summaries share with the references, as F1.
 
-    `language` (ISO 639 code) says what a word is, see `rouge_tokens`.
+    The values `rouge1`, `rouge2` and `rougeL` are means over the rows, each the best over its references; not every
+    row needs as many. `language` (ISO 639 code) says what a word is, see `rouge_tokens`.
+
+    Raises:
+        InputError: The lengths differ, or a row has no list of at least one reference.
 
     Source: Lin (2004); rouge-score.
 
-    >>> rouge = ROUGE()
-    >>> rouge.update(["a small village"], [["a small quiet village", "a hamlet"]])
-    >>> {name: round(value.item(), 1) for name, value in rouge.compute().items()}
+    >>> score = rouge(["a small village"], [["a small quiet village", "a hamlet"]])
+    >>> {name: round(value, 1) for name, value in score.values.items()}
     {'rouge1': 85.7, 'rouge2': 40.0, 'rougeL': 85.7}
     """
-
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
-    sums: Tensor
-    rows: Tensor
-
-    def __init__(self, language: str = "en", sync_on_compute: bool = True) -> None:
-        super().__init__(sync_on_compute=sync_on_compute)
-        self.language = language
-        self.add_state("sums", torch.zeros(3, dtype=torch.int64), dist_reduce_fx="sum")  # in units of 2^-32
-        self.add_state("rows", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-
-    @property
-    def signature(self) -> str:
-        """How the scores came about, so that others can repeat them."""
-        tokens = (
-            "char" if is_written_without_spaces(self.language) else "a-z0-9" if is_english(self.language) else "word"
-        )
-        return f"rows:{self.rows.item()}|value:f1|refs:best|stem:no|tok:{tokens}"
-
-    def update(self, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> None:
-        """Add rows: one summary and one list of references each; not every row needs as many.
-
-        Raises:
-            InputError: The lengths differ, or a row has no list of at least one reference.
-        """
-        check_lengths(predictions, references)
-        for number, row in enumerate(references, 1):
-            if isinstance(row, str) or not row:
-                raise InputError(f"references, row {number}: {row!r}, expected a list of at least one text")
-        scores = [rouge(text, row, self.language) for text, row in zip(predictions, references, strict=True)]
-        if scores:
-            self.sums += torch.tensor([units(column) for column in zip(*scores, strict=True)], device=self.device)
-            self.rows += len(scores)
-
-    def compute(self) -> dict[str, Tensor]:
-        """Return the means over the rows, rouge1, rouge2 and rougeL, 0 to 100."""
-        means = [100 * total / UNIT / max(1, self.rows.item()) for total in self.sums.tolist()]
-        return {name: torch.tensor(mean, device=self.device) for name, mean in zip(NAMES, means, strict=True)}
+    check_references(predictions, references)
+    rows = [rouge_f1(text, row, language) for text, row in zip(predictions, references, strict=True)]
+    tokens = "char" if is_written_without_spaces(language) else "a-z0-9" if is_english(language) else "word"
+    return Score(
+        {name: percent([row[place] for row in rows]) for place, name in enumerate(NAMES)},
+        f"rows:{len(rows)}|value:f1|refs:best|stem:no|tok:{tokens}",
+    )
 
 
 def _compare(given: list[str], reference: list[str]) -> tuple[float, float, float]:

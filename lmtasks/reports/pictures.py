@@ -1,14 +1,14 @@
-"""Pictures: what those of a confusion matrix and of an alignment share: files, fonts, how wide a text is."""
+"""What the pictures of a confusion matrix and of an alignment share: their files and fonts."""
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmtasks.errors import InputError
+from lmtasks.text.words import columns as columns  # tables of the same reports need it
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,16 +46,6 @@ def picture(path: str | Path, width: float, height: float) -> Iterator[Figure]:
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
         figure.savefig(path, dpi=160, bbox_inches="tight", pad_inches=0.15)
-
-
-def columns(text: str) -> int:
-    """Return how many columns of a terminal a text takes: East Asian characters take two, combining ones none.
-
-    >>> columns("abc"), columns("北京")
-    (3, 4)
-    """
-    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
-    return len(text) + wide - sum(unicodedata.combining(letter) > 0 for letter in text)
 
 
 def _fonts() -> list[str]:

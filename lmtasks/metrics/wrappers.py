@@ -1,0 +1,260 @@
+"""The metrics as `torchmetrics.Metric`s, for training and test loops of your own.
+
+Each takes rows with `update` and scores all of them at once with the function of this package that it is named after.
+
+>>> bleu = BLEU(language="en")
+>>> bleu.update(["The cat sits on the mat."], [["The cat sits on the mat."]])
+>>> round(bleu.compute().item()), bleu.signature.split("|version")[0]
+(100, 'nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp')
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from lmtasks.errors import InputError
+from lmtasks.metrics.answers import squad
+from lmtasks.metrics.dialogue import distinct
+from lmtasks.metrics.entities import entity_scores
+from lmtasks.metrics.labels import ConfusionScore, label_scores, multi_label_scores
+from lmtasks.metrics.score import LabelledScore, Score, check_references
+from lmtasks.metrics.summary import rouge
+from lmtasks.metrics.text import bits_per_character, perplexity
+from lmtasks.metrics.translation import ORDER, bleu, check_translations, chrf, ter
+
+
+class _Rows(Metric):
+    """Keep rows as bytes, which torchmetrics gathers, copies, moves and pickles as it does any state."""
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    rows: list[Tensor]
+    columns = 2
+
+    def __init__(
+        self, score: Callable[..., Score], sync_on_compute: bool, check: Callable[..., object] = check_references
+    ) -> None:
+        super().__init__(sync_on_compute=sync_on_compute)
+        self._score, self._check = score, check
+        self._scored: tuple[bytes, Score] | None = None  # the rows scored last, and their score
+        self.add_state("rows", [], dist_reduce_fx="cat")
+        self.reset()
+        self.score()  # refuses settings with faults
+
+    @property
+    def signature(self) -> str:
+        """How the scores came about, so that others can repeat them."""
+        return self.score().signature
+
+    def reset(self) -> None:
+        """Forget all rows."""
+        super().reset()
+        # Of a process without rows torchmetrics would send floats, while the others wait for bytes.
+        self.rows = [torch.zeros(0, dtype=torch.uint8, device=self.device)]
+
+    def update(self, predictions: Sequence[Any], references: Sequence[Any]) -> None:
+        """Add rows: a prediction and what is right for it, as the function takes them.
+
+        Raises:
+            InputError: The function would refuse them.
+        """
+        self._check(predictions, references)
+        self._add(predictions, references)
+
+    def compute(self) -> Any:
+        """Return the values of the score as tensors, name -> number; 0 where there are no rows."""
+        return {name: torch.tensor(value, device=self.device) for name, value in self.score().values.items()}
+
+    def score(self) -> Score:
+        """Return the score of the rows that this process has."""
+        data = bytes(dim_zero_cat(self.rows).cpu().numpy())
+        if self._scored is None or self._scored[0] != data:
+            rows = [json.loads(line) for line in data.splitlines()]
+            self._scored = data, self._score(*([row[place] for row in rows] for place in range(self.columns)))
+        return self._scored[1]
+
+    def _add(self, *columns: Sequence[Any]) -> None:
+        """Keep rows, a value of each column, as JSON in ASCII, one a line."""
+        lines = "".join(f"{json.dumps(row, default=_plain)}\n" for row in zip(*columns, strict=True))
+        if lines:
+            self.rows.append(torch.frombuffer(bytearray(lines, "ascii"), dtype=torch.uint8).to(self.device))
+
+
+class _Translations(_Rows):
+    def __init__(self, score: Callable[..., Score], sync_on_compute: bool) -> None:
+        super().__init__(score, sync_on_compute, check_translations)
+
+    def reset(self) -> None:
+        """Forget all rows."""
+        super().reset()
+        self._width = 0  # references of each row
+
+    def update(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+        """Add rows: one hypothesis and one list of references each, as many references in every row.
+
+        Raises:
+            InputError: The lengths differ, or a row has no or more or fewer references than the others.
+        """
+        self._check(hypotheses, references)
+        width = len(references[0]) if references else self._width
+        if self._width not in (0, width):
+            fault = f"references, row 1: {width} texts, the rows before have {self._width}"
+            raise InputError(f"{fault}; give each row equally many")
+        self._width = width
+        self._add(hypotheses, references)
+
+    def compute(self) -> Tensor:
+        """Return the score, 0 to 100 (TER may be more); 0 where there are no rows."""
+        (value,) = super().compute().values()
+        return value
+
+
+class BLEU(_Translations):
+    """Score translations as `bleu` does."""
+
+    def __init__(
+        self,
+        language: str = "en",
+        lowercase: bool = False,
+        tokenize: str | None = None,
+        order: int = ORDER,
+        sync_on_compute: bool = True,
+    ) -> None:
+        score = partial(bleu, language=language, lowercase=lowercase, tokenize=tokenize, order=order)
+        super().__init__(score, sync_on_compute)
+
+
+class CHRF(_Translations):
+    """Score translations as `chrf` does."""
+
+    def __init__(self, word_order: int = 0, sync_on_compute: bool = True) -> None:
+        super().__init__(partial(chrf, word_order=word_order), sync_on_compute)
+
+
+class TER(_Translations):
+    """Score translations as `ter` does."""
+
+    higher_is_better = False
+
+    def __init__(self, sync_on_compute: bool = True) -> None:
+        super().__init__(ter, sync_on_compute)
+
+
+class SQuAD(_Rows):
+    """Score answers to questions as `squad` does."""
+
+    def __init__(self, language: str = "en", sync_on_compute: bool = True) -> None:
+        super().__init__(partial(squad, language=language), sync_on_compute, partial(check_references, least=0))
+
+
+class ROUGE(_Rows):
+    """Score summaries as `rouge` does."""
+
+    def __init__(self, language: str = "en", sync_on_compute: bool = True) -> None:
+        super().__init__(partial(rouge, language=language), sync_on_compute)
+
+
+class Distinct(_Rows):
+    """Measure how varied answers are, as `distinct` does."""
+
+    columns = 1
+
+    def __init__(self, language: str = "en", sync_on_compute: bool = True) -> None:
+        super().__init__(partial(distinct, language=language), sync_on_compute)
+
+    def update(self, answers: Sequence[str]) -> None:  # type: ignore[override]
+        """Add answers."""
+        self._add(answers)
+
+
+class _Labelled(_Rows):
+    def __init__(self, function: Callable[..., Score], labels: Sequence[str], sync_on_compute: bool) -> None:
+        score = partial(function, labels=list(labels))
+        super().__init__(score, sync_on_compute, check=score)  # scoring is as quick as a check would be
+        self.labels = list(labels)
+
+    def by_label(self) -> dict[str, dict[str, float]]:
+        """Return precision, recall, f1 and support of each label, as far as this process has counted."""
+        return cast(LabelledScore, self.score()).by_label
+
+    def table(self) -> str:
+        """Return what `by_label` returns as a table for people."""
+        return self.score().table
+
+
+class Entities(_Labelled):
+    """Score the entities of each row as `entity_scores` does."""
+
+    def __init__(self, labels: Sequence[str], sync_on_compute: bool = True) -> None:
+        super().__init__(entity_scores, labels, sync_on_compute)
+
+
+class Labels(_Labelled):
+    """Score texts that have one label each as `label_scores` does."""
+
+    def __init__(self, labels: Sequence[str], sync_on_compute: bool = True) -> None:
+        super().__init__(label_scores, labels, sync_on_compute)
+
+    @property
+    def confusion(self) -> Tensor:
+        """The confusion matrix (C, C), actual by predicted label, as far as this process has counted."""
+        return cast(ConfusionScore, self.score()).confusion.to(self.device)
+
+
+class MultiLabels(_Labelled):
+    """Score texts that have any number of labels each as `multi_label_scores` does."""
+
+    def __init__(self, labels: Sequence[str], sync_on_compute: bool = True) -> None:
+        super().__init__(multi_label_scores, labels, sync_on_compute)
+
+
+class Perplexity(Metric):
+    """Measure how many tokens a model hesitates between, on average; counted in words it is the perplexity per word.
+
+    Source: Jelinek et al. (1977).
+    """
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+    nll: Tensor
+    count: Tensor
+
+    def __init__(self, sync_on_compute: bool = True) -> None:
+        super().__init__(sync_on_compute=sync_on_compute)
+        self.add_state("nll", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, nll: float | Tensor, count: int | Tensor) -> None:
+        """Add a negative log-likelihood in nats, summed, and the number of tokens, words or characters it is of."""
+        self.nll += nll
+        self.count += count
+
+    def compute(self) -> Tensor:
+        """Return the perplexity, from 1 up; 1 where there is nothing."""
+        return torch.tensor(perplexity(self.nll.item(), self.count.item()), device=self.device)
+
+
+class BitsPerCharacter(Perplexity):
+    """Measure how many bits a model needs for each character of a text.
+
+    Source: Graves (2013), section 3.1.
+    """
+
+    def compute(self) -> Tensor:
+        """Return the bits, from 0 up; 0 where there is nothing."""
+        return torch.tensor(bits_per_character(self.nll.item(), self.count.item()), device=self.device)
+
+
+def _plain(value: Any) -> Any:
+    """Return sets, arrays and their numbers as JSON can write them."""
+    return value.tolist() if hasattr(value, "tolist") else list(value)
