@@ -15,7 +15,7 @@ PAGE = (Path(__file__).parent.parent / "docs" / "add_a_task.md").read_text(encod
 SMALL = [
     "--trainer.max_steps=2",
     "--trainer.val_check_interval=1",
-    "--model.schedule.warmup=1",
+    "--model.training.schedule.warmup=1",
     "--trainer.accelerator=cpu",
 ]
 SCREEN = 80  # lines

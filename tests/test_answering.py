@@ -22,7 +22,8 @@ from lmtasks.tasks.base import Answer, Prediction, Span
 from lmtasks.tasks.free_answering import FreeAnsweringTask
 from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
 from lmtasks.training.datamodule import TextDataModule
-from lmtasks.training.optim.optimizers import Adam, Schedule
+from lmtasks.training.optim.optimizers import Adam
+from lmtasks.training.optim.schedule import Schedule
 from lmtasks.village import Village
 
 ROW = {"question": "Who has a cat?", "context": "Anna has a cat.", "answers": ["Anna"], "starts": [0]}

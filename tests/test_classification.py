@@ -15,7 +15,8 @@ from lmtasks.storage.model_folder import load, save
 from lmtasks.tasks.base import Answer, Prediction
 from lmtasks.tasks.classification import ClassificationTask
 from lmtasks.text.tokenizer import Tokenizer
-from lmtasks.training.optim.optimizers import Adam, Schedule
+from lmtasks.training.optim.optimizers import Adam
+from lmtasks.training.optim.schedule import Schedule
 
 ROWS = [
     {"text": "A fine film.", "label": "good"},
@@ -29,7 +30,7 @@ TOPICS = [
 ]
 TOKENIZER = Tokenizer.train([], TokenizerConfig("byte"))
 ONE = ClassificationTask().learn(ROWS)
-SEVERAL = ClassificationTask(several=True).learn(TOPICS)
+SEVERAL = ClassificationTask(multi_label=True).learn(TOPICS)
 
 
 def test_a_row_becomes_the_ids_of_its_text_and_the_number_of_its_label():
@@ -83,7 +84,7 @@ def test_rows_that_teach_nothing_are_refused():
     with pytest.raises(InputError, match="all 2 training rows have the label 'good'; there is nothing to tell apart"):
         ClassificationTask().learn([ROWS[0], ROWS[2]])
     with pytest.raises(InputError, match="all 0 training rows have no label"):
-        ClassificationTask(several=True).learn([{"text": "x", "label": None}])
+        ClassificationTask(multi_label=True).learn([{"text": "x", "label": None}])
 
 
 def test_labels_that_a_head_has_stay_in_their_places():

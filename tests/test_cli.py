@@ -213,13 +213,13 @@ def test_a_resume_stays_in_its_folder_and_keeps_its_metrics(cli, work):
 
 
 def test_a_resume_refuses_what_it_cannot_change(cli):
-    status, _, (line,) = cli("fit", "-c", "tiny.yaml", "--ckpt_path", "last", "--model.optimizer.lr", 0.5)
+    status, _, (line,) = cli("fit", "-c", "tiny.yaml", "--ckpt_path", "last", "--model.training.optimizer.lr", 0.5)
     assert status == 2
     assert "was trained with optimizer.lr = 0.001, not 0.5" in line
 
 
 def test_a_resume_refuses_another_schedule(cli):
-    status, _, (line,) = cli("fit", "-c", "tiny.yaml", "--ckpt_path", "last", "--model.schedule.warmup", 5)
+    status, _, (line,) = cli("fit", "-c", "tiny.yaml", "--ckpt_path", "last", "--model.training.schedule.warmup", 5)
     assert status == 2
     assert "was trained with schedule.warmup = 1000, not 5" in line
 
@@ -279,12 +279,19 @@ def test_a_checkpoint_of_other_tasks_or_of_another_order_is_refused(cli, several
 def test_a_resume_may_watch_weigh_and_mend_otherwise(cli, several):
     shutil.copytree(several, several.with_name("watched"))
     resume = ("fit", "-c", "several.yaml", "--name", "watched", "--ckpt_path", "last", "--trainer.max_steps")
-    joint = ("--model.joint.watch", "true", "--model.joint.surgery", "PCGrad", "--trainer.log_every_n_steps", 1)
-    assert cli(*resume, 2, *joint, "--model.joint.weighting.weights", "{french: 0.5}")[0] == 0
+    joint = (
+        "--model.training.joint.watch",
+        "true",
+        "--model.training.joint.surgery",
+        "PCGrad",
+        "--trainer.log_every_n_steps",
+        1,
+    )
+    assert cli(*resume, 2, *joint, "--model.training.joint.weighting.weights", "{french: 0.5}")[0] == 0
     with (several.with_name("watched") / "metrics.csv").open() as file:
         (last,) = [row for row in csv.DictReader(file) if row.get("train/french/cosine_mood")]
     assert (float(last["train/french/weight"]), float(last["train/mood/weight"])) == (0.5, 1)
-    status, _, (line,) = cli(*resume, 3, "--model.joint.weighting", "GradNorm")
+    status, _, (line,) = cli(*resume, 3, "--model.training.joint.weighting", "GradNorm")
     assert status == 2
     assert (
         "joint.weighting.class_path = lmtasks.training.joint.weighting.Static, not lmtasks.training.joint.weighting.GradNorm"
@@ -311,7 +318,7 @@ def test_of_plain_data_a_key_that_only_one_side_has_is_a_difference():
 
 def test_test_gives_the_table_that_fit_printed_of_averaged_weights(cli, work):
     average = ["--average.of", "last", "--average.count", 2, "--trainer.val_check_interval", 1]
-    status, table, _ = cli("fit", "-c", "tiny.yaml", "--name", "mean", "--model.schedule.warmup", 0, *average)
+    status, table, _ = cli("fit", "-c", "tiny.yaml", "--name", "mean", "--model.training.schedule.warmup", 0, *average)
     config = (work / "runs/mean/config.yaml").read_text()
     assert status == 0
     assert cli("test", "-c", "runs/mean")[:2] == (0, table)
@@ -569,8 +576,8 @@ MISTAKES = {
         "--seed_everything must be bool or int, not 'x'",
     ),
     "none of the choices": (
-        ["fit", "-c", "tiny.yaml", "--model.schedule.kind", "cosin"],
-        "--model.schedule.kind must be one of 'inverse_sqrt', 'cosine'",
+        ["fit", "-c", "tiny.yaml", "--model.training.schedule.kind", "cosin"],
+        "--model.training.schedule.kind must be one of 'inverse_sqrt', 'cosine'",
     ),
     "no class of that kind": (
         ["fit", "-c", "tiny.yaml", "--data.rows", "X"],
@@ -688,9 +695,9 @@ def test_a_wrong_value_is_blamed_on_who_wrote_it(tmp_path):
     assert blame("trainer.max_steps", "many", ["--trainer.max_steps", "3"], [config]) == (line, "trainer.max_steps")
     assert blame("trainer.max_steps", "x", ["--trainer.max_steps=x"], [config]) == ("", "--trainer.max_steps")
     for name in ("model.optimizer.lr", "model.init_args.optimizer.init_args.lr"):
-        assert blame("model.optimizer.lr", "x", [f"--{name}", "x"], [config]) == ("", "--model.optimizer.lr")
+        assert blame("model.optimizer.lr", "x", [f"--{name}", "x"], [config]) == ("", "--model.training.optimizer.lr")
     mapping = ["--model", "{optimizer: {lr: x}}"]
-    assert blame("model.optimizer.lr", "x", mapping, [config]) == ("", "--model.optimizer.lr")
+    assert blame("model.optimizer.lr", "x", mapping, [config]) == ("", "--model.training.optimizer.lr")
     assert blame("model.optimizer.lr", "1", [], [config]) == (f"{config}, line 6: ", "model.optimizer.lr")
     assert blame("model.directions", "x", [], [config]) == ("", "model.directions")
 
@@ -753,7 +760,14 @@ def test_another_class_brings_its_own_defaults(tmp_path):
     config.write_text(
         CONFIG.replace("directions", "optimizer: {class_path: Adam, init_args: {lr: 0.5}}\n    directions")
     )
-    options = ["--model.optimizer", "Muon", "--model.backbone", "RecurrentConfig", "--model.backbone.d_model", "16"]
+    options = [
+        "--model.training.optimizer",
+        "Muon",
+        "--model.backbone",
+        "RecurrentConfig",
+        "--model.backbone.d_model",
+        "16",
+    ]
     job = Job("fit", [config], [*options, f"--trainer.default_root_dir={tmp_path}"])
     assert job.model.optimizer_config == Muon()
     assert job.model.backbone_config == RecurrentConfig(d_model=16)

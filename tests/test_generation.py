@@ -7,16 +7,16 @@ import random
 
 import pytest
 import torch
+from lmtasks.solving import BROKEN
 from tiny import fit, tiny_backbone, trainer, write_corpus
 
 from lmtasks import Decoding, Documents, TextDataModule, TokenizerConfig, Village
-from lmtasks.batch import Batch
+from lmtasks.batch import Batch, Example
 from lmtasks.decoding import Hypothesis
 from lmtasks.errors import InputError
 from lmtasks.heads.language_model import LanguageModelHead
 from lmtasks.heads.rolling import Rolling
-from lmtasks.solving import BROKEN
-from lmtasks.tasks.base import Example, Prediction
+from lmtasks.tasks.base import Prediction
 from lmtasks.tasks.generation import GenerationTask
 from lmtasks.text.tokenizer import Tokenizer
 from lmtasks.training.modules import TextGenerationModule

@@ -45,7 +45,8 @@ from lmtasks.training.joint.learning import JointConfig
 from lmtasks.training.joint.surgery import PCGrad, UPGrad
 from lmtasks.training.joint.weighting import DynamicAverage, GradNorm, Static, Uncertainty
 from lmtasks.training.module import TaskModule
-from lmtasks.training.optim.optimizers import Adafactor, Adam, AdamW, Muon, Schedule
+from lmtasks.training.optim.optimizers import Adafactor, Adam, AdamW, Muon
+from lmtasks.training.optim.schedule import Schedule
 
 JOINTS = {
     "plain": JointConfig(),
@@ -382,7 +383,7 @@ def test_surgery_leaves_the_heads_alone_and_changes_the_backbone(corpus):
 
 @pytest.mark.parametrize("joint", [JointConfig(surgery=PCGrad()), JointConfig(GradNorm()), JointConfig(watch=True)])
 def test_gradients_that_cannot_be_taken_apart_are_refused(corpus, joint):
-    with pytest.raises(InputError, match=r"model.freeze keeps as it is"):
+    with pytest.raises(InputError, match=r"model.training.freeze keeps as it is"):
         fit_frozen(corpus, joint)
 
 
@@ -469,7 +470,7 @@ def test_a_resume_with_other_shares_is_refused(corpus, settings, complaint):
 def test_a_resume_with_another_weighting_is_refused_and_with_other_surgery_goes_on(corpus):
     saving_run(corpus, 3, Mixing(), JointConfig(GradNorm()))
     for other in (JointConfig(), JointConfig(Uncertainty()), JointConfig(DynamicAverage())):
-        with pytest.raises(InputError, match=r"another model.joint.weighting"):
+        with pytest.raises(InputError, match=r"another model.training.joint.weighting"):
             saving_run(corpus, 6, Mixing(), other, last_checkpoint(corpus / "run"))
     module, _ = saving_run(corpus, 6, Mixing(), JointConfig(GradNorm(), PCGrad()), last_checkpoint(corpus / "run"))
     assert module.trainer.global_step == 6
@@ -631,11 +632,15 @@ LATE = {  # what showed when layers were built, or at the first step: (settings 
     "no part to freeze": (
         {"freeze": ("backbone.encodr",)},
         {},
-        "model.freeze: the model has no backbone.encodr; it has backbone.embedding, .*heads.mood",
+        "model.training.freeze: the model has no backbone.encodr; it has backbone.embedding, .*heads.mood",
     ),
-    "no head to freeze": ({"freeze": ("heads.moods",)}, {}, "model.freeze: the model has no heads.moods"),
-    "no model to start from": ({"init_from": "runs/none"}, {}, "model.init_from runs/none: there is no such file"),
-    "no vectors": ({"vectors": "none.txt"}, {}, "model.vectors none.txt: there is no such file"),
+    "no head to freeze": ({"freeze": ("heads.moods",)}, {}, "model.training.freeze: the model has no heads.moods"),
+    "no model to start from": (
+        {"init_from": "runs/none"},
+        {},
+        "model.training.init_from runs/none: there is no such file",
+    ),
+    "no vectors": ({"vectors": "none.txt"}, {}, "model.training.vectors none.txt: there is no such file"),
     "no decoder": (
         {"backbone": tiny_backbone(decoder_layers=0)},
         {},
@@ -704,7 +709,9 @@ def test_rates_of_an_unknown_task_are_refused(corpus):
 
 
 def test_a_weight_of_an_unknown_task_is_refused():
-    with pytest.raises(InputError, match=r"model.joint.weighting.weights: moods is no task; did you mean mood\?"):
+    with pytest.raises(
+        InputError, match=r"model.training.joint.weighting.weights: moods is no task; did you mean mood\?"
+    ):
         several_module(joint=JointConfig(Static({"moods": 2.0})))
     with pytest.raises(InputError, match=r"weights: x is no task; choose from translation, mood, names"):
         several_module(joint=JointConfig(Static({"x": 2.0})))
@@ -712,7 +719,9 @@ def test_a_weight_of_an_unknown_task_is_refused():
 
 @pytest.mark.parametrize("name", [name for name, joint in JOINTS.items() if joint != JointConfig()])
 def test_what_is_for_several_tasks_is_refused_where_there_is_one(name):
-    with pytest.raises(InputError, match=r"model.joint is for several tasks, the model has only mood; leave it out"):
+    with pytest.raises(
+        InputError, match=r"model.training.joint is for several tasks, the model has only mood; leave it out"
+    ):
         several_module(tasks={"mood": ClassificationTask()}, joint=JOINTS[name])
 
 
@@ -720,13 +729,13 @@ def test_what_is_for_several_tasks_is_refused_where_there_is_one(name):
 def test_a_task_whose_part_of_the_backbone_is_frozen_with_its_head_is_refused(corpus, name):
     joint = JointConfig(watch=True) if name == "watch" else JOINTS[name]
     module = several_module(joint=joint, freeze=("backbone.embedding", "backbone.encoder", "heads.mood"))
-    with pytest.raises(InputError, match=r"model.freeze: nothing that mood makes use of is left to learn"):
+    with pytest.raises(InputError, match=r"model.training.freeze: nothing that mood makes use of is left to learn"):
         train(corpus, module=module, log_every_n_steps=1)
 
 
 def test_a_complaint_of_scaled_gradients_names_the_option():
     joint, parameters = JointConfig(watch=True).build(["a", "b"]), [torch.nn.Parameter(torch.ones(1))]
-    with pytest.raises(InputError, match=r"^model.joint: .*trainer.precision to 32-true"):
+    with pytest.raises(InputError, match=r"^model.training.joint: .*trainer.precision to 32-true"):
         joint.begin(parameters, parameters, scaled=True)
 
 

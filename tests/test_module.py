@@ -32,7 +32,8 @@ from lmtasks.training.callbacks.checkpoints import Checkpoints, SafeCheckpointIO
 from lmtasks.training.callbacks.randomness import RandomState
 from lmtasks.training.checks import check_trainer
 from lmtasks.training.module import TaskModule
-from lmtasks.training.optim.optimizers import Adafactor, Adam, AdamW, Muon, Schedule
+from lmtasks.training.optim.optimizers import Adafactor, Adam, AdamW, Muon
+from lmtasks.training.optim.schedule import Schedule
 
 TWO_PROCESSES = """
 import sys
@@ -364,7 +365,7 @@ def test_gradient_checkpointing_changes_no_gradient(corpus):
 
 
 def test_a_recurrent_backbone_is_not_compiled_for_each_length():
-    with pytest.raises(InputError, match=r"model.compile is for a Transformer"):
+    with pytest.raises(InputError, match=r"model.training.compile is for a Transformer"):
         tiny_module(backbone=RecurrentConfig(), compile=True)
 
 

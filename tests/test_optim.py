@@ -15,7 +15,8 @@ from lmtasks.backbones.recurrent import RecurrentConfig
 from lmtasks.errors import InputError
 from lmtasks.heads.tagging import TaggingHead
 from lmtasks.training.optim.muon import BatchedMuon
-from lmtasks.training.optim.optimizers import Adafactor, Adam, AdamW, Joined, Muon, Schedule, _matrices_and_rest
+from lmtasks.training.optim.optimizers import Adafactor, Adam, AdamW, Joined, Muon, _matrices_and_rest
+from lmtasks.training.optim.schedule import Schedule
 
 ALL = {"adam": Adam(0.01), "adamw": AdamW(0.01), "adafactor": Adafactor(0.01), "muon": Muon()}
 BACKBONES = {

@@ -9,15 +9,17 @@ import torch
 from tiny import tiny_backbone, trainer
 
 from lmtasks import TaggingModule, TextDataModule, TokenizerConfig, Village
-from lmtasks.batch import IGNORE, cut
+from lmtasks.batch import IGNORE
+from lmtasks.data.limits import cut
 from lmtasks.errors import InputError
 from lmtasks.storage.model_folder import load, save
 from lmtasks.tasks.base import Prediction, Span
-from lmtasks.tasks.tagging import TaggingTask, marked
+from lmtasks.tasks.tagging import TaggingTask, mark_names
 from lmtasks.text.tags import as_bio, spans
 from lmtasks.text.tokenizer import Tokenizer
 from lmtasks.text.words import LETTERS, join_words, learn_writing, split_words
-from lmtasks.training.optim.optimizers import Adam, Schedule
+from lmtasks.training.optim.optimizers import Adam
+from lmtasks.training.optim.schedule import Schedule
 
 ROW = {"words": ["Anna", "lives", "in", "New", "York"], "tags": ["B-PER", "O", "O", "B-LOC", "I-LOC"]}
 CHARACTERS = {"words": [*"李明住北京"], "tags": ["B-PER", "E-PER", "O", "B-LOC", "E-LOC"]}
@@ -196,8 +198,8 @@ def test_marks_belong_to_letters_and_scripts_without_blanks_fall_into_characters
 
 
 def test_names_are_marked_where_they_stand():
-    assert marked("Anna", [Span(0, 4, "Anna", "PER")]) == "[PER Anna]"
-    assert marked("", []) == ""
+    assert mark_names("Anna", [Span(0, 4, "Anna", "PER")]) == "[PER Anna]"
+    assert mark_names("", []) == ""
 
 
 def test_village_names_are_learned_saved_and_found_again(tmp_path):

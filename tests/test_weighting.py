@@ -116,7 +116,7 @@ def test_static_weights_multiply_the_losses():
 @pytest.mark.parametrize("weight", [-0.5, math.inf, math.nan])
 def test_a_weight_that_is_negative_or_not_finite_is_refused(weight):
     with pytest.raises(
-        InputError, match=r"model.joint.weighting.weights: tagging has .*; give a finite number, 0 or more"
+        InputError, match=r"model.training.joint.weighting.weights: tagging has .*; give a finite number, 0 or more"
     ):
         Static({"tagging": weight})
 

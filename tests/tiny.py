@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from lmtasks.tasks.classification import ClassificationTask
 from lmtasks.tasks.tagging import TaggingTask
 from lmtasks.tasks.translation import TranslationTask
 from lmtasks.text.tokenizer import TokenizerConfig
+from lmtasks.training.config import Training
 from lmtasks.training.datamodule import TextDataModule
 from lmtasks.training.module import TaskModule
 from lmtasks.training.modules import TranslationModule
-from lmtasks.training.optim.optimizers import Adam, Schedule
+from lmtasks.training.optim.optimizers import Adam
+from lmtasks.training.optim.schedule import Schedule
 
 ROWS = {"train": 40, "validation": 11, "test": 9, "predict": 5}
 QUIET: dict[str, Any] = {
@@ -73,6 +76,12 @@ def tiny_backbone(**settings: Any) -> TransformerConfig:
     return TransformerConfig(**(sizes | {"dropout": 0.0, "bias": False} | settings))
 
 
+def training_apart(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings of a module in which those of Training are one."""
+    own = {field.name: settings[field.name] for field in fields(Training) if field.name in settings}
+    return {name: value for name, value in settings.items() if name not in own} | {"training": Training(**own)}
+
+
 def tiny_module(directions: tuple[str, ...] = ("en-de",), **settings: Any) -> TranslationModule:
     """Return a module without layers yet."""
     given = {
@@ -83,7 +92,7 @@ def tiny_module(directions: tuple[str, ...] = ("en-de",), **settings: Any) -> Tr
         "decoding": Decoding(beam=2, max_length=6),
         "validation_decoding": Decoding(beam=1, max_length=6),
     }
-    return TranslationModule(list(directions), **(given | settings))
+    return TranslationModule(list(directions), **training_apart(given | settings))
 
 
 # Several tasks: the translations of `write_corpus`, moods by the first letter, names that begin with a capital.
@@ -134,7 +143,7 @@ def several_module(**settings: Any) -> TaskModule:
         "decoding": Decoding(beam=2, max_length=6),
         "validation_decoding": Decoding(beam=1, max_length=6),
     }
-    return TaskModule(**(given | settings))
+    return TaskModule(**training_apart(given | settings))
 
 
 def trainer(folder: Path, **settings: Any) -> Trainer:
