@@ -83,7 +83,8 @@ class _Rows(Metric):
         return self._scored[1]
 
     def _add(self, *columns: Sequence[Any]) -> None:
-        """Keep rows, a value of each column, as JSON in ASCII, one a line."""
+        """Keep rows, a value of each column, as JSON."""
+        # JSON in ASCII escapes ends of lines, so that a line is a row, and half a surrogate pair, which UTF-8 cannot hold
         lines = "".join(f"{json.dumps(row, default=_plain)}\n" for row in zip(*columns, strict=True))
         if lines:
             self.rows.append(torch.frombuffer(bytearray(lines, "ascii"), dtype=torch.uint8).to(self.device))
