@@ -126,7 +126,10 @@ def read_answers(
     given = None if articles is None else _read_object(predictions)
     if given is None:
         return read_texts(predictions, column or predicted_column(predictions, "text")), known
-    names = [_name(place, question["id"]) for place, question in questions]
+    nameless = [place for place, question in questions if question["id"] is None]
+    if nameless:
+        raise InputError(f"{nameless[0]}: a question without an id; give the answers row for row, not by their ids")
+    names = [str(question["id"]) for _, question in questions]
     missing = [name for name in names if name not in given]
     if missing:
         listed = ", ".join(missing[:SHOWN]) + (f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else "")
@@ -178,11 +181,20 @@ def _spans(place: str, tags: list[str]) -> list[tuple[str, int, int]]:
         raise InputError(f"{place}: {error}") from None
 
 
+<<<<<<< HEAD
 def _name(place: str, name: Any) -> str:
     """Return the id of a question, by which the official scripts find its answer."""
     if name is None:
         raise InputError(f"{place}: a question without an id; give the answers row for row, not by their ids")
     return str(name)
+=======
+def _ending(path: str) -> str:
+    return Path(path.lower().removesuffix(".gz")).suffix
+
+
+def _is_json(path: str) -> bool:
+    return path != STDIN and _ending(path) == ".json"
+>>>>>>> metrics
 
 
 def _read_object(path: str) -> dict[str, Any] | None:

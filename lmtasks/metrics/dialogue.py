@@ -28,6 +28,7 @@ def distinct(answers: Sequence[str], language: str = "en") -> Score:
     """
     split = bleu_splitter(language)
     rows = [split(answer).split() for answer in answers]
+    # upper and lower case apart, as BLEU compares them; a pair never spans two answers
     different = {word for row in rows for word in row}, {pair for row in rows for pair in pairwise(row)}
     total = sum(map(len, rows))
     shares = [100 * len(seen) / max(1, total) for seen in different]

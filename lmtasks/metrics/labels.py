@@ -48,9 +48,11 @@ def label_scores(predictions: Sequence[str], references: Sequence[str], labels: 
     _check_inventory(labels)
     counts = count_labels([[(label,)] for label in predictions], [[(label,)] for label in references], labels)
     number, size = {label: number for number, label in enumerate(labels)}, len(labels)
+    # a pair of labels is a cell of the matrix, whose rows stand one behind the other
     cells = [number[actual] * size + number[given] for given, actual in zip(predictions, references, strict=True)]
     confusion = torch.bincount(torch.tensor(cells, dtype=torch.int64), minlength=size * size).view(size, size)
     by_label = labelled_scores(counts)
+    # a label that never occurs has no F1; scikit-learn and torchmetrics leave it out too
     f1 = [by_label[label]["f1"] for label, count in counts.items() if any(count)]
     return ConfusionScore(
         {

@@ -61,6 +61,7 @@ def count_labels(
     counts = {label: [0, 0, 0] for label in labels}
     for number, (ours, theirs) in enumerate(zip(found, actual, strict=True), 1):
         predicted, known = set(map(tuple, ours)), set(map(tuple, theirs))
+        # whole items are compared, so that an entity is right only with its label and its place
         for place, items in enumerate((predicted & known, predicted, known)):
             for label, *_ in items:
                 if label not in counts:

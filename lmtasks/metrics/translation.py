@@ -18,7 +18,7 @@ from lmtasks.metrics.score import Score, check_references
 TOKENIZERS = {**dict.fromkeys(CHINESE, "zh"), **dict.fromkeys(("ja", "jpn"), "ja-mecab")}
 TOKENIZERS |= dict.fromkeys(("ko", "kor"), "ko-mecab")
 """The sacrebleu tokeniser of languages that are not split at spaces like English: ISO 639 code -> name."""
-ORDER = 4  # the longest n-grams of BLEU as published; sacrebleu's signature does not state another
+ORDER = 4  # the longest n-grams of BLEU as published
 
 
 def bleu(
@@ -48,6 +48,7 @@ def bleu(
     >>> round(score.values["bleu"]), score.signature.split("|version")[0]
     (100, 'nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp')
     """
+    # the order stands behind sacrebleu's own signature, which does not tell BLEU-2 from BLEU-4
     scorer = _bleu_scorer(tokenize or bleu_tokenizer(language), lowercase, order)
     value, signature = _corpus_score(scorer, hypotheses, references)
     return Score({"bleu": value}, signature + (f"|order:{order}" if order != ORDER else ""))

@@ -38,13 +38,13 @@ class _Rows(Metric):
     higher_is_better = True
     full_state_update = False
     rows: list[Tensor]
-    columns = 2
+    function: Callable[..., Score]
+    check: Callable[..., object] = staticmethod(check_references)
+    columns = 2  # of a row: a prediction and what is right for it
 
-    def __init__(
-        self, score: Callable[..., Score], sync_on_compute: bool, check: Callable[..., object] = check_references
-    ) -> None:
+    def __init__(self, settings: dict[str, Any], sync_on_compute: bool) -> None:
         super().__init__(sync_on_compute=sync_on_compute)
-        self._score, self._check = score, check
+        self._settings = settings
         self._scored: tuple[bytes, Score] | None = None  # the rows scored last, and their score
         self.add_state("rows", [], dist_reduce_fx="cat")
         self.reset()
@@ -67,7 +67,7 @@ class _Rows(Metric):
         Raises:
             InputError: The function would refuse them.
         """
-        self._check(predictions, references)
+        self.check(predictions, references)
         self._add(predictions, references)
 
     def compute(self) -> Any:
@@ -79,19 +79,20 @@ class _Rows(Metric):
         data = bytes(dim_zero_cat(self.rows).cpu().numpy())
         if self._scored is None or self._scored[0] != data:
             rows = [json.loads(line) for line in data.splitlines()]
-            self._scored = data, self._score(*([row[place] for row in rows] for place in range(self.columns)))
+            columns = ([row[place] for row in rows] for place in range(self.columns))
+            self._scored = data, self.function(*columns, **self._settings)
         return self._scored[1]
 
     def _add(self, *columns: Sequence[Any]) -> None:
-        """Keep rows, a value of each column, as JSON in ASCII, one a line."""
+        """Keep rows, a value of each column, as JSON."""
+        # ASCII escapes ends of lines, so that a line is a row, and half a surrogate pair, which UTF-8 cannot hold
         lines = "".join(f"{json.dumps(row, default=_plain)}\n" for row in zip(*columns, strict=True))
         if lines:
             self.rows.append(torch.frombuffer(bytearray(lines, "ascii"), dtype=torch.uint8).to(self.device))
 
 
 class _Translations(_Rows):
-    def __init__(self, score: Callable[..., Score], sync_on_compute: bool) -> None:
-        super().__init__(score, sync_on_compute, check_translations)
+    check = staticmethod(check_translations)
 
     def reset(self) -> None:
         """Forget all rows."""
@@ -104,7 +105,7 @@ class _Translations(_Rows):
         Raises:
             InputError: The lengths differ, or a row has no or more or fewer references than the others.
         """
-        self._check(hypotheses, references)
+        self.check(hypotheses, references)
         width = len(references[0]) if references else self._width
         if self._width not in (0, width):
             fault = f"references, row 1: {width} texts, the rows before have {self._width}"
@@ -121,6 +122,8 @@ class _Translations(_Rows):
 class BLEU(_Translations):
     """Score translations as `bleu` does."""
 
+    function = staticmethod(bleu)
+
     def __init__(
         self,
         language: str = "en",
@@ -129,47 +132,52 @@ class BLEU(_Translations):
         order: int = ORDER,
         sync_on_compute: bool = True,
     ) -> None:
-        score = partial(bleu, language=language, lowercase=lowercase, tokenize=tokenize, order=order)
-        super().__init__(score, sync_on_compute)
+        settings = {"language": language, "lowercase": lowercase, "tokenize": tokenize, "order": order}
+        super().__init__(settings, sync_on_compute)
 
 
 class CHRF(_Translations):
     """Score translations as `chrf` does."""
 
+    function = staticmethod(chrf)
+
     def __init__(self, word_order: int = 0, sync_on_compute: bool = True) -> None:
-        super().__init__(partial(chrf, word_order=word_order), sync_on_compute)
+        super().__init__({"word_order": word_order}, sync_on_compute)
 
 
 class TER(_Translations):
     """Score translations as `ter` does."""
 
+    function = staticmethod(ter)
     higher_is_better = False
 
     def __init__(self, sync_on_compute: bool = True) -> None:
-        super().__init__(ter, sync_on_compute)
+        super().__init__({}, sync_on_compute)
 
 
-class SQuAD(_Rows):
+class _InLanguage(_Rows):
+    def __init__(self, language: str = "en", sync_on_compute: bool = True) -> None:
+        super().__init__({"language": language}, sync_on_compute)
+
+
+class SQuAD(_InLanguage):
     """Score answers to questions as `squad` does."""
 
-    def __init__(self, language: str = "en", sync_on_compute: bool = True) -> None:
-        super().__init__(partial(squad, language=language), sync_on_compute, partial(check_references, least=0))
+    function = staticmethod(squad)
+    check = staticmethod(partial(check_references, least=0))
 
 
-class ROUGE(_Rows):
+class ROUGE(_InLanguage):
     """Score summaries as `rouge` does."""
 
-    def __init__(self, language: str = "en", sync_on_compute: bool = True) -> None:
-        super().__init__(partial(rouge, language=language), sync_on_compute)
+    function = staticmethod(rouge)
 
 
-class Distinct(_Rows):
+class Distinct(_InLanguage):
     """Measure how varied answers are, as `distinct` does."""
 
+    function = staticmethod(distinct)
     columns = 1
-
-    def __init__(self, language: str = "en", sync_on_compute: bool = True) -> None:
-        super().__init__(partial(distinct, language=language), sync_on_compute)
 
     def update(self, answers: Sequence[str]) -> None:  # type: ignore[override]
         """Add answers."""
@@ -177,10 +185,13 @@ class Distinct(_Rows):
 
 
 class _Labelled(_Rows):
-    def __init__(self, function: Callable[..., Score], labels: Sequence[str], sync_on_compute: bool) -> None:
-        score = partial(function, labels=list(labels))
-        super().__init__(score, sync_on_compute, check=score)  # scoring is as quick as a check would be
+    def __init__(self, labels: Sequence[str], sync_on_compute: bool = True) -> None:
+        super().__init__({"labels": list(labels)}, sync_on_compute)
         self.labels = list(labels)
+
+    def check(self, *columns: Sequence[Any]) -> None:
+        """Refuse rows that cannot be scored, by scoring them, which is as quick."""
+        self.function(*columns, labels=self.labels)
 
     def by_label(self) -> dict[str, dict[str, float]]:
         """Return precision, recall, f1 and support of each label, as far as this process has counted."""
@@ -194,15 +205,13 @@ class _Labelled(_Rows):
 class Entities(_Labelled):
     """Score the entities of each row as `entity_scores` does."""
 
-    def __init__(self, labels: Sequence[str], sync_on_compute: bool = True) -> None:
-        super().__init__(entity_scores, labels, sync_on_compute)
+    function = staticmethod(entity_scores)
 
 
 class Labels(_Labelled):
     """Score texts that have one label each as `label_scores` does."""
 
-    def __init__(self, labels: Sequence[str], sync_on_compute: bool = True) -> None:
-        super().__init__(label_scores, labels, sync_on_compute)
+    function = staticmethod(label_scores)
 
     @property
     def confusion(self) -> Tensor:
@@ -213,8 +222,7 @@ class Labels(_Labelled):
 class MultiLabels(_Labelled):
     """Score texts that have any number of labels each as `multi_label_scores` does."""
 
-    def __init__(self, labels: Sequence[str], sync_on_compute: bool = True) -> None:
-        super().__init__(multi_label_scores, labels, sync_on_compute)
+    function = staticmethod(multi_label_scores)
 
 
 class Perplexity(Metric):
@@ -228,6 +236,7 @@ class Perplexity(Metric):
     full_state_update = False
     nll: Tensor
     count: Tensor
+    function: Callable[[float, float], float] = staticmethod(perplexity)
 
     def __init__(self, sync_on_compute: bool = True) -> None:
         super().__init__(sync_on_compute=sync_on_compute)
@@ -240,8 +249,8 @@ class Perplexity(Metric):
         self.count += count
 
     def compute(self) -> Tensor:
-        """Return the perplexity, from 1 up; 1 where there is nothing."""
-        return torch.tensor(perplexity(self.nll.item(), self.count.item()), device=self.device)
+        """Return the number: a perplexity is from 1 up, 1 where there is nothing; bits are from 0 up."""
+        return torch.tensor(self.function(self.nll.item(), self.count.item()), device=self.device)
 
 
 class BitsPerCharacter(Perplexity):
@@ -250,9 +259,7 @@ class BitsPerCharacter(Perplexity):
     Source: Graves (2013), section 3.1.
     """
 
-    def compute(self) -> Tensor:
-        """Return the bits, from 0 up; 0 where there is nothing."""
-        return torch.tensor(bits_per_character(self.nll.item(), self.count.item()), device=self.device)
+    function = staticmethod(bits_per_character)
 
 
 def _plain(value: Any) -> Any:
