@@ -518,7 +518,7 @@ def test_info_counts_every_parameter_once(cli):
 
 
 def test_attend_prints_a_line_for_each_target_token(cli, work):
-    from lmtasks.cli.attend import as_text
+    from lmtasks.reports.alignment import as_text
 
     weights = torch.tensor([[1.0, 0.0], [0.25, 0.75]])
     assert as_text([" the", " dog"], ["le", "chien"], weights).splitlines() == [

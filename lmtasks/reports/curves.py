@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lmtasks.reports.comparison import Run
 from lmtasks.reports.pictures import picture
-from lmtasks.reports.runs import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
