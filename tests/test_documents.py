@@ -51,7 +51,7 @@ def test_a_pattern_means_its_files_in_the_order_of_their_names(folder):
     (folder / "deep" / "er").mkdir(parents=True)
     (folder / "b.txt.gz").rename(folder / "deep" / "er" / "b.txt.gz")
     assert texts(Documents(train=f"{folder}/**/b.*")) == [("four", "row 1")]
-    with pytest.raises(InputError, match=r"\*\.md: no file fits this pattern"):
+    with pytest.raises(InputError, match=r"\*\.md: no file matches this pattern"):
         texts(Documents(train=f"{folder}/*.md"))
     (folder / "odd[1].txt").write_text("five")
     assert texts(Documents(train=f"{folder}/odd[1].txt")) == [("five", "row 1")]

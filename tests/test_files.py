@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from lmtasks.data.readers import hub
-from lmtasks.data.readers.files import FIELD_LIMIT, exact, fingerprint, numbered_rows, read_json, read_lines
-from lmtasks.data.readers.hub import is_hub_id
+from lmtasks.data.readers.files import FIELD_LIMIT, exact, fingerprint, numbered_rows, read_json, read_lines, read_rows
+from lmtasks.data.readers.formats import file_format, has_columns, has_file_ending
 from lmtasks.errors import InputError
 
 TRICKY = [
@@ -42,7 +42,7 @@ ENDINGS = [".jsonl", ".json", ".csv", ".tsv", ".parquet"]
 @pytest.fixture(autouse=True)
 def a_hub_that_answers(monkeypatch):
     """Tests that look at the hub patch its answer; none of them may ask the network."""
-    monkeypatch.setattr(hub, "_silence", lambda: "")
+    monkeypatch.setattr(hub, "why_no_answer", lambda: "")
 
 
 def write(path: Path, text: str | bytes) -> str:
@@ -71,7 +71,7 @@ def write_table(path: Path, rows: list[dict[str, Any]]) -> str:
     return write(path, "[" + ",\n".join(objects) + "]" if kind == "json" else "\n".join(objects))
 
 
-def rows_of(path: str, columns: dict[str, str] | None = None, split: str = "train", **kinds: list[str]) -> list[dict]:
+def rows_of(path: str, columns: dict[str, str] | None = None, split: str = "train", **kinds: Any) -> list[dict]:
     return [row for _, row in numbered_rows(path, columns or COLUMNS, split, **kinds)]
 
 
@@ -126,8 +126,7 @@ def test_positions_read_a_table_without_header(tmp_path, name):
 def test_other_text_has_one_column_of_any_name(tmp_path):
     path = write(tmp_path / "poem.txt", "one, two\n\nthree\tfour\n")
     lines = [{"text": "one, two"}, {"text": ""}, {"text": "three\tfour"}]
-    assert rows_of(path, {"text": "text"}, optional=["text"]) == lines
-    assert "row 2, column 'text': no value" in fault(path, {"text": "text"})
+    assert rows_of(path, {"text": "text"}) == lines
     assert "one column, 2 are wanted (english, de)" in fault(path)
 
 
@@ -167,14 +166,14 @@ def test_a_dot_walks_into_a_column(tmp_path, ending):
     assert rows_of(path, columns) == [{"en": "a", "de": "b", "literal": "c"}]
     assert "no column 'en' (did you mean translation.en?)" in fault(path, {"en": "en"})
     assert "no column 'translation.fr'" in fault(path, {"fr": "translation.fr"})
-    assert "an object, expected text; name a field inside of it after a dot" in fault(path, {"en": "translation"})
+    assert "an object, expected text; name a field of it after a dot" in fault(path, {"en": "translation"})
 
 
 def test_lists_and_objects_are_given_only_where_asked_for(tmp_path):
     path = write(tmp_path / "a.jsonl", '{"de": ["a", "b"], "answers": {"start": [3]}}')
     columns = {"de": "de", "answers": "answers"}
-    assert rows_of(path, columns, nested=["de", "answers"]) == [{"de": ["a", "b"], "answers": {"start": [3]}}]
-    assert "row 1, column 'de': a list, expected text" in fault(path, columns, nested=["answers"])
+    assert rows_of(path, columns, nested=True) == [{"de": ["a", "b"], "answers": {"start": [3]}}]
+    assert "row 1, column 'de': a list, expected text" in fault(path, columns)
 
 
 def test_a_list_of_scalars_becomes_a_list_of_exact_texts(tmp_path):
@@ -182,7 +181,27 @@ def test_a_list_of_scalars_becomes_a_list_of_exact_texts(tmp_path):
     assert [exact(value) for value in (7, None, float("nan"), [], "")] == ["7", None, None, [], ""]
     assert exact([[1], 2]) == [[1], 2]
     path = write(tmp_path / "a.jsonl", '{"de": ["a"]}\n{"de": ["a", null]}')
-    assert "row 2, column 'de': item 2 of the list is null" in fault(path, {"de": "de"}, nested=["de"])
+    assert "row 2, column 'de': item 2 of the list is null" in fault(path, {"de": "de"}, nested=True)
+
+
+@pytest.mark.parametrize("gz", ["", ".gz"])
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_every_table_can_be_read_with_all_its_columns(tmp_path, ending, gz):
+    rows = [{"en": text, "7": "x"} for text in TRICKY]
+    assert list(read_rows(write_table(tmp_path / f"a{ending}{gz}", rows))) == [
+        (number + (ending in (".csv", ".tsv")), row) for number, row in enumerate(rows, 1)
+    ]
+
+
+def test_a_row_with_all_its_columns_is_left_as_it_is(tmp_path, monkeypatch):
+    row = {"a": 7, "b": "1.10", "c": True, "d": None, "e": [{"f": "g"}]}
+    path = write(tmp_path / "a.jsonl", json.dumps(row).replace('"1.10"', "1.10"))
+    assert list(read_rows(path)) == [(1, row)]
+    assert list(read_rows(write(tmp_path / "a.txt", "one\n\n"))) == [(1, {"text": "one"}), (2, {"text": ""})]
+    with pytest.raises(InputError, match="row 1: the header has the column 'a' more than once"):
+        list(read_rows(write(tmp_path / "a.csv", "a,b,a\n1,2,3\n")))
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, split: {"dev": datasets.Dataset.from_list([row])}[split])
+    assert list(read_rows("owner/name", "dev")) == [(1, row)]
 
 
 def test_rows_come_with_their_numbers(tmp_path):
@@ -212,19 +231,17 @@ def test_the_first_json_value_of_a_file(tmp_path):
         read_json(write(tmp_path / "c.json", '{\n"data": }'))
 
 
-def test_a_missing_value_is_an_error_or_none(tmp_path):
+def test_a_missing_value_is_none_and_blank_text_stays(tmp_path):
     lines = ['{"de": "a", "english": "b"}', '{"de": null, "english": "b"}', '{"english": ""}', '{"de": NaN}']
     path = write(tmp_path / "a.jsonl", "\n".join(lines))
-    assert f"{path}, row 2, column 'de': no value" in fault(path)
-    assert "row 3, column 'english': no value" in fault(path, optional=["de"])
-    assert [row["de"] for row in rows_of(path, optional=["de", "en"])] == ["a", None, None, None]
-    assert [row["en"] for row in rows_of(path, optional=["de", "en"])] == ["b", "b", "", None]
+    assert [row["de"] for row in rows_of(path)] == ["a", None, None, None]
+    assert [row["en"] for row in rows_of(path)] == ["b", "b", "", None]
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_a_missing_column_is_named_beside_those_present(tmp_path, ending):
     path = write_table(tmp_path / f"a{ending}", [{"englich": "a", "de": "b"}])
-    message = fault(path, optional=["en", "de"])
+    message = fault(path)
     assert message.startswith(f"{path}, row 1: no column 'english' (did you mean englich?)")
     assert message.endswith("englich, de")
 
@@ -235,7 +252,7 @@ def test_broken_rows_are_named(tmp_path):
         "narrow.tsv": ("english\tde\na\tb\na\n", "row 3: 1 columns, expected 2 (english, de)"),
         "open.csv": ('english,de\n"a\nb",c\nd,"e\nf,g\n', "row 4: unexpected end of data"),
         "stray.csv": ('english,de\n"a"b,c\n', "row 2: ',' expected after '\"'"),
-        "twice.csv": ("english,de,de\na,b,c\n", "row 1: column 'de' stands in the header more than once"),
+        "twice.csv": ("english,de,de\na,b,c\n", "row 1: the header has the column 'de' more than once"),
         "half.jsonl": ('{"english": "a", "de": "b"}\n\n{"english": "a"\n', "row 3: invalid JSON at character 16"),
         "pretty.json": ('[\n\n{"english": "a",\n "de": }]', "row 4: invalid JSON at character 8"),
         "object.json": ('{\n"data": []}', "row 1: invalid JSON"),
@@ -293,9 +310,25 @@ def test_a_missing_file_names_its_neighbours(tmp_path):
 def test_what_is_a_hub_id(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
-    assert all(map(is_hub_id, ["owner/name", "wmt/wmt14:de-en", "owner/name[dev]", "o/n:c[train[:10%]]", "o/n-1.5_b"]))
+    ids = ["owner/name", "wmt/wmt14:de-en", "owner/name[dev]", "o/n:c[train[:10%]]", "o/n-1.5_b"]
+    assert {file_format(path) for path in ids} == {"hub"}
     no_hub = ["data/name", "name", "owner/a.jsonl", "owner/a.csv.gz", "/a/b", "a/b/c", "../a", "o/train.{lang}", "./a"]
-    assert not any(map(is_hub_id, no_hub))
+    assert "hub" not in {file_format(path) for path in [*no_hub, "owner/a.conll", "owner/a.de.gz"]}
+    assert has_file_ending("a.MD")
+    assert has_file_ending("a.de.gz")
+    assert not has_file_ending("a.de")
+
+
+def test_the_ending_decides_the_format_whatever_its_case_and_compression():
+    formats = {
+        "jsonl": ["a.jsonl", "A.JSONL.GZ"], "json": ["a.json.gz"], "csv": ["a.b.Csv"], "tsv": ["./a.tsv"],
+        "parquet": ["/a/b.parquet"], "conll": ["a.conll", "a.bmes.gz"], "text": ["a.txt", "train.de", "a.gz", "-", ""],
+    }  # fmt: skip
+    for expected, paths in formats.items():
+        assert {file_format(path) for path in paths} == {expected}
+    tables = {kind for kind, (path, *_) in formats.items() if has_columns(path)}
+    assert tables == formats.keys() - {"conll", "text"}
+    assert has_columns("owner/name")
 
 
 def test_a_hub_set_is_read_by_its_splits(tmp_path, monkeypatch):
@@ -359,7 +392,7 @@ def test_labels_come_by_their_names(tmp_path, monkeypatch, source):
     table.to_parquet(tmp_path / "a.parquet")
     path = "owner/name" if source == "hub" else str(tmp_path / "a.parquet")
     columns = {"label": "label", "tags": "tags", "kind": "inner.label", "spans": "spans", "n": "number"}
-    assert rows_of(path, columns, optional=["label"], nested=["tags", "spans"]) == NAMED
+    assert rows_of(path, columns, nested=True) == NAMED
 
 
 def test_a_hub_that_is_silent_is_not_a_wrong_name(monkeypatch):
@@ -368,11 +401,11 @@ def test_a_hub_that_is_silent_is_not_a_wrong_name(monkeypatch):
         raise error
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    monkeypatch.setattr(hub, "_silence", lambda: "no route")
+    monkeypatch.setattr(hub, "why_no_answer", lambda: "no route")
     seen: list[bool] = []
     error: Exception = ConnectionError("Couldn't reach it")
     assert "owner/name: no such file here, the Hugging Face hub cannot be reached (no route)" in fault("owner/name")
-    monkeypatch.setattr(hub, "_silence", lambda: "")
+    monkeypatch.setattr(hub, "why_no_answer", lambda: "")
     error = datasets.exceptions.DatasetNotFoundError("Dataset 'owner/name' doesn't exist")
     assert "the hub has no such set or does not show it without `hf auth login`" in fault("owner/name")
     assert seen == [True, False]  # without network it is asked for what it has in its cache
@@ -382,9 +415,9 @@ def test_a_hub_that_is_silent_is_not_a_wrong_name(monkeypatch):
 def test_the_hub_is_asked_once_for_a_sign_of_life(monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(datasets.config, "HF_ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
-    assert "refused" in hub._silence().lower()
+    assert "refused" in hub.why_no_answer().lower()
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    assert hub._silence() == "HF_HUB_OFFLINE is set"
+    assert hub.why_no_answer() == "HF_HUB_OFFLINE is set"
 
 
 def test_the_pictures_of_a_hub_set_are_not_looked_at(monkeypatch):

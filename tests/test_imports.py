@@ -39,7 +39,7 @@ LAYERS = [
     "heads.*",
     "tasks.base",
     "tasks.*",
-    "data.readers.base data.readers.hub data.readers.files",
+    "data.readers.base data.readers.formats data.readers.hub data.readers.files",
     "data.readers.*",
     "village.*",
     "data.*",

@@ -134,7 +134,7 @@ def test_a_wrong_start_is_moved_to_the_nearest_place_and_counted(tmp_path, caplo
     assert row["starts"] == [9, 35, 16, NOWHERE]
     assert row["answers"] == texts["text"]
     assert len(caplog.messages) == 1
-    assert "3 of 7 answers do not stand where the file says, first in row 1: 2 were moved" in caplog.messages[0]
+    assert "3 of 7 answers are not where the file says, first in row 1: 2 were moved" in caplog.messages[0]
     assert "1 are nowhere in their context" in caplog.messages[0]
 
 
@@ -168,6 +168,26 @@ def test_a_broken_row_is_named(tmp_path, row, fault):
             read(write(tmp_path / name, content))
         assert fault in str(caught.value)
         assert str(caught.value).startswith(f"{tmp_path / name}, row 1")
+
+
+@pytest.mark.parametrize(("given", "impossible"), [
+    (True, True), ("true", True), ("True", True), (1, True), ("1", True),
+    (False, False), ("false", False), ("False", False), (0, False), ("0", False), (None, False),
+])  # fmt: skip
+def test_a_truth_value_may_have_any_form(tmp_path, given, impossible):
+    document = nested()
+    document["data"][0]["paragraphs"][0]["qas"][0]["is_impossible"] = given
+    assert read(write(tmp_path / "a.json", document))[0]["answers"] == ([] if impossible else ["Ben"])
+
+
+@pytest.mark.parametrize("given", ["no", "", 2, [], {"a": 1}])
+def test_what_is_not_a_truth_value_is_an_error(tmp_path, given):
+    document = nested()
+    document["data"][0]["paragraphs"][0]["qas"][1]["is_impossible"] = given
+    path = write(tmp_path / "a.json", document)
+    with pytest.raises(InputError) as caught:
+        read(path)
+    assert str(caught.value) == f"{path}, row 2 (q2), 'is_impossible': {given}, expected true or false"
 
 
 def test_a_broken_nesting_is_named(tmp_path):

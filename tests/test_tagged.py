@@ -67,7 +67,9 @@ def test_the_word_is_first_and_the_tag_last_unless_positions_say_so(tmp_path):
     by_position = read(path, words="2", tags="4")
     assert without_place(by_position) == [{"words": ["EU", "rejects"], "tags": ["B-ORG", "O"]}]
     assert "row 1: 5 columns, expected 6 or more: tags are mapped to column 6" in fault(path, tags="6")
-    assert "'ner' for tags, but columns of a file with a word a line go by their positions" in fault(path, tags="ner")
+    assert "'ner' for tags, but columns of a file with one word per line are positions from 1" in fault(
+        path, tags="ner"
+    )
 
 
 def test_a_character_is_a_word(tmp_path):
@@ -113,7 +115,7 @@ def test_words_without_a_tag_are_an_error(tmp_path):
 
 
 def test_tags_of_a_hub_set_come_by_their_names(monkeypatch):
-    monkeypatch.setattr(hub, "_silence", lambda: "")
+    monkeypatch.setattr(hub, "why_no_answer", lambda: "")
     names = ["O", "B-PER", "B-LOC"]
     features = datasets.Features(
         {
@@ -139,6 +141,33 @@ def test_what_is_to_be_tagged_has_words_or_text(tmp_path):
     neither = write(tmp_path / "b.jsonl", '{"sentence": "Anna lives."}')
     with pytest.raises(InputError, match=r"row 1: neither words nor a text; name the column of one: --data\.rows"):
         read(neither, words, "predict")
+
+
+def test_a_document_start_ends_a_sentence_without_a_blank_line(tmp_path):
+    text = "-DOCSTART- -X- O\nAnna B-PER\nlives O\n-DOCSTART- -X- O\n-DOCSTART- O\n# O\nRome B-LOC\n"
+    path = write(tmp_path / "a.conll", text)
+    assert without_place(read(path)) == ROWS
+    assert [row["place"] for row in read(path)] == [f"{path}, row 2", f"{path}, row 6"]
+
+
+@pytest.mark.parametrize("between", ["\t", " "])
+def test_comments_of_conll_u_are_no_words(tmp_path, between):
+    lines = [
+        "# newdoc",
+        "",
+        "# newpar",
+        "# text = I am O",
+        "Anna|B-PER",
+        "lives|O",
+        "",
+        "# id = X-1",
+        "#|O",
+        "Rome|B-LOC",
+    ]
+    path = write(tmp_path / "a.conll", "\n".join(lines).replace("|", between))
+    assert without_place(read(path)) == ROWS
+    tabbed = write(tmp_path / "b.conll", "#text=a\n# a word\n#\tO\n#a\tO\n# after the words\n")
+    assert without_place(read(tabbed)) == [{"words": ["#", "#a"], "tags": ["O", "O"]}]
 
 
 @pytest.mark.skipif("LMTASKS_DATA" not in os.environ, reason="LMTASKS_DATA names no folder with the real data")

@@ -63,9 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
     if asked.streams:
         return asked.stream(_texts(arguments))
     if arguments.input and arguments.input.endswith(ROWS):
-        from lmtasks.data.readers.files import read_records
+        from lmtasks.data.readers.files import read_rows
 
-        outcome: Iterator[str] = (line for rows in _chunks(read_records(arguments.input)) for line in asked.rows(rows))
+        outcome: Iterator[str] = (line for rows in _chunks(read_rows(arguments.input)) for line in asked.rows(rows))
     else:
         outcome = (line for texts in _texts(arguments) for line in asked.texts(texts))
     with _sink(arguments.output) as sink:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from lmtasks.cli.stdin import STDIN, stdin_lines
 from lmtasks.data.readers.files import numbered_rows, read_json, read_lines
+from lmtasks.data.readers.formats import file_format, has_columns
 from lmtasks.data.readers.squad import find_articles, list_answers, list_questions
 from lmtasks.data.readers.tagged import TaggedWords
 from lmtasks.errors import InputError
 
-WITH_COLUMNS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")  # all else is plain text, a line a row
-A_WORD_A_LINE = (".conll", ".bmes")  # the last column of which has the tags
 PREDICTED, LISTED = "prediction", "labels"  # columns that `lmtasks run` adds to its rows
 SHOWN = 3  # ids that an error lists at most
 
@@ -31,15 +29,10 @@ def predicted_column(path: str, own: str, listed: bool = False) -> str:
     if not has_columns(path):
         return own
     names = {name: name for name in (PREDICTED, LISTED)}
-    rows = [row for _, row in numbered_rows(path, names, "test", nested=names, absent=names)]
+    rows = [row for _, row in numbered_rows(path, names, "test", nested=True, absent=names)]
     if all(row[PREDICTED] is None for row in rows):
         return own
     return LISTED if listed and any(isinstance(row[LISTED], list) for row in rows) else PREDICTED
-
-
-def has_columns(path: str) -> bool:
-    """Return whether the values of a file stand in columns with names."""
-    return path != STDIN and _ends(path, WITH_COLUMNS)
 
 
 def read_texts(path: str, column: str) -> list[str]:
@@ -95,7 +88,7 @@ def read_tags(path: str, column: str) -> list[tuple[str, list[str]]]:
     Raises:
         InputError: Naming file, row and column of what is neither.
     """
-    if path != STDIN and _ends(path, A_WORD_A_LINE):
+    if file_format(path) == "conll":
         return _tags_of_lines(path, column)
     return [
         (place, value.split() if isinstance(value, str) else [] if value is None else _texts(place, value))
@@ -119,7 +112,7 @@ def read_answers(
     def answers() -> list[str]:
         return read_texts(predictions, column or predicted_column(predictions, "text"))
 
-    articles = find_articles(read_json(references)) if _is_json(references) else None
+    articles = find_articles(read_json(references)) if file_format(references) == "json" else None
     if articles is None:
         cells = _cells(references, reference_column)
         rows = [[] if value is None else _right_answers(place, value) for place, value in cells]
@@ -171,9 +164,9 @@ def _cells(path: str, column: str) -> Iterator[Cell]:
         yield from ((f"{path}, row {number}", line) for number, line in enumerate(read_lines(path), 1))
     else:
         names = {"value": column}
-        rows = list(numbered_rows(path, names, "test", nested=names, absent=names))
+        rows = list(numbered_rows(path, names, "test", nested=True, absent=names))
         if all(row["value"] is None for _, row in rows):  # a column that is nowhere is an error
-            rows = list(numbered_rows(path, names, "test", nested=names, optional=names))
+            rows = list(numbered_rows(path, names, "test", nested=True))
         for number, row in rows:
             yield f"{path}, row {number}, column '{column}'", row["value"]
 
@@ -211,17 +204,9 @@ def _name(place: str, name: Any) -> str:
     return str(name)
 
 
-def _is_json(path: str) -> bool:
-    return path != STDIN and _ends(path, (".json",))
-
-
-def _ends(path: str, endings: tuple[str, ...]) -> bool:
-    return Path(path.lower().removesuffix(".gz")).suffix in endings
-
-
 def _read_object(path: str) -> dict[str, Any] | None:
     """Return what a .json file holds if it is one object, else None."""
-    if not _is_json(path):
+    if file_format(path) != "json":
         return None
     text = "\n".join(read_lines(path))
     if not text.lstrip().startswith("{"):

@@ -9,20 +9,21 @@ from typing import Any, Self
 
 
 class Rows(ABC):
-    """Where the rows of a task lie, and in which form."""
+    """The data of a task: where each split is stored, and in which format."""
 
     option: str = "data.rows"
-    """The setting that they are, for complaints; of one of several tasks, data.rows.NAME. It is no setting itself."""
+    """The option that sets these rows, for error messages: data.rows, or data.rows.NAME for one of several tasks. It is
+    not a setting itself."""
 
     def called(self, option: str) -> Self:
-        """Return these rows under the name of another setting."""
+        """Return a copy whose error messages name another option."""
         named = copy(self)
-        object.__setattr__(named, "option", option)  # formats are frozen
+        object.__setattr__(named, "option", option)  # the formats are frozen dataclasses
         return named
 
     @abstractmethod
     def path(self, split: str) -> str | None:
-        """Return where the split lies, None if there is none."""
+        """Return the path of a split, or None if there is no such split."""
 
     @abstractmethod
     def rows(self, split: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -30,4 +31,4 @@ class Rows(ABC):
 
     @abstractmethod
     def fingerprint(self, split: str) -> str:
-        """Return a text that changes when the rows of a split do, for caches."""
+        """Return a text that changes whenever the rows of a split change; caches compare it."""

@@ -1,6 +1,6 @@
-"""Documents, the row format of language models: running text, cut where one document ends and the next begins.
+"""Documents, the row format of language models: running text with its document boundaries.
 
-Plain text files, whole or cut at blank lines or at every line; or a column of a table, each row a document.
+Plain text files, each a document or cut at blank lines or at every line; or a column of a table, one document per row.
 """
 
 from __future__ import annotations
@@ -13,43 +13,42 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lmtasks.data.readers.files import read_lines
-from lmtasks.data.readers.hub import is_hub_id
+from lmtasks.data.readers.formats import file_format, has_columns
 from lmtasks.data.readers.table import Files
 from lmtasks.errors import InputError
 
-TABLES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 PATTERN = frozenset("*?[")
 
 
 @dataclass(frozen=True)
 class Documents(Files):
-    r"""Where the texts of a language model lie.
+    r"""The texts of a language model, from plain files or from a column of a table.
 
-    Before: `poems.txt`, with the lines "Over all the hilltops", "is calm.", "", "In all the treetops" and the unit
+    Before: `poems.txt` with the lines "Over all the hilltops", "is calm.", "", "In all the treetops", and the unit
     "paragraph".
     After: `{"text": "Over all the hilltops\nis calm.", "place": "poems.txt, row 1"}` and
     `{"text": "In all the treetops", "place": "poems.txt, row 4"}`.
     """
 
     train: str | None = None
-    """Training data: a plain text file (also .gz), several of them as a pattern, `books/*.txt`; or a table with a
-    column "text" (.jsonl .json .csv .tsv .parquet, also .gz), each row a document; or a hub id, `owner/name`."""
+    """Training data: a plain text file (also .gz), or several as a pattern, `books/*.txt`; or a table with a column
+    "text" (.jsonl .json .csv .tsv .parquet, also .gz), one document per row; or a hub id, `owner/name`."""
     predict: str | None = None
-    """Beginnings of text, in the same forms; of a plain text file each line that is not blank is one."""
+    """Prompts to continue, in the same forms; in a plain text file each line that is not blank is one."""
     unit: Literal["file", "paragraph", "line"] = "file"
-    """What of a plain text file is one document: all of it, what stands between blank lines (paragraph), or each line
-    that is not blank."""
+    """How to cut plain text into documents: not at all, at blank lines (paragraph), or at every line."""
 
     def rows(self, split: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Yield the documents of a split as {"text", "place"}, file by file; a blank document is left out of plain
-        text, and the line ends of plain text are \\n.
+        """Yield the documents of a split as {"text", "place"}, file by file.
+
+        Plain text gives no blank documents, and its line ends are \\n.
 
         Raises:
             InputError: If a file, a column or the split is missing, or a row is broken.
         """
         unit = "line" if split == "predict" else self.unit
         for path in self.paths(split):
-            if is_hub_id(path) or path.lower().removesuffix(".gz").endswith(TABLES):
+            if has_columns(path):
                 rows = self.table(path, split, columns)
             else:
                 rows = ((number, {"text": text}) for number, text in _cut(read_lines(path), unit))
@@ -57,22 +56,22 @@ class Documents(Files):
                 yield {**row, "place": f"{path}, row {number}"}
 
     def paths(self, split: str) -> list[str]:
-        """Return the files of a split, those of a pattern in the order of their names, or its hub id.
+        """Return the files of a split, those of a pattern sorted by name, or its hub id.
 
         Raises:
-            InputError: If the split was not given, or no file fits its pattern.
+            InputError: If the split was not given, or no file matches its pattern.
         """
         (path,) = super().paths(split)
-        if is_hub_id(path) or not PATTERN.intersection(path) or Path(path).expanduser().exists():
+        if file_format(path) == "hub" or not PATTERN.intersection(path) or Path(path).expanduser().exists():
             return [path]
         found = sorted(file for file in glob.glob(str(Path(path).expanduser()), recursive=True) if Path(file).is_file())
         if not found:
-            raise InputError(f"{path}: no file fits this pattern; * stands for any name and ** for folders too")
+            raise InputError(f"{path}: no file matches this pattern; * stands for any name and ** for folders too")
         return found
 
 
 def _cut(lines: Iterable[str], unit: str) -> Iterator[tuple[int, str]]:
-    """Yield the documents of a plain text with the number of the first line of each."""
+    """Yield the documents of a plain text, each with the number of its first line."""
     if unit == "file":
         text = "\n".join(lines)
         yield from [(1, text)] if text.strip() else []

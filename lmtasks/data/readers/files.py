@@ -1,8 +1,8 @@
-"""Rows of any file or hub id: JSON Lines, JSON, CSV, TSV, Parquet, plain text, each also with .gz, and `owner/name`.
+"""Read the rows of any file or hub set: JSON Lines, JSON, CSV, TSV, Parquet and plain text, each also gzipped.
 
-Own thin readers over csv, json and pyarrow, for exact text: a reader that guesses types turns "NA" into None and "007"
-into 7.0. Here a value is text, whatever it looks like, and a mistake is named with file, row and column. A row number
-is the line number in the file (from 1, a header counts); in a JSON array, Parquet and hub sets it counts the rows.
+These are thin readers over csv, json and pyarrow because text must stay exact: a reader that guesses types turns "NA"
+into None and "007" into 7.0. An error names the file, the row and the column. A row number is the line number in the
+file (from 1, the header counts); in a JSON array, in Parquet and in hub sets it counts rows.
 """
 
 from __future__ import annotations
@@ -21,80 +21,86 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
-from lmtasks.data.readers.hub import hub_table, is_hub_id, named_labels, one_line
+from lmtasks.data.readers.formats import file_format
+from lmtasks.data.readers.hub import hub_table, named_labels, one_line
 from lmtasks.errors import InputError
 
 Record = tuple[int, dict[str, Any]]  # row number, the row under the file's own column names
 Row = TypeVar("Row", str, list[str])
-Check = Callable[[int, list[str]], None]  # of a row's number and the columns there are
+Check = Callable[[int, list[str]], None]  # given a row number and the columns that are present
 
-FIELD_LIMIT = 1 << 24  # characters of one CSV value: room for a book, and an unclosed quote cannot fill the memory
-SHOWN = 20  # names that an error lists at most
+FIELD_LIMIT = 1 << 24  # characters of one CSV value: enough for a book, and an unclosed quote cannot fill the memory
+MAX_LISTED = 20  # names in one error message
 
 logger = logging.getLogger(__name__)
+
+
+def read_rows(path: str, split: str = "train") -> Iterator[Record]:
+    """Yield the rows of a file or hub set with their numbers, each with all its columns.
+
+    Values of JSON and Parquet keep their types, except that fractions in JSON stay text (1.10, not 1.1); all others are
+    text. Plain text has one column, "text", and one row per line.
+
+    Raises:
+        InputError: Naming file and row.
+    """
+
+    def check(number: int, header: list[str]) -> None:
+        _check_columns(path, {name: name for name in header}, "", (), number, header)
+
+    return _records(path, None, split, check)
 
 
 def numbered_rows(
     path: str,
     columns: Mapping[str, str],
     split: str,
-    optional: Collection[str] = (),
-    nested: Collection[str] = (),
+    nested: bool = False,
     absent: Collection[str] = (),
     option: str = "",
 ) -> Iterator[Record]:
-    """Yield the rows of a file or hub set in their order, under our own names, each with its number.
+    """Yield the rows of a file or hub set with their numbers, under our own column names.
 
-    Every value is text: numbers, and the truth values true and false, become text too (7 -> "7"); the numbers of
-    labels that a hub set has names for become those names. Blank lines between the rows of JSON Lines, CSV and TSV are
-    skipped, counted and logged. Where all columns are positions from 1, as in `{"en": "1", "de": "2"}`, CSV and TSV
-    have no header, and other text is read as TSV; else other text has one column, under any name, each line a row.
+    Every value is text: numbers and truth values become text (7 -> "7", true -> "true"), and label numbers become the
+    label names that the data set has for them. A value that is null or absent is None; blank text stays as it is. Blank
+    lines between the rows of JSON Lines, CSV and TSV are skipped, counted and logged. If all columns are positions from
+    1, as in `{"en": "1", "de": "2"}`, CSV and TSV have no header, and other text is read as TSV. Otherwise other text
+    has one column of any name, and one row per line.
 
     Args:
-        path: A file, or `owner/name` or `owner/name:config` of the Hugging Face hub; `owner/name[dev]` names the hub's
-            split, in the hub's notation, where it is not `split`.
-        columns: Our name -> the file's column; `translation.en` is the field `en` inside of the column `translation`.
+        path: A file; or a hub id, `owner/name` or `owner/name:config`, or `owner/name[dev]` to read the split `dev` of
+            the hub set instead of `split`.
+        columns: Our name -> the file's column; `translation.en` is the field `en` in the column `translation`.
         split: The split of a hub set.
-        optional: Our names that may lack a value: null or absent gives None, blank text is given as it is.
-        nested: Our names whose value may be a list or an object too, as `exact` gives it.
-        absent: Our names whose column need not exist; optional too.
-        option: The option that maps columns, which the error for a missing column then shows.
+        nested: Whether a value may also be a list or an object; see `exact`.
+        absent: Our names whose column need not exist.
+        option: The option that maps columns, for the error about a missing column.
 
     Raises:
-        InputError: Naming file, row and column, for whatever does not fit; at the latest when that row is reached.
+        InputError: Naming file, row and column; at the latest when the faulty row is reached.
     """
     check = partial(_check_columns, path, columns, option, absent)
+    as_value = exact if nested else _text
     first = True
     for number, record in _records(path, columns.values(), split, check):
-        if first:  # it says which columns there are
+        if first:  # where there is no header, the first row shows which columns there are
             check(number, list(_names(record)))
         first, row = False, {}
         for name, column in columns.items():
             try:
-                row[name] = (exact if name in nested else _text)(_value(record, column))
+                row[name] = as_value(_value(record, column))
             except ValueError as error:
                 raise InputError(f"{path}, row {number}, column '{column}': {error}") from None
-            missing = row[name] is None or not str(row[name]).strip()
-            if missing and name not in optional and name not in absent:
-                raise InputError(f"{path}, row {number}, column '{column}': no value (null, absent or blank)")
         yield number, row
 
 
-def read_records(path: str) -> Iterator[Record]:
-    """Yield the rows of JSON or JSON Lines as they are, each with its number.
-
-    Raises:
-        InputError: Naming file and row.
-    """
-    return _json_records(_existing(path))
-
-
 def exact(value: Any) -> Any:
-    """Return a number, a truth value or text as exact text, null as None, and a list of such as a list of texts; other
-    lists, and objects, as they are.
+    """Return a number, truth value or text as exact text, and a list of them as a list of texts; null is None.
+
+    Lists of lists or objects, and objects, are returned unchanged.
 
     Raises:
-        ValueError: If a list has null beside texts, or a text cannot be stored.
+        ValueError: If a list mixes null and text, or a text cannot be stored.
     """
     if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value)):
         return value
@@ -107,10 +113,10 @@ def exact(value: Any) -> Any:
 
 
 def read_json(path: str) -> Any:
-    """Return the first JSON value in a file (also .gz): all of the file, but for JSON Lines.
+    """Return the first JSON value of a file: the whole of a .json file, the first row of JSON Lines.
 
     Raises:
-        InputError: If there is no such file, or no JSON in it.
+        InputError: If the file does not exist or has no valid JSON.
     """
     file = _existing(path)
     text = "".join(_lines(file)).lstrip()
@@ -122,42 +128,52 @@ def read_json(path: str) -> Any:
 
 
 def read_lines(path: str | Path) -> Iterator[str]:
-    r"""Yield the lines of a text file (also .gz) without their ends; only \n ends a line, a \r before it goes too.
+    r"""Yield the lines of a text file without their ends. Only \n and \r\n end a line.
 
     Raises:
-        InputError: If there is no such file, it is not UTF-8, or its compression is broken.
+        InputError: If the file does not exist, is not UTF-8, or is a broken .gz.
     """
     for line in _lines(_existing(path)):
         yield line.removesuffix("\n").removesuffix("\r")
 
 
 def fingerprint(path: str, split: str) -> str:
-    """Return a text that changes when the file does (absolute path, bytes, mtime in ns), or the split of a hub set.
+    """Return a text that changes with the file (absolute path, size, mtime in ns), or with the split of a hub set.
 
     Raises:
-        InputError: If there is no such file or split.
+        InputError: If the file or the split does not exist.
     """
-    if is_hub_id(path):
+    if file_format(path) == "hub":
         return f"{path}:{hub_table(path, split)._fingerprint}"
     file = _existing(path).resolve()
     return f"{file}:{file.stat().st_size}:{file.stat().st_mtime_ns}"
 
 
-def _records(path: str, wanted: Collection[str], split: str, check: Check) -> Iterator[Record]:
-    if is_hub_id(path):
-        return _hub_records(path, wanted, split)
+def _records(path: str, wanted: Collection[str] | None, split: str, check: Check) -> Iterator[Record]:
+    """Yield the rows with the file's own column names: the wanted columns at least, all of them if `wanted` is None."""
+    kind = file_format(path)
+    if kind == "hub":
+        table = hub_table(path, split)
+        table = table.select_columns(_chosen(table.column_names, wanted))  # leave pictures undecoded
+        return enumerate(named_labels(table, table.features.to_dict()), 1)
     file = _existing(path)
-    ending = Path(file.name.lower().removesuffix(".gz")).suffix
-    by_position = all(re.fullmatch("[0-9]+", column) for column in wanted)
-    if ending in (".jsonl", ".json"):
+    by_position = bool(wanted) and all(re.fullmatch("[0-9]+", column) for column in wanted or ())
+    if kind in ("jsonl", "json"):
         return _json_records(file)
-    if ending == ".parquet":
+    if kind == "parquet":
         return _parquet_records(file, wanted)
-    if ending == ".csv":
-        return _table_records(file, _not_blank(file, _csv_rows(file)), by_position, check)
-    if ending == ".tsv" or by_position:
-        return _table_records(file, _not_blank(file, _tsv_rows(file)), by_position, check)
-    return _text_records(file, wanted)
+    if kind == "csv":
+        return _table_records(file, _csv_rows(file), by_position, check)
+    lines = enumerate(read_lines(file), 1)
+    if kind == "tsv" or by_position:
+        fields = ((number, line.split("\t") if line else []) for number, line in lines)
+        return _table_records(file, fields, by_position, check)
+    column, *others = wanted or ["text"]
+    if others:
+        hint = 'for columns with tabs between them give their positions from 1, as text: "1", "2"'
+        fault = f"plain text has one column, {len(others) + 1} are wanted ({_listed([column, *others])})"
+        raise InputError(f"{file}: {fault}; {hint}")
+    return ((number, {column: line}) for number, line in lines)
 
 
 def _json_records(file: Path) -> Iterator[Record]:
@@ -178,15 +194,16 @@ def _parse_json(file: Path, number: int, text: str) -> Any:
         return json.loads(text, parse_float=str)  # a label 1.10 stays 1.10
     except json.JSONDecodeError as error:
         fault = f"row {number + error.lineno - 1}: invalid JSON at character {error.colno} ({error.msg})"
-        raise InputError(f"{file}, {fault}; expected one object a line, or one array of objects") from None
+        raise InputError(f"{file}, {fault}; expected one object per line, or one array of objects") from None
 
 
-def _parquet_records(file: Path, wanted: Collection[str]) -> Iterator[Record]:
+def _parquet_records(file: Path, wanted: Collection[str] | None) -> Iterator[Record]:
     from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
     try:
         with _open(file) as raw:
+            # Parquet is read from its end, so a gzipped file has to be in memory
             table = ParquetFile(BytesIO(raw.read()) if file.suffix.lower() == ".gz" else raw)
             schema = table.schema_arrow
             batches = table.iter_batches(batch_size=1024, columns=_chosen(schema.names, wanted))
@@ -198,8 +215,10 @@ def _parquet_records(file: Path, wanted: Collection[str]) -> Iterator[Record]:
 
 
 def _table_records(
-    file: Path, rows: Iterator[tuple[int, list[str]]], by_position: bool, check: Check
+    file: Path, rows: Iterable[tuple[int, list[str]]], by_position: bool, check: Check
 ) -> Iterator[Record]:
+    """Yield the rows of CSV or TSV; without a header the columns are called "1", "2", ..."""
+    rows = _not_blank(file, rows)
     header: list[str] = []
     for number, first in islice(rows, 1):
         header = [str(position) for position in range(1, len(first) + 1)] if by_position else first
@@ -207,7 +226,7 @@ def _table_records(
         rows = chain([(number, first)], rows) if by_position else rows
     for number, fields in rows:
         if len(fields) != len(header):
-            hint = "a comma inside of a CSV value needs quotes around it, a tab in TSV always separates"
+            hint = "put CSV values with a comma in quotes; in TSV a tab always separates"
             expected = f"expected {len(header)} ({_listed(header)})"
             raise InputError(f"{file}, row {number}: {len(fields)} columns, {expected}; {hint}")
         yield number, dict(zip(header, fields, strict=True))
@@ -222,61 +241,46 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, list[str]]]:
             yield start, fields
             start = reader.line_num + 1
     except csv.Error as error:
-        hint = 'close every quote, and write a quote inside of a quoted value twice ("")'
+        hint = 'close every quote, and write a quote in a quoted value twice ("")'
         raise InputError(f"{file}, row {start}: {error}; {hint}") from None
 
 
-def _tsv_rows(file: Path) -> Iterator[tuple[int, list[str]]]:
-    return ((number, line.split("\t") if line else []) for number, line in enumerate(read_lines(file), 1))
-
-
-def _text_records(file: Path, wanted: Collection[str]) -> Iterator[Record]:
-    if len(wanted) > 1:
-        hint = 'for columns with tabs between them give their positions from 1, as text: "1", "2"'
-        raise InputError(f"{file}: plain text has one column, {len(wanted)} are wanted ({_listed(wanted)}); {hint}")
-    (column,) = wanted
-    return ((number, {column: line}) for number, line in enumerate(read_lines(file), 1))
-
-
-def _hub_records(path: str, wanted: Collection[str], split: str) -> Iterator[Record]:
-    table = hub_table(path, split)
-    table = table.select_columns(_chosen(table.column_names, wanted))  # a picture would be decoded
-    return enumerate(named_labels(table, table.features.to_dict()), 1)
-
-
-def _chosen(names: list[str], wanted: Collection[str]) -> list[str]:
-    """Return the columns of a table to read, all where one that is wanted is not there: the error lists them."""
-    roots = {column if column in names else column.split(".")[0] for column in wanted}
-    return sorted(roots) if roots.issubset(names) else names
+def _chosen(names: list[str], wanted: Collection[str] | None) -> list[str]:
+    """Return the columns of a table to read: the wanted ones; or all, also where one is missing and the error lists
+    them."""
+    roots = {column if column in names else column.split(".")[0] for column in (names if wanted is None else wanted)}
+    return sorted(roots) if wanted is not None and roots.issubset(names) else names
 
 
 def _check_columns(
     path: str, columns: Mapping[str, str], option: str, absent: Collection[str], number: int, present: list[str]
 ) -> None:
-    missing = {name: column for name, column in columns.items() if column not in present and name not in absent}
+    """Refuse a column that is missing or not unique; the error suggests the mapping to set."""
     close = {
         name: [known for known in present if known.endswith(f".{column}")] or get_close_matches(column, present)
-        for name, column in missing.items()
+        for name, column in columns.items()
+        if column not in present and name not in absent
     }
-    for name, column in missing.items():
+    for name, guesses in close.items():
         mapping = {ours: theirs for ours, theirs in columns.items() if ours != theirs and ours not in absent}
         mapping |= {ours: names[0] if names else "COLUMN" for ours, names in close.items()}
         hint = f"; say which: {option} '{json.dumps(mapping, ensure_ascii=False)}'" if option else ""
-        fault = f"no column '{column}'{_guess(close[name])}; it has {_listed(present)}"
+        fault = f"no column '{columns[name]}'{_guess(guesses)}; it has {_listed(present)}"
         raise InputError(f"{path}, row {number}: {fault}{hint}")
     for column in columns.values():
         if present.count(column) > 1:
-            raise InputError(f"{path}, row {number}: column '{column}' stands in the header more than once")
+            raise InputError(f"{path}, row {number}: the header has the column '{column}' more than once")
 
 
 def _names(record: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield the columns of a row and the fields inside them: translation, translation.en."""
     for key, value in record.items():
         yield prefix + key
         yield from _names(value, f"{prefix}{key}.") if isinstance(value, dict) else ()
 
 
 def _value(record: Mapping[str, Any], column: str) -> Any:
-    if column in record:
+    if column in record:  # a column's own name may have a dot
         return record[column]
     value: Any = record
     for key in column.split("."):
@@ -285,10 +289,10 @@ def _value(record: Mapping[str, Any], column: str) -> Any:
 
 
 def _text(value: Any) -> str | None:
-    if value is None or value != value:  # NaN: what a column of numbers has for null
+    if value is None or value != value:  # NaN stands for null in a column of numbers
         return None
     if isinstance(value, dict):
-        raise ValueError(f"an object, expected text; name a field inside of it after a dot ({_listed(value)})")
+        raise ValueError(f"an object, expected text; name a field of it after a dot ({_listed(value)})")
     if isinstance(value, list):
         raise ValueError("a list, expected text")
     if isinstance(value, bool):
@@ -326,6 +330,7 @@ def _open(file: Path) -> BinaryIO:
 
 
 def _existing(path: str | Path) -> Path:
+    """Return the path of a file that exists; the error names files with similar names."""
     file = missing = Path(path).expanduser()
     if file.is_dir():
         raise InputError(f"{path}: a folder, expected a file in it: {_listed(_inside(file))}")
@@ -346,5 +351,5 @@ def _guess(close: list[str]) -> str:
 
 
 def _listed(names: Collection[str]) -> str:
-    shown = ", ".join(islice(names, SHOWN))
-    return f"{shown} and {len(names) - SHOWN} more" if len(names) > SHOWN else shown
+    shown = ", ".join(islice(names, MAX_LISTED))
+    return f"{shown} and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else shown

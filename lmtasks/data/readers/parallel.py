@@ -1,6 +1,6 @@
 """Parallel text, the row format of translation: each row is one sentence in several languages.
 
-Line-parallel plain files, one a language (WMT, Multi30k); a table with a column per language; or a set of the hub.
+Line-parallel plain files, one per language (WMT, Multi30k); a table with a column per language; or a hub set.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
-from lmtasks.data.readers.files import numbered_rows, read_lines
+from lmtasks.data.readers.files import read_lines
 from lmtasks.data.readers.table import Files
 from lmtasks.errors import InputError
 
@@ -20,9 +20,9 @@ LANG = "{lang}"
 
 @dataclass(frozen=True)
 class ParallelText(Files):
-    """Where the splits of a translation task lie.
+    """Sentences in several languages, from line-parallel files or from tables.
 
-    Before: `train.en` and `train.de`, their line 7 being "A dog runs." and "Ein Hund rennt."
+    Before: line 7 of `train.en` is "A dog runs.", line 7 of `train.de` is "Ein Hund rennt."
     After: row 7 of `rows("train", ("en", "de"))` is `{"en": "A dog runs.", "de": "Ein Hund rennt."}`.
     """
 
@@ -30,30 +30,29 @@ class ParallelText(Files):
     """Training data: `data/train.{lang}` for line-parallel plain files, where `{lang}` stands for the language code; or
     one table with a column per language (.jsonl .json .csv .tsv .parquet, also .gz); or a hub id, `owner/name`."""
     predict: str | None = None
-    """Data to translate, in the same forms; only the source language need be there, so a plain text file will do."""
+    """Data to translate, in the same forms; only the source language is needed, so a plain text file will do."""
     columns: dict[str, str] = field(default_factory=dict)
-    """Column of a language where it is not the language code: {en: english}; a field in a column: {en: translation.en};
-    its position from 1 in a table without a header: {en: "1"}. In a file's name it is what `{lang}` stands for."""
+    """Column of a language if it is not the language code: {en: english}; a field in a column: {en: translation.en};
+    its position from 1 in a table without a header: {en: "1"}. For line-parallel files it replaces `{lang}`."""
 
     def rows(self, split: str, columns: Sequence[str]) -> Iterator[dict[str, str | None]]:
         """Yield the rows of a split as {language: text} for the languages in `columns`.
 
-        A language that has no value in a row of a table is None; blank text is given as it is: the caller skips and
+        A language without a value in a row of a table is None, and blank text stays as it is; the caller skips and
         counts both.
 
         Raises:
-            InputError: If a file, a column or the split is missing, a row is broken, or files differ in their number of
-                lines; the last can be known only after the last row.
+            InputError: If a file, a column or the split is missing, or a row is broken; or, after the last row, if the
+                files differ in their number of lines.
         """
         (path,) = super().paths(split)
-        names = {lang: self.columns.get(lang, lang) for lang in columns}
         if LANG in path:
-            yield from _side_by_side({lang: path.replace(LANG, name) for lang, name in names.items()})
+            yield from _side_by_side({lang: path.replace(LANG, self.columns.get(lang, lang)) for lang in columns})
         else:
-            yield from (row for _, row in numbered_rows(path, names, split, optional=columns, option=self.mapping))
+            yield from (row for _, row in self.table(path, split, columns, nested=False))
 
     def paths(self, split: str) -> list[str]:
-        """Return the files that a split is read from, those there are for `{lang}`, or its hub id.
+        """Return the files of a split, for `{lang}` those of all languages, or its hub id.
 
         Raises:
             InputError: If the split was not given.
@@ -64,12 +63,11 @@ class ParallelText(Files):
 
 
 def _side_by_side(paths: Mapping[str, str]) -> Iterator[dict[str, str | None]]:
+    """Yield line n of all files as row n; {language: file}."""
     files = [read_lines(path) for path in paths.values()]
     for number, lines in enumerate(zip_longest(*files)):
-        if None in lines:
-            counts = [
-                number + (line is not None) + sum(1 for _ in file) for line, file in zip(lines, files, strict=True)
-            ]
-            listed = ", ".join(f"{path} has {count} lines" for path, count in zip(paths.values(), counts, strict=True))
+        if None in lines:  # one file has ended: count what the others still have
+            rest = [(line is not None) + sum(1 for _ in file) for line, file in zip(lines, files, strict=True)]
+            listed = ", ".join(f"{path} has {number + n} lines" for path, n in zip(paths.values(), rest, strict=True))
             raise InputError(f"{listed}; line-parallel files need the same number, line n translating line n")
         yield dict(zip(paths, lines, strict=True))

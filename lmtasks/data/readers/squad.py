@@ -1,7 +1,7 @@
-"""Questions about a text, in the forms of SQuAD (Rajpurkar et al. 2016; 2018, with questions that have no answer).
+"""Questions about a text, in the forms of SQuAD (Rajpurkar et al. 2016; 2018 with questions that have no answer).
 
-Nested JSON as it is published (data, paragraphs, qas), and the sets that follow it: DRCD, and CMRC 2018 in both its
-forms. Or flat, one question a row, as the hub has it. Answers that do not stand where the file says are put right.
+Nested JSON as it is published (data, paragraphs, qas), also by DRCD and in both forms of CMRC 2018; or flat, one
+question per row, as on the hub. An answer that is not at the start that the file gives is moved to where it is.
 """
 
 from __future__ import annotations
@@ -13,42 +13,43 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lmtasks.data.readers.files import exact, read_json
-from lmtasks.data.readers.hub import is_hub_id
+from lmtasks.data.readers.formats import file_format
 from lmtasks.data.readers.table import Files
 from lmtasks.errors import InputError
 
 COLUMNS = ("id", "question", "context", "answers", "starts")
-NOWHERE = -1  # the start of an answer that does not stand in its context
+NOWHERE = -1  # the start of an answer that is not in its context
 FORMS = '{"text": ["..."], "answer_start": [0]}, a list of {"text": "...", "answer_start": 0}, or texts alone'
+TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class SquadFile(Files):
-    """Where the questions of a question answering task lie.
+    """Questions with their contexts and answers, in the forms of SQuAD.
 
-    Before: `{"context": "Anna has a cat.", "qas": [{"id": "q1", "question": "Who has a cat?",
-    "answers": [{"text": "Anna", "answer_start": 0}]}]}`, a paragraph of `train.json`.
+    Before: a paragraph of `train.json`, `{"context": "Anna has a cat.", "qas": [{"id": "q1", "question": "Who has a
+    cat?", "answers": [{"text": "Anna", "answer_start": 0}]}]}`.
     After: `{"id": "q1", "question": "Who has a cat?", "context": "Anna has a cat.", "answers": ["Anna"],
-    "starts": [0], "place": "train.json, row 1 (q1)"}`; both lists are empty where there is no answer.
+    "starts": [0], "place": "train.json, row 1 (q1)"}`; both lists are empty if there is no answer.
     """
 
     train: str | None = None
-    """Training data: nested JSON as SQuAD 1.1 and 2.0 publish it (.json, also .gz); or one question a row, with columns
-    id, question, context and answers {text: [...], answer_start: [...]}, in a .jsonl .json .parquet or a hub id; or
-    with answers and starts in two columns, of lists, or as in a .csv .tsv of one answer and its first character a row.
-    Where no start is given, the first place of an answer counts."""
+    """Training data: nested JSON as SQuAD 1.1 and 2.0 publish it (.json, also .gz); or one question per row with the
+    columns id, question, context and answers {text: [...], answer_start: [...]} (.jsonl .json .parquet or a hub id); or
+    with two columns answers and starts, lists of texts and characters, or one of each per row (.csv .tsv). An answer
+    without a start is taken at its first place in the context."""
     columns: dict[str, str] = field(default_factory=dict)
-    """Column of a file with one question a row where its name is not ours, {ours: theirs}; ours are id, question,
-    context, answers, and starts where the file has them in a column of their own."""
+    """Maps our column names to those of a file with one question per row, {ours: theirs}; ours are id, question,
+    context, answers, and starts if the file has them in a column of their own."""
 
     def rows(self, split: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Yield the questions of a split with those of "question", "context", "answers" (texts) and "starts"
         (characters of the context) that are among `columns`, with "id" if there is one, and "place".
 
-        An answer that does not stand at its start gets the start of the nearest place where it does, NOWHERE if there
-        is none; one warning counts both.
+        An answer that is not at its start gets the start of the nearest place where it is, or NOWHERE; one warning
+        counts both.
 
         Raises:
             InputError: If the file, a column or the split is missing, `columns` has another one, or a row is broken.
@@ -69,18 +70,17 @@ class SquadFile(Files):
                 answers += len(row.get("answers", ()))
             if first:
                 logger.warning(
-                    "%s: %d of %d answers do not stand where the file says, first in %s: %d were moved to the nearest "
-                    "place where they do, %d are nowhere in their context",
+                    "%s: %d of %d answers are not where the file says, first in %s: %d were moved to the nearest "
+                    "place where they are, %d are nowhere in their context",
                     path, faults.total(), answers, first.removeprefix(f"{path}, "), faults["moved"], faults["lost"],
                 )  # fmt: skip
 
     def _records(self, path: str, split: str, answered: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """Yield the questions with their places under the names that the flat form has."""
-        if not is_hub_id(path) and path.lower().removesuffix(".gz").endswith(".json"):
-            articles = find_articles(read_json(path))
-            if articles is not None:
-                yield from list_questions(path, articles)
-                return
+        """Yield the questions with their places, under the names of the flat form."""
+        articles = find_articles(read_json(path)) if file_format(path) == "json" else None
+        if articles is not None:
+            yield from list_questions(path, articles)
+            return
         mapped = "starts" in self.columns
         columns = ["id", "question", "context"] + ["answers", "starts"] * answered
         for number, row in self.table(path, split, columns, absent=["id"] if mapped else ["id", "starts"]):
@@ -90,7 +90,7 @@ class SquadFile(Files):
 
 
 def find_articles(document: Any) -> list[dict[str, Any]] | None:
-    """Return the articles of a nested file, None if it is a table: an array of rows, or JSON Lines."""
+    """Return the articles of a nested file, or None if it is a table: an array of rows, or JSON Lines."""
     articles = document.get("data") if isinstance(document, dict) else document
     if not isinstance(articles, list) or not all(isinstance(article, dict) for article in articles):
         return None
@@ -99,12 +99,12 @@ def find_articles(document: Any) -> list[dict[str, Any]] | None:
 
 
 def list_questions(path: str, articles: list[dict[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield place, and id, question, context and answers of each question of a nested file, as they stand there.
+    """Yield the place of each question of a nested file, and its id, question, context and answers, unchanged.
 
-    CMRC 2018 has a paragraph for an article, and names of its own; and some write {"data": rows}.
+    CMRC 2018 has a paragraph in place of an article, and its own names; some files are {"data": rows}.
 
     Raises:
-        InputError: If paragraphs or questions are no list of objects.
+        InputError: If paragraphs or questions are not a list of objects, or is_impossible is not a truth value.
     """
     number = 0
     for article in articles:
@@ -112,20 +112,24 @@ def list_questions(path: str, articles: list[dict[str, Any]]) -> Iterator[tuple[
             for question in _parts(path, paragraph, "qas"):
                 number += 1
                 name = question.get("id", question.get("query_id"))
+                place = f"{path}, row {number}" + (f" ({name})" if name is not None else "")
+                impossible = question.get("is_impossible")
+                if impossible is not None and str(impossible).lower() not in TRUTH:
+                    raise InputError(f"{place}, 'is_impossible': {str(impossible)[:40]}, expected true or false")
                 record: dict[str, Any] = {
                     "id": name,
                     "question": question.get("question", question.get("query_text")),
                     "context": paragraph.get("context", paragraph.get("context_text")),
-                    "answers": [] if question.get("is_impossible") else question.get("answers"),
+                    "answers": [] if TRUTH.get(str(impossible).lower()) else question.get("answers"),
                 }
-                yield f"{path}, row {number}" + (f" ({name})" if name is not None else ""), record
+                yield place, record
 
 
 def list_answers(place: str, value: Any, starts: Any = None) -> list[tuple[str, int | None]]:
-    """Return text and start of each answer, whatever the form; a blank text is no answer, and None an unknown start.
+    """Return the text and start of each answer, in any of the forms; a blank text is no answer, an unknown start None.
 
     Raises:
-        InputError: If it is in none of the forms.
+        InputError: If it has none of the forms.
     """
     given = value
     if isinstance(value, dict):
@@ -146,6 +150,7 @@ def list_answers(place: str, value: Any, starts: Any = None) -> list[tuple[str, 
 
 
 def _parts(path: str, whole: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """Return the list called `name`; a level that is left out is `whole` itself."""
     parts = whole.get(name, [whole])
     if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
         raise InputError(f"{path}: '{name}' is {str(parts)[:40]}, expected a list of objects")
@@ -153,7 +158,7 @@ def _parts(path: str, whole: dict[str, Any], name: str) -> list[dict[str, Any]]:
 
 
 def _row(place: str, record: Mapping[str, Any], columns: Sequence[str]) -> tuple[dict[str, Any], int, int]:
-    """Return a row, how many of its answers were moved, and how many are lost."""
+    """Return a row, and how many of its answers were moved and how many are nowhere."""
     row = {} if record["id"] is None else {"id": exact(record["id"])}
     for name in ("question", "context"):
         if not isinstance(record[name], str):
@@ -161,8 +166,8 @@ def _row(place: str, record: Mapping[str, Any], columns: Sequence[str]) -> tuple
         row[name] = record[name]
     moved = lost = 0
     if "answers" in columns:
-        absent = record["answers"] is None and "starts" in record  # in a table with an answer a row
-        value = "" if absent else record["answers"]
+        unanswered = record["answers"] is None and "starts" in record  # a table with one answer per row
+        value = "" if unanswered else record["answers"]
         answers = list_answers(f"{place}, 'answers'", value, record.get("starts"))
         row["answers"] = [text for text, _ in answers]
         if "starts" in columns:
@@ -174,7 +179,7 @@ def _row(place: str, record: Mapping[str, Any], columns: Sequence[str]) -> tuple
 
 
 def _nearest(context: str, answer: str, start: int | None) -> int:
-    """Return where `answer` stands in `context` nearest to `start`, NOWHERE if it does not."""
+    """Return the place of `answer` in `context` that is nearest to `start`, or NOWHERE."""
     start = max(start or 0, 0)
     before, after = context.rfind(answer, 0, start + len(answer)), context.find(answer, start)
     found = [place for place in (before, after) if place >= 0]

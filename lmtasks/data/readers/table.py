@@ -1,7 +1,4 @@
-"""Tables, the row format of most tasks, and what row formats whose splits are files have in common.
-
-A row of the file is a row of the task; its columns go by our names, or are mapped to them.
-"""
+"""Tables, the row format of most tasks: a row of the file is a row of the task. And what all file formats share."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from lmtasks.errors import InputError
 
 @dataclass(frozen=True)
 class Files(Rows):
-    """Where the splits of a task lie: the base of row formats whose splits are files or sets of the hub."""
+    """The base of row formats whose splits are files or hub sets."""
 
     train: str | None = None
     """Training data: a file or a hub id, `owner/name`, `owner/name:config` or `owner/name[split]`."""
@@ -26,22 +23,22 @@ class Files(Rows):
     test: str | None = None
     """Data for the final score, in the same forms."""
     predict: str | None = None
-    """Data to predict, in the same forms; columns with right answers need not be there."""
+    """Data to predict, in the same forms; the columns of the right answers may be missing."""
     columns: dict[str, str] = field(default_factory=dict)
-    """Column of the file where its name is not ours, {ours: theirs}; a field in a column: {ours: column.field}; its
-    position from 1 in a table without a header: {ours: "1"}."""
+    """Maps our column names to those of the file where they differ, {ours: theirs}; to a field in a column, {ours:
+    column.field}; or to the position from 1 in a table without a header, {ours: "1"}."""
 
     @property
-    def mapping(self) -> str:
-        """The option that maps columns, for complaints."""
+    def columns_option(self) -> str:
+        """The option that maps columns, for error messages."""
         return f"--{self.option}.columns"
 
     def path(self, split: str) -> str | None:
-        """Return where the split lies, None if it was not given."""
+        """Return the path of a split, or None if it was not given."""
         return {"train": self.train, "validation": self.validation, "test": self.test, "predict": self.predict}[split]
 
     def fingerprint(self, split: str) -> str:
-        """Return a text that changes when the rows of a split do, for caches.
+        """Return a text that changes whenever the rows of a split change; caches compare it.
 
         Raises:
             InputError: If the split or its file is missing.
@@ -50,7 +47,7 @@ class Files(Rows):
         return "\n".join([split, settings, *(fingerprint(path, split) for path in self.paths(split))])
 
     def paths(self, split: str) -> list[str]:
-        """Return the files or the hub id that a split is read from, in this order.
+        """Return the files of a split in the order in which they are read, or its hub id.
 
         Raises:
             InputError: If the split was not given, or its file is empty.
@@ -64,36 +61,37 @@ class Files(Rows):
         return [path]
 
     def table(
-        self, path: str, split: str, columns: Sequence[str], absent: Collection[str] = ()
+        self, path: str, split: str, columns: Sequence[str], absent: Collection[str] = (), nested: bool = True
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield the rows of a table with their numbers: scalars as exact text, lists as lists of texts, None for a
-        value that is null; columns in `absent` need not exist.
+        """Yield the rows of a table with their numbers and our `columns`; those in `absent` need not exist.
+
+        Scalars become exact text and lists lists of texts (if `nested`); null is None.
 
         Raises:
             InputError: Naming file, row and column.
         """
         names = {name: self.columns.get(name, name) for name in columns}
-        return numbered_rows(path, names, split, optional=columns, nested=columns, absent=absent, option=self.mapping)
+        return numbered_rows(path, names, split, nested, absent, self.columns_option)
 
 
 @dataclass(frozen=True)
 class Table(Files):
-    """Where the tables of a task lie: one row of a file for each row of the task.
+    """Tables: each row of the file is a row of the task.
 
-    Before: line 7 of `train.jsonl`, which is `{"sentence": "A fine film.", "label": 1}`, and columns {text: sentence}.
-    After: row 7 of `rows("train", ("text", "label"))` is
+    Before: line 7 of `train.jsonl`, `{"sentence": "A fine film.", "label": 1}`, with the columns {text: sentence}.
+    After: row 7 of `rows("train", ("text", "label"))`,
     `{"text": "A fine film.", "label": "1", "place": "train.jsonl, row 7"}`.
     """
 
     train: str | None = None
-    """Training data: a table (.jsonl .json .csv .tsv .parquet, also .gz) or a hub id, `owner/name`; labels that a hub
-    set has names for come by their names. Other text has one column, each line a row."""
+    """Training data: a table (.jsonl .json .csv .tsv .parquet, also .gz) or a hub id, `owner/name`; label numbers
+    become label names where a hub set has them. Any other file is text with one column, a row per line."""
 
     def rows(self, split: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Yield the rows of a split with our `columns` and their "place", which is the file and the row.
+        """Yield the rows of a split with our `columns` and their "place", the file and the row.
 
-        A number comes as exact text, a list as a list of texts, nested lists and objects as they are, null as None:
-        what a row must have, the task says.
+        Numbers become exact text and lists become lists of texts; nested lists and objects stay as they are; null is
+        None, and the task decides whether it may be.
 
         Raises:
             InputError: If the file, a column or the split is missing, or a row is broken.
