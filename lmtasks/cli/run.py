@@ -94,8 +94,10 @@ class Session:
         self.name, self.task = model.find_task(arguments.task)
         self.column, self.group = self.task.choose(arguments.source, arguments.target)
         self.decoding = chosen_decoding(model.decoding, arguments)
-        if not self.task.generates and (idle := _search_options(arguments)):
-            raise InputError(f"{self.name} writes no text: leave out {', '.join(idle)}")
+        idle = ["prefix"] * bool(arguments.prefix) + [name for name in _given_decoding(arguments) if name != "n_best"]
+        if idle and not self.task.generates:
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
+            raise InputError(f"{self.name} writes no text: leave out {options}")
         self.context = _context(arguments, self.name, self.task)
         self.prefix, self.scores, self.given_column = arguments.prefix, arguments.scores, arguments.column
         self.one_line = not arguments.texts  # a line in, a line out
@@ -152,20 +154,18 @@ class Session:
         """Return a row of a file as the task reads it: its text under the task's own name, numbers as texts."""
         from lmtasks.tasks.base import PLACE
 
-        own = self.task.source_columns
+        own, context = self.task.source_columns, self.task.context
         words = self.column if self.column in own else own[0]  # the column of a text that is cut to words already
         known = [self.given_column] if self.given_column else dict.fromkeys([words, self.column])
         key = next((name for name in known if row.get(name) is not None), None)
-        if key is None:
-            missing = " or ".join(f"column {name!r}" for name in known)
-            columns, hint = ", ".join(row), "--column=NAME names that of the text"
-            raise InputError(f"{place}: nothing in {missing} (columns: {columns}); {hint}")
-        context = self.task.context
-        if context and row.get(context) is None:
-            columns, hint = ", ".join(row), "each row needs its own; --context goes with plain questions"
-            raise InputError(f"{place}: nothing in column {context!r} (columns: {columns}); {hint}")
+        if key is None or (context and row.get(context) is None):
+            missing, hint = f"column {context!r}", "each row needs its own; --context goes with plain questions"
+            if key is None:
+                missing = " or ".join(f"column {name!r}" for name in known)
+                hint = "--column=NAME names that of the text"
+            raise InputError(f"{place}: nothing in {missing} (columns: {', '.join(row)}); {hint}")
         name = words if isinstance(row[key], list) else self.column
-        asked = {column: value for column, value in row.items() if column not in (words, self.column)}
+        asked = {other: value for other, value in row.items() if other not in (words, self.column)}
         asked |= {name: row[key], PLACE: place}
         for column in {name, *own} & asked.keys():
             try:
@@ -247,14 +247,20 @@ def add_decoding(group: argparse._ArgumentGroup) -> None:
 
 
 def chosen_decoding(default: Decoding, arguments: argparse.Namespace) -> Decoding:
-    """Return the model's own settings of search with those that were given; the beam follows from the others."""
-    fields = [field.name for field in dataclasses.fields(default)]
-    given = {name: getattr(arguments, name) for name in fields if getattr(arguments, name) is not None}
+    """Return the model's own search settings with those that were given; the beam follows from the others."""
+    given = _given_decoding(arguments)
     if "beam" not in given and given.get("sample", default.sample):
         given["beam"] = 1
     elif "beam" not in given and "n_best" in given:
         given["beam"] = max(default.beam, given["n_best"])
     return dataclasses.replace(default, **given)
+
+
+def _given_decoding(arguments: argparse.Namespace) -> dict[str, Any]:
+    from lmtasks.decoding import Decoding
+
+    values = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Decoding)}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _check_paths(arguments: argparse.Namespace) -> None:
@@ -267,15 +273,6 @@ def _check_paths(arguments: argparse.Namespace) -> None:
         raise InputError(f"--output {output} is the input; write to another file")
     if given and output and has_columns(given) and file_format(output) in ("csv", "tsv", "parquet"):
         raise InputError(f"--output {output}: the rows of {given} are written as JSON Lines; let it end in .jsonl")
-
-
-def _search_options(arguments: argparse.Namespace) -> list[str]:
-    """Return the options given that say how to write a text; how many answers are wanted is not among them."""
-    from lmtasks.decoding import Decoding
-
-    names = [field.name for field in dataclasses.fields(Decoding) if field.name != "n_best"]
-    given = ["prefix"] * bool(arguments.prefix) + [name for name in names if getattr(arguments, name) is not None]
-    return [f"--{name.replace('_', '-')}" for name in given]
 
 
 def _context(arguments: argparse.Namespace, name: str, task: Task) -> dict[str, str]:
