@@ -47,6 +47,7 @@ def waiting_lines() -> Iterator[list[str]]:
     queue: Queue[str | Exception | None] = Queue(AHEAD)
 
     def read() -> None:
+        """Put each line in the queue, then None, or the error that ended them."""
         try:
             for line in stdin_lines():
                 queue.put(line)

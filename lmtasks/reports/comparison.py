@@ -121,7 +121,7 @@ def shortest_names(paths: Sequence[Path]) -> list[str]:
     whole = [Path(os.path.abspath(path)).parts for path in paths]  # resolve() would lose the name of a link
     if twice := [path for path, parts in zip(paths, whole, strict=True) if whole.count(parts) > 1]:
         raise InputError(f"{twice[0]} is given twice")
-    lengths = [1] * len(whole)
+    lengths = [1] * len(whole)  # how many folders each name has; those that are shared grow until none is
     while True:
         names = ["/".join(parts[-length:]) for parts, length in zip(whole, lengths, strict=True)]
         counts = Counter(names)
@@ -139,7 +139,7 @@ def compare(runs: Sequence[Run]) -> Comparison:
     Raises:
         InputError: There is no task of which all runs that have learned it have scores of the same split.
     """
-    metrics: dict[str, str] = {}
+    metrics: dict[str, str] = {}  # in the order of the runs, which is that of the lines
     for run in runs:
         metrics |= {task: metric for task, metric in run.metrics.items() if task not in metrics}
     splits = _common_splits(runs, metrics)
@@ -161,7 +161,7 @@ def notes(runs: Sequence[Run], comparison: Comparison) -> list[str]:
         given = {run.name: run.splits(task, comparison.metrics[task]) for run in runs}
         names = ", ".join(name for name, splits in given.items() if splits and TEST not in splits)
         untested.setdefault(names, []).append(task)
-    if any(run.scores[TEST] for run in runs):
+    if any(run.scores[TEST] for run in runs):  # else all is validation, and the heading says so
         for names, tasks in untested.items():
             found.append(f"no test scores of {', '.join(tasks)} in {names}: these are of the best validation")
     for task, metric in comparison.metrics.items():
@@ -308,7 +308,7 @@ def _renamed(key: str, names: Mapping[str, str]) -> str:
 def _of_split(scores: Mapping[str, float], split: str) -> dict[str, float]:
     """Return {task/metric: score} of a split."""
     found = {key.removeprefix(f"{split}/"): value for key, value in scores.items() if key.startswith(f"{split}/")}
-    return {key: value for key, value in found.items() if "/" in key}
+    return {key: value for key, value in found.items() if "/" in key}  # not the mean, which is split/score
 
 
 def _common_splits(runs: Sequence[Run], metrics: Mapping[str, str]) -> dict[str, str]:
@@ -343,4 +343,4 @@ def _score(value: float | None) -> str:
 
 
 def _gain(value: float | None) -> str:
-    return "-" if value is None else "0.00" if abs(value) < 0.005 else f"{value:+.2f}"
+    return "-" if value is None else "0.00" if abs(value) < 0.005 else f"{value:+.2f}"  # never -0.00

@@ -79,11 +79,12 @@ def align(rows: Sequence[Sequence[str]], left: int) -> list[str]:
     """
     widths = [max(map(columns, cells)) for cells in zip(*rows, strict=True)]
 
-    def padded(place: int, cell: str) -> str:
+    def pad(place: int, cell: str) -> str:
+        """Fill a cell up to the width of its column."""
         blanks = " " * (widths[place] - columns(cell))
         return cell + blanks if place < left else blanks + cell
 
-    return ["  ".join(map(padded, range(len(row)), row)).rstrip() for row in rows]
+    return ["  ".join(map(pad, range(len(row)), row)).rstrip() for row in rows]
 
 
 def _even_table(head: str, rows: Mapping[str, Mapping[str, float]], main: str, means: Mapping[str, float]) -> str:
