@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet
@@ -215,6 +217,18 @@ def test_rows_are_not_written_as_a_table_and_a_folder_is_no_context(run, work):
     (work / "kb").mkdir()
     status, _, line = run("answering", QUESTION, "--context", "kb")
     assert (status, "--context kb: a folder" in line) == (2, True)
+
+
+def test_a_command_that_ends_while_stdin_is_open_ends_quietly():
+    code = "from lmtasks.cli.stdin import waiting_lines; print(next(waiting_lines()), flush=True)"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=pipe, env=environment) as ran:
+        ran.stdin.write(b"Anna sang.\n")
+        ran.stdin.flush()
+        assert ran.stdout.read() == b"['Anna sang.']\n"  # it comes to its end, and nobody closes its stdin
+        assert ran.stderr.read() == b""
+        assert ran.wait(20) == 0
 
 
 def test_numbers_are_texts_and_a_mistake_is_told_before_a_row_is_answered(run, work):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from io import BufferedReader
 from queue import Queue
 from threading import Thread
+from typing import Any
 
 from lmtasks.errors import InputError
 
@@ -20,7 +22,10 @@ def stdin_lines() -> Iterator[str]:
     Raises:
         InputError: A line is not UTF-8.
     """
-    for number, line in enumerate(sys.stdin.buffer, start=1):  # bytes: text would end a line at a lone \r too
+    # Bytes: text would end a line at a lone \r too. A reader of its own: the interpreter takes the lock of sys.stdin's
+    # when it ends, and aborts where a thread still waits for a line there.
+    raw: Any = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
+    for number, line in enumerate(BufferedReader(raw), start=1):
         try:
             text = line.decode()
         except UnicodeDecodeError as error:
