@@ -524,8 +524,17 @@ def test_info_counts_every_parameter_once(cli):
     assert "2 steps" in cli("info", "runs/tiny/checkpoints/last.ckpt")[1]
 
 
+def test_info_has_a_line_each_and_only_settings_that_are_not_the_default(cli):
+    lines = cli("info", "runs/tiny")[1].splitlines()
+    labels = ["model", "tasks", "backbone", "parameters", "tokenizer", "scores", "checkpoints"]
+    assert [line.split()[0] for line in lines] == labels
+    assert "directions en-fr" in lines[1]
+    assert lines[2].split("  ")[-1] == "d_ff 16"
+    assert re.fullmatch(r"scores +test/translation/bleu [\d.]+, test/score [\d.]+", lines[5])
+
+
 def test_attend_prints_a_line_for_each_target_token(cli, work):
-    from lmtasks.cli.attend import as_text
+    from lmtasks.reports.alignment import as_text
 
     weights = torch.tensor([[1.0, 0.0], [0.25, 0.75]])
     assert as_text([" the", " dog"], ["le", "chien"], weights).splitlines() == [

@@ -8,12 +8,11 @@ import re
 
 import pytest
 
-from lmtasks.cli.compare import as_plain, as_text
 from lmtasks.cli.main import main
 from lmtasks.errors import InputError
 from lmtasks.reports import curves
+from lmtasks.reports.comparison import as_plain, as_text, compare, notes, read_runs, shortest_names
 from lmtasks.reports.curves import mean_cosines, smoothed
-from lmtasks.reports.runs import compare, notes, read_runs, shortest_names
 from lmtasks.settings import to_plain
 from lmtasks.tasks.classification import ClassificationTask
 from lmtasks.tasks.translation import TranslationTask
@@ -125,7 +124,7 @@ def test_without_a_test_the_best_validation_counts_for_all(tmp_path):
     untested = write_run(tmp_path / "untested", {"mood": 65.0}, split="validation")
     runs, found = compared(tested, untested)
     assert found.splits == {"mood": "validation"}
-    assert [column.scores["mood"] for column in found.columns] == [70.0, 65.0]
+    assert [scores["mood"] for scores in found.columns.values()] == [70.0, 65.0]
     assert notes(runs, found) == ["no test scores of mood in untested: these are of the best validation"]
     with pytest.raises(InputError, match="no scores of the same split"):
         compared(write_run(tmp_path / "only", {"mood": 80.0}), untested)
@@ -160,7 +159,7 @@ def test_the_best_validation_stands_in_where_another_run_has_no_test_scores_of_a
     half = write_split(tmp_path / "half", {"fr": 31.0}, {"mood": 84.0})
     runs, found = compared(tested, half)
     assert found.splits == {"fr": "test", "mood": "validation"}
-    assert [column.scores for column in found.columns] == [{"fr": 30.0, "mood": 91.0}, {"fr": 31.0, "mood": 84.0}]
+    assert list(found.columns.values()) == [{"fr": 30.0, "mood": 91.0}, {"fr": 31.0, "mood": 84.0}]
     assert notes(runs, found) == ["no test scores of mood in half: these are of the best validation"]
 
 
@@ -174,7 +173,7 @@ def test_a_task_of_no_common_split_is_a_dash_with_a_note(tmp_path):
 
 def test_no_weights_are_read_of_a_model_folder(joint):
     assert sorted(file.name for file in (joint / "model").iterdir()) == ["config.json", "metrics.json"]
-    assert compared(joint)[1].columns[0].scores == {"fr": 30.0, "mood": 90.0}
+    assert compared(joint)[1].columns["joint"] == {"fr": 30.0, "mood": 90.0}
 
 
 def test_scores_that_are_computed_otherwise_are_told(tmp_path):

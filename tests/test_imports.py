@@ -74,6 +74,7 @@ WITHOUT_LIGHTNING = (
     "training.init_from",
     "solving",
     "storage",
+    "reports",
     "predict",
     "model",
 )  # what a model in use is made of, and what else can do without a trainer

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 
 from lmtasks.cli.main import main
+from lmtasks.cli.score_inputs import predicted_column
 
 SIZES = "{d_model: 8, n_heads: 2, d_ff: 8, encoder_layers: 1, decoder_layers: 0}"
 CONFIG = f"""model:
@@ -148,7 +153,87 @@ def test_a_broken_row_is_named(run, work, content, fault):
     assert f"broken.jsonl, {fault}" in line
 
 
-def test_a_table_is_not_read_as_lines_of_text(run, work):
-    (work / "reviews.csv").write_text("text,label\nGood.,yes\n", encoding="utf-8")
-    status, _, line = run("tagging", "--input", "reviews.csv")
-    assert (status, "reviews.csv is a table" in line, "predict" in line) == (2, True, True)
+def test_what_run_writes_beside_right_answers_of_the_same_name_is_scored(run, work, capsys):
+    gold = [["B-X", "O"], ["O", "B-X"]]
+    rows = [{"words": ["Zzz", "sang"], "labels": tags, "score": 5, "prediction": "mine"} for tags in gold]
+    file = rows_of(work, "same.jsonl", *rows)
+    status, out, note = run("tagging", "--input", file, "--scores")
+    written = [json.loads(line) for line in out.splitlines()]
+    assert status == 0
+    assert [{name: row[name] for name in rows[0]} for row in written] == rows
+    added = list(written[0])[len(rows[0]) :]
+    assert added[:3] == ["prediction_2", "predicted_score", "predicted_labels"]
+    assert f"columns called {', '.join(['prediction', 'score', 'labels'])}: they stay, and the answers are in" in note
+    (work / "same.txt").write_text("\n".join(" ".join(tags) for tags in gold) + "\n")
+    for given in (file, "once.jsonl"):  # an answer to what has one already is the one that is scored
+        output = "once.jsonl" if given == file else "twice.jsonl"
+        assert run("tagging", "--input", given, "--output", output)[0] == 0
+        assert main(["score", "entities", output, "same.txt", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["score"] == 0  # the village has no X
+    assert {"prediction_3", "predicted_labels_2"} < json.loads(
+        (work / "twice.jsonl").read_text().splitlines()[0]
+    ).keys()
+
+
+def test_labels_before_a_prediction_are_no_part_of_it(work, monkeypatch):
+    monkeypatch.chdir(work)
+    gold = {"text": "A", "label": "a", "labels": ["a"]}
+    assert (
+        predicted_column(rows_of(work, "one.jsonl", gold | {"prediction": "b"}), "label", listed=True) == "prediction"
+    )
+    answer = {"prediction": "b, c", "predicted_labels": ["b", "c"]}
+    assert predicted_column(rows_of(work, "two.jsonl", gold | answer), "label", listed=True) == "predicted_labels"
+    assert predicted_column(rows_of(work, "none.jsonl", gold), "label", listed=True) == "label"
+
+
+TABLES = {
+    "a.json": b'[{"id": 1, "text": "Anna sang."},\n {"id": 2, "text": "Ben, too."}]',
+    "a.csv": b'id,text\n1,Anna sang.\n2,"Ben, too."\n',
+    "a.tsv": b"id\ttext\n1\tAnna sang.\n2\tBen, too.\n",
+}
+
+
+@pytest.mark.parametrize("name", [*TABLES, "a.csv.gz", "a.parquet"])
+def test_every_table_that_fit_reads_has_an_answer_a_row(run, work, name):
+    file = rows_of(work, "a.jsonl", {"id": 1, "text": "Anna sang."}, {"id": 2, "text": "Ben, too."})
+    if name.endswith(".parquet"):
+        pyarrow.parquet.write_table(pyarrow.table({"id": [1, 2], "text": ["Anna sang.", "Ben, too."]}), work / name)
+    elif name.endswith(".gz"):
+        (work / name).write_bytes(gzip.compress(TABLES[name.removesuffix(".gz")]))
+    else:
+        (work / name).write_bytes(TABLES[name])
+    first, second = (
+        [json.loads(line, parse_int=str) for line in run("tagging", "--input", given)[1].splitlines()]
+        for given in (file, name)
+    )
+    assert first == second
+    assert [row["id"] for row in first] == ["1", "2"]
+
+
+def test_rows_are_not_written_as_a_table_and_a_folder_is_no_context(run, work):
+    file = rows_of(work, "a.jsonl", {"text": "Anna sang."})
+    status, _, line = run("tagging", "--input", file, "--output", "new.csv")
+    assert (status, "let it end in .jsonl" in line, (work / "new.csv").exists()) == (2, True, False)
+    (work / "kb").mkdir()
+    status, _, line = run("answering", QUESTION, "--context", "kb")
+    assert (status, "--context kb: a folder" in line) == (2, True)
+
+
+def test_a_command_that_ends_while_stdin_is_open_ends_quietly():
+    code = "from lmtasks.cli.stdin import waiting_lines; print(next(waiting_lines()), flush=True)"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=pipe, env=environment) as ran:
+        ran.stdin.write(b"Anna sang.\n")
+        ran.stdin.flush()
+        assert ran.stdout.read() == b"['Anna sang.']\n"  # it comes to its end, and nobody closes its stdin
+        assert ran.stderr.read() == b""
+        assert ran.wait(20) == 0
+
+
+def test_numbers_are_texts_and_a_mistake_is_told_before_a_row_is_answered(run, work):
+    assert run("tagging", "--input", rows_of(work, "year.jsonl", {"text": 1999}))[0] == 0
+    rows = [{"text": "Anna sang."}] * 300
+    status, out, line = run("tagging", "--input", rows_of(work, "late.jsonl", *rows, {"words": ["a", None]}))
+    assert (status, out) == (2, "")
+    assert "late.jsonl, row 301, column 'words': item 2 of the list is null" in line

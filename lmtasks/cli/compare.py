@@ -6,14 +6,9 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from lmtasks.cli.precheck import check_model
 from lmtasks.errors import InputError
-from lmtasks.reports.pictures import columns
-
-if TYPE_CHECKING:
-    from lmtasks.reports.runs import Comparison, Mean
 
 HELP = """compare the scores of several runs, task by task, and draw their curves
 
@@ -45,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     places = [_place(argument) for argument in arguments.runs]
     if arguments.pictures:
         _check_folder(arguments.pictures)
-    from lmtasks.reports.runs import compare, notes, read_runs
+    from lmtasks.reports.comparison import as_plain, as_text, compare, notes, read_runs
 
     runs = read_runs(places)
     comparison = compare(runs)
@@ -60,54 +55,6 @@ def run(arguments: argparse.Namespace) -> int:
         for line in [f"picture: {file}" for file in files] or [nothing]:
             print(line, file=sys.stderr)
     return 0
-
-
-def as_text(comparison: Comparison) -> str:
-    """Return the comparison as a table for people."""
-    first, *others = comparison.columns
-    split, labels = _labels(comparison)
-    heads = [split, "metric", first.name]
-    tasks = list(comparison.metrics)
-    lines = [[labels[task], comparison.metrics[task], _score(first.scores.get(task))] for task in tasks]
-    means = comparison.means
-    shared = {mean.tasks for mean in means.values()}
-    last = [_mean_label(means), "", _score(next(iter(means.values())).first) if len(shared) == 1 else ""]
-    for column in others:
-        heads += [column.name, f"vs {first.name}"]
-        for task, line in zip(tasks, lines, strict=True):
-            line += [_score(column.scores.get(task)), _gain(comparison.gain(column, task))]
-        mean = means.get(column.name)
-        last += [_score(mean.own), _gain(mean.gain)] if mean else ["-", "-"]
-    rows = [heads, *lines, *([last] if means else [])]
-    widths = [max(map(columns, cells)) for cells in zip(*rows, strict=True)]
-    text = "\n".join(
-        "  ".join(_pad(cell, widths[n], left=n < 2) for n, cell in enumerate(row)).rstrip() for row in rows
-    )
-    alone = ", ".join(f"{task} of {name}" for task, name in comparison.alone.items())
-    return f"{text}\n\n{first.name}: {alone}" if len(comparison.alone) > 1 else text
-
-
-def as_plain(comparison: Comparison) -> dict[str, Any]:
-    """Return the comparison as data for JSON; null stands where a run does not have the task."""
-    first, *others = comparison.columns
-    return {
-        "runs": {name: str(path) for name, path in comparison.paths.items()},
-        "against": first.name,
-        "alone": comparison.alone,
-        "tasks": {
-            task: {
-                "metric": metric,
-                "split": comparison.splits.get(task),
-                "scores": {column.name: column.scores.get(task) for column in comparison.columns},
-                "gains": {column.name: comparison.gain(column, task) for column in others},
-            }
-            for task, metric in comparison.metrics.items()
-        },
-        "means": {
-            name: {"tasks": list(mean.tasks), "score": mean.own, "against": mean.first, "gain": mean.gain}
-            for name, mean in comparison.means.items()
-        },
-    }
 
 
 def _place(argument: str) -> tuple[Path, str]:
@@ -128,30 +75,3 @@ def _check_folder(folder: str) -> None:
         raise InputError(f"--pictures {folder}: that is a file; name a folder")
     if not path.parent.is_dir():
         raise InputError(f"--pictures {folder}: there is no folder {path.parent}")
-
-
-def _labels(comparison: Comparison) -> tuple[str, dict[str, str]]:
-    """Return the split of all scores and the names of the tasks, with that of the split before it if it is not one."""
-    splits = set(comparison.splits.values())
-    if len(splits) == 1:
-        return splits.pop(), {task: task for task in comparison.metrics}
-    return "split/task", {task: f"{comparison.splits.get(task, '-')}/{task}" for task in comparison.metrics}
-
-
-def _mean_label(means: dict[str, Mean]) -> str:
-    """Say of how many tasks the means are, if of all columns the same."""
-    shared = {mean.tasks for mean in means.values()}
-    return f"mean of {len(next(iter(shared)))}" if len(shared) == 1 else "mean of shared"
-
-
-def _score(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def _gain(value: float | None) -> str:
-    return "-" if value is None else "0.00" if abs(value) < 0.005 else f"{value:+.2f}"
-
-
-def _pad(cell: str, width: int, left: bool) -> str:
-    blanks = " " * (width - columns(cell))
-    return cell + blanks if left else blanks + cell

@@ -1,6 +1,7 @@
 """`lmtasks run`: ask a model. Texts come from arguments, from stdin (a line in, a line out), or from files.
 
-Lines are answered as they come, several at once where several wait; blank lines stay blank. On a terminal it prompts.
+Lines are answered as they come, several at once where several wait; blank lines stay blank. On a terminal it prompts,
+and shows an answer while it is written. A file with columns is written again, row by row, with the answers beside it.
 """
 
 from __future__ import annotations
@@ -9,41 +10,48 @@ import argparse
 import dataclasses
 import gzip
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, count, islice
 from pathlib import Path
-from queue import Queue
-from threading import Thread
-from typing import IO, TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from lmtasks.cli.stdin import stdin_lines
+from lmtasks.cli.stdin import AT_ONCE, prompted_lines, waiting_lines
+from lmtasks.data.readers.files import exact, read_lines, read_rows
+from lmtasks.data.readers.formats import file_format, has_columns, has_file_ending
 from lmtasks.errors import InputError
 
 if TYPE_CHECKING:
     from lmtasks.decoding import Decoding
     from lmtasks.model import Model
-    from lmtasks.tasks.base import Answer
+    from lmtasks.tasks.base import Answer, Task
 
 HELP = "use a model on texts from arguments, stdin or files"
 
-AT_ONCE = 256  # rows answered together: enough to sort them by length into full batches
-AHEAD = 4 * AT_ONCE  # lines of stdin that wait in memory
-TABLES = (".csv", ".tsv", ".parquet")  # files whose lines are no texts
-ROWS = (".jsonl", ".jsonl.gz")  # files with a JSON object a line; all others have a text a line
-LONGEST_PATH = 255  # characters that a context may have to be taken for a path
-TEXT_FILES = (".txt", ".text", ".md", ".html", ".json", ".jsonl", ".csv", ".tsv", ".gz")  # how paths of contexts end
+T = TypeVar("T")
+
+PREDICTION = "prediction"  # the column that every answer has
+LONGEST_PATH = 255  # characters; a longer context is a text, whatever it looks like
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command: its own, and a field of Decoding each."""
+    """Add the arguments of the command: its own, and one for each field of Decoding."""
     parser.add_argument("model", metavar="MODEL", help="run folder, model folder or .ckpt file")
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="texts to answer; without any, stdin is read")
-    parser.add_argument("--input", metavar="FILE", help="answer a file: .jsonl, else a text a line; also .gz")
-    parser.add_argument("--output", metavar="FILE", help="write there and not to stdout; .jsonl, else an answer a line")
-    parser.add_argument("--column", metavar="NAME", help="column of the text in .jsonl; default: that of the task")
+    parser.add_argument(
+        "--input",
+        metavar="FILE",
+        help="answer the rows of a .jsonl, .json, .csv, .tsv or .parquet, or each line of any other file; also .gz",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help="write there and not to stdout: rows as JSON Lines, lines too if it ends in .jsonl, else an answer a line",
+    )
+    parser.add_argument("--column", metavar="NAME", help="column of the text; default: that of the task")
     parser.add_argument(
         "--context", metavar="TEXT", help="what a question is about: a text, or the path of a text file"
     )
@@ -55,144 +63,159 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Answer all texts and return the exit status."""
-    _check(arguments)
+    _check_paths(arguments)
     from lmtasks.storage.model_folder import load
 
-    model = load(arguments.model, arguments.device)
-    asked = Question(model, arguments)
-    if asked.streams:
-        return asked.stream(_texts(arguments))
-    if arguments.input and arguments.input.endswith(ROWS):
-        from lmtasks.data.readers.files import read_rows
-
-        outcome: Iterator[str] = (line for rows in _chunks(read_rows(arguments.input)) for line in asked.rows(rows))
+    session = Session(load(arguments.model, arguments.device), arguments)
+    if arguments.input and has_columns(arguments.input):
+        session.check_rows(arguments.input)
+        written = session.answer_rows(arguments.input)
+    elif session.streams:
+        written = session.stream(_texts(arguments))
     else:
-        outcome = (line for texts in _texts(arguments) for line in asked.texts(texts))
+        written = session.answer_texts(_texts(arguments))
     with _sink(arguments.output) as sink:
-        for line in outcome:
-            print(line, file=sink, flush=not arguments.input)
+        for piece in written:
+            print(piece, end="", file=sink, flush=not arguments.input)
+    if session.renamed:
+        own, new = ", ".join(session.renamed), ", ".join(session.renamed.values())
+        print(f"the input has columns called {own}: they stay, and the answers are in {new}", file=sys.stderr)
     return 0
 
 
-class Question:
-    """What is asked of each text: the task, its column and direction, and how to search."""
+class Session:
+    """One task of a model, how it is asked, and what has been said so far in a dialogue.
+
+    `answer_rows`, `answer_texts` and `stream` give what is to be written, piece by piece.
+    """
 
     def __init__(self, model: Model, arguments: argparse.Namespace) -> None:
         self.model = model
         self.name, self.task = model.find_task(arguments.task)
         self.column, self.group = self.task.choose(arguments.source, arguments.target)
-        own = self.task.source_columns
-        self.listed = self.column if self.column in own else own[0]  # that of a text which is cut to words already
-        self.given, self.key = arguments.column, arguments.column or self.column
         self.decoding = chosen_decoding(model.decoding, arguments)
-        if not self.task.generates and (idle := _search_options(arguments)):
-            raise InputError(f"{self.name} writes no text: leave out {', '.join(idle)}")
-        self.scores, self.prefix = arguments.scores, arguments.prefix
-        self.as_json = (arguments.output or "").endswith(ROWS)
-        self.file = arguments.input
-        self.beside = self._beside(arguments)
-        self.said: list[str] = []  # in a dialogue
-        self.as_lines = not arguments.texts  # one line in, one line out
-        shown = sys.stdout.isatty() and not (arguments.input or arguments.output or arguments.prefix or self.scores)
+        idle = ["prefix"] * bool(arguments.prefix) + [name for name in _given_decoding(arguments) if name != "n_best"]
+        if idle and not self.task.generates:
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
+            raise InputError(f"{self.name} writes no text: leave out {options}")
+        self.context = _context(arguments, self.name, self.task)
+        self.prefix, self.scores, self.given_column = arguments.prefix, arguments.scores, arguments.column
+        self.one_line = not arguments.texts  # a line in, a line out
+        self.as_json = bool(arguments.output) and file_format(arguments.output) == "jsonl"
+        shown = sys.stdout.isatty() and not (arguments.input or arguments.output or self.prefix or self.scores)
         self.streams = shown and max(self.decoding.beam, self.decoding.n_best) == 1
+        self.turns: list[str] = []  # of a dialogue
+        self.taken = {self.given_column or self.column}  # columns of the input, which no answer may replace
+        self.renamed: dict[str, str] = {}  # column of an answer -> its other name, where it was taken
 
-    def stream(self, portions: Iterable[list[str]]) -> int:
-        """Write each answer on the terminal as the model writes it."""
-        for text in (text for portion in portions for text in portion):
+    def stream(self, portions: Iterable[list[str]]) -> Iterator[str]:
+        """Give each answer as the model writes it."""
+        for text in chain.from_iterable(portions):
             said = ""
             for piece in self.model.stream(self._row(text), self.name, self.decoding, self.group):
-                print(piece, end="", flush=True)
+                yield piece
                 said += piece
-            print()
+            yield "\n"
             self._remember(said)
-        return 0
 
-    def texts(self, texts: list[str]) -> Iterator[str]:
-        """Give a line for each text: the answer, or `n_best` of them with tabs between."""
-        for text, answers in zip(texts, self._answers(texts), strict=True):
-            if self.as_json:
-                yield self._json({self.key: text}, answers)
+    def answer_texts(self, portions: Iterable[list[str]]) -> Iterator[str]:
+        """Give a line for each text: the answer, or `n_best` of them with tabs between, or a JSON object."""
+        for texts in portions:
+            if self.task.multi_turn:  # one after the other: a reply depends on the replies before it
+                answers: Iterable[list[Answer]] = map(self._reply, texts)
             else:
-                yield "\t".join(field for answer in answers for field in self._fields(answer))
+                answers = self._solve([self._row(text) for text in texts])
+            for text, several in zip(texts, answers, strict=True):
+                row = {self.given_column or self.column: text}
+                yield self._json(row, several) if self.as_json else self._line(several)
 
-    def rows(self, rows: list[tuple[int, dict[str, Any]]]) -> Iterator[str]:
-        """Give each row again as JSON, with its answer added."""
-        answers = self._solve([self._asked(*numbered) for numbered in rows])
-        for (_, row), several in zip(rows, answers, strict=True):
-            yield self._json(row, several)
+    def check_rows(self, path: str) -> None:
+        """Read a file with columns once before any row is answered, for its mistakes and the names of its columns.
 
-    def _asked(self, number: int, row: dict[str, Any]) -> dict[str, Any]:
-        """Return a row of a file with its text under the name that the task has for it."""
+        Raises:
+            InputError: A row is broken, or lacks a column.
+        """
+        logging.disable()  # blank lines are reported once, by `answer_rows`
+        try:
+            for number, row in read_rows(path):
+                self._question(f"{path}, row {number}", row)
+                self.taken.update(row)
+        finally:
+            logging.disable(logging.NOTSET)
+
+    def answer_rows(self, path: str) -> Iterator[str]:
+        """Give each row of a file again as JSON, with its answer in columns of their own."""
+        for rows in _portions(read_rows(path)):
+            answers = self._solve([self._question(f"{path}, row {number}", row) for number, row in rows])
+            for (_, row), several in zip(rows, answers, strict=True):
+                yield self._json(row, several)
+
+    def _question(self, place: str, row: dict[str, Any]) -> dict[str, Any]:
+        """Return a row of a file as the task reads it: its text under the task's own name, numbers as texts."""
         from lmtasks.tasks.base import PLACE
 
-        known = [self.given] if self.given else dict.fromkeys([self.listed, self.column])
+        own, context = self.task.source_columns, self.task.context
+        words = self.column if self.column in own else own[0]  # the column of a text that is cut to words already
+        known = [self.given_column] if self.given_column else dict.fromkeys([words, self.column])
         key = next((name for name in known if row.get(name) is not None), None)
-        context = self.task.context
         if key is None or (context and row.get(context) is None):
             missing, hint = f"column {context!r}", "each row needs its own; --context goes with plain questions"
             if key is None:
                 missing = " or ".join(f"column {name!r}" for name in known)
                 hint = "--column=NAME names that of the text"
-            columns = f"(columns: {', '.join(row)})"
-            raise InputError(f"{self.file}, row {number}: nothing in {missing} {columns}; {hint}")
-        others = {name: value for name, value in row.items() if name not in (self.listed, self.column)}
-        name = self.listed if isinstance(row[key], list) else self.column
-        return {**others, name: row[key], PLACE: f"{self.file}, row {number}"}
+            raise InputError(f"{place}: nothing in {missing} (columns: {', '.join(row)}); {hint}")
+        name = words if isinstance(row[key], list) else self.column
+        asked = {other: value for other, value in row.items() if other not in (words, self.column)}
+        asked |= {name: row[key], PLACE: place}
+        for column in {name, *own} & asked.keys():
+            try:
+                asked[column] = exact(asked[column])
+            except ValueError as error:
+                raise InputError(f"{place}, column {key if column == name else column!r}: {error}") from None
+        return asked
 
-    def _answers(self, texts: list[str]) -> Iterable[list[Answer]]:
-        """Give the answers to each text, best first."""
-        if self.task.multi_turn:
-            return map(self._reply, texts)
-        return self._solve([self._row(text) for text in texts])
+    def _row(self, text: str) -> dict[str, Any]:
+        """Return what to answer: the text with its context, or after all that was said; a blank line begins anew."""
+        if not self.task.multi_turn:
+            return {**dict.fromkeys(self.task.source_columns), **self.context, self.column: text}
+        self.turns = [*self.turns, text] if text.strip() else []
+        return {self.column: self.turns}
 
     def _reply(self, text: str) -> list[Answer]:
         (answers,) = self._solve([self._row(text)])
         self._remember(answers[0].text)
         return answers
 
-    def _row(self, text: str) -> dict[str, Any]:
-        """Return what to answer: the text, with its context, or after all that was said; a blank line begins anew."""
-        if not self.task.multi_turn:
-            return {**dict.fromkeys(self.task.source_columns), **self.beside, self.column: text}
-        self.said = [*self.said, text] if text.strip() else []
-        return {self.column: self.said}
-
     def _remember(self, answer: str) -> None:
-        if self.said:
-            self.said.append(answer)
+        if self.turns:
+            self.turns.append(answer)
 
     def _solve(self, rows: list[dict[str, Any]]) -> list[list[Answer]]:
         found = self.model.solve(rows, self.name, self.group, self.decoding, self.prefix)
         return [several[: self.decoding.n_best] for several in found]  # search finds as many, other heads all they have
 
-    def _beside(self, arguments: argparse.Namespace) -> dict[str, str]:
-        """Return the context of the texts, if there is one."""
-        name, given = self.task.context, arguments.context
-        rows = (arguments.input or "").endswith(ROWS)
-        if given and not name:
-            raise InputError(f"--context does not go with {self.name}, which has no context; leave it out")
-        if given and rows:
-            raise InputError(
-                f"--context is for plain questions, and {arguments.input} has rows with a column {name!r} each: leave "
-                "--context out, or give the questions as a text file, one a line"
-            )
-        if not name or rows:
-            return {}
-        if not given:
-            raise InputError(
-                f"{self.name} needs a {name}: --context TEXT, or the path of a text file; or --input of a .jsonl "
-                f"with the columns {', '.join(self.task.source_columns)}"
-            )
-        return {name: _text_or_file(given)}
+    def _line(self, answers: list[Answer]) -> str:
+        fields = []
+        for answer in answers:
+            fields += [f"{answer.score:.4f}"] * self.scores
+            fields.append(" ".join(answer.text.splitlines()) if self.one_line else answer.text)
+        return "\t".join(fields) + "\n"
 
     def _json(self, row: dict[str, Any], answers: list[Answer]) -> str:
         said = [answer.plain() for answer in answers]
-        best = said[0] if self.scores else {name: value for name, value in said[0].items() if name != "score"}
-        return json.dumps({**row, **best, **({"n_best": said} if len(said) > 1 else {})}, ensure_ascii=False)
+        best = {name: value for name, value in said[0].items() if name != "score" or self.scores}
+        best |= {"n_best": said} if len(said) > 1 else {}
+        # `lmtasks score` knows the answers by their place: the last columns of a row, the prediction first
+        added = {self._free_name(name): value for name, value in best.items()}
+        return json.dumps({**row, **added}, ensure_ascii=False, default=str) + "\n"  # Parquet has dates
 
-    def _fields(self, answer: Answer) -> list[str]:
-        text = " ".join(answer.text.splitlines()) if self.as_lines else answer.text
-        return [f"{answer.score:.4f}", text] if self.scores else [text]
+    def _free_name(self, name: str) -> str:
+        """Return a name that no column of the input has: prediction_2 for prediction, predicted_labels for labels."""
+        if name in self.taken and name not in self.renamed:
+            stem = name if name == PREDICTION else f"predicted_{name}"
+            names = chain([stem], (f"{stem}_{number}" for number in count(2)))
+            self.renamed[name] = next(free for free in names if free not in self.taken)
+        return self.renamed.get(name, name)
 
 
 def add_choice(parser: argparse.ArgumentParser) -> None:
@@ -224,9 +247,8 @@ def add_decoding(group: argparse._ArgumentGroup) -> None:
 
 
 def chosen_decoding(default: Decoding, arguments: argparse.Namespace) -> Decoding:
-    """Return the model's own settings of search with those that were given; the beam follows from the others."""
-    fields = [field.name for field in dataclasses.fields(default)]
-    given = {name: getattr(arguments, name) for name in fields if getattr(arguments, name) is not None}
+    """Return the model's own search settings with those that were given; the beam follows from the others."""
+    given = _given_decoding(arguments)
     if "beam" not in given and given.get("sample", default.sample):
         given["beam"] = 1
     elif "beam" not in given and "n_best" in given:
@@ -234,39 +256,54 @@ def chosen_decoding(default: Decoding, arguments: argparse.Namespace) -> Decodin
     return dataclasses.replace(default, **given)
 
 
-def _check(arguments: argparse.Namespace) -> None:
-    if arguments.input and arguments.texts:
-        raise InputError("give texts or --input, not both")
-    if arguments.input and arguments.input.removesuffix(".gz").endswith(TABLES):
-        raise InputError(
-            f"--input {arguments.input} is a table, and run reads .jsonl or a text a line; use "
-            f"`lmtasks predict -c RUN_FOLDER --data.rows.predict {arguments.input}`"
-        )
-    if arguments.output and not Path(arguments.output).absolute().parent.is_dir():
-        raise InputError(f"--output {arguments.output}: there is no folder {Path(arguments.output).parent}")
-    if arguments.input and arguments.output and Path(arguments.input).absolute() == Path(arguments.output).absolute():
-        raise InputError(f"--output {arguments.output} is the input; write to another file")
-
-
-def _search_options(arguments: argparse.Namespace) -> list[str]:
-    """Return the options given that say how to write a text; how many answers are wanted is not among them."""
+def _given_decoding(arguments: argparse.Namespace) -> dict[str, Any]:
     from lmtasks.decoding import Decoding
 
-    names = [field.name for field in dataclasses.fields(Decoding) if field.name != "n_best"]
-    given = ["prefix"] * bool(arguments.prefix) + [name for name in names if getattr(arguments, name) is not None]
-    return [f"--{name.replace('_', '-')}" for name in given]
+    values = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Decoding)}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _check_paths(arguments: argparse.Namespace) -> None:
+    given, output = arguments.input, arguments.output
+    if given and arguments.texts:
+        raise InputError("give texts or --input, not both")
+    if output and not Path(output).absolute().parent.is_dir():
+        raise InputError(f"--output {output}: there is no folder {Path(output).parent}")
+    if given and output and Path(given).absolute() == Path(output).absolute():
+        raise InputError(f"--output {output} is the input; write to another file")
+    if given and output and has_columns(given) and file_format(output) in ("csv", "tsv", "parquet"):
+        raise InputError(f"--output {output}: the rows of {given} are written as JSON Lines; let it end in .jsonl")
+
+
+def _context(arguments: argparse.Namespace, name: str, task: Task) -> dict[str, str]:
+    """Return the context of plain texts, {column: text}; rows of a file have their own."""
+    column, given = task.context, arguments.context
+    rows = bool(arguments.input) and has_columns(arguments.input)
+    if given and not column:
+        raise InputError(f"--context does not go with {name}, which has no context; leave it out")
+    if given and rows:
+        raise InputError(
+            f"--context is for plain questions, and {arguments.input} has rows with a column {column!r} each: leave "
+            "--context out, or give the questions as a text file, one a line"
+        )
+    if not column or rows:
+        return {}
+    if not given:
+        raise InputError(
+            f"{name} needs a {column}: --context TEXT, or the path of a text file; or --input of a .jsonl or .csv "
+            f"with the columns {', '.join(task.source_columns)}"
+        )
+    return {column: _text_or_file(given)}
 
 
 def _text_or_file(given: str) -> str:
-    """Return a text, or what stands in the file of that path.
+    """Return a text, or the text of the file with that path.
 
     Raises:
-        InputError: It looks like a path and there is no such file.
+        InputError: It is a folder, or looks like a path and there is no such file.
     """
-    from lmtasks.data.readers.files import read_lines
-
-    path = given.lower().endswith(TEXT_FILES) or ("/" in given and given.isascii())  # Chinese has no blanks either
-    if not os.path.isfile(given) and not (path and len(given.split()) == 1 and len(given) <= LONGEST_PATH):
+    path = has_file_ending(given) or ("/" in given and given.isascii())  # Chinese has no blanks either
+    if not os.path.exists(given) and not (path and len(given.split()) == 1 and len(given) <= LONGEST_PATH):
         return given
     try:
         return "\n".join(read_lines(given))
@@ -276,66 +313,23 @@ def _text_or_file(given: str) -> str:
 
 def _texts(arguments: argparse.Namespace) -> Iterable[list[str]]:
     """Give the texts in the portions in which to answer them."""
-    from lmtasks.data.readers.files import read_lines
-
     if arguments.texts:
         return [arguments.texts]
     if arguments.input:
-        return _chunks(read_lines(arguments.input))
-    return _prompted() if sys.stdin.isatty() else _waiting(stdin_lines())
+        return _portions(read_lines(arguments.input))
+    return prompted_lines() if sys.stdin.isatty() else waiting_lines()
 
 
-def _prompted() -> Iterator[list[str]]:
-    """Ask a person for one text after the other, until Ctrl-D."""
-    print("type a text and press Enter; Ctrl-D ends\n> ", end="", file=sys.stderr, flush=True)
-    for line in stdin_lines():
-        yield [line]
-        print("> ", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
-
-
-def _waiting(lines: Iterable[str]) -> Iterator[list[str]]:
-    """Give the lines that wait: at least one, so that a slow writer gets his answer at once.
-
-    A thread reads them, some ahead. What goes wrong there is raised here, when the lines before it are answered.
-    """
-    queue: Queue[str | Exception | None] = Queue(AHEAD)
-
-    def read() -> None:
-        try:
-            for line in lines:
-                queue.put(line)
-        except Exception as error:
-            queue.put(error)
-        else:
-            queue.put(None)
-
-    Thread(target=read, daemon=True).start()
-    waiting: list[str] = []
-    while isinstance(item := queue.get(), str):
-        waiting.append(item)
-        if len(waiting) == AT_ONCE or queue.empty():
-            yield waiting
-            waiting = []
-    if waiting:
-        yield waiting
-    if item is not None:
-        raise item
-
-
-def _chunks(items: Iterable) -> Iterator[list]:
+def _portions(items: Iterable[T]) -> Iterator[list[T]]:
     source = iter(items)
-    while chunk := list(islice(source, AT_ONCE)):
-        yield chunk
+    while portion := list(islice(source, AT_ONCE)):
+        yield portion
 
 
 @contextmanager
 def _sink(path: str | None) -> Iterator[IO[str]]:
     if path is None:
         yield sys.stdout
-    elif path.endswith(".gz"):
-        with gzip.open(path, "wt", encoding="utf-8") as file:
-            yield file
     else:
-        with open(path, "w", encoding="utf-8") as file:
+        with (gzip.open if path.endswith(".gz") else open)(path, "wt", encoding="utf-8") as file:
             yield file

@@ -6,18 +6,20 @@ Every function raises an `InputError` that names file, row and column of what do
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from lmtasks.cli.stdin import STDIN, stdin_lines
-from lmtasks.data.readers.files import numbered_rows, read_json, read_lines
+from lmtasks.data.readers.files import numbered_rows, read_json, read_lines, read_rows
 from lmtasks.data.readers.formats import file_format, has_columns
 from lmtasks.data.readers.squad import find_articles, list_answers, list_questions
 from lmtasks.data.readers.tagged import TaggedWords
 from lmtasks.errors import InputError
 from lmtasks.text.tags import spans
 
-PREDICTED, LISTED = "prediction", "labels"  # columns that `lmtasks run` adds to its rows
+PREDICTED = re.compile(r"prediction(_\d+)?")  # columns that `lmtasks run` adds to its rows; the other forms stand where
+LISTED = re.compile(r"(predicted_)?labels(_\d+)?")  # the input has a column of the first
 SHOWN = 3  # ids that an error lists at most
 
 Cell = tuple[str, Any]
@@ -29,15 +31,23 @@ Tagged = tuple[str, list[str]]
 def predicted_column(path: str, own: str, listed: bool = False) -> str:
     """Return the column of the predictions: `own`, unless `lmtasks run` wrote the file, which copies the right answers.
 
-    With `listed` a prediction is a list, where the file has such lists.
+    With `listed` a prediction is a list, where the file has such lists. An answer of `run` is the last columns of a row
+    and begins with the prediction: `labels` before it are those of the input.
     """
     if not has_columns(path):
         return own
-    names = {name: name for name in (PREDICTED, LISTED)}
-    rows = [row for _, row in numbered_rows(path, names, "test", nested=True, absent=names)]
-    if all(row[PREDICTED] is None for row in rows):
+    rows = [row for _, row in read_rows(path)]
+    found = {name for row in rows for name in row if PREDICTED.fullmatch(name) and row[name] is not None}
+    if not found:
         return own
-    return LISTED if listed and any(isinstance(row[LISTED], list) for row in rows) else PREDICTED
+    last = max(found, key=lambda name: (len(name), name))  # prediction, prediction_2, ..., prediction_10
+    lists = (
+        name
+        for row in rows
+        for name in list(row)[list(row).index(last) :]
+        if LISTED.fullmatch(name) and isinstance(row[name], list)
+    )
+    return next(lists, last) if listed else last
 
 
 def read_texts(path: str, column: str) -> list[str]:
@@ -179,22 +189,6 @@ def _spans(place: str, tags: list[str]) -> list[tuple[str, int, int]]:
         return spans(tags)
     except InputError as error:
         raise InputError(f"{place}: {error}") from None
-
-
-<<<<<<< HEAD
-def _name(place: str, name: Any) -> str:
-    """Return the id of a question, by which the official scripts find its answer."""
-    if name is None:
-        raise InputError(f"{place}: a question without an id; give the answers row for row, not by their ids")
-    return str(name)
-=======
-def _ending(path: str) -> str:
-    return Path(path.lower().removesuffix(".gz")).suffix
-
-
-def _is_json(path: str) -> bool:
-    return path != STDIN and _ending(path) == ".json"
->>>>>>> metrics
 
 
 def _read_object(path: str) -> dict[str, Any] | None:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lmtasks.cli.stdin import STDIN, stdin_lines
+from lmtasks.data.readers.files import read_lines
+from lmtasks.errors import InputError
 
 HELP = "train a tokenizer from lines of text, or show the pieces of a text"
 
@@ -40,7 +42,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace) -> int:
     """Write the tokenizer; print its path to stdout and its size to stderr."""
-    from lmtasks.errors import InputError
     from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
 
     if not arguments.inputs:
@@ -67,7 +68,5 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _lines(paths: list[str]) -> Iterator[str]:
-    from lmtasks.data.readers.files import read_lines
-
     for path in paths:
         yield from stdin_lines() if path == STDIN else read_lines(path)

@@ -6,10 +6,11 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
+from lmtasks.reports.comparison import Run
 from lmtasks.reports.pictures import picture
-from lmtasks.reports.runs import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
 COLOURS = ("#1f5fa8", "#d9661f", "#2f9461", "#a23b8c", "#8c6d1f", "#3aa6b9", "#c23b3b", "#6b6b6b")
 GRID, INK, PALE = "#e3e7eb", "#1f2d3d", "#7b8894"
 ACROSS = 3  # panels side by side
-PANEL = (4.0, 2.9)  # inches
-CELL = 1.05  # inches
-SMOOTH = 30  # a smoothed loss looks back over this part of the points
-START = 0.05  # part of the steps in which a loss falls from where it began, which need not all be seen
+PANEL = (4.0, 2.9)  # inches of a panel of losses
+CELL = 1.05  # inches of a cell of cosines
+SMOOTH = 30  # a smoothed loss averages over about 1/30 of the points
+START = 0.05  # first part of the steps, whose steep fall may leave the panel
 
 
 def draw(runs: Sequence[Run], folder: Path) -> list[Path]:
@@ -45,9 +46,9 @@ def draw(runs: Sequence[Run], folder: Path) -> list[Path]:
 
 
 def draw_losses(runs: Sequence[Run], path: Path) -> None:
-    """Draw a panel for each task with the losses of all runs that have it: training as a line, validation as dots."""
+    """Draw a panel per task with the losses of all runs that have it: training as a line, validation as dots."""
     tasks = list(dict.fromkeys(task for run in runs for task in run.metrics if _losses(run, task)))
-    across = min(len(tasks), ACROSS if len(tasks) != 4 else 2)
+    across = min(len(tasks), ACROSS if len(tasks) != 4 else 2)  # four make a square
     down = math.ceil(len(tasks) / across)
     with picture(path, max(PANEL[0] * across, 5.5), PANEL[1] * down + 0.7) as figure:
         handles = {}
@@ -93,22 +94,23 @@ def draw_gradients(run: Run, cosines: Mapping[tuple[str, str], tuple[float, floa
         bar = figure.colorbar(colours, cax=scale, orientation="horizontal", ticks=[-1, -0.5, 0, 0.5, 1])
         bar.outline.set_visible(False)
         scale.tick_params(length=0, labelsize=9, labelcolor=PALE)
-        _draw_norms(bars, [_mean([row[key] for row in run.history if key in row]) for key in _norms(tasks)])
+        norms = [[row[key] for row in run.history if (key := f"train/{task}/gradient_norm") in row] for task in tasks]
+        _draw_norms(bars, [fmean(several or [0.0]) for several in norms])
         figure.suptitle(f"Gradients of the tasks on the shared parameters, {run.name}", x=0.01, ha="left", fontsize=12)
         below = "mean cosine over the logged steps; %: steps in which the two conflict (cosine < 0)"
         figure.supxlabel(below, fontsize=9, color=PALE, x=0.01, ha="left")
 
 
 def mean_cosines(run: Run) -> dict[tuple[str, str], tuple[float, float]]:
-    """Return of each pair of tasks the mean cosine of their gradients and the share of steps in which it is negative.
+    """Return for each pair of tasks (mean cosine of their gradients, share of the steps in which it is negative).
 
-    It is empty for a run that did not log them.
+    It is empty for a run that did not log gradients.
     """
     found: dict[tuple[str, str], tuple[float, float]] = {}
     for a in run.metrics:
         for b in run.metrics:
             if values := [row[key] for row in run.history if (key := f"train/{a}/cosine_{b}") in row]:
-                found[a, b] = _mean(values), sum(value < 0 for value in values) / len(values)
+                found[a, b] = fmean(values), sum(value < 0 for value in values) / len(values)
     return found
 
 
@@ -134,14 +136,14 @@ def _losses(run: Run, task: str, split: str = "train") -> list[tuple[int, float]
 
 
 def _seen(run: Run, task: str) -> list[tuple[int, float]]:
-    """Return the points that a panel must show: smoothed training losses and validation losses."""
+    """Return the points that a panel should show: smoothed training losses, and validation losses."""
     train = _losses(run, task)
     means = smoothed([loss for _, loss in train], max(1, len(train) / SMOOTH))
     return [*zip((step for step, _ in train), means, strict=True), *_losses(run, task, "validation")]
 
 
 def _draw_run(axes: Axes, run: Run, task: str, colour: str) -> object:
-    """Draw the losses of a run and return what stands for it in the legend, nothing where it has none."""
+    """Draw the losses of a run and return its line for the legend, or None if it has no losses."""
     train, validation = _losses(run, task), _losses(run, task, "validation")
     if not train:
         return None
@@ -155,7 +157,7 @@ def _draw_run(axes: Axes, run: Run, task: str, colour: str) -> object:
 
 
 def _limit(axes: Axes, points: Sequence[Sequence[tuple[int, float]]]) -> None:
-    """Let the losses fill the panel: their first fall, which is steep, may come from above it."""
+    """Let the losses after START fill the panel; the first ones may lie above it."""
     last = max(step for run in points for step, _ in run)
     losses = [loss for run in points for step, loss in run if step > START * last]
     low, high = min(losses), max(losses)
@@ -191,12 +193,11 @@ def _draw_matrix(axes: Axes, tasks: Sequence[str], cosines: Mapping[tuple[str, s
         for column, b in enumerate(tasks):
             if (a, b) in cosines:
                 mean, share = cosines[a, b]
-                colour = "white" if abs(mean) > 0.6 else INK
+                colour = "white" if abs(mean) > 0.6 else INK  # legible on dark cells
                 number = f"{mean:+.2f}" if abs(mean) >= 0.005 else "0.00"
                 axes.text(column + 0.5, row + 0.43, number, ha="center", va="center", fontsize=12, color=colour)
                 number = f"{100 * share:.0f} %"
                 axes.text(column + 0.5, row + 0.72, number, ha="center", va="center", fontsize=8, color=colour)
-
     return colours
 
 
@@ -211,11 +212,3 @@ def _draw_norms(axes: Axes, norms: Sequence[float]) -> None:
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, labelleft=False)
     axes.set_title("mean norm", fontsize=10, loc="left")
-
-
-def _norms(tasks: Sequence[str]) -> list[str]:
-    return [f"train/{task}/gradient_norm" for task in tasks]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+from lmtasks.reports.pictures import columns
 
-SCORE = "score"
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SCORE = "score"  # the mean of the main scores
 WIDEST = 120  # columns of a table
 
 
@@ -67,48 +71,52 @@ def one_line(metrics: Mapping[str, float | Tensor], main: Mapping[str, str]) -> 
     return " | ".join(parts)
 
 
+def align(rows: Sequence[Sequence[str]], left: int) -> list[str]:
+    """Return rows of cells as lines with straight columns: the first `left` flush left, the others flush right.
+
+    >>> align([["task", "bleu"], ["北京", "31.20"]], left=1)
+    ['task   bleu', '北京  31.20']
+    """
+    widths = [max(map(columns, cells)) for cells in zip(*rows, strict=True)]
+
+    def pad(place: int, cell: str) -> str:
+        """Fill a cell up to the width of its column."""
+        blanks = " " * (widths[place] - columns(cell))
+        return cell + blanks if place < left else blanks + cell
+
+    return ["  ".join(map(pad, range(len(row)), row)).rstrip() for row in rows]
+
+
 def _even_table(head: str, rows: Mapping[str, Mapping[str, float]], main: str, means: Mapping[str, float]) -> str:
     """Return a table of rows, {label: {metric: value}}, that have the same scores; the means are of the main one."""
     names = list(next(iter(rows.values())))
     lines = [[label, *(_number(row[name]) for name in names)] for label, row in rows.items()]
     lines += [[label, *(_number(mean) if name == main else "" for name in names)] for label, mean in means.items()]
-    return "\n".join(line.rstrip() for line in _aligned([[head, *names], *lines], left=1))
+    return "\n".join(align([[head, *names], *lines], left=1))
 
 
 def _uneven_table(
     head: str, rows: Mapping[str, Mapping[str, float]], main: Mapping[str, str], means: Mapping[str, float]
 ) -> str:
-    """Return a table of rows with different scores, which are {label: {metric: value}}; `main` is {label: metric}."""
+    """Return a table of rows with different scores, {label: {metric: value}}; `main` is {label: metric}."""
     names = dict.fromkeys(name for row in rows.values() for name in row)
     common = [name for name in names if all(name in row and main[label] != name for label, row in rows.items())]
     lines = [[head, "main", "", *common]]
     for label, row in rows.items():
-        lines.append([label, main[label], _number(row[main[label]]), *(_number(row[name]) for name in common)])
+        lines.append([label, main[label], *(_number(row[name]) for name in (main[label], *common))])
     lines += [[label, "mean", _number(mean), *("" for _ in common)] for label, mean in means.items()]
-    aligned = _aligned(lines, left=2)
+    aligned = align(lines, left=2)
     indent = max(map(len, aligned)) + 2
     others = [["others"]]
     for label, row in rows.items():
         rest = (f"{name} {_number(value)}" for name, value in row.items() if name not in (main[label], *common))
-        others.append(_wrapped(rest, WIDEST - indent))
-    others += [[] for _ in means]
+        others.append(_wrapped(rest, WIDEST - indent) or [""])
+    others += [[""] for _ in means]
     return "\n".join(
         f"{left if number == 0 else '':<{indent}}{right}".rstrip()
         for left, several in zip(aligned, others, strict=True)
-        for number, right in enumerate(several or [""])
+        for number, right in enumerate(several)
     )
-
-
-def _aligned(lines: Sequence[Sequence[str]], left: int) -> list[str]:
-    """Return lines of cells as texts with straight columns, of which the first `left` start and the others end so."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if place < left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    ]
 
 
 def _wrapped(texts: Iterable[str], width: int) -> list[str]:

@@ -1,4 +1,7 @@
-"""What `lmtasks compare` reads of runs, and how it sets their scores against each other."""
+"""Compare runs: read the scores of each run, set them side by side, task by task, and show what one gains over another.
+
+`as_text(compare(read_runs([(Path("runs/joint"), ""), (Path("runs/alone"), "")])))` is the table of `lmtasks compare`.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,20 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lmtasks.errors import InputError
+from lmtasks.reports.tables import align
 from lmtasks.settings import from_plain
 from lmtasks.storage.checkpoint import CONFIG, METRICS, METRICS_FILE, MODEL, find_model, read_settings
 
 ALONE = "alone"  # the column of several runs of one task each
-EMPTY = (None, "", "nan")  # cells of metrics.csv
-SPLITS = ("test", "validation")  # the scores of a task in the first count, if all runs that have learned it have them
+EMPTY = (None, "", "nan")  # cells of metrics.csv without a number
+SPLITS = ("test", "validation")  # a task is compared on the first split that all runs with scores of it have
+TEST, VALIDATION = SPLITS
 
 
 @dataclass(frozen=True)
@@ -36,18 +41,14 @@ class Run:
     history: list[dict[str, float]]
     """The rows of metrics.csv that training wrote."""
 
-
-@dataclass(frozen=True)
-class Column:
-    """The main scores of one run, or of several that have a task each."""
-
-    name: str
-    scores: dict[str, float]
+    def splits(self, task: str, metric: str) -> list[str]:
+        """Return the splits of which the run has this score."""
+        return [split for split in SPLITS if f"{task}/{metric}" in self.scores[split]]
 
 
 @dataclass(frozen=True)
 class Mean:
-    """What the first column and another score on average over the tasks that both have."""
+    """The mean scores of the first column and of another one, over the tasks that both have."""
 
     tasks: tuple[str, ...]
     first: float
@@ -61,32 +62,42 @@ class Mean:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Scores of runs side by side; the first column is what the others are compared with."""
+    """Main scores of runs side by side; the first column is what the others are compared with."""
 
     metrics: dict[str, str]
     """Task -> the metric that is shown: the main one of the first run that has the task."""
     splits: dict[str, str]
     """Task -> the split of its scores; none where the runs have no split of it in common."""
-    columns: list[Column]
+    columns: dict[str, dict[str, float]]
+    """Name of a run, or of several that have a task each -> the score of each task."""
     paths: dict[str, Path]
+    """Run -> its folder."""
     alone: dict[str, str] = field(default_factory=dict)
     """Task -> the run of it alone, if the first column is of such runs."""
 
-    def gain(self, column: Column, task: str) -> float | None:
+    @property
+    def first(self) -> str:
+        """The name of the first column."""
+        return next(iter(self.columns))
+
+    @property
+    def others(self) -> list[str]:
+        """The names of the columns after the first."""
+        return list(self.columns)[1:]
+
+    def gain(self, column: str, task: str) -> float | None:
         """Return how much higher a column scores than the first; None if one has no score."""
-        first, own = self.columns[0].scores.get(task), column.scores.get(task)
+        first, own = self.columns[self.first].get(task), self.columns[column].get(task)
         return None if first is None or own is None else own - first
 
     @property
     def means(self) -> dict[str, Mean]:
         """The mean of each column after the first that has a task in common with it."""
         found = {}
-        first = self.columns[0].scores
-        for column in self.columns[1:]:
-            tasks = tuple(task for task in self.metrics if self.gain(column, task) is not None)
-            if tasks:
-                means = (sum(scores[task] for task in tasks) / len(tasks) for scores in (first, column.scores))
-                found[column.name] = Mean(tasks, *means)
+        for name in self.others:
+            if tasks := tuple(task for task in self.metrics if self.gain(name, task) is not None):
+                first, own = (sum(self.columns[n][task] for task in tasks) / len(tasks) for n in (self.first, name))
+                found[name] = Mean(tasks, first, own)
         return found
 
 
@@ -110,7 +121,7 @@ def shortest_names(paths: Sequence[Path]) -> list[str]:
     whole = [Path(os.path.abspath(path)).parts for path in paths]  # resolve() would lose the name of a link
     if twice := [path for path, parts in zip(paths, whole, strict=True) if whole.count(parts) > 1]:
         raise InputError(f"{twice[0]} is given twice")
-    lengths = [1] * len(whole)
+    lengths = [1] * len(whole)  # how many folders each name has; those that are shared grow until none is
     while True:
         names = ["/".join(parts[-length:]) for parts, length in zip(whole, lengths, strict=True)]
         counts = Counter(names)
@@ -122,29 +133,40 @@ def shortest_names(paths: Sequence[Path]) -> list[str]:
 def compare(runs: Sequence[Run]) -> Comparison:
     """Set the scores of runs against each other.
 
-    Runs of one task, each of another, that come with runs of several tasks are what those are compared with; otherwise
-    it is the first run.
+    Runs of one task each, of different tasks, share the first column if runs of several tasks stand beside them;
+    otherwise the first run is the first column.
 
     Raises:
         InputError: There is no task of which all runs that have learned it have scores of the same split.
     """
-    metrics = _shown_metrics(runs)
-    splits = _shown_splits(runs, metrics)
+    metrics: dict[str, str] = {}  # in the order of the runs, which is that of the lines
+    for run in runs:
+        metrics |= {task: metric for task, metric in run.metrics.items() if task not in metrics}
+    splits = _common_splits(runs, metrics)
+    columns = {run.name: _main_scores(run, metrics, splits) for run in runs}
     alone = _learned_alone(runs)
-    columns = [Column(run.name, _main_scores(run, metrics, splits)) for run in runs]
-    if alone:
-        columns = _joined(columns, set(alone.values()))
+    if names := set(alone.values()):
+        joined = {task: score for name in columns if name in names for task, score in columns[name].items()}
+        others = {name: scores for name, scores in columns.items() if name not in names}
+        free = ALONE if ALONE not in columns else f"{ALONE} (several)"
+        columns = {names.pop() if len(names) == 1 else free: joined, **others}
     return Comparison(metrics, splits, columns, {run.name: run.path for run in runs}, alone)
 
 
 def notes(runs: Sequence[Run], comparison: Comparison) -> list[str]:
     """Return what a reader of the comparison must know beside it, a line each."""
     found = []
-    tested = any(run.scores[SPLITS[0]] for run in runs)
-    for names, tasks in _untested(runs, comparison).items() if tested else ():
-        found.append(f"no test scores of {', '.join(tasks)} in {', '.join(names)}: these are of the best validation")
+    untested: dict[str, list[str]] = {}  # the runs without test scores -> the tasks compared on validation for them
+    for task in (task for task, split in comparison.splits.items() if split != TEST):
+        given = {run.name: run.splits(task, comparison.metrics[task]) for run in runs}
+        names = ", ".join(name for name, splits in given.items() if splits and TEST not in splits)
+        untested.setdefault(names, []).append(task)
+    if any(run.scores[TEST] for run in runs):  # else all is validation, and the heading says so
+        for names, tasks in untested.items():
+            found.append(f"no test scores of {', '.join(tasks)} in {names}: these are of the best validation")
     for task, metric in comparison.metrics.items():
-        if task not in comparison.splits and (own := _given(runs, task, metric)):
+        own = "; ".join(f"{run.name} {', '.join(s)}" for run in runs if (s := run.splits(task, metric)))
+        if own and task not in comparison.splits:
             found.append(f"{task} has no scores of the same split in all runs: {own}")
         signed = {run.name: run.signatures[key] for run in runs if (key := f"{task}/{metric}") in run.signatures}
         if len(set(signed.values())) > 1:
@@ -156,6 +178,52 @@ def notes(runs: Sequence[Run], comparison: Comparison) -> list[str]:
         if len(runs) > 1 and not others and owners[task] == 1:
             found.append(f"only {run.name} has {task}; if the others call it something else, give {run.path}=NAME")
     return found
+
+
+def as_text(comparison: Comparison) -> str:
+    """Return the comparison as a table for people."""
+    first, means = comparison.first, comparison.means
+    several = len(set(comparison.splits.values())) > 1  # then each task is named with its split
+    split = "split/task" if several else next(iter(comparison.splits.values()))
+    shared = {mean.tasks for mean in means.values()}
+    counts = {len(tasks) for tasks in shared}
+    heads, rows = [split, "metric", first], []
+    for task, metric in comparison.metrics.items():
+        label = f"{comparison.splits.get(task, '-')}/{task}" if several else task
+        rows.append([label, metric, _score(comparison.columns[first].get(task))])
+    last = [f"mean of {counts.pop()}" if len(shared) == 1 else "mean of shared", ""]
+    last.append(_score(next(iter(means.values())).first) if len(shared) == 1 else "")
+    for name in comparison.others:
+        heads += [name, f"vs {first}"]
+        for task, row in zip(comparison.metrics, rows, strict=True):
+            row += [_score(comparison.columns[name].get(task)), _gain(comparison.gain(name, task))]
+        mean = means.get(name)
+        last += [_score(mean.own), _gain(mean.gain)] if mean else ["-", "-"]
+    text = "\n".join(align([heads, *rows, *([last] if means else [])], left=2))
+    alone = ", ".join(f"{task} of {name}" for task, name in comparison.alone.items())
+    return f"{text}\n\n{first}: {alone}" if len(comparison.alone) > 1 else text
+
+
+def as_plain(comparison: Comparison) -> dict[str, Any]:
+    """Return the comparison as data for JSON; null stands where a run does not have the task."""
+    return {
+        "runs": {name: str(path) for name, path in comparison.paths.items()},
+        "against": comparison.first,
+        "alone": comparison.alone,
+        "tasks": {
+            task: {
+                "metric": metric,
+                "split": comparison.splits.get(task),
+                "scores": {name: scores.get(task) for name, scores in comparison.columns.items()},
+                "gains": {name: comparison.gain(name, task) for name in comparison.others},
+            }
+            for task, metric in comparison.metrics.items()
+        },
+        "means": {
+            name: {"tasks": list(mean.tasks), "score": mean.own, "against": mean.first, "gain": mean.gain}
+            for name, mean in comparison.means.items()
+        },
+    }
 
 
 def _home(path: Path) -> Path:
@@ -180,7 +248,8 @@ def _read(name: str, path: Path, renamed: str) -> Run:
     tested = _tested(path)
     scores = {_renamed(key, names): float(value) for key, value in tested.get("scores", {}).items()}
     splits = {split: _of_split(scores, split) for split in SPLITS}
-    splits["validation"] = _of_split(_best(history), "validation") | splits["validation"]  # of the model, if it was
+    # The scores of the model that was kept, if it was validated, count before those of the best validation.
+    splits[VALIDATION] = _of_split(_best(history), VALIDATION) | splits[VALIDATION]
     if not any(splits.values()):
         raise InputError(f"{path}: no scores yet; `lmtasks fit` writes them when it validates and when it ends")
     signatures = {_renamed(f"/{key}", names)[1:]: text for key, text in tested.get("signatures", {}).items()}
@@ -200,8 +269,7 @@ def _tested(path: Path) -> dict[str, Any]:
 
 
 def _history(path: Path) -> list[dict[str, float]]:
-    """Return the rows of metrics.csv, without those that were cut off, and without the cells of tasks that took no part
-    in a step."""
+    """Return the rows of metrics.csv, without those that were cut off and without empty cells: a task took no part."""
     file = path / METRICS_FILE
     if not file.is_file():
         return []
@@ -220,11 +288,13 @@ def _best(history: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
 
 
 def _while_training(history: list[dict[str, float]], scores: Mapping[str, float]) -> list[dict[str, float]]:
-    """Return the rows without that of the model that was kept, which was validated last if it has such scores: its
-    weights are an average, or of an earlier step."""
-    if not any(key.startswith("validation/") for key in scores):
+    """Return the rows without that of the model that was kept.
+
+    It was validated last, if it has validation scores; its weights are an average, or those of an earlier step.
+    """
+    if not _of_split(scores, VALIDATION):
         return history
-    validated = [number for number, row in enumerate(history) if any(key.startswith("validation/") for key in row)]
+    validated = [number for number, row in enumerate(history) if any(key.startswith(f"{VALIDATION}/") for key in row)]
     return [row for number, row in enumerate(history) if number not in validated[-1:]]
 
 
@@ -238,23 +308,14 @@ def _renamed(key: str, names: Mapping[str, str]) -> str:
 def _of_split(scores: Mapping[str, float], split: str) -> dict[str, float]:
     """Return {task/metric: score} of a split."""
     found = {key.removeprefix(f"{split}/"): value for key, value in scores.items() if key.startswith(f"{split}/")}
-    return {key: value for key, value in found.items() if "/" in key}
+    return {key: value for key, value in found.items() if "/" in key}  # not the mean, which is split/score
 
 
-def _shown_metrics(runs: Sequence[Run]) -> dict[str, str]:
-    """Return the metric of each task: the main one of the first run that has the task."""
-    found: dict[str, str] = {}
-    for run in runs:
-        for task, metric in run.metrics.items():
-            found.setdefault(task, metric)
-    return found
-
-
-def _shown_splits(runs: Sequence[Run], metrics: Mapping[str, str]) -> dict[str, str]:
+def _common_splits(runs: Sequence[Run], metrics: Mapping[str, str]) -> dict[str, str]:
     """Return for each task the first split of which all runs with scores of the task have some."""
     found = {}
     for task, metric in metrics.items():
-        given = [splits for run in runs if (splits := _splits_of(run, task, metric))]
+        given = [splits for run in runs if (splits := run.splits(task, metric))]
         if common := [split for split in SPLITS if given and all(split in splits for splits in given)]:
             found[task] = common[0]
     if not found:
@@ -265,42 +326,21 @@ def _shown_splits(runs: Sequence[Run], metrics: Mapping[str, str]) -> dict[str, 
     return found
 
 
-def _splits_of(run: Run, task: str, metric: str) -> list[str]:
-    """Return the splits of which a run has the score of a task."""
-    return [split for split in SPLITS if f"{task}/{metric}" in run.scores[split]]
-
-
 def _main_scores(run: Run, metrics: Mapping[str, str], splits: Mapping[str, str]) -> dict[str, float]:
     found = {task: run.scores[split].get(f"{task}/{metrics[task]}") for task, split in splits.items()}
     return {task: score for task, score in found.items() if score is not None}
 
 
 def _learned_alone(runs: Sequence[Run]) -> dict[str, str]:
-    """Return task -> run, of runs of one task each of another, if there are runs of several tasks beside them."""
+    """Return task -> run, of runs of one task each, all different, if there are runs of several tasks beside them."""
     single = [run for run in runs if len(run.metrics) == 1]
     alone = {task: run.name for run in single for task in run.metrics}
     return alone if 0 < len(alone) == len(single) < len(runs) else {}
 
 
-def _joined(columns: Sequence[Column], names: Collection[str]) -> list[Column]:
-    """Return one column of those called `names`, and the others after it."""
-    first = {task: score for column in columns if column.name in names for task, score in column.scores.items()}
-    others = [column for column in columns if column.name not in names]
-    free = ALONE if all(column.name != ALONE for column in columns) else f"{ALONE} (several)"
-    return [Column(next(iter(names)) if len(names) == 1 else free, first), *others]
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
-def _untested(runs: Sequence[Run], comparison: Comparison) -> dict[tuple[str, ...], list[str]]:
-    """Return the runs for whose sake tasks are compared by their validation scores, with these tasks."""
-    found: dict[tuple[str, ...], list[str]] = {}
-    for task in (task for task, split in comparison.splits.items() if split != SPLITS[0]):
-        given = {run.name: _splits_of(run, task, comparison.metrics[task]) for run in runs}
-        names = tuple(name for name, splits in given.items() if splits and SPLITS[0] not in splits)
-        found.setdefault(names, []).append(task)
-    return found
-
-
-def _given(runs: Sequence[Run], task: str, metric: str) -> str:
-    """Say which run has scores of which splits of a task."""
-    given = {run.name: _splits_of(run, task, metric) for run in runs}
-    return "; ".join(f"{name} {', '.join(splits)}" for name, splits in given.items() if splits)
+def _gain(value: float | None) -> str:
+    return "-" if value is None else "0.00" if abs(value) < 0.005 else f"{value:+.2f}"  # never -0.00
