@@ -90,7 +90,7 @@ class Batch:
     ) -> Batch:
         """Return rows of source and target ids as a batch."""
         mask = lengths_to_mask([len(row) for row in sources])
-        numbers = torch.from_numpy(np.asarray(ids, dtype=np.int64))
+        numbers = torch.from_numpy(np.array(list(ids), dtype=np.int64))
         return cls(task, pad(sources, pad_id), mask, pad(targets, IGNORE), numbers, scale, weight)
 
     def __len__(self) -> int:

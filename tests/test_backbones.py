@@ -273,7 +273,7 @@ def test_dropout_is_random_in_training_and_off_in_evaluation(name):
 @EVERY
 def test_output_is_the_embedding_exactly_when_tied(name):
     backbone = build(name)
-    weight, bias = backbone.output()
+    weight, bias = backbone._output()
     assert (weight is backbone.embedding.weight) == CONFIGS[name].tied_embeddings
     assert weight.shape == (VOCAB, backbone.d_model)
     hidden = torch.randn(2, backbone.d_model)
@@ -520,7 +520,7 @@ def test_an_encoder_alone_has_no_parameter_that_it_does_not_use(name):
 @EVERY_ENCODER
 def test_an_encoder_alone_has_the_embedding_as_output(name):
     backbone = build(name)
-    weight, bias = backbone.output()
+    weight, bias = backbone._output()
     assert weight is backbone.embedding.weight
     assert bias is None
 

@@ -28,38 +28,37 @@ def rows(tmp_path):
     return encode(records, TASK.examples, tokenizer, tmp_path / "rows.arrow")
 
 
-def add(evaluation, ids, answers, nll=1.0, count=2):
-    nothing = torch.zeros(len(ids), 1, dtype=torch.long)
-    batch = Batch("translation", nothing, nothing > 0, nothing, torch.tensor(ids))
+def add(evaluation, rows, ids, answers, nll=1.0, count=2):
+    batch = Batch.of("translation", rows.examples(ids), 0, ids)
     loss = Loss(torch.tensor(nll), torch.tensor(nll), torch.tensor(count))
     evaluation.add(batch, [[Answer(text, 0.0)] for text in answers], loss)
 
 
-def scores(evaluation, rows):
-    return evaluation.scores(TASK, evaluation.samples(TASK, rows))
+def scores(evaluation):
+    return evaluation.scores(TASK, evaluation.predictions(TASK))
 
 
 def test_the_order_of_batches_changes_nothing(rows):
     answers = [fr for _, fr in PAIRS[:3]] + ["deux chats"]
     one, other = Evaluation(), Evaluation()
-    add(one, [0, 1, 2, 3], answers, nll=4.0, count=8)
+    add(one, rows, [0, 1, 2, 3], answers, nll=4.0, count=8)
     for ids in ([3, 1], [2], [0]):
-        add(other, ids, [answers[i] for i in ids], nll=len(ids), count=2 * len(ids))
-    assert one.samples(TASK, rows) == other.samples(TASK, rows)
-    assert scores(one, rows) == scores(other, rows)
+        add(other, rows, ids, [answers[i] for i in ids], nll=len(ids), count=2 * len(ids))
+    assert one.predictions(TASK) == other.predictions(TASK)
+    assert scores(one) == scores(other)
 
 
 def test_a_row_that_two_processes_answered_counts_once(rows):
     evaluation = Evaluation()
-    add(evaluation, [0, 1], ["un chien", "un chat"])
-    add(evaluation, [1], ["un chat"])
-    assert [sample.text for sample in evaluation.samples(TASK, rows)] == ["a dog", "a cat"]
+    add(evaluation, rows, [0, 1], ["un chien", "un chat"])
+    add(evaluation, rows, [1], ["un chat"])
+    assert [row.text for row in evaluation.predictions(TASK)] == ["a dog", "a cat"]
 
 
 def test_right_answers_score_100_and_perplexity_is_that_of_the_mean_loss(rows):
     evaluation = Evaluation()
-    add(evaluation, [0, 1, 2, 3], [fr for _, fr in PAIRS], nll=3.0, count=6)
-    found = scores(evaluation, rows)
+    add(evaluation, rows, [0, 1, 2, 3], [fr for _, fr in PAIRS], nll=3.0, count=6)
+    found = scores(evaluation)
     assert found["chrf"] == pytest.approx(100)
     assert found["loss"] == pytest.approx(0.5)
     assert found["perplexity"] == pytest.approx(math.exp(0.5))
@@ -69,7 +68,7 @@ def test_no_samples_may_be_asked_for(tmp_path, capsys):
     rows = {"translation": [Prediction("source", "reference", answers=[Answer("answer", 0.0)])]}
     assert samples_text(rows, 0) == ""
     trainer = SimpleNamespace(is_global_zero=True, sanity_checking=False, default_root_dir=tmp_path / "new")
-    Samples(shown=0, kept=1).on_test_end(trainer, SimpleNamespace(samples=rows))
+    Samples(shown=0, kept=1).on_test_end(trainer, SimpleNamespace(predictions=rows))
     assert capsys.readouterr().err == ""
     assert "answer" in (tmp_path / "new" / "samples.txt").read_text()
 

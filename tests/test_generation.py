@@ -7,7 +7,6 @@ import random
 
 import pytest
 import torch
-from lmtasks.solving import BROKEN
 from tiny import fit, tiny_backbone, trainer, write_corpus
 
 from lmtasks import Decoding, Documents, TextDataModule, TokenizerConfig, Village
@@ -16,6 +15,7 @@ from lmtasks.decoding import Hypothesis
 from lmtasks.errors import InputError
 from lmtasks.heads.language_model import LanguageModelHead
 from lmtasks.heads.rolling import Rolling
+from lmtasks.predict import BROKEN
 from lmtasks.tasks.base import Prediction
 from lmtasks.tasks.generation import GenerationTask
 from lmtasks.text.tokenizer import Tokenizer

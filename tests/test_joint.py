@@ -485,7 +485,7 @@ def test_each_task_is_scored_by_its_own_metrics_and_the_score_is_their_mean(corp
     main = [f"validation/{name}/{task.main_metric}" for name, task in module.tasks.items()]
     assert [metric.rsplit("/")[-1] for metric in main] == ["bleu", "accuracy", "f1"]
     assert float(metrics["validation/score"]) == pytest.approx(sum(float(metrics[metric]) for metric in main) / 3)
-    assert {task: len(samples) for task, samples in module.samples.items()} == {
+    assert {task: len(samples) for task, samples in module.predictions.items()} == {
         "translation": 11,
         "mood": 7,
         "names": 7,
@@ -802,7 +802,7 @@ def test_a_limited_validation_has_rows_of_all_tasks(corpus):
     module = train(corpus, **SCORED | {"limit_val_batches": 3})
     found = {name: float(value) for name, value in module.trainer.callback_metrics.items()}
     assert all(found[f"validation/{task}/loss"] > 0 for task in module.tasks)
-    assert set(module.samples) == set(module.tasks)
+    assert set(module.predictions) == set(module.tasks)
 
 
 @pytest.mark.parametrize("settings", [{"limit_val_batches": 1}, {"limit_val_batches": 1, "fast_dev_run": True}])
@@ -810,7 +810,7 @@ def test_a_task_of_which_no_row_came_has_no_scores_and_no_part_in_their_mean(cor
     module = train(corpus, **SCORED | settings)
     metrics = module.trainer.callback_metrics
     scored = {name.split("/")[1] for name in metrics if name.startswith("validation/") and name.count("/") == 2}
-    assert scored == {"translation"} == set(module.samples)
+    assert scored == {"translation"} == set(module.predictions)
     assert metrics["validation/score"] == metrics["validation/translation/bleu"]
 
 
@@ -831,7 +831,7 @@ def test_samples_are_those_of_the_last_evaluation(corpus):
     module = train(corpus, **SCORED)
     rows = several_rows(corpus, mood=Table(**{split: str(corpus / f"moods.{split}.jsonl") for split in ("train",)}))
     trainer(corpus / "run").test(module, datamodule=several_data(corpus, rows=rows), verbose=False)
-    assert {task: len(samples) for task, samples in module.samples.items()} == {"translation": 9, "names": 6}
+    assert {task: len(samples) for task, samples in module.predictions.items()} == {"translation": 9, "names": 6}
 
 
 def finished(corpus, capsys, **others):
@@ -856,15 +856,15 @@ def test_a_task_without_test_rows_is_scored_on_its_validation_rows_when_fit_ends
     assert "no test rows of mood: scored on validation rows, by which checkpoints are chosen too" in err
     labels = {line.split()[0] for line in out.splitlines() if line.strip()}
     assert {"test/translation", "test/names", "validation/mood", "test/score"} <= labels
-    assert [*module.samples] == [*module.tasks]
-    assert [len(samples) for samples in module.samples.values()] == [9, 7, 6]
+    assert [*module.predictions] == [*module.tasks]
+    assert [len(samples) for samples in module.predictions.values()] == [9, 7, 6]
 
 
 def test_a_task_without_any_rows_to_score_it_is_named_when_fit_ends(corpus, capsys):
     module, scores, _, err = finished(corpus, capsys, mood=Table(train=str(corpus / "moods.train.jsonl")))
     assert not any("mood" in name for name in scores)
     assert "no validation rows and no test rows of mood: not scored" in err
-    assert "mood" not in module.samples
+    assert "mood" not in module.predictions
 
 
 # One of several tasks of a kind.

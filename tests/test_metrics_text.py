@@ -72,7 +72,7 @@ def test_each_rouge_takes_the_reference_that_suits_it():
     one, two, longest = rouge_f1("a b c", ["c b a x", "a b y z w v"])
     assert one == pytest.approx(6 / 7)
     assert two == pytest.approx(2 / 7)
-    assert max_length == pytest.approx(4 / 9)
+    assert longest == pytest.approx(4 / 9)
 
 
 @pytest.mark.parametrize("references", [[[]], ["a"]])

@@ -23,7 +23,7 @@ from lmtasks.backbones.transformer import TransformerConfig
 from lmtasks.batch import Batch
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
-from lmtasks.settings import to_plain
+from lmtasks.settings import from_plain
 from lmtasks.storage.checkpoint import last_checkpoint
 from lmtasks.tasks.answering import SpanAnsweringTask
 from lmtasks.tasks.translation import TranslationTask
@@ -31,6 +31,7 @@ from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
 from lmtasks.training.callbacks.checkpoints import Checkpoints, SafeCheckpointIO
 from lmtasks.training.callbacks.randomness import RandomState
 from lmtasks.training.checks import check_trainer
+from lmtasks.training.config import Training
 from lmtasks.training.module import TaskModule
 from lmtasks.training.optim.optimizers import Adafactor, Adam, AdamW, Muon
 from lmtasks.training.optim.schedule import Schedule
@@ -402,7 +403,7 @@ def test_validation_scores_every_row_once_whatever_the_size_of_batches(corpus, t
         data = tiny_data(corpus, tokens_per_batch=tokens)
         (found,) = trainer(corpus / "run").validate(trained, datamodule=data, verbose=False)
         scores.append(found)
-        assert [sample.text for sample in trained.samples["translation"]] == (
+        assert [row.text for row in trained.predictions["translation"]] == (
             (corpus / "validation.en").read_text().splitlines()
         )
     assert set(scores[0]) == {
@@ -453,7 +454,7 @@ def test_translations_keep_their_order_and_blank_stays_blank(trained):
 def test_translating_in_small_batches_changes_nothing(trained, monkeypatch):
     texts = ["a b c d", "a", "f e", "b", "c d e"]
     at_once = trained.translate(texts)
-    monkeypatch.setattr("lmtasks.solving.TOKENS_PER_BATCH", 1)
+    monkeypatch.setattr("lmtasks.predict.TOKENS_PER_BATCH", 1)
     assert trained.translate(texts) == at_once
 
 
@@ -486,7 +487,7 @@ def test_several_directions_share_a_model_and_must_be_named(corpus):
         with pytest.raises(InputError, match="knows en-de, en-fr, de-en"):
             module.translate("a b", **languages)
     data = module.trainer.datamodule
-    assert len(data.encoded["train"]["translation"]) == 3 * ROWS["train"]
+    assert len(data.mixture.plans["translation"].lengths) == 3 * ROWS["train"]
     first = data.batch("train", "translation", range(3))
     assert first.source[:, 0].tolist() == [module.tokenizer.tag(language) for language in ("de", "fr", "en")]
 
@@ -494,7 +495,7 @@ def test_several_directions_share_a_model_and_must_be_named(corpus):
 def test_the_tag_decides_the_language(corpus):
     module = tiny_module(("en-de", "en-fr"))
     fit(corpus, module).eval()
-    german, french = (module.task.tag(direction, module.tokenizer) for direction in module.task.directions)
+    german, french = ([module.tokenizer.tag(language)] for language in module.task.targets)
     (a,), (b,) = (module.task.examples([{"en": "a b"}], module.tokenizer)[i : i + 1] for i in range(2))
     assert a.source[0:1] == german
     assert b.source[0:1] == french
@@ -544,10 +545,8 @@ def test_a_model_without_layers_says_what_to_do():
 def test_a_module_describes_the_settings_that_it_has_now():
     module = tiny_module()
     module.tokenizer = Tokenizer.train(["a b"], TokenizerConfig(kind="byte"))
-    module.schedule, module.optimizer_config = Schedule(warmup=7), AdamW(lr=0.5)
-    settings = module.describe()["settings"]
-    assert settings["schedule"] == to_plain(module.schedule)
-    assert settings["optimizer"] == to_plain(module.optimizer_config)
+    module.training_config = Training(AdamW(lr=0.5), Schedule(warmup=7))
+    assert from_plain(module.describe()["settings"])["training"] == module.training_config
 
 
 def test_a_module_built_by_hand_is_frozen_as_its_settings_say():
@@ -561,7 +560,7 @@ def test_a_model_too_short_for_its_task_is_not_half_built():
     backbone = TransformerConfig(d_model=8, n_heads=2, d_ff=8, decoder_layers=0, max_length=4)
     module = TaskModule({"answers": SpanAnsweringTask(window=300)}, backbone)
     for _ in range(2):
-        with pytest.raises(InputError, match="answers reads 300 tokens at once, the backbone only 4"):
+        with pytest.raises(InputError, match="answers reads 300 tokens at once, and model.backbone.max_length is 4"):
             module.build(Tokenizer.train(["a b"], TokenizerConfig(kind="byte")))
     assert module.backbone is None
 
@@ -579,5 +578,5 @@ def test_all_processes_take_tokenizer_and_tasks_of_the_first():
 
 @pytest.mark.parametrize("strategy", [FSDPStrategy, ModelParallelStrategy])
 def test_a_strategy_that_cuts_the_model_into_parts_is_refused(strategy):
-    with pytest.raises(InputError, match=rf"trainer.strategy {strategy.__name__} cuts the model .*; use ddp"):
+    with pytest.raises(InputError, match=rf"trainer.strategy {strategy.__name__} splits the model.*; use ddp"):
         check_trainer(SimpleNamespace(strategy=strategy()), "fit")

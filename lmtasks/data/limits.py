@@ -35,10 +35,8 @@ def check_limits(tasks: Mapping[str, Task], backbone: BackboneConfig, max_length
         longest = own or max_length
         if longest and positions and longest > positions:
             hint = "" if own else f", or set data.max_length to {positions}"
-            raise InputError(
-                f"{name} may have texts of {longest} tokens, and model.backbone.max_length is {positions}; "
-                f"raise it{hint}"
-            )
+            reads = f"reads {own} tokens at once" if own else f"may have texts of {longest} tokens"
+            raise InputError(f"{name} {reads}, and model.backbone.max_length is {positions}; raise it{hint}")
 
 
 def cut(ids: list[int], max_length: int) -> list[int]:
@@ -51,5 +49,7 @@ def cut_to_read(example: Example, max_length: int | None) -> Example:
     if max_length is None or len(example.source) <= max_length:
         return example
     length = len(example.source)
-    logger.warning("text %d has %d tokens and was cut to the backbone's max_length %d", example.row + 1, length, max_length)  # fmt: skip  # noqa: E501
+    logger.warning(
+        "text %d has %d tokens and was cut to the backbone's max_length %d", example.row + 1, length, max_length
+    )
     return replace(example, source=cut(example.source, max_length), target=cut(example.target, max_length))

@@ -75,6 +75,8 @@ def load(path: str | Path, device: str = "cpu") -> Model:
     saved = read(place)
     try:
         model = _rebuilt(saved)
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from error
     except (TypeError, KeyError, AttributeError, RuntimeError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:REASON]
         raise InputError(f"{place}: settings and weights do not fit this version of lmtasks ({reason})") from error

@@ -38,4 +38,4 @@ class Training:
 
     def __post_init__(self) -> None:
         if self.init_from and self.vectors:
-            raise InputError("model.training: init_from brings embeddings of its own; leave out vectors")
+            raise InputError("model.training.init_from brings embeddings of its own; leave out model.training.vectors")

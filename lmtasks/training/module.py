@@ -243,9 +243,11 @@ class TaskModule(Model, LightningModule):
         """Collect losses and answers."""
         self._evaluate(batch, self.decoding)
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> None:
-        """Collect answers; `predicted` gathers them."""
-        self._evaluations[batch.task].add(batch, self._answer(batch, self.decoding))
+    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[str, list[tuple[int, list[Answer]]]]:
+        """Return the task, and (number of the example, its answers, best first); `predicted` gathers them as rows."""
+        answers = self._answer(batch, self.decoding)
+        self._evaluations[batch.task].add(batch, answers)
+        return batch.task, list(zip(batch.ids.tolist(), answers, strict=True))
 
     def on_validation_epoch_start(self) -> None:
         """Forget the evaluation before, which may have been interrupted or of another split."""
