@@ -22,7 +22,6 @@ import yaml
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import lmtasks
-from lmtasks.cli.config_lines import blame
 from lmtasks.cli.configs import find_config
 from lmtasks.cli.fit import Job, _bound, _difference
 from lmtasks.cli.loggers import continue_metrics, metrics_loggers

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmtasks.cli.precheck import check_model
+from lmtasks.cli.configs import check_model
 from lmtasks.errors import InputError
 from lmtasks.reports.pictures import columns
 

@@ -11,7 +11,7 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from types import ModuleType
@@ -38,8 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (without the program's name) and return the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
+    modules, arguments = _take((argument for argument in arguments if argument != "--debug"), "--import")
     try:
+        _import(modules)
         status = _dispatch(arguments)
         sys.stdout.flush()  # a closed pipe must show here, not when the interpreter ends
         return status
@@ -65,14 +66,44 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     if command not in COMMANDS:
         raise InputError(f"there is no command {command!r}; {_suggest(command)}")
-    from lmtasks.cli.precheck import check_names  # loads yaml, which help does not need
+    from lmtasks.cli.configs import check_model, find_config, read_config  # loads yaml, which help does not need
 
     file = COMMANDS[command][0]
-    check_names(file, rest)
-    module = import_module(f"lmtasks.cli.{file}")
-    if file == "fit":
-        return module.fit(command, rest)  # LightningCLI reads these arguments by itself
-    return _run(module, command, rest)
+    if file == "fit":  # LightningCLI reads its options by itself
+        names, options = _take(rest, "-c", "--config")
+        configs = [find_config(name) for name in names]
+        for config in configs:
+            read_config(config)  # a mistake shows now: torch and Lightning take seconds to import
+        return import_module("lmtasks.cli.fit").fit(command, configs, options)
+    if file in ("run", "info", "attend") and rest and not {"-h", "--help"} & {*rest}:
+        check_model(rest[0])
+    return _run(import_module(f"lmtasks.cli.{file}"), command, rest)
+
+
+def _take(arguments: Iterable[str], *options: str) -> tuple[list[str], list[str]]:
+    """Take an option that may stand several times out of a command line: (its values, the other arguments)."""
+    values, others = [], []
+    given = iter(arguments)
+    for argument in given:
+        option, equals, value = argument.partition("=")
+        if option in options:
+            values.append(value if equals else next(given, ""))
+        else:
+            others.append(argument)
+    return values, others
+
+
+def _import(modules: Sequence[str]) -> None:
+    """Import modules of the user, from the current folder too, so that configs and models may name their classes."""
+    for name in modules:
+        if os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())
+        try:
+            import_module(name)
+        except Exception as error:
+            hint = f"; give the name of the module, {name[:-3]}" if name.endswith(".py") else ""
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise InputError(f"--import {name or 'MODULE'}: this module cannot be imported: {reason}{hint}") from error
 
 
 def _run(module: ModuleType, command: str, arguments: list[str]) -> int:
@@ -80,7 +111,7 @@ def _run(module: ModuleType, command: str, arguments: list[str]) -> int:
     parser = CommandParser(
         prog=f"lmtasks {command}",
         description=module.HELP,
-        epilog="--debug shows the traceback of an error.",
+        epilog="--debug shows the traceback of an error, --import MODULE imports a module of yours first.",
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -126,8 +157,9 @@ def _help() -> str:
             "",
             *lines,
             "",
-            "  --version  print the version",
-            "  --debug    show the traceback of an error",
+            "  --version        print the version",
+            "  --debug          show the traceback of an error",
+            "  --import MODULE  import a module of yours first, so that models and configs may name its classes",
             "",
             "start here:  lmtasks fit -c quickstart",
         ]
