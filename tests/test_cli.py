@@ -679,21 +679,6 @@ def test_a_mistake_in_a_config_names_file_and_line(cli, work):
     assert "broken.yaml, line 2: no valid YAML" in cli("fit", "-c", "broken.yaml")[2][0]
 
 
-def test_a_wrong_value_is_blamed_on_who_wrote_it(tmp_path):
-    config = tmp_path / "a.yaml"
-    config.write_text("trainer:\n  max_steps: many\nmodel:\n  init_args:\n    optimizer:\n      init_args: {lr: 1}\n")
-    line = f"{config}, line 2: "
-    assert blame("trainer.max_steps", "many", [], [config]) == (line, "trainer.max_steps")
-    assert blame("trainer.max_steps", "many", ["--trainer.max_steps", "3"], [config]) == (line, "trainer.max_steps")
-    assert blame("trainer.max_steps", "x", ["--trainer.max_steps=x"], [config]) == ("", "--trainer.max_steps")
-    for name in ("model.optimizer.lr", "model.init_args.optimizer.init_args.lr"):
-        assert blame("model.optimizer.lr", "x", [f"--{name}", "x"], [config]) == ("", "--model.optimizer.lr")
-    mapping = ["--model", "{optimizer: {lr: x}}"]
-    assert blame("model.optimizer.lr", "x", mapping, [config]) == ("", "--model.optimizer.lr")
-    assert blame("model.optimizer.lr", "1", [], [config]) == (f"{config}, line 6: ", "model.optimizer.lr")
-    assert blame("model.directions", "x", [], [config]) == ("", "model.directions")
-
-
 def test_a_config_that_is_not_there_is_said_to_be_what_it_looks_like(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs/mine").mkdir(parents=True)
