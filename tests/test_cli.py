@@ -150,7 +150,7 @@ print("torch" in sys.modules)
 
 
 def test_an_unknown_command_is_named_with_the_nearest_one(cli):
-    assert cli("fti") == (2, "", ["lmtasks: error: there is no command 'fti'; did you mean 'fit'?"])
+    assert cli("fti") == (2, "", ["lmtasks: error: there is no command 'fti'; did you mean fit?"])
 
 
 def test_version(cli):

@@ -305,3 +305,8 @@ def test_help_loads_nothing_heavy():
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "--import MODULE" in out
     assert out.endswith("\n\n")
+
+
+@pytest.mark.parametrize("report", ["", "\n", "Given value: 3", "- Expected a <class 'NoneType'>", "Oh\nno"])
+def test_whatever_a_report_says_a_line_comes_of_it(report):
+    assert explain(report, [], [], [], []) == report.strip().split("\n")[0]

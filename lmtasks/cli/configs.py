@@ -64,10 +64,10 @@ def read_config(config: Path) -> list[Setting]:
         raise InputError(f"{config}: no valid YAML: {' '.join(str(error).split())}") from None
     if not entries or not isinstance(entries[0][1], dict):
         raise InputError(f"{config}: a config is a mapping such as 'trainer: ...', 'model: ...', 'data: ...'")
-    for name, value, line in entries:  # jsonargparse skips these, and fails later without a word of where
+    for name, value, line in entries:  # jsonargparse takes these, and fails later in a way that names no setting
         if name in ("trainer", "data") and not isinstance(value, dict):
             raise InputError(f"{config}, line {line}: {name} must be a mapping of settings, not {value!r}")
-        if name == "config" and value != "null":
+        if name == "config" and value not in ("", "~", "null"):
             raise InputError(f"{config}, line {line}: a config names no other; give -c several times")
     return [Setting(name, value, f"{config}, line {line}: ") for name, value, line in entries if name]
 
@@ -143,6 +143,7 @@ def _entries(text: str, name: str = "") -> Iterator[tuple[str, object, int]]:
     loader = yaml.SafeLoader(text)
 
     def walk(node: yaml.Node, name: str, line: int) -> Iterator[tuple[str, object, int]]:
+        """Give what a node of the tree that YAML is writes, and what those below it do."""
         yield name, node.value if isinstance(node, yaml.ScalarNode) else loader.construct_object(node, deep=True), line
         if isinstance(node, yaml.SequenceNode):
             for item in node.value:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_type_hints
 
 from lmtasks.cli.configs import Setting, packaged_configs, plain_name, read_config, read_options
+from lmtasks.errors import did_you_mean
 from lmtasks.training.checks import no_task
 from lmtasks.training.datamodule import TextDataModule
 from lmtasks.training.module import TaskModule
@@ -67,12 +68,17 @@ class Fault(NamedTuple):
         """What is wrong; "other" if it is nothing that we know."""
         return KINDS[self.rank][0]
 
+    @property
+    def unknown(self) -> list[str]:
+        """The name of a setting that is not known, after `keys`."""
+        return [plain_name(self.found[part]) for part in ("group", "name") if self.found.get(part)]
+
 
 def read_report(report: str) -> list[Fault]:
     """Return what a report says is wrong, the line that tells most at first."""
     faults: list[Fault] = []
     above: list[tuple[int, str, str]] = []  # (indent, key, class) of the headings above this line
-    for line in filter(str.strip, report.splitlines() or ["unknown"]):
+    for line in filter(str.strip, report.splitlines()):
         text, indent = line.strip().removeprefix("- "), len(line) - len(line.lstrip())
         while above and above[-1][0] >= indent:
             above.pop()
@@ -88,6 +94,7 @@ def read_report(report: str) -> list[Fault]:
             rank, found = next((rank, found.groupdict()) for rank, found in enumerate(matches) if found)
             keys, owners = [key for _, key, _ in above if key], [owner for _, _, owner in above if owner]
             faults.append(Fault(len(above), rank, keys, owners[-1] if owners else "", text, found))
+    faults = faults or [Fault(0, len(KINDS) - 1, [], "", report.strip(), {})]
     return sorted(faults, key=lambda fault: (-fault.depth, fault.rank))
 
 
@@ -143,11 +150,12 @@ def _find(fault: Fault, there: Sequence[Setting]) -> Setting:
     Reports leave out the keys of mappings: what they call data.rows.train may be data.rows.mood.train. The value tells
     which one it is, or the class that the setting is of.
     """
-    wanted = plain_name(".".join([*fault.keys, *filter(None, map(fault.found.get, ("group", "name")))]))
+    wanted = ".".join([*fault.keys, *fault.unknown])
     owner, given = _last(fault.owner), fault.found.get("given")
-    kinds = {each.name: _last(each.text) for each in there if each.text}
+    kinds = _kinds(there)
 
     def fit(each: Setting) -> tuple[bool, ...]:
+        """Return whether it may be meant, and then what speaks for it, the strongest first."""
         if not wanted:  # said while a class was built
             return (bool(each.text) and (_last(each.text) == owner or repr(each.text) in fault.text),)
         parts, same_value = iter(each.name.split(".")), given in each.texts
@@ -162,9 +170,9 @@ def _find(fault: Fault, there: Sequence[Setting]) -> Setting:
 
 def _unknown(fault: Fault, spot: Setting, there: Sequence[Setting], options: Iterable[str]) -> str:
     """Return that there is no such setting, and the one that was probably meant."""
-    name = plain_name(".".join(filter(None, map(fault.found.get, ("group", "name")))))
+    name = ".".join(fault.unknown)
     task, _, own = name.partition(".")
-    tasks = _by_task("model.tasks", there)
+    tasks = _inside("model.tasks", there)
     if own and tasks and fault.owner and spot.name == f"data.rows.{name}":  # all tasks share one object
         kind = f"data.rows is one {_last(fault.owner)} for all tasks"
         hint = f"{kind}; give each its own in a config, data.rows: {{{task}: ...}}"
@@ -183,28 +191,30 @@ def _unknown(fault: Fault, spot: Setting, there: Sequence[Setting], options: Ite
 
 def _classless(group: Setting, there: Sequence[Setting]) -> tuple[Setting, str]:
     """Return the setting of one of several tasks, or of its rows, that has no class, and what is wrong."""
-    tasks = [task for task, kind in _by_task("model.tasks", there).items() if kind]
-    task = next((task for task, kind in _by_task(group.name, there).items() if not kind), "")
+    kinds = _kinds(there)
+    tasks = [task for task in _inside("model.tasks", there) if f"model.tasks.{task}" in kinds]
+    task = next((task for task in _inside(group.name, there) if f"{group.name}.{task}" not in kinds), "")
     name = f"{group.name}.{task}"
     spot = next((each for each in reversed(there) if f"{each.name}.".startswith(f"{name}.")), group)
     no_class = f"nothing says of which class {name} is; give --{name} CLASS first"
     return spot, f"{spot.shown}: {no_task(task, tasks) if tasks and task not in tasks else no_class}"
 
 
-def _by_task(group: str, there: Sequence[Setting]) -> dict[str, str]:
-    """Return the tasks named in a group such as data.rows, each with its class, "" where none is written."""
-    inside = [
-        (each, each.name.removeprefix(f"{group}.").split(".")) for each in there if each.name.startswith(f"{group}.")
-    ]
-    return {task: "" for _, (task, *_) in inside} | {
-        parts[0]: each.text for each, parts in inside if not parts[1:] and each.text
-    }
+def _inside(group: str, there: Sequence[Setting]) -> list[str]:
+    """Return the names right below a setting: those of the tasks for data.rows."""
+    below = [each.name.removeprefix(f"{group}.") for each in there if each.name.startswith(f"{group}.")]
+    return list(dict.fromkeys(name.split(".")[0] for name in below))
+
+
+def _kinds(there: Sequence[Setting]) -> dict[str, str]:
+    """Return the class of each setting of a class, without its module."""
+    return {each.name: _last(each.text) for each in there if each.text}
 
 
 def _wrong_groups(there: Sequence[Setting], classes: Sequence[type]) -> Iterator[Setting]:
     """Give the groups of settings, such as model.tokenizer, that are written as one value."""
     known = {kind.__name__: kind for kind in classes}
-    kinds = {each.name: known.get(_last(each.text)) for each in there if each.text}
+    kinds = {name: known.get(kind) for name, kind in _kinds(there).items()}
     for each in there:
         kind, single = kinds.get(_module(each.name)), not isinstance(each.value, dict) and not kinds.get(each.name)
         if kind and single and is_dataclass(_types(kind).get(_last(each.name))):
@@ -247,8 +257,8 @@ def _suggest_class(fault: Fault, classes: Sequence[type]) -> str:
     hint = TaskModule if fault.keys == ["model"] else _types(owner).get(_last(".".join(fault.keys)))
     bases = tuple(kind for kind in (hint, *get_args(hint)) if isinstance(kind, type))
     names = [known.__name__ for known in dict.fromkeys(classes) if known not in bases and issubclass(known, bases)]
-    near = get_close_matches(fault.found.get("given") or "", names, n=1)
-    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(names)}" if names else ""
+    given = fault.found.get("given") or ""
+    return f"; {did_you_mean(given, names, 'there are ' + ', '.join(names))}" if names else ""
 
 
 def _readable(wanted: Sequence[str]) -> str:

@@ -12,13 +12,12 @@ import os
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from types import ModuleType
 from typing import NoReturn
 
 import lmtasks
-from lmtasks.errors import InputError
+from lmtasks.errors import InputError, did_you_mean
 
 COMMANDS = {
     "fit": ("fit", "train a model, test its best checkpoint, write the model folder"),
@@ -49,8 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("lmtasks: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        return _close_stdout()
+    except BrokenPipeError:  # the reader of stdout has gone, as `| head` does: leave quietly
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except Exception as error:
         return _report(error, debug)
 
@@ -65,7 +66,8 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"lmtasks {lmtasks.__version__}")
         return 0
     if command not in COMMANDS:
-        raise InputError(f"there is no command {command!r}; {_suggest(command)}")
+        hint = did_you_mean(command, COMMANDS, f"the commands are: {', '.join(COMMANDS)}")
+        raise InputError(f"there is no command {command!r}; {hint}")
     from lmtasks.cli.configs import check_model, find_config, read_config  # loads yaml, which help does not need
 
     file = COMMANDS[command][0]
@@ -127,7 +129,8 @@ class CommandParser(argparse.ArgumentParser):
         nested = any(action.nargs == argparse.PARSER for action in self._actions)  # those cannot be intermixed
         known, unknown = (self.parse_known_args if nested else self.parse_known_intermixed_args)(args, namespace)
         if unknown and unknown[0].startswith("-"):
-            raise InputError(f"{self.prog} has no option {unknown[0]!r}; {self._nearest_option(unknown[0])}")
+            hint = did_you_mean(unknown[0].split("=")[0], self._option_string_actions, f"see {self.prog} --help")
+            raise InputError(f"{self.prog} has no option {unknown[0]!r}; {hint}")
         if unknown:
             self.error(f"one argument too many: {unknown[0]!r}")
         return known
@@ -140,35 +143,21 @@ class CommandParser(argparse.ArgumentParser):
         """Name the choice that was probably meant by a misspelt one."""
         if action.choices is not None and value not in action.choices:
             known = [str(choice) for choice in action.choices]
-            near = get_close_matches(str(value), known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}"
+            hint = did_you_mean(str(value), known, f"choose one of {', '.join(known)}")
             raise argparse.ArgumentError(action, f"there is no {str(value)!r}; {hint}")
-
-    def _nearest_option(self, given: str) -> str:
-        near = get_close_matches(given.split("=")[0], list(self._option_string_actions), n=1)
-        return f"did you mean {near[0]}?" if near else f"see {self.prog} --help"
 
 
 def _help() -> str:
-    lines = [f"  {command:<10} {text}" for command, (_, text) in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: lmtasks COMMAND [options]     (lmtasks COMMAND --help lists the options)",
-            "",
-            *lines,
-            "",
-            "  --version        print the version",
-            "  --debug          show the traceback of an error",
-            "  --import MODULE  import a module of yours first, so that models and configs may name its classes",
-            "",
-            "start here:  lmtasks fit -c quickstart",
-        ]
-    )
+    commands = "\n".join(f"  {command:<10} {text}" for command, (_, text) in COMMANDS.items())
+    return f"""usage: lmtasks COMMAND [options]     (lmtasks COMMAND --help lists the options)
 
+{commands}
 
-def _suggest(command: str) -> str:
-    near = get_close_matches(command, COMMANDS, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"the commands are: {', '.join(COMMANDS)}"
+  --version        print the version
+  --debug          show the traceback of an error
+  --import MODULE  import a module of yours first, so that models and configs may name its classes
+
+start here:  lmtasks fit -c quickstart"""
 
 
 def _report(error: Exception, debug: bool) -> int:
@@ -182,10 +171,3 @@ def _report(error: Exception, debug: bool) -> int:
     hint = "" if debug else " (--debug shows the traceback)"
     print(f"lmtasks: error: {type(error).__name__}: {first}{hint}", file=sys.stderr)
     return 1
-
-
-def _close_stdout() -> int:
-    """Leave quietly when the reader of stdout has gone, as `| head` does."""
-    with contextlib.suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
