@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from lmtasks.cli.precheck import check_model
+from lmtasks.cli.configs import check_model
 from lmtasks.errors import InputError
 
 HELP = """compare the scores of several runs, task by task, and draw their curves

@@ -1,54 +1,118 @@
-"""Find the configs that a command line names: files, run folders, and the configs that come with the package."""
+"""Configs: find the file that a name means, and read which settings it writes on which line.
+
+Names of settings are dotted and without `class_path` and `init_args`, which one may leave out: model.backbone.d_model.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
+from itertools import zip_longest
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
 import lmtasks
 from lmtasks.errors import InputError
 
-OPTIONS = ("-c", "--config")
 RUN_CONFIG = "config.yaml"  # what `fit` writes into a run folder
 RUNS = "runs"  # the folder of run folders
+STRUCTURE = ("class_path", "init_args")
 YAML = (".yaml", ".yml")
 
 
-def take_configs(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Take the configs out of a command line: (their files in order, the other arguments).
+class Setting(NamedTuple):
+    """A setting as a config or an option writes it."""
+
+    name: str
+    value: object
+    """Text of a scalar; a list or a mapping as it is. A setting of a class stands twice: whole, and as its class."""
+    where: str = ""
+    """"FILE, line N: ", nothing for an option."""
+    dashes: str = ""
+    """"--" for an option."""
+
+    @property
+    def shown(self) -> str:
+        """Its name as it was written."""
+        return self.dashes + self.name
+
+    @property
+    def text(self) -> str:
+        """The value of a scalar, such as the name of a class; "" for others."""
+        return self.value if isinstance(self.value, str) else ""
+
+    @property
+    def texts(self) -> list[str]:
+        """The value, and the items of a list, as jsonargparse prints them."""
+        return [str(self.value), *map(str, self.value if isinstance(self.value, list) else ())]
+
+
+def read_config(config: Path) -> list[Setting]:
+    """Return the settings that a config writes, in order.
 
     Raises:
-        InputError: There is no such config, or it is no YAML.
+        InputError: It is no valid YAML, or has a value where there must be a mapping.
     """
-    configs, others = [], []
-    given = iter(arguments)
-    for argument in given:
-        option, equals, value = argument.partition("=")
-        if argument in OPTIONS:
-            value = next(given, "")
-        elif not (option in OPTIONS and equals):
-            others.append(argument)
-            continue
-        configs.append(find_config(value))
-    for config in configs:
-        _check_yaml(config)
-    return configs, others
+    try:
+        entries = list(_entries(config.read_text(encoding="utf-8")))
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise InputError(f"{config}, line {line}: no valid YAML: {error.problem}; is the indentation right?") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{config}: no valid YAML: {' '.join(str(error).split())}") from None
+    if not entries or not isinstance(entries[0][1], dict):
+        raise InputError(f"{config}: a config is a mapping such as 'trainer: ...', 'model: ...', 'data: ...'")
+    for name, value, line in entries:  # jsonargparse takes these, and fails later in a way that names no setting
+        if name in ("trainer", "data") and not isinstance(value, dict):
+            raise InputError(f"{config}, line {line}: {name} must be a mapping of settings, not {value!r}")
+        if name == "config" and value not in ("", "~", "null"):
+            raise InputError(f"{config}, line {line}: a config names no other; give -c several times")
+    return [Setting(name, value, f"{config}, line {line}: ") for name, value, line in entries if name]
+
+
+def read_options(options: Sequence[str]) -> Iterator[Setting]:
+    """Give the settings that options write: `--name value`, `--name=value`, and those inside a value that is YAML."""
+    for option, following in zip_longest(options, options[1:], fillvalue=""):
+        if option.startswith("--"):
+            name, equals, text = option.removeprefix("--").partition("=")
+            name, text = plain_name(name.removesuffix("+")), text if equals else following  # + appends to a list
+            try:
+                inside = list(_entries(text, name))
+            except yaml.YAMLError:
+                inside = []
+            for entry in inside or [(name, text, 1)]:
+                yield Setting(*entry[:2], dashes="--")
+
+
+def plain_name(name: str) -> str:
+    """Return the name of a setting without `class_path` and `init_args`."""
+    return ".".join(part for part in name.split(".") if part not in STRUCTURE)
 
 
 def find_config(name: str) -> Path:
     """Return the file of a config: a path, a run folder, or the name of a packaged config.
 
     Raises:
-        InputError: There is none.
+        InputError: There is none; the line names the one that was probably meant.
     """
     packaged = packaged_configs()
     for path in (Path(name), Path(name) / RUN_CONFIG, packaged.get(name), packaged.get(name.removesuffix(".yaml"))):
         if name and path is not None and path.is_file():
             return path
-    raise InputError(_no_config(name, list(packaged)))
+    path, listed = Path(name), f"the packaged configs are {', '.join(packaged)}"
+    if not name or name.startswith("-"):
+        raise InputError(f"-c needs the name of a config: a YAML file, a run folder or a packaged config; {listed}")
+    if path.is_dir():
+        raise InputError(f"-c {name}: this folder is no run, it has no {RUN_CONFIG}; {listed}")
+    beside = [other for other in path.parent.glob("*") if other.suffix in YAML or (other / RUN_CONFIG).is_file()]
+    runs = {run.parent.name: str(run.parent) for run in Path(RUNS).glob(f"*/{RUN_CONFIG}")}
+    known = {**runs, **{other.name: str(other) for other in beside}, **{config: config for config in packaged}}
+    if near := get_close_matches(path.name, known, n=1):
+        raise InputError(f"-c {name}: there is no such config; did you mean -c {known[near[0]]}?")
+    what = "file" if path.suffix in YAML else "file or run folder" if len(path.parts) > 1 else "file, run or config"
+    raise InputError(f"-c {name}: there is no such {what}; {listed}")
 
 
 def packaged_configs() -> dict[str, Path]:
@@ -59,30 +123,39 @@ def packaged_configs() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def _no_config(name: str, packaged: list[str]) -> str:
-    """Return what is wrong with the name of a config, and what was probably meant."""
-    listed = f"the packaged configs are {', '.join(packaged)}"
-    if not name or name.startswith("-"):
-        return f"-c needs the name of a config: a YAML file, a run folder or a packaged config; {listed}"
-    path = Path(name)
-    if path.is_dir():
-        return f"-c {name}: this folder is no run, it has no {RUN_CONFIG}; {listed}"
-    beside = [other for other in path.parent.glob("*") if other.suffix in YAML or (other / RUN_CONFIG).is_file()]
-    runs = {run.parent.name: str(run.parent) for run in Path(RUNS).glob(f"*/{RUN_CONFIG}")}
-    known = {**runs, **{other.name: str(other) for other in beside}, **{config: config for config in packaged}}
-    if near := get_close_matches(path.name, known, n=1):
-        return f"-c {name}: there is no such config; did you mean -c {known[near[0]]}?"
-    what = "file" if path.suffix in YAML else "file or run folder" if len(path.parts) > 1 else "file, run or config"
-    return f"-c {name}: there is no such {what}; {listed}"
+def check_model(argument: str) -> None:
+    """Look for a run, model folder or checkpoint; what begins with a dash is an option.
+
+    Raises:
+        InputError: It is not there; the line names what was probably meant.
+    """
+    path = Path(argument)
+    if argument.startswith("-") or path.exists():
+        return
+    known = {other.name: other for folder in (Path(RUNS), path.parent) for other in folder.glob("*")}
+    near = get_close_matches(path.name, known, n=1)
+    hint = f"did you mean {known[near[0]]}?" if near else "give a run folder, a model folder or a .ckpt file"
+    raise InputError(f"{path}: there is no such file or folder; {hint}")
 
 
-def _check_yaml(config: Path) -> None:
-    try:
-        content = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise InputError(f"{config}, line {line}: no valid YAML: {error.problem}; is the indentation right?") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{config}: no valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{config}: a config is a mapping such as 'trainer: ...', 'model: ...', 'data: ...'")
+def _entries(text: str, name: str = "") -> Iterator[tuple[str, object, int]]:
+    """Give (name, value, line) of each setting in a YAML text that is the value of `name`."""
+    loader = yaml.SafeLoader(text)
+
+    def walk(node: yaml.Node, name: str, line: int) -> Iterator[tuple[str, object, int]]:
+        """Give what a node of the tree that YAML is writes, and what those below it do."""
+        yield name, node.value if isinstance(node, yaml.ScalarNode) else loader.construct_object(node, deep=True), line
+        if isinstance(node, yaml.SequenceNode):
+            for item in node.value:
+                if not isinstance(item, yaml.ScalarNode):
+                    yield from walk(item, name, item.start_mark.line + 1)
+        elif isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                inside = name if key.value in STRUCTURE else f"{name}.{key.value}".removeprefix(".")
+                below = walk(value, inside, key.start_mark.line + 1)
+                if key.value == "init_args" and isinstance(value, yaml.MappingNode):
+                    next(below)  # the settings alone: the class is the value of this name
+                yield from below
+
+    if node := loader.get_single_node():
+        yield from walk(node, name, 1)

@@ -7,13 +7,12 @@ nothing by itself: given a checkpoint it would take settings from there, over th
 from __future__ import annotations
 
 import json
-from argparse import ArgumentError
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import set_parsing_settings
+from jsonargparse import Namespace, _typehints, set_parsing_settings
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -24,8 +23,7 @@ import lmtasks
 from lmtasks.cli import hardware
 from lmtasks.cli import run_folder as folders
 from lmtasks.cli.after_fit import finish, print_scores
-from lmtasks.cli.classes import keep_no_settings_of_another_class
-from lmtasks.cli.configs import RUN_CONFIG, take_configs
+from lmtasks.cli.configs import RUN_CONFIG
 from lmtasks.cli.errors import explain
 from lmtasks.cli.loggers import continue_metrics, metrics_loggers
 from lmtasks.cli.messages import Sizes, quiet, say
@@ -51,13 +49,12 @@ DESCRIPTION = """Settings come from configs (-c NAME or FILE, several are merged
 --model.help TranslationModule and --data.rows.help ParallelText list the settings of a class."""
 
 
-def fit(command: str, arguments: Sequence[str]) -> int:
+def fit(command: str, configs: list[Path], options: list[str]) -> int:
     """Run one of the four commands and return the exit status."""
     quiet()
-    asks_help = any(argument.split("=")[0].endswith(("-h", "help")) for argument in arguments)
+    asks_help = any(argument.split("=")[0].endswith(("-h", "help")) for argument in options)
     set_parsing_settings(docstring_parse_attribute_docstrings=asks_help)  # it reads source files, which takes its time
-    configs, others = take_configs(arguments)
-    cli = FitCLI(command, configs, others)
+    cli = FitCLI(command, configs, options)
     return {"fit": _fit, "validate": _evaluate, "test": _evaluate, "predict": _predict}[command](cli)
 
 
@@ -65,8 +62,8 @@ class FitCLI(LightningCLI):
     """Model, data and trainer of one command line, and the run folder it works in."""
 
     def __init__(self, command: str, configs: list[Path], options: list[str]) -> None:
-        self.command, self.configs = command, configs
-        keep_no_settings_of_another_class()
+        self.command, self.configs, self.options = command, configs, options
+        _typehints.discard_init_args_on_class_path_change = _discard
         super().__init__(
             TaskModule,
             TextDataModule,
@@ -99,18 +96,18 @@ class FitCLI(LightningCLI):
         """Parse, and say in one line what is wrong."""
         try:
             self.config = parser.parse_args(args)
-        except ArgumentError as error:
-            raise InputError(explain(str(error), parser._option_string_actions, CLASSES, self.configs, args)) from None
+        except Exception as error:
+            raise self._explained(error) from error
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer; jsonargparse wraps what our classes say of a wrong value: unwrap it."""
         try:
             super().instantiate_classes()
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             cause: BaseException | None = error
             while cause is not None and not isinstance(cause, InputError):
                 cause = cause.__cause__ or cause.__context__
-            raise cause or error from None
+            raise cause or self._explained(error) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with the run folder and our callbacks, loggers and plugins beside those of the config."""
@@ -178,6 +175,10 @@ class FitCLI(LightningCLI):
     def _mode(self) -> Any:
         """Whether a high or a low score is the better one."""
         return getattr(self.trainer.checkpoint_callback, "mode", "max")
+
+    def _explained(self, error: Exception) -> InputError:
+        """Return what jsonargparse or Lightning says of the settings as one line."""
+        return InputError(explain(str(error), self.parser._option_string_actions, CLASSES, self.configs, self.options))
 
     def _take(self, saved: Saved, path: Path, resuming: bool) -> None:
         """Take tokenizer and tasks of a saved model, and what the tasks have learned of the training rows.
@@ -279,3 +280,15 @@ def _predict(cli: FitCLI) -> int:
 
 def _listed(value: Any) -> list[Any]:
     return [] if value is None else value if isinstance(value, list) else [value]
+
+
+def _discard(parser_or_action: Any, prev_val: Any, value: Any) -> None:
+    """Forget the settings of the class before where an option or a later config names another class.
+
+    It replaces a function of jsonargparse's that keeps those which the new class has too: `--model.backbone
+    RecurrentConfig` would get as many layers as the Transformer of the config.
+    """
+    if prev_val and prev_val.get("init_args") and prev_val["class_path"]:
+        before, now = (spec["class_path"].rpartition(".")[2] for spec in (prev_val, value))  # short, or a whole path
+        if before != now:
+            prev_val["init_args"] = Namespace()

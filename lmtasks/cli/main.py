@@ -11,14 +11,13 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
-from difflib import get_close_matches
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from types import ModuleType
 from typing import NoReturn
 
 import lmtasks
-from lmtasks.errors import InputError
+from lmtasks.errors import InputError, did_you_mean
 
 COMMANDS = {
     "fit": ("fit", "train a model, test its best checkpoint, write the model folder"),
@@ -38,8 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (without the program's name) and return the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
+    modules, arguments = _take((argument for argument in arguments if argument != "--debug"), "--import")
     try:
+        _import(modules)
         status = _dispatch(arguments)
         sys.stdout.flush()  # a closed pipe must show here, not when the interpreter ends
         return status
@@ -48,8 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("lmtasks: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        return _close_stdout()
+    except BrokenPipeError:  # the reader of stdout has gone, as `| head` does: leave quietly
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except Exception as error:
         return _report(error, debug)
 
@@ -64,15 +66,46 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"lmtasks {lmtasks.__version__}")
         return 0
     if command not in COMMANDS:
-        raise InputError(f"there is no command {command!r}; {_suggest(command)}")
-    from lmtasks.cli.precheck import check_names  # loads yaml, which help does not need
+        hint = did_you_mean(command, COMMANDS, f"the commands are: {', '.join(COMMANDS)}")
+        raise InputError(f"there is no command {command!r}; {hint}")
+    from lmtasks.cli.configs import check_model, find_config, read_config  # loads yaml, which help does not need
 
     file = COMMANDS[command][0]
-    check_names(file, rest)
-    module = import_module(f"lmtasks.cli.{file}")
-    if file == "fit":
-        return module.fit(command, rest)  # LightningCLI reads these arguments by itself
-    return _run(module, command, rest)
+    if file == "fit":  # LightningCLI reads its options by itself
+        names, options = _take(rest, "-c", "--config")
+        configs = [find_config(name) for name in names]
+        for config in configs:
+            read_config(config)  # a mistake shows now: torch and Lightning take seconds to import
+        return import_module("lmtasks.cli.fit").fit(command, configs, options)
+    if file in ("run", "info", "attend") and rest and not {"-h", "--help"} & {*rest}:
+        check_model(rest[0])
+    return _run(import_module(f"lmtasks.cli.{file}"), command, rest)
+
+
+def _take(arguments: Iterable[str], *options: str) -> tuple[list[str], list[str]]:
+    """Take an option that may stand several times out of a command line: (its values, the other arguments)."""
+    values, others = [], []
+    given = iter(arguments)
+    for argument in given:
+        option, equals, value = argument.partition("=")
+        if option in options:
+            values.append(value if equals else next(given, ""))
+        else:
+            others.append(argument)
+    return values, others
+
+
+def _import(modules: Sequence[str]) -> None:
+    """Import modules of the user, from the current folder too, so that configs and models may name their classes."""
+    for name in modules:
+        if os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())
+        try:
+            import_module(name)
+        except Exception as error:
+            hint = f"; give the name of the module, {name[:-3]}" if name.endswith(".py") else ""
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise InputError(f"--import {name or 'MODULE'}: this module cannot be imported: {reason}{hint}") from error
 
 
 def _run(module: ModuleType, command: str, arguments: list[str]) -> int:
@@ -80,7 +113,7 @@ def _run(module: ModuleType, command: str, arguments: list[str]) -> int:
     parser = CommandParser(
         prog=f"lmtasks {command}",
         description=module.HELP,
-        epilog="--debug shows the traceback of an error.",
+        epilog="--debug shows the traceback of an error, --import MODULE imports a module of yours first.",
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -96,7 +129,8 @@ class CommandParser(argparse.ArgumentParser):
         nested = any(action.nargs == argparse.PARSER for action in self._actions)  # those cannot be intermixed
         known, unknown = (self.parse_known_args if nested else self.parse_known_intermixed_args)(args, namespace)
         if unknown and unknown[0].startswith("-"):
-            raise InputError(f"{self.prog} has no option {unknown[0]!r}; {self._nearest_option(unknown[0])}")
+            hint = did_you_mean(unknown[0].split("=")[0], self._option_string_actions, f"see {self.prog} --help")
+            raise InputError(f"{self.prog} has no option {unknown[0]!r}; {hint}")
         if unknown:
             self.error(f"one argument too many: {unknown[0]!r}")
         return known
@@ -109,34 +143,21 @@ class CommandParser(argparse.ArgumentParser):
         """Name the choice that was probably meant by a misspelt one."""
         if action.choices is not None and value not in action.choices:
             known = [str(choice) for choice in action.choices]
-            near = get_close_matches(str(value), known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}"
+            hint = did_you_mean(str(value), known, f"choose one of {', '.join(known)}")
             raise argparse.ArgumentError(action, f"there is no {str(value)!r}; {hint}")
-
-    def _nearest_option(self, given: str) -> str:
-        near = get_close_matches(given.split("=")[0], list(self._option_string_actions), n=1)
-        return f"did you mean {near[0]}?" if near else f"see {self.prog} --help"
 
 
 def _help() -> str:
-    lines = [f"  {command:<10} {text}" for command, (_, text) in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: lmtasks COMMAND [options]     (lmtasks COMMAND --help lists the options)",
-            "",
-            *lines,
-            "",
-            "  --version  print the version",
-            "  --debug    show the traceback of an error",
-            "",
-            "start here:  lmtasks fit -c quickstart",
-        ]
-    )
+    commands = "\n".join(f"  {command:<10} {text}" for command, (_, text) in COMMANDS.items())
+    return f"""usage: lmtasks COMMAND [options]     (lmtasks COMMAND --help lists the options)
 
+{commands}
 
-def _suggest(command: str) -> str:
-    near = get_close_matches(command, COMMANDS, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"the commands are: {', '.join(COMMANDS)}"
+  --version        print the version
+  --debug          show the traceback of an error
+  --import MODULE  import a module of yours first, so that models and configs may name its classes
+
+start here:  lmtasks fit -c quickstart"""
 
 
 def _report(error: Exception, debug: bool) -> int:
@@ -150,10 +171,3 @@ def _report(error: Exception, debug: bool) -> int:
     hint = "" if debug else " (--debug shows the traceback)"
     print(f"lmtasks: error: {type(error).__name__}: {first}{hint}", file=sys.stderr)
     return 1
-
-
-def _close_stdout() -> int:
-    """Leave quietly when the reader of stdout has gone, as `| head` does."""
-    with contextlib.suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
