@@ -66,7 +66,7 @@ class Table(Backbone):
     def logits(self, hidden: Tensor) -> Tensor:
         return hidden.clone()
 
-    def output(self) -> tuple[Tensor, Tensor | None]:
+    def _output(self) -> tuple[Tensor, Tensor | None]:
         raise NotImplementedError
 
     def alignment(self, target: Tensor, memory: Memory) -> Tensor:

@@ -21,6 +21,7 @@ from lmtasks.tasks.answering import SpanAnsweringTask
 from lmtasks.tasks.base import Answer, Prediction, Span
 from lmtasks.tasks.free_answering import FreeAnsweringTask
 from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
+from lmtasks.training.config import Training
 from lmtasks.training.datamodule import TextDataModule
 from lmtasks.training.optim.optimizers import Adam
 from lmtasks.training.optim.schedule import Schedule
@@ -236,7 +237,7 @@ def test_a_model_learns_questions_of_the_village_and_answers_from_the_context(tm
     torch.manual_seed(0)
     module = QuestionAnsweringModule(
         window=48, stride=24, no_answer=True, backbone=SMALL, tokenizer=TokenizerConfig(vocab_size=400),
-        optimizer=Adam(0.02), schedule=Schedule("constant", warmup=0),
+        training=Training(Adam(0.02), Schedule("constant", warmup=0)),
     )  # fmt: skip
     data = TextDataModule(Village(12, 6, 6), tokens_per_step=300, max_length=48, cache=str(tmp_path / "cache"))
     runner = trainer(tmp_path, max_epochs=1, num_sanity_val_steps=0)

@@ -15,6 +15,7 @@ from lmtasks.storage.model_folder import load, save
 from lmtasks.tasks.base import Answer, Prediction
 from lmtasks.tasks.classification import ClassificationTask
 from lmtasks.text.tokenizer import Tokenizer
+from lmtasks.training.config import Training
 from lmtasks.training.optim.optimizers import Adam
 from lmtasks.training.optim.schedule import Schedule
 
@@ -142,9 +143,12 @@ def test_scores_signatures_and_the_main_score_go_by_the_same_names(several, main
 @pytest.mark.parametrize("several", [False, True])
 def test_a_module_learns_is_saved_and_answers_again(tmp_path, several):
     module = ClassificationModule(
-        several, False, tiny_backbone(decoder_layers=0), TokenizerConfig("bpe", 400), Adam(0.02),
-        Schedule("constant", warmup=0), dropout=0.0,
-    )  # fmt: skip
+        multi_label=several,
+        dropout=0.0,
+        backbone=tiny_backbone(decoder_layers=0),
+        tokenizer=TokenizerConfig("bpe", 400),
+        training=Training(Adam(0.02), Schedule("constant", warmup=0)),
+    )
     data = TextDataModule(Village(train=60, validation=8, test=8), tokens_per_step=400, cache=str(tmp_path / "cache"))
     torch.manual_seed(0)
     one = trainer(tmp_path, max_steps=20, limit_val_batches=0, num_sanity_val_steps=0)

@@ -29,12 +29,9 @@ from lmtasks.cli.main import COMMANDS, main
 from lmtasks.cli.messages import quiet
 from lmtasks.cli.run_folder import find_weights, new_run
 from lmtasks.errors import InputError
-from lmtasks.settings import to_plain
 from lmtasks.training.callbacks.randomness import RandomState
 from lmtasks.training.callbacks.samples import Samples
 from lmtasks.training.callbacks.signals import StopOnSignal
-from lmtasks.training.joint.learning import JointConfig
-from lmtasks.training.joint.weighting import GradNorm
 from lmtasks.training.module import TaskModule
 
 CONFIG = """# lmtasks fit -c tiny.yaml
@@ -79,7 +76,7 @@ model:
       class_path: TransformerConfig
       init_args: {d_model: 16, n_heads: 2, d_ff: 16, encoder_layers: 1, decoder_layers: 1}
     tokenizer: {vocab_size: 300}
-    schedule: {warmup: 1}
+    training: {schedule: {warmup: 1}}
     validation_decoding: {beam: 1, max_length: 4}
     decoding: {beam: 1, max_length: 4}
 data:
@@ -214,13 +211,13 @@ def test_a_resume_stays_in_its_folder_and_keeps_its_metrics(cli, work):
 def test_a_resume_refuses_what_it_cannot_change(cli):
     status, _, (line,) = cli("fit", "-c", "tiny.yaml", "--ckpt_path", "last", "--model.training.optimizer.lr", 0.5)
     assert status == 2
-    assert "was trained with optimizer.lr = 0.001, not 0.5" in line
+    assert "was trained with training.optimizer.lr = 0.001, not 0.5" in line
 
 
 def test_a_resume_refuses_another_schedule(cli):
     status, _, (line,) = cli("fit", "-c", "tiny.yaml", "--ckpt_path", "last", "--model.training.schedule.warmup", 5)
     assert status == 2
-    assert "was trained with schedule.warmup = 1000, not 5" in line
+    assert "was trained with training.schedule.warmup = 1000, not 5" in line
 
 
 SEVERAL = """# lmtasks fit -c several.yaml
@@ -234,8 +231,8 @@ model:
       class_path: TransformerConfig
       init_args: {d_model: 16, n_heads: 2, d_ff: 16, encoder_layers: 1, decoder_layers: 1}
     tokenizer: {vocab_size: 300}
-    joint:
-      weighting: {class_path: Static, init_args: {weights: {mood: 2}}}
+    training:
+      joint: {weighting: {class_path: Static, init_args: {weights: {mood: 2}}}}
 data:
   rows:
     class_path: Village
@@ -292,27 +289,7 @@ def test_a_resume_may_watch_weigh_and_mend_otherwise(cli, several):
     assert (float(last["train/french/weight"]), float(last["train/mood/weight"])) == (0.5, 1)
     status, _, (line,) = cli(*resume, 3, "--model.training.joint.weighting", "GradNorm")
     assert status == 2
-    assert (
-        "joint.weighting.class_path = lmtasks.training.joint.weighting.Static, not lmtasks.training.joint.weighting.GradNorm"
-        in line
-    )
-
-
-def test_settings_of_a_weighting_that_learns_stay_and_an_older_version_may_lack_some():
-    def described(**settings):
-        return {"joint": to_plain(JointConfig(GradNorm(**settings), watch="alpha" in settings))}
-
-    before, now = (_bound(each, learns=True)["joint"] for each in (described(), described(alpha=0.5)))
-    assert _difference(before, now, "joint") == "joint.weighting.alpha = 1.5, not 0.5"
-    del before["weighting"]["init_args"]["alpha"]
-    assert _difference(before, now, "joint") == ""
-    assert _bound({}, learns=True) == {}
-
-
-def test_of_plain_data_a_key_that_only_one_side_has_is_a_difference():
-    assert _difference({"a": 1, "b": 2}, {"a": 1}, "rates") == "rates = {'a': 1, 'b': 2}, not {'a': 1}"
-    assert _difference({"a": 1}, {"a": 1, "b": 2}, "rates") == "rates = {'a': 1}, not {'a': 1, 'b': 2}"
-    assert _difference({"a": 1, "b": 2}, {}, "labels") == ""  # what a task learns of its rows
+    assert "was trained with training.joint.weighting = Static, not GradNorm" in line
 
 
 def test_test_gives_the_table_that_fit_printed_of_averaged_weights(cli, work):
@@ -750,9 +727,7 @@ def test_another_class_brings_its_own_defaults(tmp_path):
     from lmtasks.training.optim.optimizers import Muon
 
     config = tmp_path / "config.yaml"
-    config.write_text(
-        CONFIG.replace("directions", "optimizer: {class_path: Adam, init_args: {lr: 0.5}}\n    directions")
-    )
+    config.write_text(CONFIG.replace("directions", "training: {optimizer: {lr: 0.5}}\n    directions"))
     options = [
         "--model.training.optimizer",
         "Muon",
@@ -762,7 +737,7 @@ def test_another_class_brings_its_own_defaults(tmp_path):
         "16",
     ]
     job = FitCLI("fit", [config], [*options, f"--trainer.default_root_dir={tmp_path}"])
-    assert job.model.optimizer_config == Muon()
+    assert job.model.training_config.optimizer == Muon()
     assert job.model.backbone_config == RecurrentConfig(d_model=16)
 
 

@@ -13,7 +13,7 @@ from lmtasks.errors import InputError
 from lmtasks.reports import curves
 from lmtasks.reports.comparison import as_plain, as_text, compare, notes, read_runs, shortest_names
 from lmtasks.reports.curves import mean_cosines, smoothed
-from lmtasks.settings import to_plain
+from lmtasks.settings import FORMAT, to_plain
 from lmtasks.tasks.classification import ClassificationTask
 from lmtasks.tasks.translation import TranslationTask
 
@@ -30,7 +30,9 @@ def write_run(folder, scores=None, history=(), signatures=None, split="test", ta
     model = folder / "model"
     model.mkdir(parents=True)
     given = tasks or scores or {}
-    (model / "config.json").write_text(json.dumps(to_plain({"tasks": {task: TASKS[task] for task in given}})))
+    (model / "config.json").write_text(
+        json.dumps({"format": FORMAT} | to_plain({"tasks": {task: TASKS[task] for task in given}}))
+    )
     named = {f"{split}/{task}/{MAIN[task]}": score for task, score in (scores or {}).items()}
     (model / "metrics.json").write_text(json.dumps({"scores": named, "signatures": signatures or {}}))
     if history:

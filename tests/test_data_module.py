@@ -51,7 +51,9 @@ def write(folder, split, pairs):
 
 def logged(caplog, split):
     (line,) = [
-        r.getMessage() for r in caplog.records if r.getMessage().startswith(f"{split}:") and "without" in r.getMessage()
+        r.getMessage()
+        for r in caplog.records
+        if r.getMessage().startswith(f"{split}:") and "no text:" in r.getMessage()
     ]
     return line
 
@@ -64,7 +66,7 @@ def test_the_log_counts_what_is_not_used_as_it_is(corpus, caplog, too_long):
     with caplog.at_level(logging.INFO, "lmtasks"):
         data = prepared(corpus, tiny_data(corpus, max_length=8, too_long=too_long))
     dropped, cut = (2, 0) if too_long == "drop" else (0, 2)
-    assert f"without target 2, longer than 8 tokens: dropped {dropped}, cut {cut}" in logged(caplog, "train")
+    assert f"no label: 2, longer than 8 tokens: dropped {dropped}, cut {cut}" in logged(caplog, "train")
     assert len(data.mixture.plans["translation"].lengths) == 3 - dropped
     assert "dropped 0, " in logged(caplog, "validation")  # whatever it says, evaluation keeps its rows
 
@@ -73,14 +75,14 @@ def test_the_log_counts_the_rows_of_the_file(corpus, caplog):
     write(corpus, "train", [("a", "b"), ("", "c"), ("d", ""), ("e", "f")])
     with caplog.at_level(logging.INFO, "lmtasks"):
         prepared(corpus, tiny_data(corpus))
-    assert logged(caplog, "train").startswith("train: 4 rows, 2 examples; without source 1, without target 1")
+    assert logged(caplog, "train").startswith("train: 4 rows, 2 examples; no text: 1, no label: 1")
 
 
 def test_blank_sources_count_at_the_end_of_a_file_and_in_each_direction(corpus, caplog):
     write(corpus, "train", [("a", "b")] * 2100 + [("", "b"), (" ", ""), ("c", "")])
     with caplog.at_level(logging.INFO, "lmtasks"):
         prepared(corpus, tiny_data(corpus), module=tiny_module(("en-de", "de-en")))
-    assert logged(caplog, "train").startswith("train: 2,103 rows, 4,200 examples; without source 4, without target 2")
+    assert logged(caplog, "train").startswith("train: 2,103 rows, 4,200 examples; no text: 4, no label: 2")
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
@@ -93,13 +95,13 @@ def test_rows_that_cannot_be_scored_are_said_aloud(corpus, caplog, split):
     with caplog.at_level(logging.WARNING, "lmtasks"):
         prepared(corpus, tiny_data(corpus), stage)
     (record,) = caplog.records
-    assert record.getMessage().startswith(f"{split}: 3 of 5 examples have no source or no target")
+    assert record.getMessage().startswith(f"{split}: 3 of 5 examples have no text or no label")
 
 
 def test_what_makes_batches_travels_to_a_worker_light_and_whole(corpus):
     write(corpus, "train", [("a b c", "d e f")] * 3000)
     data = prepared(corpus, tiny_data(corpus))
-    assert len(pickle.dumps(data.encoded["train"]["translation"])) < 500
+    assert len(pickle.dumps(data.examples["train"]["translation"].tokenized)) < 500
     steps = data.train_dataloader().dataset
     assert b"lightning" not in pickle.dumps(steps)  # a trainer or a module cannot travel
     (ids, *_) = data.val_dataloader().sampler
@@ -202,12 +204,16 @@ def test_evaluation_keeps_all_rows_that_have_a_reference(corpus):
     write(corpus, "validation", [("a b c d e f", "f e d c b a"), ("a", "b"), ("c", ""), ("", "d"), ("e", "f")])
     data = prepared(corpus, tiny_data(corpus, max_length=6))
     ids = [int(row) for batch in data.val_dataloader() for row in batch.ids]
-    assert sorted(example.row for example in data.encoded["validation"]["translation"].examples(ids)) == [0, 1, 4]
+    assert sorted(example.row for example in data.examples["validation"]["translation"].tokenized.examples(ids)) == [
+        0,
+        1,
+        4,
+    ]
 
 
 def test_batches_are_padded_on_the_right_and_their_masks_say_where(corpus):
     data = prepared(corpus, tiny_data(corpus))
-    encoded = data.encoded["train"]["translation"]
+    encoded = data.examples["train"]["translation"].tokenized
     for (batch,) in data.train_dataloader():
         assert batch.source.shape == batch.source_mask.shape
         assert batch.source.dtype == batch.target.dtype == batch.ids.dtype == torch.int64
@@ -255,7 +261,9 @@ def test_prediction_needs_the_source_column_only(corpus):
         corpus, tiny_data(corpus, rows=tiny_rows(corpus, predict=str(corpus / "lonely.{lang}"))), "predict", module
     )
     (batch,) = data.predict_dataloader()
-    assert sorted(example.row for example in data.encoded["predict"]["translation"].examples(batch.ids.tolist())) == [
+    assert sorted(
+        example.row for example in data.examples["predict"]["translation"].tokenized.examples(batch.ids.tolist())
+    ) == [
         0,
         2,
     ]
@@ -332,7 +340,7 @@ def test_a_wrong_column_is_named_with_its_file(corpus):
 
 
 def test_rows_that_are_all_too_long_are_refused(corpus):
-    with pytest.raises(InputError, match=r"train\.\{lang\}: all 40 rows are .*longer than 1 tokens"):
+    with pytest.raises(InputError, match=r"train\.\{lang\}: all 40 rows have .*longer than 1 tokens"):
         fit(corpus, data=tiny_data(corpus, max_length=1))
 
 

@@ -128,7 +128,7 @@ def test_of_a_long_prompt_the_last_tokens_are_read():
 
 @pytest.mark.parametrize(
     ("settings", "problem"),
-    [({"block": 0}, "at least 1"), ({"block": 4, "prompt": 4}, "block - 1"), ({"prompt": 2, "overlap": 3}, "alone")],
+    [({"block": 0}, "0 or more"), ({"block": 4, "prompt": 4}, "block - 1"), ({"prompt": 2, "overlap": 3}, "alone")],
 )
 def test_sizes_that_do_not_fit_are_named(settings, problem):
     with pytest.raises(InputError, match=problem):
@@ -194,8 +194,8 @@ def test_a_module_scores_every_token_and_answers_few(trained):
     nll = trained.scored["validation/generation/loss"] * tokens
     characters = sum(map(len, text))
     assert trained.scored["validation/generation/bits_per_character"] == pytest.approx(nll / math.log(2) / characters)
-    answered = [sample for sample in trained.samples["generation"] if sample.answer is not None]
-    assert 1 <= len(answered) <= trained.task.max_answered < len(trained.samples["generation"])
+    answered = [sample for sample in trained.predictions["generation"] if sample.answer is not None]
+    assert 1 <= len(answered) <= trained.task.max_answered < len(trained.predictions["generation"])
 
 
 def test_a_seed_gives_the_same_text_and_several_samples_differ(trained):

@@ -17,7 +17,17 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import CSVLogger
-from tiny import fit, several_data, several_module, several_rows, several_tasks, tiny_backbone, trainer, weights
+from tiny import (
+    fit,
+    several_data,
+    several_module,
+    several_rows,
+    several_tasks,
+    tiny_backbone,
+    tiny_module,
+    trainer,
+    weights,
+)
 from tiny import write_tasks as write
 
 import lmtasks
@@ -40,6 +50,7 @@ from lmtasks.tasks.translation import TranslationTask
 from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
 from lmtasks.training.callbacks.checkpoints import Checkpoints, SafeCheckpointIO
 from lmtasks.training.callbacks.randomness import RandomState
+from lmtasks.training.config import Training
 from lmtasks.training.joint.gradients import JointStep
 from lmtasks.training.joint.learning import JointConfig
 from lmtasks.training.joint.surgery import PCGrad, UPGrad
@@ -383,7 +394,7 @@ def test_surgery_leaves_the_heads_alone_and_changes_the_backbone(corpus):
 
 @pytest.mark.parametrize("joint", [JointConfig(surgery=PCGrad()), JointConfig(GradNorm()), JointConfig(watch=True)])
 def test_gradients_that_cannot_be_taken_apart_are_refused(corpus, joint):
-    with pytest.raises(InputError, match=r"model.training.freeze keeps as it is"):
+    with pytest.raises(InputError, match=r"freeze excludes from training"):
         fit_frozen(corpus, joint)
 
 
@@ -504,9 +515,10 @@ def test_a_task_without_validation_rows_is_left_out_of_the_score(corpus):
 
 
 def test_a_module_of_a_loaded_model_trains_with_dropout_and_settings_of_its_own(corpus, served):
-    module = TaskModule.of(deepcopy(served), schedule=Schedule("constant", warmup=0))
+    module = TaskModule.of(deepcopy(served), Training(schedule=Schedule("constant", warmup=0)))
     assert all(part.training for part in module.modules())
-    assert (module.schedule.warmup, module.optimizer_config) == (0, TaskModule.of(served).optimizer_config)
+    assert module.training_config.schedule.warmup == 0
+    assert TaskModule.of(served).training_settings == served.training_settings
     before = {name: tensor.clone() for name, tensor in module.weights().items()}
     trainer(corpus / "again", max_steps=1).fit(module, several_data(corpus))
     assert any(not tensor.equal(before[name]) for name, tensor in module.weights().items())
@@ -555,7 +567,7 @@ def test_a_module_takes_the_weights_of_a_model_and_keeps_those_of_the_tasks(corp
     other.tokenizer, other.tasks = module.tokenizer, module.tasks
     other.configure_model()
     before = other.joint.weights.now()
-    other.take_weights(module.weights())
+    other.load_weights(module.weights())
     assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in module.weights().items())
     assert other.joint.weights.now() == before != module.joint.weights.now()
 
@@ -654,7 +666,7 @@ LATE = {  # what showed when layers were built, or at the first step: (settings 
     "no prompt": (
         {"tasks": several_tasks(stories=GenerationTask(block=8))},
         {},
-        r"stories goes on from a text that no encoder reads, .* a prompt \(model.tasks.stories.prompt",
+        r"stories continues a text that no encoder reads, .* a prompt \(model.tasks.stories.prompt",
     ),
     "no width of a head": ({"backbone": tiny_backbone(n_heads=3)}, {}, "d_model 8 is not a multiple of n_heads 3"),
 }
@@ -717,19 +729,32 @@ def test_a_weight_of_an_unknown_task_is_refused():
         several_module(joint=JointConfig(Static({"x": 2.0})))
 
 
-@pytest.mark.parametrize("name", [name for name, joint in JOINTS.items() if joint != JointConfig()])
+@pytest.mark.parametrize("name", [name for name, joint in JOINTS.items() if joint.weighting != Static()])
 def test_what_is_for_several_tasks_is_refused_where_there_is_one(name):
     with pytest.raises(
-        InputError, match=r"model.training.joint is for several tasks, the model has only mood; leave it out"
+        InputError, match=r"model.training.joint.weighting is for several tasks, the model has only mood; leave it out"
     ):
         several_module(tasks={"mood": ClassificationTask()}, joint=JOINTS[name])
+
+
+@pytest.mark.parametrize(
+    "joint", [JointConfig(surgery=PCGrad()), JointConfig(surgery=UPGrad()), JointConfig(watch=True)]
+)
+def test_the_gradient_of_one_task_taken_apart_is_its_gradient(corpus, joint):
+    plain, apart = (tiny_module(joint=each) for each in (JointConfig(), joint))
+    for module in (plain, apart):
+        fit(corpus, module, accumulate_grad_batches=2, log_every_n_steps=1)
+    torch.testing.assert_close(weights(apart), weights(plain), rtol=1e-5, atol=1e-6)
+    logged = apart.trainer.logged_metrics
+    assert ("train/translation/gradient_norm" in logged) == joint.watch
+    assert "train/translation/weight" not in logged
 
 
 @pytest.mark.parametrize("name", ["plain", "pcgrad", "gradnorm", "uncertainty", "watch"])
 def test_a_task_whose_part_of_the_backbone_is_frozen_with_its_head_is_refused(corpus, name):
     joint = JointConfig(watch=True) if name == "watch" else JOINTS[name]
     module = several_module(joint=joint, freeze=("backbone.embedding", "backbone.encoder", "heads.mood"))
-    with pytest.raises(InputError, match=r"model.training.freeze: nothing that mood makes use of is left to learn"):
+    with pytest.raises(InputError, match=r"model.training.freeze: nothing that mood uses is left to train"):
         train(corpus, module=module, log_every_n_steps=1)
 
 
@@ -774,7 +799,7 @@ def test_a_task_of_no_share_is_left_as_it_was_and_the_log_says_so(corpus, caplog
     module = several_module()
     with caplog.at_level("INFO", "lmtasks"):
         fit(corpus, module, several_data(corpus, mixing=Mixing(rates=rates)), max_steps=2)
-    assert any("0.0 % of tokens" in line and "no steps a pass" in line for line in caplog.messages)
+    assert any("0.0 % of tokens" in line and "no steps per epoch" in line for line in caplog.messages)
     assert set(module.trainer.datamodule.mixture.step(0)) == {names[0]}
 
 
@@ -824,7 +849,7 @@ def test_all_batches_of_all_tasks_come_once_whatever_their_number(corpus):
     assert len(set(counts.values())) > 1
     for task in module.tasks:
         rows = [row for own, ids in asked if own == task for row in ids]
-        assert sorted(rows) == list(range(len(data.encoded["validation"][task])))
+        assert sorted(rows) == list(range(len(data.examples["validation"][task].tokenized)))
 
 
 def test_samples_are_those_of_the_last_evaluation(corpus):

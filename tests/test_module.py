@@ -23,7 +23,7 @@ from lmtasks.backbones.transformer import TransformerConfig
 from lmtasks.batch import Batch
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
-from lmtasks.settings import from_plain
+from lmtasks.settings import from_plain, to_plain
 from lmtasks.storage.checkpoint import last_checkpoint
 from lmtasks.tasks.answering import SpanAnsweringTask
 from lmtasks.tasks.translation import TranslationTask
@@ -560,7 +560,7 @@ def test_a_model_too_short_for_its_task_is_not_half_built():
     backbone = TransformerConfig(d_model=8, n_heads=2, d_ff=8, decoder_layers=0, max_length=4)
     module = TaskModule({"answers": SpanAnsweringTask(window=300)}, backbone)
     for _ in range(2):
-        with pytest.raises(InputError, match="answers reads 300 tokens at once, and model.backbone.max_length is 4"):
+        with pytest.raises(InputError, match=r"answers reads 300 tokens at once, and model.backbone.max_length is 4"):
             module.build(Tokenizer.train(["a b"], TokenizerConfig(kind="byte")))
     assert module.backbone is None
 

@@ -258,13 +258,13 @@ def test_muon_goes_without_matrices_and_without_the_rest(bias):
 @pytest.mark.parametrize("settings", ALL.values(), ids=ALL)
 @pytest.mark.parametrize("factor", [0.0, -0.1, math.inf, math.nan])
 def test_a_factor_that_is_no_share_is_refused(settings, factor):
-    with pytest.raises(InputError, match=r"backbone_factor .* give a number above 0, or model.freeze"):
+    with pytest.raises(InputError, match=r"backbone_factor .* give a number above 0, or model.training.freeze"):
         replace(settings, backbone_factor=factor)
 
 
 @pytest.mark.parametrize("settings", ALL.values(), ids=ALL)
 def test_a_factor_for_a_backbone_that_is_not_there_is_refused(settings):
-    with pytest.raises(InputError, match=r"backbone_factor 0.5, but no parameter is called backbone\.\*; leave it out"):
+    with pytest.raises(InputError, match=r"backbone_factor 0.5, but the model has no `backbone`; leave it out"):
         replace(settings, backbone_factor=0.5).build(nn.Linear(2, 2))
 
 
@@ -314,5 +314,5 @@ def test_the_first_step_has_the_first_rate_and_the_last_the_last():
 )
 @pytest.mark.parametrize("rate", [-1.0, math.nan, math.inf])
 def test_an_impossible_rate_is_refused_when_it_is_given(kind, name, rate):
-    with pytest.raises(InputError, match=rf"^optimizer: {name} {rate}; give a number from 0 on"):
+    with pytest.raises(InputError, match=rf"^optimizer: {name} {rate}; give a number, 0 or more"):
         kind(**{name: rate})

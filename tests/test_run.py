@@ -22,7 +22,7 @@ CONFIG = f"""model:
     backbone: {{class_path: TransformerConfig, init_args: {SIZES}}}
     SETTINGS
     tokenizer: {{kind: byte}}
-    schedule: {{kind: constant, warmup: 0}}
+    training: {{schedule: {{kind: constant, warmup: 0}}}}
 data:
   rows: {{class_path: Village, init_args: {{train: 8, validation: 2, test: 2}}}}
   max_length: 600

@@ -208,15 +208,15 @@ def test_a_damaged_tokenizer_is_refused_in_one_line(folder):
 def test_weights_of_other_sizes_are_refused(folder):
     stored = load_file(folder / WEIGHTS)
     save_file({name: tensor[:1].clone() for name, tensor in stored.items()}, folder / WEIGHTS)
-    refused(folder, "lacks")
+    refused(folder, "do not fit")
 
 
 def test_weights_that_no_layer_has_and_weights_that_are_missing_are_refused(folder):
     stored = load_file(folder / WEIGHTS)
     save_file({**stored, "backbone.more": torch.ones(1)}, folder / WEIGHTS)
-    refused(folder, "lacks")
+    refused(folder, "do not fit")
     save_file({name: tensor for name, tensor in stored.items() if "embedding" not in name}, folder / WEIGHTS)
-    refused(folder, "lacks")
+    refused(folder, "do not fit")
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from lmtasks.tasks.tagging import TaggingTask, mark_names
 from lmtasks.text.tags import as_bio, spans
 from lmtasks.text.tokenizer import Tokenizer
 from lmtasks.text.words import LETTERS, join_words, learn_writing, split_words
+from lmtasks.training.config import Training
 from lmtasks.training.optim.optimizers import Adam
 from lmtasks.training.optim.schedule import Schedule
 
@@ -204,11 +205,10 @@ def test_names_are_marked_where_they_stand():
 
 def test_village_names_are_learned_saved_and_found_again(tmp_path):
     module = TaggingModule(
-        tiny_backbone(decoder_layers=0),
-        TokenizerConfig("bpe", 400),
-        Adam(0.02),
-        Schedule("constant", warmup=0),
         dropout=0.0,
+        backbone=tiny_backbone(decoder_layers=0),
+        tokenizer=TokenizerConfig("bpe", 400),
+        training=Training(Adam(0.02), Schedule("constant", warmup=0)),
     )
     data = TextDataModule(Village(train=60, validation=8, test=8), tokens_per_step=400, cache=str(tmp_path / "cache"))
     torch.manual_seed(0)

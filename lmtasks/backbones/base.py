@@ -53,16 +53,17 @@ class State(ABC):
         lets finished sources leave. All rows of one line must stem from one source; sources keep their order.
         """
 
-    @abstractmethod
     def flatten(self) -> tuple[Tensor, ...]:
         """Return all tensors of the state, in a fixed order, for example to trace a step for export.
 
-        A state without a memory has none before its first step, which tells how many hypotheses there are.
+        A state without a memory has none before its first step, which tells how many hypotheses there are. Search does
+        not need it.
         """
+        raise NotImplementedError(f"a {type(self).__name__} cannot be flattened")
 
-    @abstractmethod
     def restored(self, tensors: tuple[Tensor, ...]) -> State:
         """Return a state of the same kind that holds these tensors, in the order of `flatten`."""
+        raise NotImplementedError(f"a {type(self).__name__} cannot be restored")
 
 
 class Backbone(nn.Module, ABC):

@@ -86,7 +86,8 @@ class TextDataModule(LightningDataModule):
         self.seed, self.workers = seed, workers
         self.cache = Path(cache) if cache else Path(datasets.config.HF_DATASETS_CACHE) / "lmtasks"
         self.mixture: Mixture | None = None
-        self._examples: dict[str, dict[str, TaskExamples]] = {}
+        self.examples: dict[str, dict[str, TaskExamples]] = {}
+        """The examples that are used, by split and task, after `setup`."""
 
     def has(self, split: str, task: str | None = None) -> bool:
         """Tell whether there are rows of a split, of a task or of any."""
@@ -135,9 +136,9 @@ class TextDataModule(LightningDataModule):
             for split in self._given(stage, name):
                 tokenized = self.encode(split, task, module.tokenizer, name)
                 examples = self._within_limits(split, name, task, tokenized, module.tokenizer.pad_id)
-                self._examples.setdefault(split, {})[name] = examples
+                self.examples.setdefault(split, {})[name] = examples
         if stage == "fit":
-            self.mixture = self._mix(self._examples["train"])
+            self.mixture = self._mix(self.examples["train"])
             module.connect(self.mixture)
 
     def encode(self, split: str, task: Task, tokenizer: BaseTokenizer, name: str | None = None) -> TokenizedDataset:
@@ -157,7 +158,7 @@ class TextDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Return the micro-batches of this process, from the step on at which the run stands."""
         assert self.mixture is not None
-        steps = TrainDataset(self._examples["train"], self.mixture)
+        steps = TrainDataset(self.examples["train"], self.mixture)
         return self._loader(_TrainingSampler(self.mixture, self.trainer), steps)
 
     def val_dataloader(self) -> DataLoader | list:
@@ -174,7 +175,7 @@ class TextDataModule(LightningDataModule):
 
     def batch(self, split: str, task: str, ids: np.ndarray | Sequence[int]) -> Batch:
         """Return some of the examples of a task in a split that are used as a batch."""
-        return self._examples[split][task].batch(ids)
+        return self.examples[split][task].batch(ids)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resume must find the same: step k has the same rows only then."""
@@ -297,7 +298,7 @@ class TextDataModule(LightningDataModule):
 
     def _evaluation_loader(self, split: str) -> DataLoader | list:
         """Return the batches of the tasks in turn, so that the first few have all; each process has as many of each."""
-        given, rank, world_size = self._examples.get(split, {}), self.trainer.global_rank, self.trainer.world_size
+        given, rank, world_size = self.examples.get(split, {}), self.trainer.global_rank, self.trainer.world_size
         turns: list[list[tuple[str, np.ndarray]]] = []
         for task, examples in given.items():
             if len(examples) < world_size:
