@@ -18,6 +18,7 @@ SMALL = [
     "--model.training.schedule.warmup=1",
     "--trainer.accelerator=cpu",
 ]
+OWN = ["--import", "truecasing"]
 SCREEN = 80  # lines
 
 
@@ -36,8 +37,9 @@ def folder(tmp_path, monkeypatch):
     for name in ("train.txt", "dev.txt"):
         (tmp_path / name).write_text(texts)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)  # as python -m does
+    before = list(sys.path)
     yield tmp_path
+    sys.path[:] = before  # --import puts the current folder on it
     sys.modules.pop("truecasing", None)
 
 
@@ -46,7 +48,7 @@ def test_the_task_and_its_config_fit_a_screen():
 
 
 def test_the_task_trains_and_answers_from_its_file(folder, capsys):
-    assert main(["fit", "-c", "truecasing.yaml", *SMALL]) == 0
+    assert main(["fit", "-c", "truecasing.yaml", *OWN, *SMALL]) == 0
     table = capsys.readouterr().out
     assert "truecasing" in table
     assert "exact" in table
@@ -54,18 +56,22 @@ def test_the_task_trains_and_answers_from_its_file(folder, capsys):
     assert model.task.kind == "truecasing"
     ((answer, *_),) = model.solve([{"text": "anna"}], decoding=lmtasks.Decoding(beam=1, max_length=5))
     assert isinstance(answer.text, str)
-    assert main(["run", "runs/truecasing", "anna sees a cow.", "--max-length=6"]) == 0
+    del sys.modules["truecasing"]
+    asked = ["run", "runs/truecasing", "anna sees a cow.", "--max-length=6"]
+    assert main(asked) == 2
+    assert "import truecasing first (in the shell: --import truecasing)" in capsys.readouterr().err
+    assert main([*asked, *OWN]) == 0
 
 
 def test_ids_are_made_anew_when_the_file_of_a_task_changes(folder):
     def files():
-        assert main(["fit", "-c", "truecasing.yaml", *SMALL, "--data.cache=ids"]) == 0
+        assert main(["fit", "-c", "truecasing.yaml", *OWN, *SMALL, "--data.cache=ids"]) == 0
         return {path.name for path in Path("ids").iterdir()}
 
     made = files()
     assert files() == made
     file = folder / "truecasing.py"
-    changed = file.read_text().replace("encode_batch([text.lower() for", "encode_batch([text.upper() for")
+    changed = file.read_text().replace("Pair((text.lower(),)", "Pair((text.upper(),)")
     file.write_text(changed + "# so that its length is another: Python goes by seconds and bytes\n")
     del sys.modules["truecasing"]
     assert len(files()) == 2 * len(made)

@@ -128,7 +128,9 @@ def test_a_row_without_answer_has_its_end_as_target(tokenizer):
 
 def test_places_count_from_the_context_where_a_tokenizer_cuts_the_question_short():
     cats = Tokenizer.train(["cats cats cats"], TokenizerConfig("bpe", 270))
-    cut_short = SimpleNamespace(eos_id=cats.eos_id, encode_with_offsets=lambda text: _without_last(cats, text))
+    cut_short = SimpleNamespace(
+        frame_source=cats.frame_source, encode_with_offsets=lambda text: _without_last(cats, text)
+    )
     task = SpanAnsweringTask()
     (example,) = task.questions([{"question": "cats ?", "context": "two cats"}], cut_short)
     last = len(example.source) - 2
@@ -242,7 +244,7 @@ def test_a_model_learns_questions_of_the_village_and_answers_from_the_context(tm
     data = TextDataModule(Village(12, 6, 6), tokens_per_step=300, max_length=48, cache=str(tmp_path / "cache"))
     runner = trainer(tmp_path, max_epochs=1, num_sanity_val_steps=0)
     runner.fit(module, datamodule=data)
-    assert len(module.samples["answering"]) == 6
+    assert len(module.predictions["answering"]) == 6
     scores = runner.callback_metrics
     assert {"validation/answering/f1", "validation/answering/exact_match", "validation/score"} <= set(scores)
     rows = list(data.rows.rows("validation", ("question", "context")))
@@ -259,7 +261,7 @@ def test_validation_and_use_agree_on_long_contexts(tmp_path: Path):
     data = TextDataModule(Village(4, 5, 1), tokens_per_step=200, max_length=32, cache=str(tmp_path / "cache"))
     trainer(tmp_path, max_epochs=1, num_sanity_val_steps=0).fit(module, datamodule=data)
     rows = list(data.rows.rows("validation", ("question", "context")))
-    evaluated = [sample.prediction for sample in module.samples["answering"]]
+    evaluated = [sample.prediction for sample in module.predictions["answering"]]
     assert evaluated == [best.text for best, *_ in module.solve(rows)]
 
 

@@ -24,11 +24,11 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 import lmtasks
 from lmtasks.cli.configs import find_config
 from lmtasks.cli.fit import FitCLI
-from lmtasks.cli.loggers import continue_metrics, metrics_loggers
 from lmtasks.cli.main import COMMANDS, main
 from lmtasks.cli.messages import quiet
-from lmtasks.cli.run_folder import find_weights, new_run
 from lmtasks.errors import InputError
+from lmtasks.storage.run_folder import find_weights, new_run
+from lmtasks.training.callbacks.loggers import continue_metrics, metrics_loggers
 from lmtasks.training.callbacks.randomness import RandomState
 from lmtasks.training.callbacks.samples import Samples
 from lmtasks.training.callbacks.signals import StopOnSignal
@@ -303,11 +303,12 @@ def test_test_gives_the_table_that_fit_printed_of_averaged_weights(cli, work):
     assert (work / "runs/mean/config.yaml").read_text() == config
 
 
-def test_best_says_so_where_no_checkpoint_has_a_score(work, tmp_path, capsys):
+def test_best_says_so_where_no_checkpoint_has_a_score(work, tmp_path, caplog):
+    caplog.set_level("INFO")
     (tmp_path / "checkpoints").mkdir()
     torch.save({"callbacks": {"ModelCheckpoint{}": {}}}, tmp_path / "checkpoints/last.ckpt")
     assert find_weights(None, tmp_path, "max") == tmp_path / "checkpoints/last.ckpt"
-    assert "last.ckpt says of no checkpoint how good it is" in capsys.readouterr().err
+    assert "last.ckpt has no scores of checkpoints" in caplog.text
 
 
 def test_a_fit_without_checkpoints_inherits_no_metrics(cli, work):

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lmtasks.cli import hardware
 from lmtasks.tasks.summarisation import SummarisationTask
+from lmtasks.training import hardware
 
 
 @pytest.mark.parametrize(
@@ -43,12 +43,13 @@ def test_several_tasks_tell_ddp_that_a_step_may_lack_one(strategy, devices, task
     ],
 )
 def test_a_processor_that_emulates_bfloat16_trains_in_float32_and_says_so(
-    precision, accelerator, has_gpu, processor, has_bfloat16, expected, monkeypatch, capsys
+    precision, accelerator, has_gpu, processor, has_bfloat16, expected, monkeypatch, caplog
 ):
+    caplog.set_level("INFO")
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: has_gpu)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: processor)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_bfloat16)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     settings = SimpleNamespace(precision=precision, accelerator=accelerator)
     assert hardware.precision(settings) == expected
-    assert ("no bfloat16 instructions" in capsys.readouterr().err) == (precision != expected)
+    assert ("no bfloat16 instructions" in caplog.text) == (precision != expected)

@@ -27,7 +27,7 @@ from lmtasks.training.module import TaskModule
 PACKAGE = Path(__file__).parent.parent / "lmtasks"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
-    "lazy errors",
+    "lazy errors storage.__init__",
     "settings batch",
     "text.base text.pieces text.tags text.words",
     "text.*",
@@ -52,7 +52,7 @@ LAYERS = [
     "predict",
     "model",
     "storage.checkpoint",
-    "storage.model_folder",
+    "storage.model_folder storage.run_folder",
     "reports.*",
     "training.optim.muon training.optim.schedule",
     "training.optim.*",
@@ -208,6 +208,8 @@ def _layer(name: str) -> int | None:
                 fits.append((len(entry.removesuffix("*")), number))
     if fits:
         return max(fits)[1]
+    if name.split(".")[0] == "storage":  # a name of a file on disk, which storage/__init__.py defines
+        return 0
     inside = [
         number for number, line in enumerate(LAYERS) for e in line.split() if e.startswith(name.split(".")[0] + ".")
     ]

@@ -12,8 +12,9 @@ from tiny import fit, tiny_backbone, tiny_module
 
 from lmtasks.errors import InputError
 from lmtasks.settings import from_plain, to_plain
+from lmtasks.storage import CONFIG, METRICS, TOKENIZER, WEIGHTS
 from lmtasks.storage.checkpoint import last_checkpoint
-from lmtasks.storage.model_folder import CONFIG, METRICS, TOKENIZER, WEIGHTS, find_model, load, save
+from lmtasks.storage.model_folder import find_model, load, save
 from lmtasks.training.callbacks.checkpoints import Checkpoints
 
 TEXTS = ["a b", "c", "dd e f"]

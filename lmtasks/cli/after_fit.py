@@ -11,7 +11,8 @@ from lightning.pytorch import Trainer
 
 from lmtasks.cli.messages import say
 from lmtasks.reports.tables import SCORE, score_table
-from lmtasks.storage.checkpoint import MODEL, read_checkpoint
+from lmtasks.storage import MODEL
+from lmtasks.storage.checkpoint import read_checkpoint
 from lmtasks.storage.model_folder import save
 from lmtasks.tasks.base import Prediction
 from lmtasks.training.callbacks.averaging import CheckpointAverage

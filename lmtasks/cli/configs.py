@@ -15,9 +15,8 @@ import yaml
 
 import lmtasks
 from lmtasks.errors import InputError
+from lmtasks.storage import RUN_CONFIG, RUNS
 
-RUN_CONFIG = "config.yaml"  # what `fit` writes into a run folder
-RUNS = "runs"  # the folder of run folders
 STRUCTURE = ("class_path", "init_args")
 YAML = (".yaml", ".yml")
 

@@ -20,20 +20,20 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import lmtasks
-from lmtasks.cli import hardware
-from lmtasks.cli import run_folder as folders
 from lmtasks.cli.after_fit import finish, print_scores
-from lmtasks.cli.configs import RUN_CONFIG
 from lmtasks.cli.errors import explain
-from lmtasks.cli.loggers import continue_metrics, metrics_loggers
 from lmtasks.cli.messages import Sizes, quiet, say
 from lmtasks.data.readers.hub import one_line
 from lmtasks.errors import InputError
 from lmtasks.settings import first_difference, from_plain
+from lmtasks.storage import RUN_CONFIG
+from lmtasks.storage import run_folder as folders
 from lmtasks.storage.checkpoint import Saved, checkpoints, read
 from lmtasks.text.tokenizer import Tokenizer
+from lmtasks.training import hardware
 from lmtasks.training.callbacks.averaging import CheckpointAverage
 from lmtasks.training.callbacks.checkpoints import Checkpoints, SafeCheckpointIO
+from lmtasks.training.callbacks.loggers import continue_metrics, metrics_loggers
 from lmtasks.training.callbacks.progress import Progress
 from lmtasks.training.callbacks.randomness import RandomState
 from lmtasks.training.callbacks.samples import Samples

@@ -18,7 +18,8 @@ from typing import Any
 from lmtasks.errors import InputError
 from lmtasks.reports.tables import align
 from lmtasks.settings import from_plain
-from lmtasks.storage.checkpoint import CONFIG, METRICS, METRICS_FILE, MODEL, find_model, read_settings
+from lmtasks.storage import CONFIG, METRICS, METRICS_FILE, MODEL
+from lmtasks.storage.checkpoint import find_model, read_settings
 
 ALONE = "alone"  # the column of several runs of one task each
 EMPTY = (None, "", "nan")  # cells of metrics.csv without a number

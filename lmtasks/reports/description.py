@@ -10,7 +10,8 @@ from typing import Any
 
 from lmtasks.model import Model
 from lmtasks.settings import from_plain, to_plain
-from lmtasks.storage.checkpoint import METRICS, checkpoints, find_model, read_checkpoint, scores_of
+from lmtasks.storage import METRICS
+from lmtasks.storage.checkpoint import checkpoints, find_model, read_checkpoint, scores_of
 from lmtasks.storage.model_folder import load
 
 MAX_LISTED = 12  # items of a list, such as labels, in a line for people

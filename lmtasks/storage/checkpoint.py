@@ -7,6 +7,7 @@ is `training.checkpoints`, which needs a trainer, as this file does not.
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import zipfile
 import zlib
@@ -14,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -23,11 +24,8 @@ from torch import Tensor
 
 from lmtasks.errors import InputError
 from lmtasks.settings import check_format
+from lmtasks.storage import CHECKPOINTS, CONFIG, LAST, MODEL, TOKENIZER, WEIGHTS
 
-CONFIG, WEIGHTS, TOKENIZER, METRICS = "config.json", "model.safetensors", "tokenizer.json", "metrics.json"
-METRICS_FILE = "metrics.csv"  # in a run folder, what training logged; the name that CSVLogger gives it
-MODEL = "model"  # the model folder in a run folder
-FOLDER, LAST = "checkpoints", "last.ckpt"  # the folder of checkpoints in a run folder, and the newest in it
 KEPT = "Checkpoints"  # where a checkpoint says which others of its run were kept
 READ_ERRORS = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOFError, OSError, pickle.UnpicklingError)
 
@@ -87,12 +85,12 @@ def find_model(path: str | Path) -> Path:
         return last_checkpoint(path)
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder; give a run folder, a model folder or a .ckpt file")
-    raise InputError(f"{path}: neither a model folder ({CONFIG}) nor a run folder ({FOLDER}/{LAST})")
+    raise InputError(f"{path}: neither a model folder ({CONFIG}) nor a run folder ({CHECKPOINTS}/{LAST})")
 
 
 def last_checkpoint(run_folder: str | Path) -> Path:
     """Return the path of the newest checkpoint of a run, whether it exists or not."""
-    return Path(run_folder) / FOLDER / LAST
+    return Path(run_folder) / CHECKPOINTS / LAST
 
 
 def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
@@ -117,13 +115,28 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
 
 def checkpoints(run_folder: Path) -> list[Path]:
     """Return the paths of the checkpoints of a run, oldest first."""
-    return sorted((run_folder / FOLDER).glob("*.ckpt"), key=lambda path: path.stat().st_mtime)
+    return sorted((run_folder / CHECKPOINTS).glob("*.ckpt"), key=lambda path: path.stat().st_mtime)
 
 
 def scores_of(checkpoint: Mapping[str, Any]) -> tuple[str | None, dict[int, float | None]]:
     """Return (metric, its value at each step that was kept), which `Checkpoints` wrote into a checkpoint."""
     kept = checkpoint.get("callbacks", {}).get(KEPT, {})
     return kept.get("monitor"), kept.get("scores", {})
+
+
+def steps_to_keep(
+    scores: Mapping[int, float | None], best: int, last: int, mode: Literal["min", "max"]
+) -> tuple[list[int], list[int]]:
+    """Choose the `best` steps by score, best first, and the `last` steps, oldest first.
+
+    Steps without a score are never among the best; not-a-number is worse than any number; of equals the older wins.
+    """
+    sign = 1.0 if mode == "min" else -1.0
+    rank = {
+        step: math.inf if math.isnan(score) else sign * score for step, score in scores.items() if score is not None
+    }
+    ranked = sorted(rank, key=lambda step: (rank[step], step))
+    return ranked[:best], sorted(scores)[len(scores) - min(last, len(scores)) :]
 
 
 def _read_folder(folder: Path) -> Saved:

@@ -17,10 +17,10 @@ from safetensors.torch import save_file
 from lmtasks.errors import InputError
 from lmtasks.model import Model
 from lmtasks.settings import from_plain
-from lmtasks.storage.checkpoint import CONFIG, METRICS, TOKENIZER, WEIGHTS, Saved, find_model, read
+from lmtasks.storage import CARD, CONFIG, METRICS, TOKENIZER, WEIGHTS
+from lmtasks.storage.checkpoint import Saved, find_model, read
 from lmtasks.text.tokenizer import Tokenizer
 
-CARD = "README.md"
 FILES = {CONFIG, WEIGHTS, TOKENIZER, METRICS, CARD}
 REASON = 300  # characters of what PyTorch says of weights that do not fit
 OWN = ("tasks", "backbone", "decoding")  # settings that use needs; the others are those of training

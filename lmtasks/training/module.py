@@ -31,7 +31,7 @@ from lmtasks.errors import InputError
 from lmtasks.heads.base import Head
 from lmtasks.model import Model, start_marks
 from lmtasks.settings import from_plain, to_plain
-from lmtasks.storage.checkpoint import TOKENIZER
+from lmtasks.storage import TOKENIZER
 from lmtasks.tasks.base import Answer, Prediction, Row, Task
 from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
 from lmtasks.text.vectors import initialise

@@ -6,11 +6,10 @@ read (`SafeCheckpointIO`), and `last.ckpt` is the newest state at every moment (
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -24,7 +23,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lmtasks.errors import InputError
-from lmtasks.storage.checkpoint import FOLDER, KEPT, LAST, read_checkpoint
+from lmtasks.storage import CHECKPOINTS, LAST
+from lmtasks.storage.checkpoint import KEPT, read_checkpoint, steps_to_keep
 
 PART = ".part"  # ending of a file that is being written
 
@@ -82,21 +82,6 @@ class SafeCheckpointIO(TorchCheckpointIO):
         return read_checkpoint(path, map_location)
 
 
-def steps_to_keep(
-    scores: Mapping[int, float | None], best: int, last: int, mode: Literal["min", "max"]
-) -> tuple[list[int], list[int]]:
-    """Choose the `best` steps by score, best first, and the `last` steps, oldest first.
-
-    Steps without a score are never among the best; not-a-number is worse than any number; of equals the older wins.
-    """
-    sign = 1.0 if mode == "min" else -1.0
-    rank = {
-        step: math.inf if math.isnan(score) else sign * score for step, score in scores.items() if score is not None
-    }
-    ranked = sorted(rank, key=lambda step: (rank[step], step))
-    return ranked[:best], sorted(scores)[len(scores) - min(last, len(scores)) :]
-
-
 class Checkpoints(ModelCheckpoint):
     """Keep the best and the last checkpoints of a run in `<run folder>/checkpoints`.
 
@@ -152,7 +137,7 @@ class Checkpoints(ModelCheckpoint):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Settle the folder."""
-        self.dirpath = trainer.strategy.broadcast(os.path.join(trainer.default_root_dir, FOLDER))
+        self.dirpath = trainer.strategy.broadcast(os.path.join(trainer.default_root_dir, CHECKPOINTS))
         self._fs = get_filesystem(self.dirpath)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -283,7 +268,7 @@ class Checkpoints(ModelCheckpoint):
 
     def _find_last_checkpoints(self, trainer: Trainer) -> set[str]:
         """Tell Lightning what `ckpt_path="last"` means; it asks before `setup`."""
-        return {os.path.join(trainer.default_root_dir, FOLDER, LAST)}
+        return {os.path.join(trainer.default_root_dir, CHECKPOINTS, LAST)}
 
 
 def _link(source: Path, target: Path) -> None:

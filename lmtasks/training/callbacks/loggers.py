@@ -10,7 +10,7 @@ from pathlib import Path
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from lmtasks.storage.checkpoint import METRICS_FILE
+from lmtasks.storage import METRICS_FILE
 
 
 def metrics_loggers(folder: Path) -> list[Logger]:

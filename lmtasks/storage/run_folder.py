@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 from collections.abc import Collection, Sequence
 from contextlib import suppress
@@ -10,12 +11,11 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Literal
 
-from lmtasks.cli.configs import RUN_CONFIG, RUNS
-from lmtasks.cli.messages import say
 from lmtasks.errors import InputError
-from lmtasks.storage.checkpoint import CONFIG, FOLDER, MODEL, checkpoints, last_checkpoint, read_checkpoint, scores_of
-from lmtasks.training.callbacks.checkpoints import steps_to_keep
+from lmtasks.storage import CHECKPOINTS, CONFIG, MODEL, RUN_CONFIG, RUNS
+from lmtasks.storage.checkpoint import checkpoints, last_checkpoint, read_checkpoint, scores_of, steps_to_keep
 
+logger = logging.getLogger(__name__)
 INHERITED = "LMTASKS_RUN"  # environment variable: the run folder, for the processes that the trainer starts
 
 
@@ -104,13 +104,13 @@ def best_checkpoint(run: Path, mode: Literal["min", "max"]) -> Path:
     """
     last = last_checkpoint(run)
     if not last.is_file():
-        raise InputError(f"{run}: there is no {FOLDER}/{last.name}; {_listed(run)}")
+        raise InputError(f"{run}: there is no {CHECKPOINTS}/{last.name}; {_listed(run)}")
     scores = scores_of(read_checkpoint(last))[1]
-    files = {step: run / FOLDER / f"step={step}.ckpt" for step in scores}
+    files = {step: run / CHECKPOINTS / f"step={step}.ckpt" for step in scores}
     present = {step: score for step, score in scores.items() if files[step].is_file()}
     best, _ = steps_to_keep(present, best=1, last=0, mode=mode)
     if not best:
-        say(f"{last} says of no checkpoint how good it is; it is the last one and counts as the best")
+        logger.info("%s has no scores of checkpoints; the last one counts as the best", last)
     return files[best[0]] if best else last
 
 
@@ -132,7 +132,9 @@ def _claim(folder: Path) -> bool:
 
 def _home(configs: Sequence[Path]) -> Path | None:
     """Return the run folder in which one of the configs lies."""
-    homes = [config.parent for config in configs if config.name == RUN_CONFIG and (config.parent / FOLDER).is_dir()]
+    homes = [
+        config.parent for config in configs if config.name == RUN_CONFIG and (config.parent / CHECKPOINTS).is_dir()
+    ]
     return homes[0] if homes else None
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from lmtasks.cli.messages import say
 from lmtasks.errors import InputError
 from lmtasks.tasks.base import Task
+
+logger = logging.getLogger(__name__)
 
 
 def strategy(settings: Any, tasks: Collection[Task]) -> Any:
@@ -33,8 +36,13 @@ def precision(settings: Any) -> Any:
     on_cpu = settings.accelerator == "cpu" or (settings.accelerator == "auto" and not torch.accelerator.is_available())
     if settings.precision != "bf16-mixed" or not (on_cpu and _emulates_bfloat16()):
         return settings.precision
-    say("precision: 32-true, since this processor has no bfloat16 instructions and would take long for bf16-mixed")
+    _log("precision: 32-true, because bf16-mixed is slow on this processor, which has no bfloat16 instructions")
     return "32-true"
+
+
+@rank_zero_only
+def _log(line: str) -> None:
+    logger.info(line)
 
 
 def _emulates_bfloat16() -> bool:
