@@ -112,13 +112,13 @@ class DialogueTask(Seq2SeqTask):
     def _source(self, turns: Sequence[list[int]], tokenizer: BaseTokenizer) -> list[int]:
         """Return as many of the last turns as there is room for, the speakers marked; of the last at least its end."""
         marks = [tokenizer.mark(USER), tokenizer.mark(MODEL)]
-        source = tokenizer.frame_source([])
+        history: list[int] = []
         for back, turn in enumerate(reversed(turns)):
-            room = self.history - len(source) - 1
+            room = self.history - len(tokenizer.frame_source(history)) - 1
             if back and len(turn) > room:
                 break
-            source = [marks[back % 2], *turn[max(0, len(turn) - room) :], *source]
-        return source
+            history = [marks[back % 2], *turn[max(0, len(turn) - room) :], *history]
+        return tokenizer.frame_source(history)
 
 
 def _dialogue(row: Row) -> list[str]:

@@ -22,6 +22,10 @@ class BaseTokenizer(ABC):
     """Begins what a decoder writes, unless `decoder_start_id` says otherwise."""
     eos_id: int
     """Ends every text."""
+    kind: str
+    """What a piece is, for people to read: bpe, unigram, wordpiece, ..."""
+    languages: tuple[str, ...] = ()
+    """The languages that have a tag."""
 
     @property
     def decoder_start_id(self) -> int:

@@ -76,6 +76,7 @@ class Tokenizer(BaseTokenizer):
         self._special_ids = frozenset(i for i, _ in added)
         self._tags = {m[1]: i for i, token in added if (m := _TAG.fullmatch(token.content))}
         self._marks = {token.content: i for i, token in added}
+        self.languages = tuple(self._tags)
 
     @classmethod
     def train(
@@ -131,11 +132,6 @@ class Tokenizer(BaseTokenizer):
     def to_json(self) -> str:
         """Return the whole tokenizer as text in the tokenizer.json format."""
         return self._inner.to_str()
-
-    @property
-    def languages(self) -> tuple[str, ...]:
-        """The languages that have a tag, in the order they were given."""
-        return tuple(self._tags)
 
     def tag(self, language: str) -> int:
         """Return the id of the token that asks for this language.

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from lmtasks.errors import InputError
-from lmtasks.text.tokenizer import Tokenizer
+from lmtasks.text.base import BaseTokenizer
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 _HEADER = re.compile(r"(\d+) (\d+)")
 
 
-def initialise(embedding: nn.Embedding, tokenizer: Tokenizer, path: str | os.PathLike[str]) -> float:
+def initialise(embedding: nn.Embedding, tokenizer: BaseTokenizer, path: str | os.PathLike[str]) -> float:
     """Set the row of every piece that is a word of the file, and return the share of rows that were set.
 
     `tokenizer.words()` decides which pieces are words: " dog" is the word "dog", the "ing" of "going" is not a word. A

@@ -17,6 +17,7 @@ from lmtasks.errors import InputError
 from lmtasks.model import start_marks
 from lmtasks.settings import from_plain
 from lmtasks.storage.checkpoint import Saved, find_model, read
+from lmtasks.text.base import BaseTokenizer
 from lmtasks.text.tokenizer import Tokenizer
 
 FREE = ("gradient_checkpointing",)  # settings of a backbone that its weights do not depend on, beside those of dropout
@@ -38,7 +39,7 @@ class Source:
         """
         return Tokenizer.from_json(self._read().tokenizer).extended(languages, marks)
 
-    def initialise(self, backbone: Backbone, config: BackboneConfig, tokenizer: Tokenizer) -> None:
+    def initialise(self, backbone: Backbone, config: BackboneConfig, tokenizer: BaseTokenizer) -> None:
         """Give a backbone, built of `config` for `tokenizer`, the weights of the model's, and forget what was read.
 
         Raises:
@@ -54,7 +55,9 @@ class Source:
 
 
 @torch.no_grad()
-def load_backbone(backbone: Backbone, config: BackboneConfig, tokenizer: Tokenizer, saved: Saved, path: str) -> None:
+def load_backbone(
+    backbone: Backbone, config: BackboneConfig, tokenizer: BaseTokenizer, saved: Saved, path: str
+) -> None:
     """Give a backbone, built of `config` for `tokenizer`, the weights of a saved one.
 
     The embeddings of new tokens stay as they are, and a decoder that the new backbone does not have is left out. If the
