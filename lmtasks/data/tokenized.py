@@ -1,7 +1,7 @@
 """TokenizedDataset: the examples of a split as token ids in an Arrow file, mapped into memory.
 
-The file is made once for the same rows, task and tokenizer, and found again by a hash of the three. It is mapped, and
-a row is a view into it, so the memory of a run does not grow with its texts. Tokenising uses all cores.
+The file is made once for the same rows, task and tokenizer, and found again by a hash of the three. A row is a view
+into the mapped file, so the memory of a run does not grow with its texts. Tokenising uses all cores.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from lmtasks.text.base import BaseTokenizer
 Make = Callable[[Sequence[Row], BaseTokenizer], list[Example]]
 """A method of a task that makes examples of rows: `examples` or `questions`."""
 
-ROWS_AT_ONCE = 2000
-SESSION = uuid4().hex  # stands for code typed into an interpreter, of which there is no file
+ROWS_AT_ONCE = 2000  # enough for all cores, few enough that their texts do not fill the memory
+SESSION = uuid4().hex  # stands for code typed into an interpreter, which has no file
 READ = "rows"  # key in the metadata of an Arrow batch: how many rows were read for its examples
 FORMAT = "3"  # part of the hash: count up when the columns or their meaning change
 SCHEMA = pa.schema(
@@ -47,10 +47,7 @@ SCHEMA = pa.schema(
 
 
 class TokenizedDataset:
-    """The examples of one split: `source` and `target` ids, and what scoring needs; `rows` were read to make them.
-
-    A pickle holds the path of the file alone.
-    """
+    """The examples of one split: `source` and `target` ids, and what scoring needs; `rows` were read to make them."""
 
     def __init__(self, file: Path) -> None:
         batches = list(pa.ipc.open_stream(pa.memory_map(str(file))).iter_batches_with_custom_metadata())
@@ -68,14 +65,14 @@ class TokenizedDataset:
 
     def possible(self, examples_per_row: int | None) -> tuple[int, int]:
         """Return how many examples there could be, and how many are missing because their rows have no source."""
-        if examples_per_row is None:
+        if examples_per_row is None:  # any number: a row without an example counts as one that is missing
             missing = self.rows - pc.count_distinct(self._table["row"]).as_py()
             return len(self) + missing, missing
         possible = self.rows * examples_per_row or len(self)
         return possible, possible - len(self)
 
     def examples(self, ids: Sequence[int]) -> list[Example]:
-        """Return some of the examples; their `row` is its number in the data."""
+        """Return the examples with these numbers; their `row` is the number of the row in the data."""
         return [Example(**values) for values in self._table.take(pa.array(ids, pa.int64())).to_pylist()]
 
 
@@ -106,27 +103,28 @@ class Tokens:
 
 
 def encode(rows: Iterable[Row], make: Make, tokenizer: BaseTokenizer, file: Path) -> TokenizedDataset:
-    """Return the examples that `make`, a method of a task, makes of `rows`.
-
-    They come out of the Arrow `file` if it is there, else they are written to it first.
-    """
+    """Return the examples that `make` makes of `rows`, from the Arrow `file`; it is written first if it is missing."""
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         unfinished = file.with_suffix(f".{uuid4().hex}.tmp")  # machines that share a folder share process ids
         try:
             with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_stream(sink, SCHEMA) as writer:
-                for batch, read in _encoded(rows, make, tokenizer):
-                    writer.write_batch(batch, custom_metadata={READ: str(read)})
-            unfinished.replace(file)
+                numbered = enumerate(rows)
+                while several := list(islice(numbered, ROWS_AT_ONCE)):
+                    examples, first = make([row for _, row in several], tokenizer), several[0][0]
+                    records = [{**vars(example), "row": first + example.row} for example in examples]
+                    batch = pa.RecordBatch.from_pylist(records, SCHEMA)
+                    writer.write_batch(batch, custom_metadata={READ: str(len(several))})
+            unfinished.replace(file)  # only a whole file has this name
         finally:
             unfinished.unlink(missing_ok=True)
     return TokenizedDataset(file)
 
 
 def cache_file(folder: Path, rows: Rows, split: str, task: Task, tokenizer: BaseTokenizer) -> Path:
-    """Return where the examples lie that a task makes of a split.
+    """Return the file for the examples that a task makes of a split.
 
-    Its name changes with rows, task and tokenizer, with our version, and with the files that other classes come from.
+    Its name changes with rows, task and tokenizer, with our version, and with the code of classes from outside lmtasks.
     """
     code = (*_code_of(type(rows)), *_code_of(type(task)))
     parts = "\n".join((FORMAT, __version__, *code, rows.fingerprint(split), repr(task), tokenizer.fingerprint))
@@ -134,7 +132,7 @@ def cache_file(folder: Path, rows: Rows, split: str, task: Task, tokenizer: Base
 
 
 def _code_of(kind: type) -> Iterator[str]:
-    """Give the source of each file that a class, or one above it, comes from, but for our own."""
+    """Yield the source of each file that defines a class or one of its bases, except our own."""
     for each in kind.__mro__[:-1]:
         if each.__module__.split(".")[0] in ("lmtasks", "abc"):
             continue
@@ -142,16 +140,3 @@ def _code_of(kind: type) -> Iterator[str]:
             yield inspect.getsource(sys.modules[each.__module__])
         except (OSError, TypeError):
             yield f"{SESSION} {id(each)}"
-
-
-def _encoded(rows: Iterable[Row], make: Make, tokenizer: BaseTokenizer) -> Iterator[tuple[pa.RecordBatch, int]]:
-    """Yield examples, and the number of rows that they were made of."""
-    numbered = enumerate(rows)
-    while several := list(islice(numbered, ROWS_AT_ONCE)):
-        examples = make([row for _, row in several], tokenizer)
-        records = [_record(example, several[0][0]) for example in examples]
-        yield pa.RecordBatch.from_pylist(records, SCHEMA), len(several)
-
-
-def _record(example: Example, first: int) -> dict:
-    return {**vars(example), "row": first + example.row}
