@@ -97,7 +97,7 @@ class Mixture:
         seed: int = 1,
         mixing: Mixing = Mixing(),
     ) -> None:
-        """Plan the steps of all tasks from the `lengths` (rows, 2) and `targets` (rows,) of each; the rest as in `Plan`."""
+        """Plan the steps from the `lengths` (rows, 2) and `targets` (rows,) of each task; the rest is as in `Plan`."""
         self.mixing, self.parts, self.tokens_per_step, self.seed = mixing, parts, tokens_per_step, seed
         self._units = {
             task: table.sum(1) if mixing.by == "tokens" else np.ones(len(table)) for task, table in lengths.items()

@@ -1,8 +1,8 @@
 """Read the rows of any file or hub set: JSON Lines, JSON, CSV, TSV, Parquet and plain text, each also gzipped.
 
-These are thin readers over csv, json and pyarrow because text must stay exact: a reader that guesses types turns "NA"
-into None and "007" into 7.0. An error names the file, the row and the column. A row number is the line number in the
-file (from 1, the header counts); in a JSON array, in Parquet and in hub sets it counts rows.
+These are thin readers over csv, json and pyarrow, as text must stay exact: a reader that guesses types turns "NA" into
+None and "007" into 7.0. An error names the file, the row and the column. A row number is the line number in the file
+(from 1, the header counts); in a JSON array, in Parquet and in hub sets it counts rows.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import partial
-from io import BytesIO
+from io import BufferedIOBase, BytesIO
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, TypeVar
 
 from lmtasks.data.readers.formats import file_format
 from lmtasks.data.readers.hub import hub_table, named_labels, one_line
@@ -38,11 +38,10 @@ logger = logging.getLogger(__name__)
 def read_rows(path: str, split: str = "train") -> Iterator[Record]:
     """Yield the rows of a file or hub set with their numbers, each with all its columns.
 
-    Values of JSON and Parquet keep their types, except that fractions in JSON stay text (1.10, not 1.1); all others are
-    text. Plain text has one column, "text", and one row per line.
+    Values of JSON and Parquet keep their types, but fractions in JSON stay text (1.10, not 1.1); all others are text.
+    Plain text has one column, "text", and one row per line.
 
-    Raises:
-        InputError: Naming file and row.
+    Raises: InputError that names file and row.
     """
     return _records(path, None, split, lambda n, names: _check_columns(path, {name: name for name in names}, n, names))
 
@@ -58,30 +57,27 @@ def numbered_rows(
     """Yield the rows of a file or hub set with their numbers, under our own column names.
 
     Every value is text: numbers and truth values become text (7 -> "7", true -> "true"), and label numbers become the
-    label names that the data set has for them. A value that is null or absent is None; blank text stays as it is. Blank
-    lines between the rows of JSON Lines, CSV and TSV are skipped, counted and logged. If all columns are positions from
-    1, as in `{"en": "1", "de": "2"}`, CSV and TSV have no header, and other text is read as TSV. Otherwise other text
-    has one column of any name, and one row per line.
+    label names of the data set. A value that is null or absent is None; blank text stays as it is. Blank lines between
+    the rows of JSON Lines, CSV and TSV are skipped, counted and logged. If all columns are positions from 1, as in
+    `{"en": "1", "de": "2"}`, CSV and TSV have no header, and other text is read as TSV. Otherwise other text has one
+    column of any name, and one row per line.
 
     Args:
-        path: A file; or a hub id, `owner/name` or `owner/name:config`, or `owner/name[dev]` to read the split `dev` of
-            the hub set instead of `split`.
+        path: A file; or a hub id, `owner/name`, `owner/name:config` or `owner/name[split]`.
         columns: Our name -> the file's column; `translation.en` is the field `en` in the column `translation`.
-        split: The split of a hub set.
+        split: The split of a hub set whose id names none.
         nested: Whether a value may also be a list or an object; see `exact`.
         absent: Our names whose column need not exist.
         option: The option that maps columns, for the error about a missing column.
 
-    Raises:
-        InputError: Naming file, row and column; at the latest when the faulty row is reached.
+    Raises: InputError that names file, row and column, at the latest when the faulty row is reached.
     """
     check = partial(_check_columns, path, columns, option=option, absent=absent)
     as_value = exact if nested else _text
-    first = True
-    for number, record in _records(path, columns.values(), split, check):
-        if first:  # where there is no header, the first row shows which columns there are
+    for index, (number, record) in enumerate(_records(path, columns.values(), split, check)):
+        if index == 0:  # where there is no header, the first row shows which columns there are
             check(number, list(_names(record)))
-        first, row = False, {}
+        row = {}
         for name, column in columns.items():
             try:
                 row[name] = as_value(_value(record, column))
@@ -93,10 +89,9 @@ def numbered_rows(
 def exact(value: Any) -> Any:
     """Return a number, truth value or text as exact text, and a list of them as a list of texts; null is None.
 
-    Lists of lists or objects, and objects, are returned unchanged.
+    Objects and lists of lists or objects are returned unchanged.
 
-    Raises:
-        ValueError: If a list mixes null and text, or a text cannot be stored.
+    Raises: ValueError if a list has null among its texts, or a text cannot be stored.
     """
     if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value)):
         return value
@@ -111,23 +106,20 @@ def exact(value: Any) -> Any:
 def read_json(path: str) -> Any:
     """Return the first JSON value of a file: the whole of a .json file, the first row of JSON Lines.
 
-    Raises:
-        InputError: If the file does not exist or has no valid JSON.
+    Raises: InputError if the file does not exist or has no valid JSON.
     """
     file = _existing(path)
-    text = "".join(_lines(file)).lstrip()
     try:
-        return json.JSONDecoder().raw_decode(text)[0]
+        return json.JSONDecoder().raw_decode("".join(_lines(file)).lstrip())[0]
     except json.JSONDecodeError as error:
-        at = f"line {error.lineno}, character {error.colno}"
-        raise InputError(f"{file}, {at}: invalid JSON ({error.msg})") from None
+        place = f"{file}, line {error.lineno}, character {error.colno}"
+        raise InputError(f"{place}: invalid JSON ({error.msg})") from None
 
 
 def read_lines(path: str | Path) -> Iterator[str]:
     r"""Yield the lines of a text file without their ends. Only \n and \r\n end a line.
 
-    Raises:
-        InputError: If the file does not exist, is not UTF-8, or is a broken .gz.
+    Raises: InputError if the file does not exist, is not UTF-8, or is a broken .gz.
     """
     for line in _lines(_existing(path)):
         yield line.removesuffix("\n").removesuffix("\r")
@@ -136,8 +128,7 @@ def read_lines(path: str | Path) -> Iterator[str]:
 def fingerprint(path: str, split: str) -> str:
     """Return a text that changes with the file (absolute path, size, mtime in ns), or with the split of a hub set.
 
-    Raises:
-        InputError: If the file or the split does not exist.
+    Raises: InputError if the file or the split does not exist.
     """
     if file_format(path) == "hub":
         return f"{path}:{hub_table(path, split)._fingerprint}"
@@ -164,17 +155,17 @@ def _records(path: str, wanted: Collection[str] | None, split: str, check: Check
     if kind == "tsv" or by_position:
         fields = ((number, line.split("\t") if line else []) for number, line in lines)
         return _table_records(file, fields, by_position, check)
-    column, *others = wanted or ["text"]
-    if others:
+    names = list(wanted or ["text"])
+    if len(names) > 1:
         hint = 'for columns with tabs between them give their positions from 1, as text: "1", "2"'
-        fault = f"plain text has one column, {len(others) + 1} are wanted ({_listed([column, *others])})"
-        raise InputError(f"{file}: {fault}; {hint}")
-    return ((number, {column: line}) for number, line in lines)
+        raise InputError(f"{file}: plain text has one column, {len(names)} are wanted ({_listed(names)}); {hint}")
+    return ((number, {names[0]: line}) for number, line in lines)
 
 
 def _json_records(file: Path) -> Iterator[Record]:
+    """Yield the objects of JSON Lines, or of one array."""
     lines = _not_blank(file, enumerate(map(str.strip, _lines(file)), 1))
-    head = list(islice(lines, 1))
+    head = list(islice(lines, 1))  # the first character tells the two forms apart, whatever the ending
     if head and head[0][1].startswith("["):
         records: Iterable[tuple[int, Any]] = enumerate(_parse_json(file, 1, "".join(_lines(file))), 1)
     else:
@@ -200,7 +191,7 @@ def _parquet_records(file: Path, wanted: Collection[str] | None) -> Iterator[Rec
     try:
         with _open(file) as raw:
             # Parquet is read from its end, so a gzipped file has to be in memory
-            table = ParquetFile(BytesIO(raw.read()) if file.suffix.lower() == ".gz" else raw)
+            table = ParquetFile(BytesIO(raw.read()) if isinstance(raw, gzip.GzipFile) else raw)
             schema = table.schema_arrow
             batches = table.iter_batches(batch_size=1024, columns=_chosen(schema.names, wanted))
             records = chain.from_iterable(batch.to_pylist() for batch in batches)
@@ -242,9 +233,8 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _chosen(names: list[str], wanted: Collection[str] | None) -> list[str]:
-    """Return the columns of a table to read: the wanted ones; or all, also where one is missing and the error lists
-    them."""
-    roots = {column if column in names else column.split(".")[0] for column in (names if wanted is None else wanted)}
+    """Return the columns of a table to read: the wanted ones; or all if one is missing, as the error lists them."""
+    roots = {column if column in names else column.split(".")[0] for column in wanted or ()}
     return sorted(roots) if wanted is not None and roots.issubset(names) else names
 
 
@@ -256,8 +246,8 @@ def _check_columns(
     option: str = "",
     absent: Collection[str] = (),
 ) -> None:
-    """Refuse a column that is missing or not unique; the error suggests the mapping to set."""
-    close = {
+    """Check that each column exists once; the error suggests the mapping to set."""
+    close = {  # the missing columns, by our names, with those that may be meant
         name: [known for known in present if known.endswith(f".{column}")] or get_close_matches(column, present)
         for name, column in columns.items()
         if column not in present and name not in absent
@@ -290,20 +280,20 @@ def _value(record: Mapping[str, Any], column: str) -> Any:
 
 
 def _text(value: Any) -> str | None:
-    if value is None or value != value:  # NaN stands for null in a column of numbers
-        return None
+    """Return a scalar as text."""
     if isinstance(value, dict):
         raise ValueError(f"an object, expected text; name a field of it after a dot ({_listed(value)})")
     if isinstance(value, list):
         raise ValueError("a list, expected text")
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    text = value.decode() if isinstance(value, bytes) else str(value)
-    text.encode()  # refuses half of a surrogate pair, which JSON can write and nothing can store
+    if value is None or value != value:  # NaN stands for null in a column of numbers
+        return None
+    text = value.decode() if isinstance(value, bytes) else str(value).lower() if isinstance(value, bool) else str(value)
+    text.encode()  # raises for half of a surrogate pair, which JSON can write and no file can hold
     return text
 
 
 def _not_blank(file: Path, rows: Iterable[tuple[int, Row]]) -> Iterator[tuple[int, Row]]:
+    """Yield the rows that are not empty, and log how many are."""
     blank = 0
     for number, row in rows:
         if row:
@@ -314,6 +304,7 @@ def _not_blank(file: Path, rows: Iterable[tuple[int, Row]]) -> Iterator[tuple[in
 
 
 def _lines(file: Path) -> Iterator[str]:
+    """Yield the lines of a UTF-8 file with their ends."""
     number = 0
     try:
         with _open(file) as raw:
@@ -326,8 +317,8 @@ def _lines(file: Path) -> Iterator[str]:
         raise InputError(f"{file}, after row {number}: cannot be read ({one_line(error)})") from None
 
 
-def _open(file: Path) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(file)) if file.suffix.lower() == ".gz" else file.open("rb")
+def _open(file: Path) -> BufferedIOBase:
+    return gzip.GzipFile(file) if file.suffix.lower() == ".gz" else file.open("rb")
 
 
 def _existing(path: str | Path) -> Path:
