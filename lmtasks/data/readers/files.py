@@ -27,6 +27,7 @@ from lmtasks.errors import InputError
 
 Record = tuple[int, dict[str, Any]]  # row number, the row under the file's own column names
 Row = TypeVar("Row", str, list[str])
+Columns = Mapping[str, str]  # our name -> the column of the file
 Check = Callable[[int, list[str]], None]  # given a row number and the columns that are present
 
 FIELD_LIMIT = 1 << 24  # characters of one CSV value: enough for a book, and an unclosed quote cannot fill the memory
@@ -47,12 +48,7 @@ def read_rows(path: str, split: str = "train") -> Iterator[Record]:
 
 
 def numbered_rows(
-    path: str,
-    columns: Mapping[str, str],
-    split: str,
-    nested: bool = False,
-    absent: Collection[str] = (),
-    option: str = "",
+    path: str, columns: Columns, split: str, nested: bool = False, absent: Collection[str] = (), option: str = ""
 ) -> Iterator[Record]:
     """Yield the rows of a file or hub set with their numbers, under our own column names.
 
@@ -228,7 +224,7 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, list[str]]]:
             yield start, fields
             start = reader.line_num + 1
     except csv.Error as error:
-        hint = 'close every quote, and write a quote in a quoted value twice ("")'
+        hint = 'close every quote, and write a quote inside a quoted value twice ("")'
         raise InputError(f"{file}, row {start}: {error}; {hint}") from None
 
 
@@ -239,12 +235,7 @@ def _chosen(names: list[str], wanted: Collection[str] | None) -> list[str]:
 
 
 def _check_columns(
-    path: str,
-    columns: Mapping[str, str],
-    number: int,
-    present: list[str],
-    option: str = "",
-    absent: Collection[str] = (),
+    path: str, columns: Columns, number: int, present: list[str], option: str = "", absent: Collection[str] = ()
 ) -> None:
     """Check that each column exists once; the error suggests the mapping to set."""
     close = {  # the missing columns, by our names, with those that may be meant
@@ -270,11 +261,8 @@ def _names(record: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
         yield from _names(value, f"{prefix}{key}.") if isinstance(value, dict) else ()
 
 
-def _value(record: Mapping[str, Any], column: str) -> Any:
-    if column in record:  # a column's own name may have a dot
-        return record[column]
-    value: Any = record
-    for key in column.split("."):
+def _value(value: Any, column: str) -> Any:
+    for key in [column] if column in value else column.split("."):  # a column's own name may have a dot
         value = value.get(key) if isinstance(value, dict) else None
     return value
 
