@@ -32,18 +32,11 @@ ROWS_AT_ONCE = 2000  # enough for all cores, few enough that their texts do not 
 SESSION = uuid4().hex  # stands for code typed into an interpreter, which has no file
 READ = "rows"  # key in the metadata of an Arrow batch: how many rows were read for its examples
 FORMAT = "3"  # part of the hash: count up when the columns or their meaning change
-SCHEMA = pa.schema(
-    [
-        ("source", pa.list_(pa.int32())),
-        ("target", pa.list_(pa.int32())),
-        ("text", pa.string()),
-        ("reference", pa.string()),
-        ("references", pa.list_(pa.string())),
-        ("offsets", pa.list_(pa.int32())),
-        ("group", pa.string()),
-        ("row", pa.int64()),
-    ]
-)
+NUMBERS, TEXT = pa.list_(pa.int32()), pa.string()
+SCHEMA = pa.schema({  # the fields of an Example
+    "source": NUMBERS, "target": NUMBERS, "text": TEXT, "reference": TEXT, "references": pa.list_(TEXT),
+    "offsets": NUMBERS, "group": TEXT, "row": pa.int64(),
+})  # fmt: skip
 
 
 class TokenizedDataset:
@@ -77,7 +70,7 @@ class TokenizedDataset:
 
 
 class Tokens:
-    """Token ids of all examples: `tokens[i]` is a view of row i, `tokens.lengths` (rows,) counts them."""
+    """Token ids of all examples: `tokens[i]` is a view of row i, `tokens.lengths` (rows,) are their numbers."""
 
     def __init__(self, column: pa.ChunkedArray) -> None:
         chunks = [chunk for chunk in column.chunks if len(chunk)]
@@ -88,7 +81,7 @@ class Tokens:
 
     @cached_property
     def counts(self) -> np.ndarray:
-        """How many tokens of each example are not IGNORE, (rows,); it reads the whole file."""
+        """How many tokens of each example are not IGNORE, (rows,); this reads the whole file."""
         counts = [np.zeros(0, np.int64)]
         for values, offsets in zip(self._values, self._offsets, strict=True):
             before = np.append(0, (values != IGNORE).cumsum())  # (tokens + 1,) of one chunk at a time

@@ -120,11 +120,10 @@ class Tokenizer(BaseTokenizer):
             raise InputError(f"{place}: this is no tokenizer.json ({_reason(error)})") from error
         vocabulary = inner.get_vocab()
         if not (vocabulary.keys() >= BYTE_OF.keys() or vocabulary.keys() >= set(BYTE_PIECES)):
-            fault = f"a piece for each of the {N_BYTES} bytes is missing, so texts would be lost"
+            fault = f"some of the {N_BYTES} bytes have no piece, so texts would be lost"
             raise InputError(f"{place}: {fault}; train a tokenizer")
-        wrong = ", ".join(name for i, name in enumerate(SPECIALS) if vocabulary.get(name) != i)
-        if wrong:
-            fault = f"{', '.join(SPECIALS)} must be tokens 0, 1, 2, which {wrong} is not"
+        if wrong := ", ".join(name for i, name in enumerate(SPECIALS) if vocabulary.get(name) != i):
+            fault = f"{', '.join(SPECIALS)} must be tokens 0, 1, 2, which is wrong for {wrong}"
             raise InputError(f"{place}: {fault}; train a tokenizer")
         return cls(inner)
 
@@ -187,7 +186,10 @@ class Tokenizer(BaseTokenizer):
         except TypeError:
             _reject_surrogates([text])
             raise
-        spans = [_without_space(text, start, stop) for start, stop in encoding.offsets]
+        spans = []
+        for start, stop in encoding.offsets:
+            spaced = stop - start > 1 and text[start] == " " and not text[start + 1].isspace()
+            spans.append((start + spaced, stop))
         if spans and self._prefixed and self._bytes(encoding.ids[0]) == b" ":
             spans[0] = (0, 0)  # a text that begins with a space has two: this one is ours
         return encoding.ids, spans
@@ -245,8 +247,7 @@ def _special_names(languages: Sequence[str], marks: Sequence[str]) -> list[str]:
     """Return the names of the special tokens of languages and marks."""
     for language in languages:
         if not _LANGUAGE.fullmatch(language):
-            expected = "a code of letters, digits, - and _, such as de or zh-Hans"
-            raise InputError(f"language {language!r}: expected {expected}")
+            raise InputError(f"language {language!r}: expected letters, digits, - and _, such as de or zh-Hans")
     for mark in marks:
         if not _MARK.fullmatch(mark):
             raise InputError(f"mark {mark!r}: expected lower-case letters in angle brackets, such as <user>")
@@ -277,12 +278,6 @@ def _reject_surrogates(texts: Sequence[str], first: int = 1) -> None:
             place = f"text {number}, character {error.start + 1}"
             fault = f"{text[error.start]!r} is half of a surrogate pair, not a character"
             raise InputError(f"{place}: {fault}; correct or delete the text") from error
-
-
-def _without_space(text: str, start: int, stop: int) -> tuple[int, int]:
-    """Move `start` past the space that a word has before it."""
-    moves = stop - start > 1 and text[start] == " " and not text[start + 1].isspace()
-    return (start + moves, stop)
 
 
 def _reason(error: BaseException) -> str:

@@ -28,8 +28,14 @@ class Rows(ABC):
 
     @abstractmethod
     def rows(self, split: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Yield the rows of a split as {column: value}."""
+        """Yield the rows of a split as {column: value}.
+
+        Raises: InputError if the split, a file or a column is missing, or a row is broken; it names file, row and column.
+        """
 
     @abstractmethod
     def fingerprint(self, split: str) -> str:
-        """Return a text that changes whenever the rows of a split change; caches compare it."""
+        """Return a text that changes with the rows of a split, for the names of caches.
+
+        Raises: InputError if the split or its file is missing.
+        """

@@ -39,10 +39,7 @@ class Documents(Files):
     """How to cut plain text into documents: not at all, at blank lines (paragraph), or at every line."""
 
     def rows(self, split: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Yield the documents of a split as {"text", "place"}; plain text has no blank ones, and \\n as line end.
-
-        Raises: InputError if a file, a column or the split is missing, or a row is broken.
-        """
+        """Yield the documents of a split as {"text", "place"}; those of plain text are not blank, and \\n ends lines."""
         unit = "line" if split == "predict" else self.unit
         for path in self.paths(split):
             if has_columns(path):
@@ -53,10 +50,7 @@ class Documents(Files):
                 yield {**row, "place": f"{path}, row {number}"}
 
     def paths(self, split: str) -> list[str]:
-        """Return the files of a split, those of a pattern sorted by name, or its hub id.
-
-        Raises: InputError if the split was not given, or no file matches its pattern.
-        """
+        """Return the files of a split, those of a pattern sorted by name, or its hub id."""
         (path,) = super().paths(split)
         pattern = Path(path).expanduser()
         if file_format(path) == "hub" or not PATTERN.intersection(path) or pattern.exists():  # a name may have a [

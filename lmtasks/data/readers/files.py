@@ -11,6 +11,7 @@ import csv
 import gzip
 import json
 import logging
+import os
 import re
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -59,9 +60,8 @@ def numbered_rows(
     column of any name, and one row per line.
 
     Args:
-        path: A file; or a hub id, `owner/name`, `owner/name:config` or `owner/name[split]`.
         columns: Our name -> the file's column; `translation.en` is the field `en` in the column `translation`.
-        split: The split of a hub set whose id names none.
+        split: The split of a hub set whose id, `owner/name[split]`, names none.
         nested: Whether a value may also be a list or an object; see `exact`.
         absent: Our names whose column need not exist.
         option: The option that maps columns, for the error about a missing column.
@@ -89,10 +89,10 @@ def exact(value: Any) -> Any:
 
     Raises: ValueError if a list has null among its texts, or a text cannot be stored.
     """
-    if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value)):
-        return value
-    if not isinstance(value, list):
+    if not isinstance(value, dict | list):
         return _text(value)
+    if isinstance(value, dict) or any(isinstance(item, dict | list) for item in value):
+        return value
     texts = [_text(item) for item in value]
     if None in texts:
         raise ValueError(f"item {texts.index(None) + 1} of the list is null, expected text")
@@ -313,17 +313,13 @@ def _existing(path: str | Path) -> Path:
     """Return the path of a file that exists; the error names files with similar names."""
     file = missing = Path(path).expanduser()
     if file.is_dir():
-        raise InputError(f"{path}: a folder, expected a file in it: {_listed(_inside(file))}")
+        raise InputError(f"{path}: a folder, expected a file in it: {_listed(sorted(os.listdir(file)))}")
     while not missing.parent.is_dir():
         missing = missing.parent
     if not file.exists():
-        close = get_close_matches(missing.name, _inside(missing.parent))
+        close = get_close_matches(missing.name, sorted(os.listdir(missing.parent)))
         raise InputError(f"{path}: no such file; the folder {missing.parent} has no '{missing.name}'{_guess(close)}")
     return file
-
-
-def _inside(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir())
 
 
 def _guess(close: list[str]) -> str:

@@ -38,10 +38,8 @@ class ParallelText(Files):
     def rows(self, split: str, columns: Sequence[str]) -> Iterator[dict[str, str | None]]:
         """Yield the rows of a split as {language: text} for the languages in `columns`.
 
-        A value that is missing in a table is None, and blank text stays as it is; the caller skips and counts both.
-
-        Raises: InputError if a file, a column or the split is missing, or a row is broken; and after the last row if
-            the files differ in their number of lines.
+        A value that is missing in a table is None, and blank text stays as it is; the caller skips and counts both. If
+        files differ in their number of lines, the error comes after the last row.
         """
         (path,) = super().paths(split)
         if LANG in path:
@@ -50,10 +48,7 @@ class ParallelText(Files):
             yield from (row for _, row in self.table(path, split, columns, nested=False))
 
     def paths(self, split: str) -> list[str]:
-        """Return the files of a split, for `{lang}` those of all languages, or its hub id.
-
-        Raises: InputError if the split was not given.
-        """
+        """Return the files of a split, for `{lang}` those of all languages, or its hub id."""
         (path,) = super().paths(split)
         found = glob.glob(glob.escape(os.path.expanduser(path)).replace(LANG, "*")) if LANG in path else []
         return sorted(file for file in found if os.path.isfile(file)) or [path]

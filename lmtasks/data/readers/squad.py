@@ -50,8 +50,6 @@ class SquadFile(Files):
 
         "answers" (texts) and "starts" (characters of the context) are added if they are among `columns`. An answer that
         is not at its start gets the start of its nearest place in the context, or NOWHERE; one warning counts both.
-
-        Raises: InputError if the file, a column or the split is missing, `columns` has another one, or a row is broken.
         """
         for column in columns:
             if column not in COLUMNS:

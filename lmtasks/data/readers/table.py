@@ -38,17 +38,14 @@ class Files(Rows):
         return {"train": self.train, "validation": self.validation, "test": self.test, "predict": self.predict}[split]
 
     def fingerprint(self, split: str) -> str:
-        """Return a text that changes with the rows of a split.
-
-        Raises: InputError if the split or its file is missing.
-        """
+        """Return a text of the split, the settings, and the path, size and time of each file."""
         settings = repr(replace(self, train=None, validation=None, test=None, predict=None))
         return "\n".join([split, settings, *(fingerprint(path, split) for path in self.paths(split))])
 
     def paths(self, split: str) -> list[str]:
         """Return the files of a split in the order in which they are read, or its hub id.
 
-        Raises: InputError if the split was not given, or its file is empty.
+        Raises: InputError if the split was not given, its file is empty, or no file matches a pattern.
         """
         path = self.path(split)
         if path is None:
@@ -64,8 +61,6 @@ class Files(Rows):
         """Yield the rows of a table with their numbers and our `columns`; those in `absent` need not exist.
 
         Scalars become exact text and lists lists of texts (if `nested`); null is None.
-
-        Raises: InputError that names file, row and column.
         """
         names = {name: self.columns.get(name, name) for name in columns}
         return numbered_rows(path, names, split, nested, absent, self.columns_option)
@@ -89,8 +84,6 @@ class Table(Files):
 
         Numbers become exact text and lists lists of texts; nested lists and objects stay as they are. Null is None: the
         task decides whether it allows that.
-
-        Raises: InputError if the file, a column or the split is missing, or a row is broken.
         """
         for path in self.paths(split):
             for number, row in self.table(path, split, columns):

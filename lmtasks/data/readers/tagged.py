@@ -50,8 +50,6 @@ class TaggedWords(Files):
 
         "tags" are left out if they are not among `columns`. The split "predict" may have {"text", "place"} instead. A
         line that begins a document (-DOCSTART-) ends the sentence before it; comments (# id = 7) are skipped.
-
-        Raises: InputError if the file, a column or the split is missing, or a row has a fault.
         """
         names = ["words"] + ["tags"] * ("tags" in columns)
         for path in self.paths(split):
@@ -87,8 +85,8 @@ class TaggedWords(Files):
     def _of_lines(self, path: str, names: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield sentences from lines with one word each."""
         at: dict[str, int] = {}  # columns that were given by position, from 0
-        for name, column in ((name, self.columns[name]) for name in names if name in self.columns):
-            if not re.fullmatch("[1-9][0-9]*", column):
+        for name in (name for name in names if name in self.columns):
+            if not re.fullmatch("[1-9][0-9]*", column := self.columns[name]):
                 fault = f"'{column}' for {name}, but columns of a file with one word per line are positions from 1"
                 raise InputError(f"""{path}: {fault}, as in {self.columns_option} '{{"words": "1", "tags": "4"}}'""")
             at[name] = int(column) - 1
