@@ -165,8 +165,9 @@ class Mixture:
 
     def done(self, k: int) -> dict[str, int]:
         """Return the number of steps of each task's own plan before step k."""
-        changing = min(k, self.mixing.change)
+        changing = min(k, self.mixing.change)  # from then on the participations stay the same
         sums = self._sums[changing] + (k - changing) * self._participation[-1]
+        # a task takes part whenever its sum passes a whole number
         return dict(zip(self.plans, np.floor(sums + self._first).astype(int).tolist(), strict=True))
 
     def wanted(self, k: int) -> dict[str, float]:

@@ -40,11 +40,9 @@ class Plan:
     """A cache of the orders of the latest epochs."""
 
     def __post_init__(self) -> None:
-        if len(self.lengths) < self.parts:
-            raise InputError(
-                f"{len(self.lengths)} training rows cannot be split into {self.parts} micro-batches per step "
-                "(devices x accumulate_grad_batches); give more rows or fewer devices"
-            )
+        if (rows := len(self.lengths)) < self.parts:
+            parts = f"{self.parts} micro-batches per step (devices x accumulate_grad_batches)"
+            raise InputError(f"{rows} training rows cannot be split into {parts}; give more rows or fewer devices")
 
     @property
     def steps_per_epoch(self) -> int:
@@ -86,10 +84,10 @@ class Plan:
     def _orders(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows sorted by length, ties in random order, and the order of the steps."""
         if epoch not in self._kept:
-            random = np.random.default_rng((self.seed, epoch))
+            random = np.random.default_rng((self.seed, epoch))  # no epoch needs the ones before it
             ties = random.permutation(len(self.lengths))
             order = ties[_by_length(self.lengths[ties])]
-            if len(self._kept) == KEPT:
+            if len(self._kept) == KEPT:  # an order has a number for each row: not all epochs fit into memory
                 del self._kept[min(self._kept)]
             self._kept[epoch] = (order, random.permutation(self.steps_per_epoch))
         return self._kept[epoch]

@@ -74,9 +74,9 @@ class Tokens:
 
     def __init__(self, column: pa.ChunkedArray) -> None:
         chunks = [chunk for chunk in column.chunks if len(chunk)]
-        self._values = [chunk.values.to_numpy() for chunk in chunks]
+        self._values = [chunk.values.to_numpy() for chunk in chunks]  # views into the file, no copies
         self._offsets = [chunk.offsets.to_numpy() for chunk in chunks]
-        self._firsts = np.cumsum([0, *(len(chunk) for chunk in chunks)])
+        self._firsts = np.cumsum([0, *(len(chunk) for chunk in chunks)])  # number of the first row of each chunk
         self.lengths = np.concatenate([np.zeros(0, np.int64), *map(np.diff, self._offsets)]).astype(np.int64)
 
     @cached_property

@@ -62,6 +62,7 @@ class Tokenizer(BaseTokenizer):
         self.pad_id, self.bos_id, self.eos_id = range(len(SPECIALS))
         self.kind: Kind = kind_of(inner)
         self._prefixed = inner.normalizer is not None  # the normaliser only puts the space before a text
+        # sorted by id, so that languages come in the order in which they were given
         self._marks = {token.content: i for i, token in sorted(inner.get_added_tokens_decoder().items())}
         self._special_ids = frozenset(self._marks.values())
         self._tags = {match[1]: i for name, i in self._marks.items() if (match := _TAG.fullmatch(name))}
@@ -165,7 +166,7 @@ class Tokenizer(BaseTokenizer):
         """Cut texts into ids, on all cores. Raises: InputError if one has half of a surrogate pair."""
         try:
             return [row.ids for row in self._inner.encode_batch_fast(texts, add_special_tokens=False)]
-        except TypeError:
+        except TypeError:  # what the package raises for text that is not valid Unicode
             _reject_surrogates(texts)
             raise
 
@@ -255,6 +256,7 @@ def _special_names(languages: Sequence[str], marks: Sequence[str]) -> list[str]:
 
 
 def _with_specials(inner: tokenizers.Tokenizer, names: Iterable[str]) -> tokenizers.Tokenizer:
+    # normalized=False: the normaliser would put a space before their names
     inner.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
     return inner
 

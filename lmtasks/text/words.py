@@ -118,7 +118,7 @@ def _shape(text: str) -> str:
     return "".join(map(_kind, text))
 
 
-@lru_cache(maxsize=10_000)
+@lru_cache(maxsize=10_000)  # looking up a name is slow, and texts repeat few characters
 def _kind(character: str) -> str:
     """Return "w" for a letter or digit, "c" for a character of a script without spaces, " ", or the sign itself."""
     if not character or character.isspace():

@@ -30,7 +30,7 @@ class Rows(ABC):
     def rows(self, split: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Yield the rows of a split as {column: value}.
 
-        Raises: InputError if the split, a file or a column is missing, or a row is broken; it names file, row and column.
+        Raises: InputError if the split, a file or a column is missing, or a row is broken; it names the place.
         """
 
     @abstractmethod

@@ -17,7 +17,7 @@ from lmtasks.data.readers.formats import file_format, has_columns
 from lmtasks.data.readers.table import Files
 from lmtasks.errors import InputError
 
-PATTERN = frozenset("*?[")
+PATTERN = frozenset("*?[")  # characters that make a path a pattern of glob
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Documents(Files):
     """How to cut plain text into documents: not at all, at blank lines (paragraph), or at every line."""
 
     def rows(self, split: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Yield the documents of a split as {"text", "place"}; those of plain text are not blank, and \\n ends lines."""
+        """Yield the documents of a split as {"text", "place"}; those of plain text are not blank, with \\n line ends."""
         unit = "line" if split == "predict" else self.unit
         for path in self.paths(split):
             if has_columns(path):

@@ -127,8 +127,8 @@ def fingerprint(path: str, split: str) -> str:
     Raises: InputError if the file or the split does not exist.
     """
     if file_format(path) == "hub":
-        return f"{path}:{hub_table(path, split)._fingerprint}"
-    file = _existing(path).resolve()
+        return f"{path}:{hub_table(path, split)._fingerprint}"  # the hash of the rows by which `datasets` caches them
+    file = _existing(path).resolve()  # one cache for a file, whatever the current folder
     return f"{file}:{file.stat().st_size}:{file.stat().st_mtime_ns}"
 
 
@@ -206,7 +206,7 @@ def _table_records(
     for number, first in islice(rows, 1):
         header = [str(position) for position in range(1, len(first) + 1)] if by_position else first
         check(number, header)
-        rows = chain([(number, first)], rows) if by_position else rows
+        rows = chain([(number, first)], rows) if by_position else rows  # without a header the first row is data
     for number, fields in rows:
         if len(fields) != len(header):
             hint = "put CSV values with a comma in quotes; in TSV a tab always separates"
@@ -216,7 +216,7 @@ def _table_records(
 
 
 def _csv_rows(file: Path) -> Iterator[tuple[int, list[str]]]:
-    csv.field_size_limit(FIELD_LIMIT)
+    csv.field_size_limit(FIELD_LIMIT)  # its default, 131,072 characters, is too short for a document
     reader = csv.reader(_lines(file), strict=True)  # strict: an unclosed quote must not swallow the rest of the file
     start = 1
     try:
@@ -314,7 +314,7 @@ def _existing(path: str | Path) -> Path:
     file = missing = Path(path).expanduser()
     if file.is_dir():
         raise InputError(f"{path}: a folder, expected a file in it: {_listed(sorted(os.listdir(file)))}")
-    while not missing.parent.is_dir():
+    while not missing.parent.is_dir():  # name the first folder on the path that does not exist
         missing = missing.parent
     if not file.exists():
         close = get_close_matches(missing.name, sorted(os.listdir(missing.parent)))

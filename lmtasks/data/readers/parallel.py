@@ -50,6 +50,7 @@ class ParallelText(Files):
     def paths(self, split: str) -> list[str]:
         """Return the files of a split, for `{lang}` those of all languages, or its hub id."""
         (path,) = super().paths(split)
+        # escape leaves {lang} as it is, and a folder may be called odd[1]
         found = glob.glob(glob.escape(os.path.expanduser(path)).replace(LANG, "*")) if LANG in path else []
         return sorted(file for file in found if os.path.isfile(file)) or [path]
 

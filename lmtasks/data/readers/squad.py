@@ -60,7 +60,7 @@ class SquadFile(Files):
             for place, record in self._records(path, split, "answers" in columns):
                 row, faults = _row(place, record, columns)
                 yield row
-                first = first or (place if faults.total() else "")
+                first = first or (place if faults.total() else "")  # one warning per file, not one per answer
                 counts += faults + Counter(answers=len(row.get("answers", ())))
             if first:
                 moved, lost = counts["moved"], counts["lost"]
@@ -128,7 +128,7 @@ def list_answers(place: str, value: Any, starts: Any = None) -> list[tuple[str, 
         value, starts = [answer.get("text") for answer in value], [answer.get("answer_start") for answer in value]
     elif isinstance(value, str):
         value, starts = [value], starts if isinstance(starts, list) else [starts]
-    starts = [starts] if isinstance(starts, str) else starts
+    starts = [starts] if isinstance(starts, str) else starts  # one answer in a list, its start alone
     try:
         pairs = zip(value, [None] * len(value) if starts is None else starts, strict=True)
         return [(text, None if start is None else int(float(start))) for text, start in pairs if text.strip()]
@@ -169,6 +169,6 @@ def _row(place: str, record: Mapping[str, Any], columns: Sequence[str]) -> tuple
 def _nearest(context: str, answer: str, start: int | None) -> int:
     """Return the place of `answer` in `context` that is nearest to `start`, or NOWHERE."""
     start = max(start or 0, 0)
-    before, after = context.rfind(answer, 0, start + len(answer)), context.find(answer, start)
+    before, after = context.rfind(answer, 0, start + len(answer)), context.find(answer, start)  # both may be at start
     found = [place for place in (before, after) if place >= 0]
     return min(found, key=lambda place: abs(place - start), default=NOWHERE)

@@ -39,7 +39,9 @@ class Files(Rows):
 
     def fingerprint(self, split: str) -> str:
         """Return a text of the split, the settings, and the path, size and time of each file."""
-        settings = repr(replace(self, train=None, validation=None, test=None, predict=None))
+        settings = repr(
+            replace(self, train=None, validation=None, test=None, predict=None)
+        )  # other splits do not count
         return "\n".join([split, settings, *(fingerprint(path, split) for path in self.paths(split))])
 
     def paths(self, split: str) -> list[str]:

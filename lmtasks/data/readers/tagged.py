@@ -90,12 +90,12 @@ class TaggedWords(Files):
                 fault = f"'{column}' for {name}, but columns of a file with one word per line are positions from 1"
                 raise InputError(f"""{path}: {fault}, as in {self.columns_option} '{{"words": "1", "tags": "4"}}'""")
             at[name] = int(column) - 1
-        width = 0  # columns of the first line
+        width = 0
         for sentence in _sentences(read_lines(path)):
             rows = []
             for number, line in sentence:
                 fields = line.split("\t") if "\t" in line else re.split(" +", line.rstrip(" "))
-                width = width or len(fields)
+                width = width or len(fields)  # of the first line: all others must have as many
                 if fault := _fault(fields, width, names, at):
                     raise InputError(f"{path}, row {number}: {fault}")
                 rows.append([fields[at.get(name, DEFAULT[name])] for name in names])
@@ -110,7 +110,7 @@ def _sentences(lines: Iterable[str]) -> Iterator[list[Line]]:
         if any("\t" in line for _, line in sentence):  # CoNLL-U: its words have tabs, its comments have none
             sentence = [(number, line) for number, line in sentence if "\t" in line or not line.startswith("#")]
         while sentence and _is_comment(sentence[0][1]):
-            del sentence[0]
+            del sentence[0]  # comments stand before the words
         if sentence:
             yield sentence
 
