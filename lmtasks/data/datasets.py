@@ -66,7 +66,7 @@ class TaskExamples:
     def evaluation_batch(self, ids: np.ndarray | Sequence[int]) -> Batch:
         """Return the same batch with the examples themselves, which answers and scores need."""
         batch, rows = self.batch(ids), self.kept[ids].tolist()
-        # by the number of the row in the data: the same rows whatever the batches and devices
+        # by the number of the example in the split: the same ones whatever the batches and devices
         asked = tuple(place for place, row in enumerate(rows) if self.answer_every and row % self.answer_every == 0)
         return replace(batch, examples=tuple(self.tokenized.examples(rows)), asked=asked)
 

@@ -39,7 +39,7 @@ class Documents(Files):
     """How to cut plain text into documents: not at all, at blank lines (paragraph), or at every line."""
 
     def rows(self, split: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Yield the documents of a split as {"text", "place"}; those of plain text are not blank, with \\n line ends."""
+        """Yield the documents of a split as {"text", "place"}; those of plain text are not blank, \\n ends a line."""
         unit = "line" if split == "predict" else self.unit
         for path in self.paths(split):
             if has_columns(path):

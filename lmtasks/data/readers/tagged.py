@@ -95,7 +95,7 @@ class TaggedWords(Files):
             rows = []
             for number, line in sentence:
                 fields = line.split("\t") if "\t" in line else re.split(" +", line.rstrip(" "))
-                width = width or len(fields)  # of the first line: all others must have as many
+                width = width or len(fields)  # of the first line, with which the others are compared
                 if fault := _fault(fields, width, names, at):
                     raise InputError(f"{path}, row {number}: {fault}")
                 rows.append([fields[at.get(name, DEFAULT[name])] for name in names])
