@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmtasks.errors import InputError
@@ -58,6 +58,7 @@ def test_ill_formed_tags_mean_what_conlleval_takes_them_for(tags):
     assert spans(tags) == conlleval(tags)
 
 
+@settings(deadline=None)  # the first example imports seqeval
 @given(st.lists(ANY_TAG, max_size=12))
 def test_ill_formed_tags_mean_what_seqeval_takes_them_for(tags):
     seqeval = pytest.importorskip("seqeval.metrics.sequence_labeling")
