@@ -27,8 +27,8 @@ from tiny import (
     tiny_module,
     trainer,
     weights,
+    write_tasks as write,
 )
-from tiny import write_tasks as write
 
 import lmtasks
 from lmtasks.cli.after_fit import finish

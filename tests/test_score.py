@@ -10,8 +10,7 @@ import sys
 import pytest
 import sacrebleu
 
-from lmtasks.cli import score
-from lmtasks.cli import score_inputs as scored
+from lmtasks.cli import score, score_inputs as scored
 from lmtasks.errors import InputError
 from lmtasks.tasks.base import Answer
 

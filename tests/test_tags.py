@@ -3,8 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from lmtasks.errors import InputError
 from lmtasks.text.tags import as_bio, detect_scheme, normalise, spans, split_tag

@@ -26,8 +26,7 @@ from lmtasks.cli.messages import Sizes, quiet, say
 from lmtasks.data.readers.hub import one_line
 from lmtasks.errors import InputError
 from lmtasks.settings import first_difference, from_plain
-from lmtasks.storage import RUN_CONFIG
-from lmtasks.storage import run_folder as folders
+from lmtasks.storage import RUN_CONFIG, run_folder as folders
 from lmtasks.storage.checkpoint import Saved, checkpoints, read
 from lmtasks.text.tokenizer import Tokenizer
 from lmtasks.training import hardware
