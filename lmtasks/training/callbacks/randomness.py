@@ -26,7 +26,7 @@ class RandomState(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the state of each process into `checkpoint`; Lightning calls this on all of them."""
-        # on_validation_end of `Checkpoints` may save before that of this callback has restored the state
+        # a checkpoint that is saved during validation holds the state of training
         own = self._before_validation or _random_state(pl_module.device)
         states = [own] * trainer.world_size
         if trainer.world_size > 1:
@@ -46,7 +46,7 @@ class RandomState(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the state of the saved run."""
-        # not in on_load_checkpoint: the sanity check and the start of the loaders draw numbers before training
+        # on_load_checkpoint is too early: numbers may be drawn between it and the start of training
         if self._to_restore is not None:
             _set_random_state(self._to_restore, pl_module.device)
             self._to_restore = None
