@@ -79,10 +79,8 @@ class JointStep:
             found = torch.autograd.grad(loss, [*self.shared, *self.others], allow_unused=True)
             shared, others = found[: len(self.shared)], found[len(self.shared) :]
             pairs = zip(shared, self.shared, strict=True)
-            row = torch.cat(
-                [(torch.zeros_like(p) if gradient is None else gradient).flatten() for gradient, p in pairs]
-            )
-            self._gradients[self.tasks.index(task)] += row  # (P,)
+            parts = [(torch.zeros_like(p) if gradient is None else gradient).flatten() for gradient, p in pairs]
+            self._gradients[self.tasks.index(task)] += torch.cat(parts)  # (P,)
             reached.update(place for place, gradient in enumerate(shared) if gradient is not None)
             # the gradient of such a product on p is the gradient found
             pairs = zip(others, self.others, strict=True)

@@ -45,8 +45,8 @@ class TaskWeights(nn.Module):
         """Return the present weights."""
         return dict(zip(self.tasks, self.weights.tolist(), strict=True))
 
-    def observe(self, losses: Tensor, norms: Tensor | None) -> None:  # noqa: B027
-        """Learn from an optimiser step, if the class does; called after each step with the same numbers on all processes.
+    def observe(self, losses: Tensor, norms: Tensor | None) -> None:
+        """Learn from an optimiser step, after each step and with the same numbers on all processes; by default nothing.
 
         `losses` (T,) has the mean loss of each of `tasks`, `norms` (T,) the norm of the gradient of its weighted loss
         on the backbone, None unless `needs_gradients`. NaN stands for a task that took no part, and so does infinity.
