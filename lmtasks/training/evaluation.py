@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 import torch
 
@@ -16,8 +15,6 @@ from lmtasks.backbones.loss import Loss
 from lmtasks.batch import Batch, Example
 from lmtasks.predict import join_rows
 from lmtasks.tasks.base import Answer, Prediction, Task
-
-T = TypeVar("T")
 
 
 @dataclass
@@ -51,8 +48,11 @@ class Evaluation:
 
     def gathered(self) -> Evaluation:
         """Return the evaluation of all processes together."""
-        merged = Evaluation()
-        for part in gather(self):
+        parts, merged = [self], Evaluation()
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            parts *= torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(parts, self)  # replaces them, in the order of the ranks
+        for part in parts:
             merged.examples.update(part.examples)
             merged.answers.update(part.answers)
             merged.nll += part.nll
@@ -74,12 +74,3 @@ class Evaluation:
     def scores(self, task: Task, predictions: Sequence[Prediction]) -> dict[str, float]:
         """Return the loss in nats per target and the scores of the task."""
         return {"loss": self.nll / max(1, self.count), **task.score(predictions, self.nll, self.count)}
-
-
-def gather(own: T) -> list[T]:
-    """Return the value of each process, in the order of their ranks."""
-    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
-        return [own]
-    parts: list = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(parts, own)
-    return parts

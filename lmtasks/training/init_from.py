@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -28,14 +29,13 @@ class Source:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._saved: Saved | None = None
 
     def tokenizer(self, languages: Sequence[str], marks: Sequence[str]) -> Tokenizer:
         """Return the tokenizer of the model, with tokens added at its end for languages and marks that it lacks.
 
         Raises: InputError if there is no model.
         """
-        return Tokenizer.from_json(self._read().tokenizer).extended(languages, marks)
+        return Tokenizer.from_json(self._saved.tokenizer).extended(languages, marks)
 
     @torch.no_grad()
     def initialise(self, backbone: Backbone, config: BackboneConfig, tokenizer: Tokenizer) -> None:
@@ -47,7 +47,7 @@ class Source:
         Raises: InputError if there is no model, its backbone has other settings, or its tokens are not the first of
         `tokenizer`.
         """
-        saved, where = self._read(), f"init_from {self.path}: its"
+        saved, where = self._saved, f"init_from {self.path}: its"
         old = Tokenizer.from_json(saved.tokenizer)
         size = len(old)
         if len(tokenizer) < size or tokenizer.pieces(range(size)) != old.pieces(range(size)):
@@ -72,11 +72,11 @@ class Source:
             table = backbone.embedding.weight  # (V, D)
             table[old.bos_id] = table[marks].mean(0)
         logger.info("backbone: weights of %s", self.path)
-        self._saved = None  # free the memory
+        del self._saved  # frees the memory
 
-    def _read(self) -> Saved:
-        self._saved = self._saved or read(find_model(self.path))
-        return self._saved
+    @cached_property
+    def _saved(self) -> Saved:
+        return read(find_model(self.path))
 
 
 def freeze(module: nn.Module, names: Sequence[str]) -> None:

@@ -109,8 +109,8 @@ class Checkpoints(ModelCheckpoint):
             every_n_steps: Also save after every so many optimiser steps.
             every_n_minutes: Also save after every so many minutes.
         """
-        super().__init__(monitor=monitor, mode=mode, save_top_k=best if monitor else 0, save_last=True)
         self.best = best if monitor else 0
+        super().__init__(monitor=monitor, mode=mode, save_top_k=self.best, save_last=True)
         self.keep_last = keep_last
         self.every_n_steps = every_n_steps
         self.every_n_minutes = every_n_minutes
@@ -138,7 +138,8 @@ class Checkpoints(ModelCheckpoint):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Set the folder."""
         self.dirpath = trainer.strategy.broadcast(os.path.join(trainer.default_root_dir, CHECKPOINTS))
-        self._fs = get_filesystem(self.dirpath)
+        self._last_path = os.path.join(str(self.dirpath), LAST)
+        self._fs = get_filesystem(self._last_path)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget checkpoints that were removed; warn if the `last.ckpt` of an earlier run will be replaced."""
@@ -154,7 +155,7 @@ class Checkpoints(ModelCheckpoint):
         stopping, self._stopping = trainer.should_stop and not self._stopping, trainer.should_stop
         stepped, self._steps_done = trainer.global_step != self._steps_done, trainer.global_step
         if stepped and (trainer.global_step == trainer.max_steps or self._is_due(trainer)):
-            self._save_unscored(trainer)
+            self.on_train_end(trainer, pl_module)
         elif stopping and self._may_save(trainer):
             # only last.ckpt: the same run without an interruption keeps no other file of this step
             before, self.last_model_path = self._last_global_step_saved, self._last_path
@@ -164,7 +165,7 @@ class Checkpoints(ModelCheckpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save if there is no validation."""
         if not trainer.enable_validation or sum(trainer.num_val_batches) == 0:
-            self._save_unscored(trainer)
+            self.on_train_end(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save with the score of the validation.
@@ -182,8 +183,9 @@ class Checkpoints(ModelCheckpoint):
         self._save(trainer, score)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the last step unless it is saved already."""
-        self._save_unscored(trainer)
+        """Save without a score, unless the step is saved already."""
+        if self._may_save(trainer) and trainer.global_step != self._last_global_step_saved:
+            self._save(trainer, None)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find what is kept if nothing was left to train: Lightning skips `on_train_start` then."""
@@ -197,10 +199,6 @@ class Checkpoints(ModelCheckpoint):
         """Restore the saved scores, unless they are of another metric."""
         if state_dict["monitor"] == self.monitor:
             self._scores = dict(state_dict["scores"])
-
-    @property
-    def _last_path(self) -> str:
-        return os.path.join(str(self.dirpath), LAST)
 
     def _path(self, step: int) -> str:
         return os.path.join(str(self.dirpath), f"step={step}.ckpt")
@@ -216,10 +214,6 @@ class Checkpoints(ModelCheckpoint):
         passed = (time.monotonic() - self._saved_at) / 60  # minutes
         late = self.every_n_minutes is not None and trainer.strategy.broadcast(passed >= self.every_n_minutes)
         return late or (self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0)
-
-    def _save_unscored(self, trainer: Trainer) -> None:
-        if self._may_save(trainer) and trainer.global_step != self._last_global_step_saved:
-            self._save(trainer, None)
 
     def _save(self, trainer: Trainer, score: float | None) -> None:
         """Save `step=N.ckpt` if it is among the best or the last, then `last.ckpt`; then remove what no longer is."""

@@ -44,6 +44,25 @@ class OptimizerConfig(ABC):
     def build(self, model: nn.Module) -> Optimizer:
         """Return the optimiser of all parameters of `model`."""
 
+    def _rated(self, model: nn.Module, groups: list[dict[str, Any]], lr: float) -> list[dict[str, Any]]:
+        """Split each group so that the parameters of the backbone have the learning rate lr * backbone_factor.
+
+        Raises: InputError if that factor is not 1 and the model has no backbone.
+        """
+        factor = self.backbone_factor
+        if factor == 1:
+            return groups
+        backbone = getattr(model, "backbone", None)
+        if backbone is None:
+            raise InputError(f"optimizer: backbone_factor {factor}, but the model has no `backbone`; leave it out")
+        ours = set(map(id, backbone.parameters()))  # those that a head borrows, too
+        split = [
+            {**group, "params": [p for p in group["params"] if (id(p) in ours) == is_ours], "lr": rate}
+            for group in groups
+            for is_ours, rate in ((True, lr * factor), (False, lr))
+        ]
+        return [group for group in split if group["params"]]
+
 
 @dataclass(frozen=True)
 class Adam(OptimizerConfig):
@@ -56,7 +75,7 @@ class Adam(OptimizerConfig):
 
     def build(self, model: nn.Module) -> Optimizer:
         """Return Adam over all parameters in one group."""
-        groups = _rated(model, [{"params": _trained(model)}], self.lr, self.backbone_factor)
+        groups = self._rated(model, [{"params": _trained(model)}], self.lr)
         return torch.optim.Adam(groups, self.lr, self.betas, self.eps, fused=True)
 
 
@@ -73,7 +92,7 @@ class AdamW(OptimizerConfig):
 
     def build(self, model: nn.Module) -> Optimizer:
         """Return AdamW over parameters with and without weight decay."""
-        groups = _rated(model, _decay_groups(model, self.weight_decay), self.lr, self.backbone_factor)
+        groups = self._rated(model, _decay_groups(model, self.weight_decay), self.lr)
         return torch.optim.AdamW(groups, self.lr, self.betas, self.eps, fused=True)
 
 
@@ -91,7 +110,7 @@ class Adafactor(OptimizerConfig):
 
     def build(self, model: nn.Module) -> Optimizer:
         """Return Adafactor over parameters with and without weight decay."""
-        groups = _rated(model, _decay_groups(model, self.weight_decay), self.lr, self.backbone_factor)
+        groups = self._rated(model, _decay_groups(model, self.weight_decay), self.lr)
         return torch.optim.Adafactor(groups, self.lr)
 
 
@@ -113,10 +132,10 @@ class Muon(OptimizerConfig):
         matrices, rest = _matrices_and_rest(model)
         parts: list[Optimizer] = []
         if matrices:
-            groups = _rated(model, [{"params": matrices}], self.lr, self.backbone_factor)
+            groups = self._rated(model, [{"params": matrices}], self.lr)
             parts.append(BatchedMuon(groups, self.lr, self.weight_decay, self.momentum))
         if rest:
-            groups = _rated(model, [{"params": rest}], self.adam_lr, self.backbone_factor)
+            groups = self._rated(model, [{"params": rest}], self.adam_lr)
             parts.append(torch.optim.AdamW(groups, self.adam_lr, (0.9, 0.98), 1e-9, 0.0, fused=True))
         return Joined(parts)
 
@@ -172,22 +191,3 @@ def _matrices_and_rest(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
 def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     matrices, rest = _matrices_and_rest(model)
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
-
-
-def _rated(model: nn.Module, groups: list[dict[str, Any]], lr: float, factor: float) -> list[dict[str, Any]]:
-    """Split each group so that the parameters of the backbone have the learning rate lr * factor.
-
-    Raises: InputError if the factor is not 1 and the model has no backbone.
-    """
-    if factor == 1:
-        return groups
-    backbone = getattr(model, "backbone", None)
-    if backbone is None:
-        raise InputError(f"optimizer: backbone_factor {factor}, but the model has no `backbone`; leave it out")
-    ours = set(map(id, backbone.parameters()))  # a head may borrow parameters of the backbone: these count as its own
-    split = [
-        {**group, "params": [p for p in group["params"] if (id(p) in ours) == is_ours], "lr": rate}
-        for group in groups
-        for is_ours, rate in ((True, lr * factor), (False, lr))
-    ]
-    return [group for group in split if group["params"]]
