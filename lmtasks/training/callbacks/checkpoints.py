@@ -147,9 +147,7 @@ class Checkpoints(ModelCheckpoint):
         self._steps_done = self._last_global_step_saved = trainer.global_step
         self._stopping, self._saved_at = False, time.monotonic()
         if trainer.ckpt_path is None and self._may_save(trainer) and self._fs.exists(self._last_path):
-            rank_zero_warn(
-                f"{self._last_path} is of an earlier run and will be replaced; ckpt_path continues that run."
-            )
+            rank_zero_warn(f"{self._last_path} is of an earlier run and will be replaced; ckpt_path continues it.")
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
         """Save after the last optimiser step, and when a save is due by steps or minutes."""
