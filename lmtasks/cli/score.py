@@ -14,26 +14,21 @@ from lmtasks.metrics.score import Score
 from lmtasks.reports.pictures import check_picture
 
 HELP = "score a file of predictions against a file of references"
-FIRST = {"squad": "f1", "entities": "f1", "rouge": "rougeL"}  # the number that counts, where it is not the first
+MAIN = {"squad": "f1", "entities": "f1", "rouge": "rougeL"}  # the main score, where it is not the first
 ONE_REFERENCE = ("squad", "entities", "accuracy")  # metrics that take one file of references
-OPTIONS = {"language": ("bleu", "squad", "rouge"), "lowercase": ("bleu",), "picture": ("accuracy",)}  # where they count
+OPTIONS = {"language": ("bleu", "squad", "rouge"), "lowercase": ("bleu",), "picture": ("accuracy",)}  # of these metrics
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of the command."""
+    """Add the arguments of the command."""
     parser.add_argument("metric", choices=METRICS, metavar="METRIC", help=f"one of {', '.join(METRICS)}")
     parser.add_argument("hypotheses", metavar="HYPOTHESES", help="file of predictions (plain lines, .jsonl; .gz), or -")
     parser.add_argument("references", metavar="REFERENCE", nargs="+", help="file of references, row for row, or -")
-    parser.add_argument(
-        "--column",
-        help="column of the predictions (default: prediction, or labels, where there is one, as `lmtasks run` writes; "
-        "else text, of entities tags, of accuracy label)",
-    )
-    parser.add_argument(
-        "--reference-column",
-        help="column of the references (default: that of --column, else text, of entities tags, of accuracy label, of "
-        "squad answers)",
-    )
+    own = "text, for entities tags, for accuracy label"
+    column_help = f"column of the predictions (default: prediction or labels of what `lmtasks run` wrote, else {own})"
+    parser.add_argument("--column", help=column_help)
+    reference_help = f"column of the references (default: that of --column, else {own}, for squad answers)"
+    parser.add_argument("--reference-column", help=reference_help)
     parser.add_argument("--language", help="language of the texts, for bleu, squad and rouge (default: en)")
     parser.add_argument("--lowercase", action="store_true", help="let bleu ignore upper and lower case")
     parser.add_argument("--picture", metavar="FILE", help="draw the confusion matrix of accuracy (.png, .svg or .pdf)")
@@ -41,16 +36,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the score and its signature on one line; further scores and a table of classes below."""
+    """Print the score and its signature on one line, further scores and a table of classes below it."""
     _check_options(options)
     score = METRICS[options.metric](options)
-    main = FIRST.get(options.metric, next(iter(score.values)))
+    main = MAIN.get(options.metric, next(iter(score.values)))
     scores = {main: score.values[main], **score.values}
     if options.json:
         rounded = {name: round(value, 4) for name, value in scores.items()}
         several = {"scores": rounded} if len(rounded) > 1 else {}
-        about = {"metric": options.metric, "score": rounded[main], **several, "signature": score.signature}
-        print(json.dumps(about))
+        print(json.dumps({"metric": options.metric, "score": rounded[main], **several, "signature": score.signature}))
         return 0
     name = f" {main}" if len(scores) > 1 else ""
     print(f"{scores.pop(main):.2f}{name} {score.signature}")
@@ -126,7 +120,7 @@ def _check_options(options: argparse.Namespace) -> None:
 
 
 def _read_texts(options: argparse.Namespace) -> tuple[list[str], list[list[str]]]:
-    """Return the texts and, for each, the references from all files."""
+    """Return the texts, and for each its references from all files."""
     texts = inputs.read_texts(options.hypotheses, options.column or inputs.predicted_column(options.hypotheses, "text"))
     column = options.reference_column or options.column or "text"
     return texts, inputs.read_references(options.references, column, options.hypotheses, texts)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from itertools import dropwhile
 from typing import Any
 
 from lmtasks.cli.stdin import STDIN, stdin_lines
@@ -18,8 +19,8 @@ from lmtasks.data.readers.tagged import TaggedWords
 from lmtasks.errors import InputError
 from lmtasks.text.tags import spans
 
-PREDICTED = re.compile(r"prediction(_\d+)?")  # columns that `lmtasks run` adds to its rows; the other forms stand where
-LISTED = re.compile(r"(predicted_)?labels(_\d+)?")  # the input has a column of the first
+# Columns that `lmtasks run` adds to its rows; a name with a number is given where the input has the plain one.
+PREDICTED, LISTED = re.compile(r"prediction(_\d+)?"), re.compile(r"(predicted_)?labels(_\d+)?")
 SHOWN = 3  # ids that an error lists at most
 
 Cell = tuple[str, Any]
@@ -29,25 +30,21 @@ Tagged = tuple[str, list[str]]
 
 
 def predicted_column(path: str, own: str, listed: bool = False) -> str:
-    """Return the column of the predictions: `own`, unless `lmtasks run` wrote the file, which copies the right answers.
+    """Return the column of the predictions: that of `lmtasks run` if it wrote the file, else `own`.
 
-    With `listed` a prediction is a list, where the file has such lists. An answer of `run` is the last columns of a row
-    and begins with the prediction: `labels` before it are those of the input.
+    With `listed` it is the column of lists where the file has one. `run` copies its input, the right answers among it,
+    and adds an answer as the last columns of a row, the prediction first: `labels` before it are those of the input.
     """
-    if not has_columns(path):
-        return own
-    rows = [row for _, row in read_rows(path)]
-    found = {name for row in rows for name in row if PREDICTED.fullmatch(name) and row[name] is not None}
+    rows = [list(row.items()) for _, row in read_rows(path)] if has_columns(path) else []
+    found = {name for row in rows for name, value in row if PREDICTED.fullmatch(name) and value is not None}
     if not found:
         return own
     last = max(found, key=lambda name: (len(name), name))  # prediction, prediction_2, ..., prediction_10
-    lists = (
-        name
-        for row in rows
-        for name in list(row)[list(row).index(last) :]
-        if LISTED.fullmatch(name) and isinstance(row[name], list)
-    )
-    return next(lists, last) if listed else last
+    for row in rows if listed else ():
+        for name, value in dropwhile(lambda cell: cell[0] != last, row):
+            if LISTED.fullmatch(name) and isinstance(value, list):
+                return name
+    return last
 
 
 def read_texts(path: str, column: str) -> list[str]:
@@ -58,7 +55,7 @@ def read_texts(path: str, column: str) -> list[str]:
 def read_references(paths: Sequence[str], column: str, path: str, texts: Sequence[str]) -> list[list[str]]:
     """Return the references of each of the `texts` of `path`, those of all files together.
 
-    A row of a file has one, or a list of several.
+    A row of a file has one reference or a list of several.
     """
     references: list[list[str]] = [[] for _ in texts]
     for other in paths:
@@ -72,7 +69,10 @@ def read_references(paths: Sequence[str], column: str, path: str, texts: Sequenc
 
 
 def read_labels(path: str, column: str, blank: bool = True) -> list[str | list[str]]:
-    """Return the label of each row, or the list of its labels where the file has lists; there null is no label."""
+    """Return the label of each row, or the list of its labels where the file has lists; null is an empty list there.
+
+    blank: whether a row may have a blank label, as a prediction may.
+    """
     labels: list[str | list[str]] = []
     cells = _cells(path, column)
     lists = any(isinstance(value, list) for _, value in cells)
@@ -85,7 +85,7 @@ def read_labels(path: str, column: str, blank: bool = True) -> list[str | list[s
 
 
 def check_lists(path: str, rows: Sequence[str | list[str]]) -> list[list[str]]:
-    """Refuse a file of texts that is to be compared with lists: "politics, sport" is no label."""
+    """Return rows of labels; refuse a text among them: "politics, sport" is not a list of two labels."""
     for number, row in enumerate(rows, 1):
         if isinstance(row, str):
             fault = f"{path}, row {number}: {row[:40]!r} is a text and the other file has lists; give lists in both"
@@ -96,7 +96,7 @@ def check_lists(path: str, rows: Sequence[str | list[str]]) -> list[list[str]]:
 def read_tags(path: str, column: str) -> list[Tagged]:
     """Return where each row stands, and its tags: a list of them, or a text with spaces between; null has none.
 
-    Of a file with a word a line `column` is the position of the tags from 1; "tags" is its last.
+    In a file with one word per line `column` is the position of the tags from 1; "tags" is the last one.
     """
     if file_format(path) == "conll":
         if column != "tags" and not column.isdecimal():
@@ -104,44 +104,49 @@ def read_tags(path: str, column: str) -> list[Tagged]:
             raise InputError(f"{fault}; give the position of the tags from 1, as in --reference-column 4")
         words = TaggedWords(test=path, columns={} if column == "tags" else {"tags": column})
         return [(row["place"], row["tags"]) for row in words.rows("test", ("words", "tags"))]
-    return [
-        (place, value.split() if isinstance(value, str) else [] if value is None else _texts(place, value))
-        for place, value in _cells(path, column)
-    ]
+    cells = [(place, [] if value is None else value) for place, value in _cells(path, column)]
+    return [(place, value.split() if isinstance(value, str) else _texts(place, value)) for place, value in cells]
 
 
 def find_spans(given: Sequence[Tagged], actual: Sequence[Tagged]) -> list[list[list[tuple[str, int, int]]]]:
-    """Return the entities of each row of both files."""
+    """Return the entities of each row of both files, (label, first word, word after the last)."""
     for (here, ours), (there, theirs) in zip(given, actual, strict=True):
         if len(ours) != len(theirs):
             raise InputError(f"{here}: {len(ours)} tags, {there} has {len(theirs)}; give one tag for each word")
-    return [[_spans(place, tags) for place, tags in rows] for rows in (given, actual)]
+    found: list[list[list[tuple[str, int, int]]]] = [[], []]
+    for entities, rows in zip(found, (given, actual), strict=True):
+        for place, tags in rows:
+            try:
+                entities.append(spans(tags))
+            except InputError as error:
+                raise InputError(f"{place}: {error}") from None
+    return found
 
 
 def read_answers(
     predictions: str, references: str, column: str | None, reference_column: str
 ) -> tuple[list[str], list[list[str]]]:
-    """Return an answer for each question and the right answers to it; without `column` it is found.
+    """Return the answer to each question and its right answers; without `column` that of the answers is found.
 
-    Right answers may have any form that `SquadFile` reads. Where `references` is nested, `predictions` may be the
-    {id: text} of the official scripts. Else both have a row for each question: a blank line and a null or [] among the
-    right answers mean that there is none.
+    Right answers may have any form that `SquadFile` reads. If `references` is nested, `predictions` may be the
+    {id: text} of the official scripts. Otherwise both have a row for each question; a blank line, and null or [] among
+    the right answers, mean that there is no answer.
     """
     articles = find_articles(read_json(references)) if file_format(references) == "json" else None
-    questions = [] if articles is None else list(list_questions(references, articles))
-    cells = [(f"{place}, 'answers'", question["answers"]) for place, question in questions]
     if articles is None:
+        given, questions = None, []
         cells = [(place, [] if value is None else value) for place, value in _cells(references, reference_column)]
+    else:
+        given, questions = _read_object(predictions), list(list_questions(references, articles))
+        cells = [(f"{place}, 'answers'", question["answers"]) for place, question in questions]
     known = [[text for text, _ in list_answers(place, value)] for place, value in cells]
-    given = None if articles is None else _read_object(predictions)
     if given is None:
         return read_texts(predictions, column or predicted_column(predictions, "text")), known
-    nameless = [place for place, question in questions if question["id"] is None]
-    if nameless:
-        raise InputError(f"{nameless[0]}: a question without an id; give the answers row for row, not by their ids")
+    for place, question in questions:
+        if question["id"] is None:
+            raise InputError(f"{place}: a question without an id; give the answers row for row, not by their ids")
     names = [str(question["id"]) for _, question in questions]
-    missing = [name for name in names if name not in given]
-    if missing:
+    if missing := [name for name in names if name not in given]:
         listed = ", ".join(missing[:SHOWN]) + (f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else "")
         fault = f"{predictions}: no answer to {listed} of {references}"
         raise InputError(f"{fault}; give one for each question, '' for none")
@@ -149,7 +154,7 @@ def read_answers(
 
 
 def check_rows(path: str, rows: Sequence[object], other: str, others: Sequence[object]) -> None:
-    """Refuse files that do not have as many rows as each other, and those without any."""
+    """Refuse two files that differ in their number of rows, or have none."""
     if len(rows) != len(others):
         counts = f"{path} has {len(rows)} rows and {other} has {len(others)}"
         raise InputError(f"{counts}; row n of one must belong to row n of the other")
@@ -165,7 +170,7 @@ def _cells(path: str, column: str) -> list[Cell]:
         return [(f"{path}, row {number}", line) for number, line in enumerate(read_lines(path), 1)]
     names = {"value": column}
     rows = list(numbered_rows(path, names, "test", nested=True, absent=names))
-    if all(row["value"] is None for _, row in rows):  # a column that is nowhere is an error
+    if all(row["value"] is None for _, row in rows):  # a column that no row has is an error, which this raises
         rows = list(numbered_rows(path, names, "test", nested=True))
     return [(f"{path}, row {number}, column '{column}'", row["value"]) for number, row in rows]
 
@@ -182,13 +187,6 @@ def _text(place: str, value: Any) -> str:
 def _texts(place: str, value: Any) -> list[str]:
     """Return the texts of a list, or one text alone."""
     return [_text(place, text) for text in (value if isinstance(value, list) else [value])]
-
-
-def _spans(place: str, tags: list[str]) -> list[tuple[str, int, int]]:
-    try:
-        return spans(tags)
-    except InputError as error:
-        raise InputError(f"{place}: {error}") from None
 
 
 def _read_object(path: str) -> dict[str, Any] | None:
