@@ -30,10 +30,11 @@ def finish(
         return 0
     weights = average.weights(kept) if average else read_checkpoint(kept.best_model_path)["state_dict"]
     module.load_state_dict(weights)
+    untested = [name for name in module.tasks if data.has("validation", name) and not data.has("test", name)]
     model = "an average of checkpoints" if average else "that of the last checkpoint"
-    for line in _missing_splits(list(module.tasks), data, model):
+    for line in _missing_splits(list(module.tasks), untested, data, model):
         say(line)
-    scores = _score(trainer, module, data)
+    scores = _score(trainer, module, data, untested)
     if not trainer.is_global_zero:
         return 0
     save(module, folder / MODEL, scores)
@@ -67,30 +68,29 @@ def _draw_predictions(module: TaskModule, folder: Path) -> None:
             place.rmdir()
 
 
-def _missing_splits(tasks: list[str], data: TextDataModule, model: str) -> list[str]:
-    """Return what follows for the scores and for the model from splits that the data or a task does not have."""
+def _missing_splits(tasks: list[str], untested: list[str], data: TextDataModule, model: str) -> list[str]:
+    """Return what splits that the data or a task does not have mean for the scores and for the model."""
     if not (data.has("validation") or data.has("test")):
         return [f"no validation rows and no test rows: there are no scores, and the model is {model}"]
-    lines, untested = [], ", ".join(_untested(tasks, data))
+    lines, biased = [], "by which checkpoints are chosen too"
     if not data.has("validation"):
         lines = [f"no validation rows: no checkpoint counts as the best, and the model is {model}"]
     elif not data.has("test"):
-        lines = ["no test rows: the scores are of the validation rows, by which checkpoints are chosen too"]
+        lines = [f"no test rows: the scores are of the validation rows, {biased}"]
     elif untested:
-        lines = [f"no test rows of {untested}: scored on validation rows, by which checkpoints are chosen too"]
+        lines = [f"no test rows of {', '.join(untested)}: scored on validation rows, {biased}"]
     unscored = ", ".join(name for name in tasks if not (data.has("test", name) or data.has("validation", name)))
     return [*lines, f"no validation rows and no test rows of {unscored}: not scored"] if unscored else lines
 
 
-def _score(trainer: Trainer, module: TaskModule, data: TextDataModule) -> dict[str, float]:
-    """Return the scores on the test rows, and those on the validation rows of tasks without test rows.
+def _score(trainer: Trainer, module: TaskModule, data: TextDataModule, untested: list[str]) -> dict[str, float]:
+    """Return the scores on the test rows, and on the validation rows those of untested tasks.
 
     `module.predictions` is set to the predictions of those rows, in the order of the tasks. An evaluation finds nothing
     where `limit_test_batches` or `limit_val_batches` is 0.
     """
     scores: dict[str, float] = {}
     predictions: dict[str, list[Prediction]] = {}
-    untested = _untested(list(module.tasks), data)
     if data.has("test"):
         scores = dict(*trainer.test(module, datamodule=data, verbose=False))
         predictions = module.predictions
@@ -101,8 +101,3 @@ def _score(trainer: Trainer, module: TaskModule, data: TextDataModule) -> dict[s
         predictions |= {name: module.predictions[name] for name in untested if name in module.predictions}
     module.predictions = {name: predictions[name] for name in module.tasks if name in predictions}
     return scores
-
-
-def _untested(tasks: list[str], data: TextDataModule) -> list[str]:
-    """Return the tasks that have validation rows and no test rows."""
-    return [name for name in tasks if data.has("validation", name) and not data.has("test", name)]

@@ -131,10 +131,9 @@ def explain(
     elif fault.kind in ("class", "no class", "abstract"):
         hint = _suggest_class(fault, classes)
         form = "class with its" if hint else "mapping of"
-        what = f"{spot.shown} must be a {form} settings, not {given or spot.value!r}"
+        what = f"{spot.shown} must be a {form} settings, not {given or spot.value!r}{hint}"
         if fault.kind == "class" and given.replace(".", "").isidentifier():
-            what = f"there is no class {given!r} for {spot.shown}"
-        what += hint
+            what = f"there is no class {given!r} for {spot.shown}{hint}"
     return spot.where + what
 
 
