@@ -104,7 +104,7 @@ def _dispatch(arguments: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
-    return module.run(parser.parse_args(rest))
+    return module.run(parser.parse(rest))
 
 
 def _take(arguments: Iterable[str], *options: str) -> tuple[list[str], list[str]]:
@@ -136,9 +136,9 @@ def _import(modules: Sequence[str]) -> None:
 class CommandParser(argparse.ArgumentParser):
     """An argparse parser that raises InputError, with the nearest option's name, instead of printing its usage."""
 
-    def parse_args(self, args=None, namespace=None):  # type: ignore[override]
+    def parse(self, arguments: list[str]) -> argparse.Namespace:
         """Parse options and positionals in any order; for a misspelt option name the one that was probably meant."""
-        known, unknown = self.parse_known_intermixed_args(args, namespace)
+        known, unknown = self.parse_known_intermixed_args(arguments)
         if unknown and unknown[0].startswith("-"):
             hint = did_you_mean(unknown[0].split("=")[0], self._option_string_actions, f"see {self.prog} --help")
             raise InputError(f"{self.prog} has no option {unknown[0]!r}; {hint}")

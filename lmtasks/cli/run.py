@@ -26,7 +26,6 @@ from lmtasks.data.readers.formats import file_format, has_columns, has_file_endi
 from lmtasks.errors import InputError
 
 if TYPE_CHECKING:
-    from lmtasks.decoding import Decoding
     from lmtasks.model import Model
     from lmtasks.tasks.base import Answer
 
@@ -84,20 +83,27 @@ def add_decoding(group: argparse._ArgumentGroup) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Answer all texts and return the exit status."""
-    _check_paths(arguments)  # before torch is loaded
-    from lmtasks.storage.model_folder import load
+    given, output = arguments.input, arguments.output
+    if given and arguments.texts:
+        raise InputError("give texts or --input, not both")
+    if output and not Path(output).absolute().parent.is_dir():
+        raise InputError(f"--output {output}: there is no folder {Path(output).parent}")
+    if given and output and Path(given).absolute() == Path(output).absolute():
+        raise InputError(f"--output {output} is the input; write to another file")
+    if given and output and has_columns(given) and file_format(output) in ("csv", "tsv", "parquet"):
+        raise InputError(f"--output {output}: the rows of {given} are written as JSON Lines; let it end in .jsonl")
+    from lmtasks.storage.model_folder import load  # loads torch, which the mistakes above need not wait for
 
     session = Session(load(arguments.model, arguments.device), arguments)
-    if arguments.input and has_columns(arguments.input):
-        session.check_rows(arguments.input)
-        written = session.answer_rows(arguments.input)
+    if given and has_columns(given):
+        session.check_rows(given)
+        written = session.answer_rows(given)
     else:
         written = (session.stream if session.streams else session.answer_texts)(_texts(arguments))
-    output = arguments.output
     file = (gzip.open if output.endswith(".gz") else open)(output, "wt", encoding="utf-8") if output else None
     with file or nullcontext(sys.stdout) as sink:  # stdout stays open
         for piece in written:
-            print(piece, end="", file=sink, flush=not arguments.input)
+            print(piece, end="", file=sink, flush=not given)
     if session.renamed:
         own, new = ", ".join(session.renamed), ", ".join(session.renamed.values())
         print(f"the input has columns called {own}: they stay, and the answers are in {new}", file=sys.stderr)
@@ -116,11 +122,15 @@ class Session:
         self.column, self.group = self.task.choose(arguments.source, arguments.target)
         names = (field.name for field in dataclasses.fields(model.decoding))
         given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
-        self.decoding = chosen_decoding(model.decoding, given)
         idle = ["prefix"] * bool(arguments.prefix) + [name for name in given if name != "n_best"]
         if idle and not self.task.generates:
             options = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
             raise InputError(f"{self.name} writes no text: leave out {options}")
+        if "beam" not in given and given.get("sample", model.decoding.sample):
+            given["beam"] = 1
+        elif "beam" not in given and "n_best" in given:
+            given["beam"] = max(model.decoding.beam, given["n_best"])
+        self.decoding = dataclasses.replace(model.decoding, **given)
         self.context = self._context(arguments.context, arguments.input)
         self.prefix, self.scores, self.given_column = arguments.prefix, arguments.scores, arguments.column
         self.one_line = not arguments.texts  # a line in, a line out
@@ -252,27 +262,6 @@ class Session:
             names = chain([stem], (f"{stem}_{number}" for number in count(2)))
             self.renamed[name] = next(free for free in names if free not in self.taken)
         return self.renamed.get(name, name)
-
-
-def chosen_decoding(default: Decoding, given: dict[str, Any]) -> Decoding:
-    """Return the model's own search settings with those that were given; the beam follows from the others."""
-    if "beam" not in given and given.get("sample", default.sample):
-        given = {**given, "beam": 1}
-    elif "beam" not in given and "n_best" in given:
-        given = {**given, "beam": max(default.beam, given["n_best"])}
-    return dataclasses.replace(default, **given)
-
-
-def _check_paths(arguments: argparse.Namespace) -> None:
-    given, output = arguments.input, arguments.output
-    if given and arguments.texts:
-        raise InputError("give texts or --input, not both")
-    if output and not Path(output).absolute().parent.is_dir():
-        raise InputError(f"--output {output}: there is no folder {Path(output).parent}")
-    if given and output and Path(given).absolute() == Path(output).absolute():
-        raise InputError(f"--output {output} is the input; write to another file")
-    if given and output and has_columns(given) and file_format(output) in ("csv", "tsv", "parquet"):
-        raise InputError(f"--output {output}: the rows of {given} are written as JSON Lines; let it end in .jsonl")
 
 
 def _texts(arguments: argparse.Namespace) -> Iterable[list[str]]:

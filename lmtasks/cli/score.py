@@ -82,14 +82,6 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _squad(options: argparse.Namespace) -> Score:
-    (reference,) = options.references
-    column = options.reference_column or "answers"
-    answers, known = read_answers(options.hypotheses, reference, options.column, column)
-    check_rows(options.hypotheses, answers, reference, known)
-    return metrics.squad(answers, known, options.language or "en")
-
-
 def _accuracy(options: argparse.Namespace) -> Score:
     (reference,) = options.references
     column = options.column or predicted_column(options.hypotheses, "label", listed=True)
@@ -130,7 +122,7 @@ METRICS: dict[str, Callable[[argparse.Namespace], Score]] = {
     "bleu": lambda options: metrics.bleu(*_read_texts(options), options.language or "en", options.lowercase),
     "chrf": lambda options: metrics.chrf(*_read_texts(options)),
     "ter": lambda options: metrics.ter(*_read_texts(options)),
-    "squad": _squad,
+    "squad": lambda options: metrics.squad(*_read_answers(options), options.language or "en"),
     "entities": _entities,
     "accuracy": _accuracy,
     "rouge": lambda options: metrics.rouge(*_read_texts(options), options.language or "en"),
@@ -215,34 +207,35 @@ def read_tags(path: str, column: str) -> list[Tagged]:
     return [(place, value.split() if isinstance(value, str) else _texts(place, value)) for place, value in cells]
 
 
-def read_answers(
-    predictions: str, references: str, column: str | None, reference_column: str
-) -> tuple[list[str], list[list[str]]]:
-    """Return the answer to each question and its right answers; without `column` that of the answers is found.
+def _read_answers(options: argparse.Namespace) -> tuple[list[str], list[list[str]]]:
+    """Return the answer to each question and its right answers.
 
-    Right answers may have any form that `SquadFile` reads. If `references` is nested, `predictions` may be the
-    {id: text} of the official scripts. Otherwise both have a row for each question; a blank line, and null or [] among
-    the right answers, mean that there is no answer.
+    Right answers may have any form that `SquadFile` reads. If the file of references is nested, the predictions may be
+    the {id: text} of the official scripts. Otherwise both have a row for each question; a blank line, and null or []
+    among the right answers, mean that there is no answer.
     """
-    articles = find_articles(read_json(references)) if file_format(references) == "json" else None
+    predictions, (reference,) = options.hypotheses, options.references
+    articles = find_articles(read_json(reference)) if file_format(reference) == "json" else None
     if articles is None:
-        given, questions = None, []
-        cells = [(place, [] if value is None else value) for place, value in _cells(references, reference_column)]
+        given, questions, column = None, [], options.reference_column or "answers"
+        cells = [(place, [] if value is None else value) for place, value in _cells(reference, column)]
     else:
-        given, questions = _read_object(predictions), list(list_questions(references, articles))
+        given, questions = _read_object(predictions), list(list_questions(reference, articles))
         cells = [(f"{place}, 'answers'", question["answers"]) for place, question in questions]
     known = [[text for text, _ in list_answers(place, value)] for place, value in cells]
     if given is None:
-        return read_texts(predictions, column or predicted_column(predictions, "text")), known
-    for place, question in questions:
-        if question["id"] is None:
-            raise InputError(f"{place}: a question without an id; give the answers row for row, not by their ids")
-    names = [str(question["id"]) for _, question in questions]
-    if missing := [name for name in names if name not in given]:
-        listed = ", ".join(missing[:SHOWN]) + (f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else "")
-        fault = f"{predictions}: no answer to {listed} of {references}"
-        raise InputError(f"{fault}; give one for each question, '' for none")
-    return [_text(f"{predictions}, answer {name}", given[name]) for name in names], known
+        answers = read_texts(predictions, options.column or predicted_column(predictions, "text"))
+    else:
+        if nameless := [place for place, question in questions if question["id"] is None]:
+            raise InputError(f"{nameless[0]}: a question without an id; give the answers row for row, not by their ids")
+        names = [str(question["id"]) for _, question in questions]
+        if missing := [name for name in names if name not in given]:
+            more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+            fault = f"{predictions}: no answer to {', '.join(missing[:SHOWN])}{more} of {reference}"
+            raise InputError(f"{fault}; give one for each question, '' for none")
+        answers = [_text(f"{predictions}, answer {name}", given[name]) for name in names]
+    check_rows(predictions, answers, reference, known)
+    return answers, known
 
 
 def check_rows(path: str, rows: Sequence[object], other: str, others: Sequence[object]) -> None:

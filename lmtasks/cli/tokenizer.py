@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from lmtasks.cli.stdin import STDIN, stdin_lines
@@ -45,13 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"{arguments.output}: there is no folder {Path(arguments.output).parent}; make it first")
     languages = [code.strip() for code in arguments.languages.split(",") if code.strip()]
     config = TokenizerConfig(kind=arguments.kind, vocab_size=arguments.vocab_size)
-    tokenizer = Tokenizer.train(_lines(arguments.inputs), config, languages)
+    lines = chain.from_iterable(stdin_lines() if path == STDIN else read_lines(path) for path in arguments.inputs)
+    tokenizer = Tokenizer.train(lines, config, languages)
     tokenizer.save(arguments.output)
     print(f"{len(tokenizer)} tokens ({tokenizer.kind})", file=sys.stderr)
     print(arguments.output)
     return 0
-
-
-def _lines(paths: list[str]) -> Iterator[str]:
-    for path in paths:
-        yield from stdin_lines() if path == STDIN else read_lines(path)
