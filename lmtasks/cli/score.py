@@ -43,10 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("metric", choices=METRICS, metavar="METRIC", help=f"one of {', '.join(METRICS)}")
     parser.add_argument("hypotheses", metavar="HYPOTHESES", help="file of predictions (plain lines, .jsonl; .gz), or -")
     parser.add_argument("references", metavar="REFERENCE", nargs="+", help="file of references, row for row, or -")
-    own = "text, for entities tags, for accuracy label"
+    own = "text; entities: tags; accuracy: label"
     column_help = f"column of the predictions (default: prediction or labels of what `lmtasks run` wrote, else {own})"
     parser.add_argument("--column", help=column_help)
-    reference_help = f"column of the references (default: that of --column, else {own}, for squad answers)"
+    reference_help = f"column of the references (default: that of --column, else {own}; squad: answers)"
     parser.add_argument("--reference-column", help=reference_help)
     parser.add_argument("--language", help="language of the texts, for bleu, squad and rouge (default: en)")
     parser.add_argument("--lowercase", action="store_true", help="let bleu ignore upper and lower case")
