@@ -10,7 +10,7 @@ import sys
 import pytest
 import sacrebleu
 
-from lmtasks.cli import score, score_inputs as scored
+from lmtasks.cli import score
 from lmtasks.errors import InputError
 from lmtasks.tasks.base import Answer
 
@@ -85,7 +85,7 @@ def test_stdin_has_the_lines_of_a_file(content, tmp_path, monkeypatch):
     file = tmp_path / "lines.txt"
     file.write_bytes(content.encode())
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
-    assert scored.read_texts("-", "text") == scored.read_texts(str(file), "text")
+    assert score.read_texts("-", "text") == score.read_texts(str(file), "text")
 
 
 def test_different_numbers_of_rows_name_both_files_and_counts(files, tmp_path):
