@@ -9,7 +9,8 @@ import pytest
 
 from lmtasks.errors import InputError
 from lmtasks.metrics.score import class_table, labelled_scores
-from lmtasks.reports.pictures import ENDINGS, check_picture, columns, picture
+from lmtasks.reports.pictures import ENDINGS, check_picture, picture
+from lmtasks.text.words import columns
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
