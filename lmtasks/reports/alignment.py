@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmtasks.reports.pictures import picture
+from lmtasks.reports.pictures import draw_cells, picture
 from lmtasks.text.words import columns
 
 if TYPE_CHECKING:
@@ -44,15 +44,12 @@ def draw(source: Sequence[str], target: Sequence[str], weights: Tensor, path: st
     width = max(CELL_INCHES * len(source) + 2.2, 4.0)
     with picture(path, width, CELL_INCHES * len(target) + 2.0) as figure:
         axes = figure.add_subplot()
-        image = axes.pcolormesh(weights.numpy(), cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=1.5)
-        axes.set_aspect("equal")
-        axes.invert_yaxis()  # pcolormesh puts its first row at the bottom
+        image = draw_cells(axes, weights.numpy(), "Blues", 0, 1)
         axes.xaxis.tick_top()
         places = [column + 0.5 for column in range(len(source))]  # the middle of a cell
         axes.set_xticks(places, [_shown(piece) for piece in source], rotation=50, ha="left", rotation_mode="anchor")
         axes.set_yticks([row + 0.5 for row in range(len(target))], [_shown(piece) for piece in target])
         axes.tick_params(length=0, labelsize=11)
-        axes.spines[:].set_visible(False)
         bar = figure.colorbar(image, ax=axes, shrink=min(1.0, 6 / len(target)), aspect=14, pad=0.03, ticks=[0, 0.5, 1])
         bar.outline.set_visible(False)
         bar.set_label("share of attention", fontsize=9)

@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmtasks.reports.pictures import picture
+from lmtasks.reports.pictures import draw_cells, picture
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,19 +33,16 @@ def draw_confusion(confusion: Tensor, labels: Sequence[str], path: str | Path, t
     side = max(cell * size, 2)
     places = [number + 0.5 for number in range(size)] if size <= WORDED else []  # the middle of a cell
     shown = list(labels) if places else []
-    slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if letters > 4 or not numbered else {}
+    short = letters <= 4 and numbered  # longer labels would overlap unless they are slanted
+    slant, anchor = (0, "center") if short else (45, "right")
     with picture(path, side + 1.8 + 0.09 * letters, side + 1.2) as figure:
         axes = figure.add_subplot()
-        line = min(1.5, 3 * cell)  # white lines between the cells, thinner in a large matrix
-        image = axes.pcolormesh(shares.numpy(), cmap="Blues", vmin=0, vmax=100, edgecolors="white", linewidth=line)
-        axes.set_aspect("equal")
-        axes.invert_yaxis()  # pcolormesh puts its first row at the bottom
+        image = draw_cells(axes, shares.numpy(), "Blues", 0, 100, linewidth=min(1.5, 3 * cell))
         axes.set_xlabel("predicted", fontsize=11, labelpad=8)
         axes.set_ylabel("actual", fontsize=11, labelpad=8)
-        axes.spines[:].set_visible(False)
         axes.tick_params(length=0, labelsize=10 if numbered else 6)
         axes.set_yticks(places, shown)
-        axes.set_xticks(places, shown, **slanted)
+        axes.set_xticks(places, shown, rotation=slant, ha=anchor, rotation_mode="anchor")
         for row, column in product(range(size), repeat=2) if numbered else ():
             number = counts[row, column].item()
             colour = "white" if shares[row, column] > 55 else "#1f2d3d" if number else "#b8c4d0"  # legible on the cell

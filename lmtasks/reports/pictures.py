@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lmtasks.errors import InputError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import QuadMesh
     from matplotlib.figure import Figure
 
 ENDINGS = (".png", ".svg", ".pdf")
@@ -47,3 +49,12 @@ def picture(path: str | Path, width: float, height: float) -> Iterator[Figure]:
         figure = Figure(figsize=(width, height), layout="constrained")  # not pyplot, which keeps figures and a window
         yield figure
         figure.savefig(path, dpi=160, bbox_inches="tight", pad_inches=0.15)
+
+
+def draw_cells(axes: Axes, values: Any, colours: str, low: float, high: float, linewidth: float = 1.5) -> QuadMesh:
+    """Draw a matrix, its first row on top, in the colours of a colour map from `low` to `high`; return the cells."""
+    cells = axes.pcolormesh(values, cmap=colours, vmin=low, vmax=high, edgecolors="white", linewidth=linewidth)
+    axes.set_aspect("equal")
+    axes.invert_yaxis()  # pcolormesh draws its first row at the bottom
+    axes.spines[:].set_visible(False)
+    return cells
