@@ -30,7 +30,7 @@ def entity_scores(
     >>> {name: round(value) for name, value in score.values.items()}
     {'precision': 50, 'recall': 100, 'f1': 67}
     """
-    counts = count_labels(found, actual, labels)
+    counts = count_labels(found, actual, labels)  # sums of counts, not means of scores: micro average
     right, predicted, known = (sum(row[place] for row in counts.values()) for place in range(3))
     signature = f"entities:{known}|match:label+span|average:micro|rules:conlleval"
     return LabelledScore(precision_recall_f1(right, predicted, known), signature, labelled_scores(counts))

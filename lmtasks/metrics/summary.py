@@ -66,6 +66,7 @@ def rouge(predictions: Sequence[str], references: Sequence[Sequence[str]], langu
 
 
 def _n_gram_f1(given: list[str], reference: list[str], n: int) -> float:
+    # n copies, each one token later, side by side: the shortest one ends the n-grams
     ours, theirs = (Counter(zip(*(tokens[k:] for k in range(n)), strict=False)) for tokens in (given, reference))
     return _f1((ours & theirs).total(), ours.total(), theirs.total())
 
@@ -87,4 +88,4 @@ def _common_subsequence(one: list[str], other: list[str]) -> int:
 
 
 def _f1(common: int, one: int, other: int) -> float:
-    return 2 * common / max(1, one + other)
+    return 2 * common / max(1, one + other)  # two empty texts have no word in common: 0

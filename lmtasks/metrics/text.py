@@ -17,7 +17,7 @@ def perplexity(nll: float, count: float) -> float:
     1 for a count of 0, and infinity if it is too large for a float.
     """
     mean = nll / max(1, count)
-    return math.exp(mean) if mean < math.log(sys.float_info.max) else math.inf
+    return math.exp(mean) if mean < math.log(sys.float_info.max) else math.inf  # math.exp would raise OverflowError
 
 
 def token_probability(nll: float, count: float) -> float:

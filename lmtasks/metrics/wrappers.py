@@ -36,7 +36,7 @@ class _Rows(Metric):
 
     is_differentiable = False
     higher_is_better = True
-    full_state_update = False
+    full_state_update = False  # forward() then updates once per batch, not twice
     rows: list[Tensor]
     function: Callable[..., Score]
     check: Callable[..., object] = staticmethod(check_references)
@@ -78,7 +78,7 @@ class _Rows(Metric):
         data = bytes(dim_zero_cat(self.rows).cpu().numpy())
         if self._scored is None or self._scored[0] != data:
             rows = [json.loads(line) for line in data.splitlines()]
-            columns = ([row[place] for row in rows] for place in range(self.columns))
+            columns = ([row[place] for row in rows] for place in range(self.columns))  # zip would lose them if no rows
             self._scored = data, self.function(*columns, **self._settings)
         return self._scored[1]
 
@@ -96,7 +96,7 @@ class _Translations(_Rows):
     def reset(self) -> None:
         """Forget all rows."""
         super().reset()
-        self._width = 0  # references of each row
+        self._width = 0  # references of each row; forward() resets it, and batches of one size set it again
 
     def update(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
         """Add rows of one hypothesis and a list of references, equally many in every row.
@@ -161,7 +161,7 @@ class SQuAD(_InLanguage):
     """Score answers to questions as `squad` does."""
 
     function = staticmethod(squad)
-    check = staticmethod(partial(check_references, least=0))
+    check = staticmethod(partial(check_references, least=0))  # a question may have no answer
 
 
 class ROUGE(_InLanguage):
@@ -237,6 +237,7 @@ class Perplexity(Metric):
 
     def __init__(self, sync_on_compute: bool = True) -> None:
         super().__init__(sync_on_compute=sync_on_compute)
+        # float32 would round a sum over millions of tokens
         self.add_state("nll", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
