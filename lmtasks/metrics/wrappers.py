@@ -96,7 +96,7 @@ class _Translations(_Rows):
     def reset(self) -> None:
         """Forget all rows."""
         super().reset()
-        self._width = 0  # references of each row; forward() resets it, and batches of one size set it again
+        self._width = 0  # references of each row
 
     def update(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
         """Add rows of one hypothesis and a list of references, equally many in every row.

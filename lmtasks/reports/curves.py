@@ -64,14 +64,9 @@ def draw_losses(runs: Sequence[Run], path: Path) -> None:
                 axes.set_xlabel("optimiser steps", fontsize=9, color=PALE)
             if number % across == 1 or across == 1:
                 axes.set_ylabel("loss", fontsize=9, color=PALE)
-        figure.legend(  # "outside" makes the layout leave room for it
-            list(lines.values()),
-            list(lines),
-            loc="outside upper left",
-            ncols=4 if across > 2 else 3,
-            frameon=False,
-            fontsize=10,
-        )
+        columns = 4 if across > 2 else 3
+        # "outside" makes the layout leave room for the legend
+        figure.legend(lines.values(), lines, loc="outside upper left", ncols=columns, frameon=False, fontsize=10)
         below = "thick line: training, smoothed    dots: validation"
         figure.supxlabel(below, fontsize=9, color=PALE, x=0.01, ha="left")
 
