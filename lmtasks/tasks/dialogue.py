@@ -1,9 +1,7 @@
-"""Dialogue: what was said so far in, the next turn out.
+"""Dialogue: the turns so far in, the next turn out.
 
-A row {"turns": ["Good morning.", "Good morning! What do you want?", "Two loaves."]} gives an example for each turn but
-the first: the reply to "Good morning.", and the reply to the two turns before "Two loaves.". A mark before each turn
-says who speaks (Wolf et al. 2019, "TransferTransfo", section 4.2): the last turn of a history is the user's, the reply
-the model's.
+A mark before each turn says who speaks (Wolf et al. 2019, "TransferTransfo", section 4.2): the last turn of a history
+is the user's, the reply the model's.
 """
 
 from __future__ import annotations
@@ -25,8 +23,9 @@ USER, MODEL = "<user>", "<model>"
 class DialogueTask(Seq2SeqTask):
     """Reply to the turns of a dialogue.
 
-    Before: `{"turns": ["Hello.", "Hello, Anna."]}`.
-    After, where each word is one token: source `<user> Hello . </s>`, target `Hello , Anna . </s>`.
+    Before: `{"turns": ["Hello.", "Hello, Anna.", "Bye."]}`.
+    After, an example for each turn but the first, where each word is one token: source `<user> Hello . </s>`, target
+    `Hello , Anna . </s>`; source `<model> Hello . <user> Hello , Anna . </s>`, target `Bye . </s>`.
 
     Example:
         >>> DialogueTask(history=64).marks
@@ -87,10 +86,10 @@ class DialogueTask(Seq2SeqTask):
 
     def questions(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
         """Make an example of each row that has a turn: the reply to all of them."""
-        dialogues = [(number, turns) for number, row in enumerate(rows) if (turns := _turns(row))]
         return [
             Example(self._source(tokenizer.encode_batch(turns), tokenizer), [], "\n".join(turns), row=number)
-            for number, turns in dialogues
+            for number, row in enumerate(rows)
+            if (turns := _turns(row))
         ]
 
     def score(self, predictions: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
@@ -110,11 +109,11 @@ class DialogueTask(Seq2SeqTask):
         return {"bleu2": bleu, "distinct1": words, "distinct2": words}
 
     def _source(self, turns: Sequence[list[int]], tokenizer: BaseTokenizer) -> list[int]:
-        """Return as many of the last turns as there is room for, the speakers marked; of the last at least its end."""
+        """Return the marked turns that fit into the history, the latest first to be kept; of the last one its end."""
         marks = [tokenizer.mark(USER), tokenizer.mark(MODEL)]
         source = tokenizer.frame_source([])
         for back, turn in enumerate(reversed(turns)):
-            room = self.history - len(source) - 1
+            room = self.history - len(source) - 1  # the mark takes one
             if back and len(turn) > room:
                 break
             source = [marks[back % 2], *turn[max(0, len(turn) - room) :], *source]
@@ -122,7 +121,7 @@ class DialogueTask(Seq2SeqTask):
 
 
 def _dialogue(row: Row) -> list[str]:
-    """Return the turns of a training row; a single text is no dialogue."""
+    """Return the turns of a training row; a single text is refused, because it cannot be a dialogue."""
     if isinstance(row.get("turns"), str):
         problem = f"column 'turns': the text {row['turns'][:40]!r}, expected a list of texts, one for each turn"
         raise fault(row, f"{problem}, as .jsonl .json and .parquet have")

@@ -1,6 +1,6 @@
 """What tasks that write text have in common: their head, their framing, their answers.
 
-A subclass says which texts of a row are read and which one is written, by `pairs`.
+A subclass says in `pairs` which texts of a row are read and which one is written.
 """
 
 from __future__ import annotations
@@ -8,9 +8,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from lmtasks.batch import Example
+from lmtasks.decoding import Hypothesis
 from lmtasks.heads.base import Head
 from lmtasks.heads.seq2seq import Seq2SeqHead
 from lmtasks.tasks.base import Answer, Row, Task
@@ -26,7 +27,7 @@ class Pair(NamedTuple):
     references: tuple[str, ...] = ()
     """All right answers, where there may be several."""
     group: str = ""
-    """Rows that are scored together."""
+    """Rows of one group are scored together."""
     language: str | None = None
     """The language wanted of the answer, where the task knows several."""
 
@@ -42,20 +43,21 @@ class Seq2SeqTask(Task):
     prompt_text: str = field(default="", kw_only=True)
     """Text in front of every source, by which a pretrained model knows its task (Raffel et al. 2020, section 2.4)."""
 
+    def texts(self, row: Row) -> Iterator[str]:
+        """Yield all texts of the pairs of a row that are not empty."""
+        return (text for pair in self.pairs(row) for text in (*pair.sources, pair.target) if text)
+
     @abstractmethod
     def pairs(self, row: Row) -> Iterator[Pair]:
         """Yield what to read and to write of a row, nothing where it has no source."""
 
-    def texts(self, row: Row) -> Iterator[str]:
-        """Yield all texts of a row that are not empty."""
-        for pair in self.pairs(row):
-            yield from (text for text in (*pair.sources, pair.target) if text)
-
     def examples(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
         """Make an example of each pair; a missing target is left empty."""
         pairs = [(number, pair) for number, row in enumerate(rows) for pair in self.pairs(row)]
-        # all texts in one call, which tokenises on all cores
-        ids = iter(tokenizer.encode_batch([text for _, pair in pairs for text in self._read_and_written(pair)]))
+        texts = [
+            text for _, pair in pairs for text in (self.prompt_text + pair.sources[0], *pair.sources[1:], pair.target)
+        ]
+        ids = iter(tokenizer.encode_batch(texts))  # all texts in one call, which tokenises on all cores
         examples = []
         for number, pair in pairs:
             sources, target = [next(ids) for _ in pair.sources], next(ids)
@@ -78,12 +80,8 @@ class Seq2SeqTask(Task):
         return Seq2SeqHead(*tokens, self.label_smoothing)
 
     def answers(
-        self, found: Sequence[Any], examples: Sequence[Example], tokenizer: BaseTokenizer
+        self, found: Sequence[list[Hypothesis]], examples: Sequence[Example], tokenizer: BaseTokenizer
     ) -> list[list[Answer]]:
         """Turn the hypotheses of the search into texts."""
         texts = iter(tokenizer.decode_batch([hypothesis.tokens for several in found for hypothesis in several]))
         return [[Answer(next(texts), hypothesis.score) for hypothesis in several] for several in found]
-
-    def _read_and_written(self, pair: Pair) -> list[str]:
-        first, *others = pair.sources
-        return [self.prompt_text + first, *others, pair.target]

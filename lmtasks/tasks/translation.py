@@ -1,8 +1,7 @@
 """Translation: a sentence in one language in, the same in another out.
 
-A row {"en": "A dog runs.", "de": "Ein Hund läuft."} gives, in the direction en-de, the source ids of "A dog runs."
-and the target ids of "Ein Hund läuft.", each with the end token. A model of several target languages is told which by
-a tag in front of the source, <2de>, as in Johnson et al. 2017, section 3.
+A model of several target languages gets a tag in front of the source, <2de>, which tells it the one to write, as in
+Johnson et al. 2017, section 3.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from lmtasks.tasks.base import Prediction, Row, text_of
 from lmtasks.tasks.seq2seq import Pair, Seq2SeqTask
 
 LANGUAGE = r"[A-Za-z_]+(?:-[A-Z]\w+)?"  # zh, or zh-Hans
-DIRECTION = re.compile(rf"(?P<source>{LANGUAGE})-(?P<target>{LANGUAGE})")
+DIRECTION = re.compile(rf"({LANGUAGE})-({LANGUAGE})")
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class TranslationTask(Seq2SeqTask):
         for direction in self.directions:
             if not DIRECTION.fullmatch(direction):
                 raise InputError(
-                    f"direction {direction!r}: write source and target language with a hyphen, such as en-de"
+                    f"direction {direction!r}: write source and target language with a hyphen, as in en-de"
                 )
 
     @property
@@ -56,22 +55,22 @@ class TranslationTask(Seq2SeqTask):
 
     @property
     def source_columns(self) -> tuple[str, ...]:
-        """Languages that the task reads."""
+        """The languages that the task reads."""
         return tuple(dict.fromkeys(split_direction(direction)[0] for direction in self.directions))
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Languages that the task writes."""
+        """The languages that the task writes."""
         return tuple(dict.fromkeys(split_direction(direction)[1] for direction in self.directions))
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """Target languages, where there are several to choose from."""
+        """The target languages, where there are several to choose from."""
         return self.targets if len(self.targets) > 1 else ()
 
     @property
     def example_command(self) -> str:
-        """A sentence, with the languages where they must be chosen."""
+        """A sentence, and the languages where they must be chosen."""
         source, target = split_direction(self.directions[0])
         from_one = f" --source {source}" if len(self.source_columns) > 1 else ""
         return f'"A sentence."{from_one}' + (f" --target {target}" if self.languages else "")
@@ -82,7 +81,7 @@ class TranslationTask(Seq2SeqTask):
         return len(self.directions)
 
     def texts(self, row: Row) -> Iterator[str]:
-        """Yield the text of each language once."""
+        """Yield the text of each language once, however many directions use it."""
         return (row[language] for language in self.columns if row.get(language))
 
     def pairs(self, row: Row) -> Iterator[Pair]:
@@ -99,17 +98,19 @@ class TranslationTask(Seq2SeqTask):
         return split_direction(direction)[0], direction
 
     def direction(self, source: str | None, target: str | None) -> str:
-        """Return the direction that a user means who names source, target or neither.
+        """Return the one direction with this source and target language; None stands for any.
 
-        Raises: InputError where that leaves none or several.
+        Raises: InputError if no direction fits, or several.
         """
-        wanted = []
-        for direction in self.directions:
-            own_source, own_target = split_direction(direction)
-            if source in (None, own_source) and target in (None, own_target):
-                wanted.append(direction)
+        wanted = [
+            direction
+            for direction in self.directions
+            if all(
+                given in (None, own) for given, own in zip((source, target), split_direction(direction), strict=True)
+            )
+        ]
         if len(wanted) != 1:
-            problem = "cannot translate" if not wanted else "must be told how to translate"
+            problem = "must be told how to translate" if wanted else "cannot translate"
             asked = (f" from {source}" if source else "") + (f" to {target}" if target else "")
             raise InputError(
                 f"the model {problem}{asked}; it knows {', '.join(self.directions)}: choose source "
@@ -119,39 +120,36 @@ class TranslationTask(Seq2SeqTask):
 
     def score(self, predictions: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
         """Return perplexity, BLEU and chrF: means over directions, and those of each where there are several."""
-        groups: dict[str, list[Prediction]] = {}
-        for prediction in predictions:
-            groups.setdefault(prediction.group, []).append(prediction)
-        each = {direction: _scored(direction, rows) for direction, rows in groups.items()}
+        directions = dict.fromkeys(row.group for row in predictions)
+        each = {own: _scored(own, [row for row in predictions if row.group == own]) for own in directions}
         scores = {"perplexity": metrics.perplexity(nll, count)}
         for metric in ("bleu", "chrf"):
-            values = {direction: found[metric].values[metric] for direction, found in each.items()}
-            scores[metric] = sum(values.values()) / len(values) if values else math.nan
+            values = [found[metric].values[metric] for found in each.values()]
+            scores[metric] = sum(values) / len(values) if values else math.nan
             if len(values) > 1:
-                scores |= {f"{metric}_{direction}": value for direction, value in values.items()}
+                scores |= {f"{metric}_{own}": value for own, value in zip(each, values, strict=True)}
         return scores
 
     def signatures(self) -> dict[str, str]:
         """Return sacrebleu's signatures under the names of `score`, of each direction where there are several."""
         signatures = {}
-        example = [Prediction("", "a")]  # the signature contains the number of references
         for metric in ("bleu", "chrf"):
             for direction in self.directions:
                 name = f"{metric}_{direction}" if len(self.directions) > 1 else metric
-                signatures[name] = _scored(direction, example)[metric].signature
+                # a signature contains the number of references: one
+                signatures[name] = _scored(direction, [Prediction("", "a")])[metric].signature
         return signatures
 
 
 def split_direction(direction: str) -> tuple[str, str]:
     """Return source and target language of a direction.
 
-    Example:
-        >>> split_direction("en-de")
-        ('en', 'de')
+    >>> split_direction("en-de")
+    ('en', 'de')
     """
     match = DIRECTION.fullmatch(direction)
     assert match is not None, direction
-    return match["source"], match["target"]
+    return match[1], match[2]
 
 
 def _scored(direction: str, rows: Sequence[Prediction]) -> dict[str, metrics.Score]:
