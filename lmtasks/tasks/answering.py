@@ -237,7 +237,7 @@ def _best_first(answers: Iterable[Answer]) -> list[Answer]:
 
 
 def _between(doubts: Sequence[float], threshold: float) -> float:
-    """Return a threshold that splits the doubts as `threshold` does, and is so far from all that rounding is harmless."""
+    """Return a threshold that splits the doubts as `threshold` does, far enough from each for any rounding."""
     kept, dropped = [doubt for doubt in doubts if doubt <= threshold], [doubt for doubt in doubts if doubt > threshold]
     if kept and dropped:
         return (max(kept) + min(dropped)) / 2

@@ -12,8 +12,7 @@ from typing import Literal
 from lmtasks import metrics
 from lmtasks.batch import Example
 from lmtasks.errors import InputError
-from lmtasks.heads.classification import ClassificationHead, Pooling
-from lmtasks.heads.ngrams import LONGEST, SHORTEST, Ngrams
+from lmtasks.heads.classification import LONGEST, SHORTEST, ClassificationHead, Ngrams, Pooling
 from lmtasks.tasks.base import Answer, Prediction, Row, Task, fault, text_of, texts_of
 from lmtasks.text.base import BaseTokenizer
 

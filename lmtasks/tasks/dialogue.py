@@ -63,34 +63,21 @@ class DialogueTask(Seq2SeqTask):
         turns = _dialogue(row)
         yield from (Pair(tuple(turns[:place]), turns[place], group=str(place)) for place in range(1, len(turns)))
 
-    def examples(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
-        """Make an example of each turn that replies to another one."""
-        # not by `pairs`: each turn is tokenised once, however many histories contain it
-        dialogues = [_dialogue(row) for row in rows]
-        encoded = iter(tokenizer.encode_batch([turn for turns in dialogues for turn in turns]))
-        examples = []
-        for number, turns in enumerate(dialogues):
-            ids = [next(encoded) for _ in turns]
-            examples += [
-                Example(
-                    source=self._source(ids[:place], tokenizer),
-                    target=tokenizer.frame_target(ids[place]),
-                    text="\n".join(turns[:place]),
-                    reference=turns[place],
-                    group=str(place),
-                    row=number,
-                )
-                for place in range(1, len(turns))
-            ]
-        return examples
-
     def questions(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
         """Make an example of each row that has a turn: the reply to all of them."""
-        return [
-            Example(self._source(tokenizer.encode_batch(turns), tokenizer), [], "\n".join(turns), row=number)
-            for number, row in enumerate(rows)
-            if (turns := _turns(row))
-        ]
+        turns = [(number, Pair(tuple(turns), "")) for number, row in enumerate(rows) if (turns := _turns(row))]
+        return self.examples_of(turns, tokenizer)
+
+    def frame(self, sources: Sequence[list[int]], language: str | None, tokenizer: BaseTokenizer) -> list[int]:
+        """Return the last turns that fit into the history, each after its mark, or the end of the last one."""
+        marks = [tokenizer.mark(USER), tokenizer.mark(MODEL)]
+        framed = tokenizer.frame_source([])
+        for back, turn in enumerate(reversed(sources)):
+            room = self.history - len(framed) - 1  # the mark takes one
+            if back and len(turn) > room:
+                break
+            framed = [marks[back % 2], *turn[max(0, len(turn) - room) :], *framed]
+        return framed
 
     def score(self, predictions: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
         """Return perplexity, the mean probability of a token, BLEU-2 and how varied the replies are."""
@@ -107,17 +94,6 @@ class DialogueTask(Seq2SeqTask):
         words = metrics.distinct(["a"], self.language).signature.split("|", 1)[1]  # without the number of words
         bleu = metrics.bleu(["a"], [["a"]], self.language, order=2).signature
         return {"bleu2": bleu, "distinct1": words, "distinct2": words}
-
-    def _source(self, turns: Sequence[list[int]], tokenizer: BaseTokenizer) -> list[int]:
-        """Return the marked turns that fit into the history, the latest first to be kept; of the last one its end."""
-        marks = [tokenizer.mark(USER), tokenizer.mark(MODEL)]
-        source = tokenizer.frame_source([])
-        for back, turn in enumerate(reversed(turns)):
-            room = self.history - len(source) - 1  # the mark takes one
-            if back and len(turn) > room:
-                break
-            source = [marks[back % 2], *turn[max(0, len(turn) - room) :], *source]
-        return source
 
 
 def _dialogue(row: Row) -> list[str]:

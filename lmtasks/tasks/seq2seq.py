@@ -53,26 +53,33 @@ class Seq2SeqTask(Task):
 
     def examples(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
         """Make an example of each pair; a missing target is left empty."""
-        pairs = [(number, pair) for number, row in enumerate(rows) for pair in self.pairs(row)]
-        texts = [
-            text for _, pair in pairs for text in (self.prompt_text + pair.sources[0], *pair.sources[1:], pair.target)
-        ]
-        ids = iter(tokenizer.encode_batch(texts))  # all texts in one call, which tokenises on all cores
-        examples = []
-        for number, pair in pairs:
-            sources, target = [next(ids) for _ in pair.sources], next(ids)
-            examples.append(
-                Example(
-                    source=tokenizer.frame_source(*sources, language=pair.language),
-                    target=tokenizer.frame_target(target) if pair.target.strip() else [],
-                    text="\n".join(pair.sources),
-                    reference=pair.target,
-                    references=list(pair.references),
-                    group=pair.group,
-                    row=number,
-                )
+        return self.examples_of(
+            [(number, pair) for number, row in enumerate(rows) for pair in self.pairs(row)], tokenizer
+        )
+
+    def examples_of(self, pairs: Sequence[tuple[int, Pair]], tokenizer: BaseTokenizer) -> list[Example]:
+        """Make an example of each pair, given with the number of its row."""
+        sources = [[self.prompt_text + pair.sources[0], *pair.sources[1:]] for _, pair in pairs]
+        # each text once, though all histories of a dialogue share their turns, and in one call, which uses all cores
+        every = (text for several, (_, pair) in zip(sources, pairs, strict=True) for text in (*several, pair.target))
+        texts = list(dict.fromkeys(every))
+        ids = dict(zip(texts, tokenizer.encode_batch(texts), strict=True))
+        return [
+            Example(
+                source=self.frame([ids[text] for text in several], pair.language, tokenizer),
+                target=tokenizer.frame_target(ids[pair.target]) if pair.target.strip() else [],
+                text="\n".join(pair.sources),
+                reference=pair.target,
+                references=list(pair.references),
+                group=pair.group,
+                row=number,
             )
-        return examples
+            for several, (number, pair) in zip(sources, pairs, strict=True)
+        ]
+
+    def frame(self, sources: Sequence[list[int]], language: str | None, tokenizer: BaseTokenizer) -> list[int]:
+        """Return what the encoder reads of the token ids of the source texts."""
+        return tokenizer.frame_source(*sources, language=language)
 
     def head(self, tokenizer: BaseTokenizer, d_model: int) -> Head:
         """Return a head that writes text; it has no parameters of its own."""

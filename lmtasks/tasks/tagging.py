@@ -114,7 +114,7 @@ class TaggingTask(Task):
         return examples
 
     def questions(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
-        """Give an example for each row that has words, or a "text", which is split into words like the training rows."""
+        """Give an example for each row that has words, or a "text", which is split as the training rows are."""
         return self.examples(rows, tokenizer, tagged=False)
 
     def head(self, tokenizer: BaseTokenizer, d_model: int) -> TaggingHead:
