@@ -40,7 +40,11 @@ class LanguageModelHead(Head):
     def loss(self, backbone: Backbone, batch: Batch) -> Loss:
         """Predict each token of batch.target (B, T) from batch.source (B, S) and the target before it."""
         read = join(batch.source, batch.source_mask, batch.target)  # (B, S + T - 1)
-        hidden = target_states(backbone.decode(read, None), batch.source_mask, batch.target.size(1))  # (B, T, D)
+        hidden = backbone.decode(read, None)  # (B, S + T - 1, D)
+        if batch.source.size(1) > 1:  # the last token of the source predicts the first of the target
+            last = batch.source_mask.sum(1, keepdim=True) - 1  # (B, 1)
+            places = last + torch.arange(batch.target.size(1), device=hidden.device)  # (B, T)
+            hidden = hidden.gather(1, places[..., None].expand(-1, -1, hidden.size(2)))  # (B, T, D)
         return backbone.loss(hidden, batch.target)
 
     def predict(
@@ -50,23 +54,22 @@ class LanguageModelHead(Head):
 
         A source that leaves too little room is cut, see `latest`.
         """
-        backbone = self._rolling(backbone)
-        begin, ids = [prefix] * len(batch) if prefix else None, batch.ids.tolist()
         rows = zip(batch.source.tolist(), batch.source_mask.sum(1).tolist(), strict=True)
-        prompts = [self._prompt(backbone, source[:length], decoding) for source, length in rows]
+        backbone, prompts = self._begin(backbone, [source[:length] for source, length in rows], decoding)
+        begin, ids = [prefix] * len(batch) if prefix else None, batch.ids.tolist()
         return search(backbone, None, decoding, self.end, self.end, self.suppress_tokens, begin, ids, prompts)
 
     def stream(self, backbone: Backbone, source: Sequence[int], decoding: Decoding) -> Iterator[int]:
         """Iterate over the tokens that continue one source; see `Head.stream`."""
-        backbone = self._rolling(backbone)
-        prompt = self._prompt(backbone, source, decoding)
+        backbone, (prompt,) = self._begin(backbone, [source], decoding)
         return stream(backbone, None, decoding, self.end, self.end, self.suppress_tokens, prompt=prompt)
 
-    def _rolling(self, backbone: Backbone) -> Backbone:
-        return backbone if self.context is None else Rolling(backbone, self.context)
-
-    def _prompt(self, backbone: Backbone, source: Sequence[int], decoding: Decoding) -> Sequence[int]:
-        return latest(source or [self.end], backbone.max_length, decoding.max_length)
+    def _begin(
+        self, backbone: Backbone, sources: Sequence[Sequence[int]], decoding: Decoding
+    ) -> tuple[Backbone, list[Sequence[int]]]:
+        """Return what writes, and what it reads of each source before it writes."""
+        writer = backbone if self.context is None else Rolling(backbone, self.context)
+        return writer, [latest(each or [self.end], writer.max_length, decoding.max_length) for each in sources]
 
 
 class RollingState(State):
@@ -81,16 +84,6 @@ class RollingState(State):
         assert self.history is not None, "step first"
         self.history = self.history[rows.flatten()]
         self.inner.select(rows)
-
-    def flatten(self) -> tuple[Tensor, ...]:
-        """Return the history and the tensors of the inner state."""
-        return () if self.history is None else (self.history, *self.inner.flatten())
-
-    def restored(self, tensors: tuple[Tensor, ...]) -> RollingState:
-        """Return a state with this history and inner state."""
-        state = RollingState(self.inner.restored(tensors[1:]) if tensors else self.inner)
-        state.history, state.read = (tensors[0] if tensors else None), self.read
-        return state
 
 
 class Rolling(Backbone):
@@ -146,15 +139,6 @@ def join(source: Tensor, mask: Tensor, target: Tensor) -> Tensor:
     # the target is moved over the padding of its source; what would come from beyond the end is never scored
     moved = torch.where(places < lengths, places, (places + source.size(1) - lengths).clamp(max=both.size(1) - 1))
     return both.gather(1, moved)
-
-
-def target_states(hidden: Tensor, mask: Tensor, length: int) -> Tensor:
-    """Take from hidden (B, S + T - 1, D) the states that predict the T = `length` tokens of the target: (B, T, D)."""
-    if mask.size(1) == 1:
-        return hidden
-    first = mask.sum(1, keepdim=True) - 1  # (B, 1) the last token of the source predicts the first of the target
-    places = first + torch.arange(length, device=hidden.device)  # (B, T)
-    return hidden.gather(1, places[..., None].expand(-1, -1, hidden.size(2)))
 
 
 def latest(source: Sequence[int], readable: int | None, max_length: int) -> Sequence[int]:

@@ -133,16 +133,9 @@ class ClassificationTask(Task):
 
     def head(self, tokenizer: BaseTokenizer, d_model: int) -> ClassificationHead:
         """Return a head that chooses among the labels."""
-        return ClassificationHead(
-            d_model,
-            len(self.labels),
-            self.pooling,
-            self.dropout,
-            self.weights or None,
-            self.multi_label,
-            self.label_smoothing,
-            Ngrams(tokenizer.byte_pieces(), self.ngrams, dropout=self.dropout) if self.ngrams else None,
-        )
+        settings = self.pooling, self.dropout, self.weights or None, self.multi_label, self.label_smoothing
+        ngrams = Ngrams(tokenizer.byte_pieces(), self.ngrams, dropout=self.dropout) if self.ngrams else None
+        return ClassificationHead(d_model, len(self.labels), *settings, ngrams)
 
     def answers(
         self, found: Sequence[list[float]], examples: Sequence[Example], tokenizer: BaseTokenizer
@@ -183,10 +176,8 @@ class ClassificationTask(Task):
             return []
         from lmtasks.reports.confusion import draw_confusion  # imports matplotlib
 
-        given = [label for each in predictions for label in self._given(each)]
-        confusion = metrics.label_scores(given, [each.reference for each in predictions], self.labels).confusion
         picture = folder / "confusion.png"
-        draw_confusion(confusion, self.labels, picture)
+        draw_confusion(self._confusion(predictions).confusion, self.labels, picture)
         return [picture]
 
     def _labels(self, row: Row) -> list[str] | None:
@@ -205,12 +196,12 @@ class ClassificationTask(Task):
             return [label for label in self.labels if probabilities[label] >= THRESHOLD]
         return [max(probabilities, key=probabilities.__getitem__)]
 
-    def _given(self, prediction: Prediction) -> list[str]:
-        return self._chosen(prediction.answer.probabilities) if prediction.answer else []
-
     def _scored(self, predictions: Sequence[Prediction]) -> metrics.LabelledScore:
-        given = [self._given(each) for each in predictions]
-        if self.multi_label:
-            return metrics.multi_label_scores(given, [each.references for each in predictions], self.labels)
-        right = [each.reference for each in predictions]
-        return metrics.label_scores([label for (label,) in given], right, self.labels)
+        if not self.multi_label:
+            return self._confusion(predictions)
+        given = [self._chosen(each.answer.probabilities) if each.answer else [] for each in predictions]
+        return metrics.multi_label_scores(given, [each.references for each in predictions], self.labels)
+
+    def _confusion(self, predictions: Sequence[Prediction]) -> metrics.ConfusionScore:
+        given, right = [each.prediction for each in predictions], [each.reference for each in predictions]
+        return metrics.label_scores(given, right, self.labels)

@@ -28,8 +28,8 @@ class TranslationTask(Seq2SeqTask):
     After, where each word is one token: source `A dog runs . </s>`, target `Ein Hund läuft . </s>`.
 
     Example:
-        >>> TranslationTask(("en-de", "en-fr")).direction(source=None, target="fr")
-        'en-fr'
+        >>> TranslationTask(("en-de", "en-fr")).choose(source=None, target="fr")
+        ('en', 'en-fr')
     """
 
     kind = "translation"
@@ -93,12 +93,7 @@ class TranslationTask(Seq2SeqTask):
                 yield Pair((text,), text_of(row, target), group=direction, language=language)
 
     def choose(self, source: str | None, target: str | None) -> tuple[str, str | None]:
-        """Return (source language, direction); see `direction`."""
-        direction = self.direction(source, target)
-        return split_direction(direction)[0], direction
-
-    def direction(self, source: str | None, target: str | None) -> str:
-        """Return the one direction with this source and target language; None stands for any.
+        """Return (source language, direction) of the one direction with these languages; None stands for any.
 
         Raises: InputError if no direction fits, or several.
         """
@@ -116,7 +111,7 @@ class TranslationTask(Seq2SeqTask):
                 f"the model {problem}{asked}; it knows {', '.join(self.directions)}: choose source "
                 "and target (--source, --target, in Python source=, target=)"
             )
-        return wanted[0]
+        return split_direction(wanted[0])[0], wanted[0]
 
     def score(self, predictions: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
         """Return perplexity, BLEU and chrF: means over directions, and those of each where there are several."""
