@@ -15,8 +15,11 @@ from torch import Tensor, nn
 from lmtasks.backbones.base import Backbone
 from lmtasks.backbones.loss import Loss
 from lmtasks.batch import Batch
-from lmtasks.decoding import Decoding
+from lmtasks.decoding import Decoding, Hypothesis
 from lmtasks.errors import InputError
+
+Texts = list[list[Hypothesis]]
+"""The texts found for each row, best first."""
 
 
 class Head(nn.Module, ABC):

@@ -13,8 +13,8 @@ from torch import Tensor
 from lmtasks.backbones.base import Backbone, Memory, State
 from lmtasks.backbones.loss import Loss
 from lmtasks.batch import Batch
-from lmtasks.decoding import Decoding, Hypothesis, search, stream
-from lmtasks.heads.base import Head
+from lmtasks.decoding import Decoding, search, stream
+from lmtasks.heads.base import Head, Texts
 
 
 class LanguageModelHead(Head):
@@ -47,9 +47,7 @@ class LanguageModelHead(Head):
             hidden = hidden.gather(1, places[..., None].expand(-1, -1, hidden.size(2)))  # (B, T, D)
         return backbone.loss(hidden, batch.target)
 
-    def predict(
-        self, backbone: Backbone, batch: Batch, decoding: Decoding, prefix: Sequence[int] = ()
-    ) -> list[list[Hypothesis]]:
+    def predict(self, backbone: Backbone, batch: Batch, decoding: Decoding, prefix: Sequence[int] = ()) -> Texts:
         """Return the `n_best` continuations of each source, best first; all begin with `prefix`.
 
         A source that leaves too little room is cut, see `latest`.

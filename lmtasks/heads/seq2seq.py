@@ -10,8 +10,8 @@ from torch import Tensor
 from lmtasks.backbones.base import Backbone
 from lmtasks.backbones.loss import Loss
 from lmtasks.batch import Batch
-from lmtasks.decoding import Decoding, Hypothesis, search, stream
-from lmtasks.heads.base import Head
+from lmtasks.decoding import Decoding, search, stream
+from lmtasks.heads.base import Head, Texts
 
 
 class Seq2SeqHead(Head):
@@ -37,9 +37,7 @@ class Seq2SeqHead(Head):
         hidden = backbone.decode(shift_right(batch.target, self.start), memory)  # (B, T, D)
         return backbone.loss(hidden, batch.target, self.label_smoothing if self.training else 0.0)
 
-    def predict(
-        self, backbone: Backbone, batch: Batch, decoding: Decoding, prefix: Sequence[int] = ()
-    ) -> list[list[Hypothesis]]:
+    def predict(self, backbone: Backbone, batch: Batch, decoding: Decoding, prefix: Sequence[int] = ()) -> Texts:
         """Return the `n_best` texts found for each source, best first; all begin with `prefix`."""
         memory = backbone.encode(batch.source, batch.source_mask)
         begin, ids = [prefix] * len(batch) if prefix else None, batch.ids.tolist()

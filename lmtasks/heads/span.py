@@ -22,6 +22,9 @@ from lmtasks.batch import IGNORE, Batch
 from lmtasks.decoding import Decoding
 from lmtasks.heads.base import Head
 
+ScoredSpans = list[list[tuple[int, int, float]]]
+"""(first token, last token, score) of the spans found for each row, best first."""
+
 
 class SpanHead(Head):
     """The first and the last token of the answer, or twice the last token of the source, which means "no answer".
@@ -108,9 +111,7 @@ class SpanHead(Head):
         return Loss(total, total.detach(), (batch.target != IGNORE).sum())
 
     @torch.no_grad()
-    def predict(
-        self, backbone: Backbone, batch: Batch, decoding: Decoding, prefix: Sequence[int] = ()
-    ) -> list[list[tuple[int, int, float]]]:
+    def predict(self, backbone: Backbone, batch: Batch, decoding: Decoding, prefix: Sequence[int] = ()) -> ScoredSpans:
         """Return for each row (first, last, score) of the `n_best` spans and of "no answer", best first.
 
         First and last are positions in the source, both in the span. The score is the sum of two logits and no
@@ -200,7 +201,7 @@ def match_features(same: Tensor) -> Tensor:
     return torch.stack((same.any(2).float(), (same / counts).amax(2)), dim=-1)
 
 
-def best_spans(starts: Tensor, ends: Tensor, max_span: int, n_best: int) -> list[list[tuple[int, int, float]]]:
+def best_spans(starts: Tensor, ends: Tensor, max_span: int, n_best: int) -> ScoredSpans:
     """Return for each row the spans (first, last, score) of highest starts[first] + ends[last], best first.
 
     starts, ends: (B, S), -inf where no span can begin or end. The search is exact: it scores all pairs with
@@ -210,14 +211,9 @@ def best_spans(starts: Tensor, ends: Tensor, max_span: int, n_best: int) -> list
     band = F.pad(ends, (0, width - 1), value=-torch.inf).unfold(1, width, 1)  # (B, S, width)
     scores = (starts.unsqueeze(2) + band).flatten(1)  # (B, S * width)
     values, places = scores.topk(min(n_best, scores.size(1)), dim=1)
-    return [
-        [
-            (place // width, place // width + place % width, value)
-            for value, place in zip(*row, strict=True)
-            if value > -torch.inf
-        ]
-        for row in zip(values.tolist(), places.tolist(), strict=True)
-    ]
+    rows = zip(values.tolist(), places.tolist(), strict=True)
+    spans = [[(at // width, at // width + at % width, value) for value, at in zip(*row, strict=True)] for row in rows]
+    return [[span for span in row if span[2] > -torch.inf] for row in spans]
 
 
 def _last(batch: Batch) -> Tensor:

@@ -22,6 +22,8 @@ from lmtasks.batch import IGNORE, Batch
 from lmtasks.decoding import Decoding
 from lmtasks.heads.base import Head
 
+ScoredTags = list[tuple[list[int], float]]
+"""The tags of the words of each row, and their probability."""
 FORBIDDEN = (
     -1e9
 )  # the score of a tag that a rule forbids: its exponential is 0, and unlike -inf it gives no NaN gradient
@@ -105,9 +107,7 @@ class TaggingHead(Head):
         return Loss(total, total.detach(), mask.sum())
 
     @torch.no_grad()
-    def predict(
-        self, backbone: Backbone, batch: Batch, decoding: Decoding, prefix: Sequence[int] = ()
-    ) -> list[tuple[list[int], float]]:
+    def predict(self, backbone: Backbone, batch: Batch, decoding: Decoding, prefix: Sequence[int] = ()) -> ScoredTags:
         """Return for each row the likeliest tags of its words that break no rule, and their probability."""
         emissions, mask, _ = self.logits(backbone, batch)
         best = self.chain.best(emissions, mask)  # (B, W)

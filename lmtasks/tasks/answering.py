@@ -17,8 +17,8 @@ from lmtasks import metrics
 from lmtasks.batch import IGNORE, Example
 from lmtasks.errors import InputError
 from lmtasks.heads.base import Head
-from lmtasks.heads.span import SpanHead
-from lmtasks.tasks.base import Answer, Prediction, Row, Span, Task, fault, text_of, texts_of
+from lmtasks.heads.span import ScoredSpans, SpanHead
+from lmtasks.tasks.base import Answer, Answers, Prediction, Row, Span, Task, fault, text_of, texts_of
 from lmtasks.text.base import BaseTokenizer
 
 N_BEST = 5  # answers found in a window, and kept of a row
@@ -122,9 +122,7 @@ class SpanAnsweringTask(Task):
             forms=forms or None,
         )
 
-    def answers(
-        self, found: Sequence[list[tuple[int, int, float]]], examples: Sequence[Example], tokenizer: BaseTokenizer
-    ) -> list[list[Answer]]:
+    def answers(self, found: ScoredSpans, examples: Sequence[Example], tokenizer: BaseTokenizer) -> Answers:
         """Return the answers found in each window; their spans are characters of the context, and "" has none."""
         pairs = zip(found, examples, strict=True)
         return [[answer for span in spans for answer in _answers(span, example)] for spans, example in pairs]

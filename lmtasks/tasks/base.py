@@ -56,6 +56,10 @@ class Answer(NamedTuple):  # Lightning copies predictions, and cannot copy a fro
         return row
 
 
+Answers = list[list[Answer]]
+"""The answers to each of several examples, best first."""
+
+
 @dataclass(frozen=True)
 class Prediction:
     """A row of an evaluation with its answers, for scorers and for people to read."""
@@ -187,9 +191,7 @@ class Task(ABC):
         """Return the head of the task, on states of width `d_model`."""
 
     @abstractmethod
-    def answers(
-        self, found: Sequence[Any], examples: Sequence[Example], tokenizer: BaseTokenizer
-    ) -> list[list[Answer]]:
+    def answers(self, found: list[Any], examples: Sequence[Example], tokenizer: BaseTokenizer) -> Answers:
         """Turn what `Head.predict` found for each example into answers, best first."""
 
     def join(self, parts: Sequence[list[Answer]]) -> list[Answer]:

@@ -13,7 +13,7 @@ from lmtasks import metrics
 from lmtasks.batch import Example
 from lmtasks.errors import InputError
 from lmtasks.heads.classification import LONGEST, SHORTEST, ClassificationHead, Ngrams, Pooling
-from lmtasks.tasks.base import Answer, Prediction, Row, Task, fault, text_of, texts_of
+from lmtasks.tasks.base import Answer, Answers, Prediction, Row, Task, fault, text_of, texts_of
 from lmtasks.text.base import BaseTokenizer
 
 THRESHOLD = 0.5  # probability from which on a text has a label, where it may have several
@@ -137,9 +137,7 @@ class ClassificationTask(Task):
         ngrams = Ngrams(tokenizer.byte_pieces(), self.ngrams, dropout=self.dropout) if self.ngrams else None
         return ClassificationHead(d_model, len(self.labels), *settings, ngrams)
 
-    def answers(
-        self, found: Sequence[list[float]], examples: Sequence[Example], tokenizer: BaseTokenizer
-    ) -> list[list[Answer]]:
+    def answers(self, found: list[list[float]], examples: Sequence[Example], tokenizer: BaseTokenizer) -> Answers:
         """Turn the probabilities of the labels into the likeliest, with `multi_label` into all from 0.5 on.
 
         The score is the probability of the answer, with `multi_label` that of exactly these labels.

@@ -15,13 +15,12 @@ import numpy as np
 
 from lmtasks import metrics
 from lmtasks.batch import Example
-from lmtasks.decoding import Hypothesis
 from lmtasks.errors import InputError
-from lmtasks.heads.base import Head
+from lmtasks.heads.base import Head, Texts
 from lmtasks.heads.language_model import LanguageModelHead
 from lmtasks.heads.seq2seq import Seq2SeqHead
 from lmtasks.metrics.languages import is_written_without_spaces
-from lmtasks.tasks.base import Answer, Prediction, Row, Task, text_of
+from lmtasks.tasks.base import Answer, Answers, Prediction, Row, Task, text_of
 from lmtasks.text.base import BaseTokenizer
 
 
@@ -63,9 +62,7 @@ class GenerationTask(Task):
         if not 0 <= self.prompt < self.block:
             raise InputError(f"prompt is {self.prompt}; give from 0 to block - 1, which is {self.block - 1}")
         if self.prompt and self.overlap > 1:
-            raise InputError(
-                f"overlap is {self.overlap}, but a block with a prompt is read alone; leave one of them out"
-            )
+            raise InputError(f"overlap is {self.overlap}, but with a prompt a block is read alone; leave one out")
 
     @property
     def needs_encoder(self) -> bool:
@@ -128,9 +125,7 @@ class GenerationTask(Task):
             return Seq2SeqHead(tokenizer.decoder_start_id, tokenizer.eos_id, tokenizer.suppress_tokens)
         return LanguageModelHead(tokenizer.eos_id, tokenizer.suppress_tokens, self.max_length)
 
-    def answers(
-        self, found: Sequence[list[Hypothesis]], examples: Sequence[Example], tokenizer: BaseTokenizer
-    ) -> list[list[Answer]]:
+    def answers(self, found: Texts, examples: Sequence[Example], tokenizer: BaseTokenizer) -> Answers:
         """Give the text after each source, with the blanks it begins with, if any."""
         pairs = list(zip([example.source for example in examples], found, strict=True))
         # decoded with its source, because the two may share a character

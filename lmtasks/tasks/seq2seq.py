@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
 from lmtasks.batch import Example
-from lmtasks.decoding import Hypothesis
-from lmtasks.heads.base import Head
+from lmtasks.heads.base import Head, Texts
 from lmtasks.heads.seq2seq import Seq2SeqHead
-from lmtasks.tasks.base import Answer, Row, Task
+from lmtasks.tasks.base import Answer, Answers, Row, Task
 from lmtasks.text.base import BaseTokenizer
 
 
@@ -53,9 +52,8 @@ class Seq2SeqTask(Task):
 
     def examples(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
         """Make an example of each pair; a missing target is left empty."""
-        return self.examples_of(
-            [(number, pair) for number, row in enumerate(rows) for pair in self.pairs(row)], tokenizer
-        )
+        pairs = [(number, pair) for number, row in enumerate(rows) for pair in self.pairs(row)]
+        return self.examples_of(pairs, tokenizer)
 
     def examples_of(self, pairs: Sequence[tuple[int, Pair]], tokenizer: BaseTokenizer) -> list[Example]:
         """Make an example of each pair, given with the number of its row."""
@@ -86,9 +84,7 @@ class Seq2SeqTask(Task):
         tokens = tokenizer.decoder_start_id, tokenizer.eos_id, tokenizer.suppress_tokens
         return Seq2SeqHead(*tokens, self.label_smoothing)
 
-    def answers(
-        self, found: Sequence[list[Hypothesis]], examples: Sequence[Example], tokenizer: BaseTokenizer
-    ) -> list[list[Answer]]:
+    def answers(self, found: Texts, examples: Sequence[Example], tokenizer: BaseTokenizer) -> Answers:
         """Turn the hypotheses of the search into texts."""
         texts = iter(tokenizer.decode_batch([hypothesis.tokens for several in found for hypothesis in several]))
         return [[Answer(next(texts), hypothesis.score) for hypothesis in several] for several in found]

@@ -14,8 +14,8 @@ from itertools import pairwise
 from lmtasks import metrics
 from lmtasks.batch import IGNORE, Example
 from lmtasks.errors import InputError
-from lmtasks.heads.tagging import TaggingHead
-from lmtasks.tasks.base import Answer, Prediction, Row, Span, Task, fault, metric_name, text_of, texts_of
+from lmtasks.heads.tagging import ScoredTags, TaggingHead
+from lmtasks.tasks.base import Answer, Answers, Prediction, Row, Span, Task, fault, metric_name, text_of, texts_of
 from lmtasks.text.base import BaseTokenizer
 from lmtasks.text.tags import OUTSIDE, as_bio, detect_scheme, spans, split_tag
 from lmtasks.text.words import LETTERS, Place, join_words, learn_writing, split_words
@@ -126,9 +126,7 @@ class TaggingTask(Task):
         pieces = [piece.strip(b" ") for piece in tokenizer.byte_pieces()] if self.spelling else None
         return TaggingHead(d_model, len(tags), allowed, first, None, self.dropout, self.crf, pieces, self.layers)
 
-    def answers(
-        self, found: Sequence[tuple[list[int], float]], examples: Sequence[Example], tokenizer: BaseTokenizer
-    ) -> list[list[Answer]]:
+    def answers(self, found: ScoredTags, examples: Sequence[Example], tokenizer: BaseTokenizer) -> Answers:
         """Turn tags into names; the score is the probability of all tags of the text together.
 
         Words behind the cut of an example that was cut have no name.

@@ -44,9 +44,7 @@ class TranslationTask(Seq2SeqTask):
         object.__setattr__(self, "directions", tuple(self.directions))  # a list from YAML: the task must hash
         for direction in self.directions:
             if not DIRECTION.fullmatch(direction):
-                raise InputError(
-                    f"direction {direction!r}: write source and target language with a hyphen, as in en-de"
-                )
+                raise InputError(f"direction {direction!r}: write source and target language with a hyphen: en-de")
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -97,13 +95,8 @@ class TranslationTask(Seq2SeqTask):
 
         Raises: InputError if no direction fits, or several.
         """
-        wanted = [
-            direction
-            for direction in self.directions
-            if all(
-                given in (None, own) for given, own in zip((source, target), split_direction(direction), strict=True)
-            )
-        ]
+        pairs = map(split_direction, self.directions)
+        wanted = [(own, other) for own, other in pairs if source in (None, own) and target in (None, other)]
         if len(wanted) != 1:
             problem = "must be told how to translate" if wanted else "cannot translate"
             asked = (f" from {source}" if source else "") + (f" to {target}" if target else "")
@@ -111,7 +104,7 @@ class TranslationTask(Seq2SeqTask):
                 f"the model {problem}{asked}; it knows {', '.join(self.directions)}: choose source "
                 "and target (--source, --target, in Python source=, target=)"
             )
-        return split_direction(wanted[0])[0], wanted[0]
+        return wanted[0][0], "-".join(wanted[0])
 
     def score(self, predictions: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
         """Return perplexity, BLEU and chrF: means over directions, and those of each where there are several."""
