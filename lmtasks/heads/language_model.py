@@ -65,7 +65,7 @@ class LanguageModelHead(Head):
     def _begin(
         self, backbone: Backbone, sources: Sequence[Sequence[int]], decoding: Decoding
     ) -> tuple[Backbone, list[Sequence[int]]]:
-        """Return what writes, and what it reads of each source before it writes."""
+        """Return the backbone that writes, `Rolling` with a context, and the prompt that it reads of each source."""
         writer = backbone if self.context is None else Rolling(backbone, self.context)
         return writer, [latest(each or [self.end], writer.max_length, decoding.max_length) for each in sources]
 

@@ -148,7 +148,7 @@ class SpanAnsweringTask(Task):
         references, texts = [each.references for each in predictions], [answer.text for answer in best]
         threshold = _between(doubts, metrics.best_threshold(texts, references, doubts, self.language).f1_threshold)
         with torch.no_grad():
-            cast(SpanHead, head).threshold -= threshold
+            cast(SpanHead, head).threshold -= threshold  # in place: a buffer, saved with the weights
         moved = [
             [each if each.spans else each._replace(score=each.score - threshold) for each in prediction.answers]
             for prediction in predictions
@@ -181,17 +181,18 @@ class SpanAnsweringTask(Task):
         self, whole: Example, question: Cut, context: Cut, span: tuple[int, int], tokenizer: BaseTokenizer
     ) -> Iterator[Example]:
         """Yield `whole` with source, target and offsets of each window; `span` is the answer in context tokens."""
-        asked = question[0][: self.window // 2]
+        asked = question[0][: self.window // 2]  # at least half of a window is left to the context
         before = len(tokenizer.frame_source(asked, [])) - 1  # tokens in front of the context; one end follows it
         first = before - len(asked) - 1  # tokens in front of the question
-        begins, room = _context_begins(whole.text), self.window - before - 1
-        step = min(self.stride, room)
+        begins = whole.text.index("\n") + 1  # the character of the text, a line of question and the context
+        room = self.window - before - 1  # tokens of the context in a window
+        step = min(self.stride, room)  # no token of the context falls between two windows
         for begin in range(0, max(1, len(context[0]) - room + step), step):
             read = context[0][begin : begin + room]
             source = tokenizer.frame_source(asked, read)
             shift = before - begin
             holds = begin <= span[0] and span[1] < begin + len(read)
-            target = [span[0] + shift, span[1] + shift] if holds else [len(source) - 1] * 2
+            target = [span[0] + shift, span[1] + shift] if holds else [len(source) - 1] * 2  # half an answer is none
             places = [(start + begins, stop + begins) for start, stop in context[1][begin:][:room]]
             pairs = [*[NO_TEXT] * first, *question[1][: len(asked)], NO_TEXT, *places, NO_TEXT]
             offsets = [place for pair in pairs for place in pair]
@@ -212,11 +213,6 @@ def _tokens_of(row: Row, answers: Sequence[tuple[str, int]], offsets: Offsets) -
     return UNKNOWN
 
 
-def _context_begins(text: str) -> int:
-    """Return where the context begins in the text of an example: after the question, one line, and its break."""
-    return text.index("\n") + 1
-
-
 def _answers(span: tuple[int, int, float], example: Example) -> Iterator[Answer]:
     """Yield the answer that a span of tokens is; none where it is blank."""
     first, last, score = span
@@ -225,7 +221,7 @@ def _answers(span: tuple[int, int, float], example: Example) -> Iterator[Answer]
         return
     start = example.offsets[2 * first]
     found = example.text[start : example.offsets[2 * last + 1]]
-    start += len(found) - len(found.lstrip()) - _context_begins(example.text)
+    start += len(found) - len(found.lstrip()) - (example.text.index("\n") + 1)  # counted from the context
     if text := found.strip():
         yield Answer(text, score, spans=(Span(start, start + len(text), text),))
 

@@ -196,22 +196,16 @@ class Task(ABC):
 
     def join(self, parts: Sequence[list[Answer]]) -> list[Answer]:
         """Join the answers to the examples of one row; a task that splits long rows into windows overrides it."""
-        (answers,) = parts
+        (answers,) = parts  # one example a row, unless the task overrides this
         return answers
 
     def calibrate(self, head: Head, predictions: Sequence[Prediction]) -> list[Prediction]:
-        """Set what the head chooses on validation rows instead of learning it, such as a threshold, and answer again.
-
-        Called before the scores of a validation during training.
-        """
+        """Set what a head chooses on validation rows, such as a threshold, before they are scored, and answer again."""
         return list(predictions)
 
     @abstractmethod
     def score(self, predictions: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
-        """Compare answers with references: metric name -> value.
-
-        `nll` is the summed negative log-likelihood of `count` targets in nats.
-        """
+        """Return metric name -> value; `nll` is the summed negative log-likelihood of `count` targets, in nats."""
 
     @abstractmethod
     def signatures(self) -> dict[str, str]:

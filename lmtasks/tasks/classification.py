@@ -98,11 +98,11 @@ class ClassificationTask(Task):
             given = self._labels(row)
             counts.update(given or [])
             total += given is not None
-        labels = self.labels or tuple(sorted(counts))
+        labels = self.labels or tuple(sorted(counts))  # a trained head keeps its classes
         if len(labels) < (1 if self.multi_label else 2):
             found = f"have the label {labels[0]!r}" if labels else "have no label"
             raise InputError(f"column 'label': all {total} training rows {found}; there is nothing to tell apart")
-        weights = tuple(total / (len(labels) * max(1, counts[label])) for label in labels)
+        weights = tuple(total / (len(labels) * max(1, counts[label])) for label in labels)  # a kept label may be absent
         return replace(self, labels=labels, weights=weights if self.balanced else ())
 
     def examples(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
@@ -129,7 +129,7 @@ class ClassificationTask(Task):
 
     def questions(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
         """Give an example for each row whose texts are not blank, whatever its label."""
-        return self.examples([{**row, "label": None} for row in rows], tokenizer)
+        return self.examples([{**row, "label": None} for row in rows], tokenizer)  # an unknown label is no fault here
 
     def head(self, tokenizer: BaseTokenizer, d_model: int) -> ClassificationHead:
         """Return a head that chooses among the labels."""
@@ -147,7 +147,7 @@ class ClassificationTask(Task):
             probabilities = dict(zip(self.labels, shares, strict=True))
             chosen = self._chosen(probabilities)
             right = [share if label in chosen else 1 - share for label, share in probabilities.items()]
-            score = math.prod(right) if self.multi_label else probabilities[chosen[0]]
+            score = math.prod(right) if self.multi_label else probabilities[chosen[0]]  # as if independent
             falling = dict(sorted(probabilities.items(), key=lambda item: -item[1]))
             labels = tuple(chosen) if self.multi_label else None
             answers.append([Answer(", ".join(chosen), score, falling, labels=labels)])

@@ -36,8 +36,8 @@ class DialogueTask(Seq2SeqTask):
     multi_turn = True
     columns = source_columns = ("turns",)
     marks = (USER, MODEL)
-    main_metric = "token_probability"
-    examples_per_row = None
+    main_metric = "token_probability"  # a good reply may share no word with the reference
+    examples_per_row = None  # one for each turn but the first
     example_command = '"Good morning!"'
 
     history: int = 128
@@ -74,7 +74,7 @@ class DialogueTask(Seq2SeqTask):
         framed = tokenizer.frame_source([])
         for back, turn in enumerate(reversed(sources)):
             room = self.history - len(framed) - 1  # the mark takes one
-            if back and len(turn) > room:
+            if back and len(turn) > room:  # whole turns only, but for the last
                 break
             framed = [marks[back % 2], *turn[max(0, len(turn) - room) :], *framed]
         return framed

@@ -53,7 +53,7 @@ class FreeAnsweringTask(Seq2SeqTask):
         if question.strip() and context.strip():
             answers = [text for text in texts_of(row, "answers") if text.strip()]
             group = text_of(row, self.group_by) if self.group_by else ""
-            yield Pair((question, context), next(iter(answers), ""), tuple(answers), group)
+            yield Pair((question, context), next(iter(answers), ""), tuple(answers), group)  # the first is the target
 
     def score(self, predictions: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
         """Return perplexity, exact match, F1 and ROUGE-L, means over the groups, and the exact match of each."""

@@ -40,7 +40,7 @@ class GenerationTask(Task):
     kind = "generation"
     generates = True
     columns = source_columns = ("text",)
-    main_metric = "token_probability"
+    main_metric = "token_probability"  # 100 / perplexity: unlike perplexity, higher is better
     examples_per_row = 0  # blocks do not follow rows, so none can be missing
     example_command = '"Once upon a time"'
 
@@ -79,10 +79,7 @@ class GenerationTask(Task):
         return filter(str.strip, [text_of(row, "text")])
 
     def examples(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
-        """Give the blocks of the documents, in order; blank documents are left out.
-
-        All but the last block of these rows have the same length.
-        """
+        """Give the blocks of the documents that are not blank, in order; all but the last have the same length."""
         texts = {number: text for number, row in enumerate(rows) if (text := text_of(row, "text")).strip()}
         if not texts:
             return []
@@ -100,8 +97,8 @@ class GenerationTask(Task):
                     target=running.ids[first:stop],
                     text="\n".join(running.parts(start, first)),
                     reference="\n".join(parts),
-                    references=parts if len(parts) > 1 else [],
-                    group=str(count),
+                    references=parts if len(parts) > 1 else [],  # where documents end, for the counts of scores
+                    group=str(count),  # its own: answers to one row and group would be joined
                     row=numbers[running.document(first)],
                 )
             )
@@ -113,7 +110,7 @@ class GenerationTask(Task):
         Of a long text the last tokens are read, as many as in training.
         """
         texts = [text_of(row, "text") for row in rows]
-        kept = self.prompt or self.max_length
+        kept = self.prompt or self.max_length  # a longer source has positions that training never had
         return [
             Example([tokenizer.eos_id, *ids][-kept:], [], text, row=number)
             for number, (text, ids) in enumerate(zip(texts, tokenizer.encode_batch(texts), strict=True))

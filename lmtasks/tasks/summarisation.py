@@ -10,6 +10,7 @@ from lmtasks import metrics
 from lmtasks.tasks.base import Prediction, Row, texts_of
 from lmtasks.tasks.seq2seq import Pair, Seq2SeqTask
 
+# a full stop ends a sentence before a blank, and not in "2.5"; Chinese and Japanese have no blank after it
 FIRST_SENTENCE = re.compile(r".*?(?:[.!?](?=\s)|[。！？]|$)", re.DOTALL)
 
 
@@ -42,7 +43,7 @@ class SummarisationTask(Seq2SeqTask):
         """Yield the text and its first summary."""
         if (text := _text(row)).strip():
             summaries = [summary for summary in texts_of(row, "summary") if summary.strip()]
-            yield Pair((text,), next(iter(summaries), ""), tuple(summaries))
+            yield Pair((text,), next(iter(summaries), ""), tuple(summaries))  # the first is the target
 
     def score(self, predictions: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
         """Return perplexity, ROUGE-1, 2 and L, and the ROUGE-L that the first sentence of each text would have."""

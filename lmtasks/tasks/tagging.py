@@ -92,7 +92,7 @@ class TaggingTask(Task):
         tagged: whether the rows have tags.
         """
         sentences = [self._sentence(row) for row in rows]
-        vocabulary = sorted({word for words, _, _ in sentences for word in words})
+        vocabulary = sorted({word for words, _, _ in sentences for word in words})  # each word is encoded once
         encoded = dict(zip(vocabulary, tokenizer.encode_words(vocabulary, LETTERS in self.writing), strict=True))
         numbers = {tag: number for number, tag in enumerate(self.tags)}
         lead = len(tokenizer.frame_source([])) - 1  # special tokens in front of the words; one follows them
@@ -127,17 +127,14 @@ class TaggingTask(Task):
         return TaggingHead(d_model, len(tags), allowed, first, None, self.dropout, self.crf, pieces, self.layers)
 
     def answers(self, found: ScoredTags, examples: Sequence[Example], tokenizer: BaseTokenizer) -> Answers:
-        """Turn tags into names; the score is the probability of all tags of the text together.
-
-        Words behind the cut of an example that was cut have no name.
-        """
+        """Turn tags into names; the score is the probability of all tags of the text together."""
         names_of_tags, answers = self.tags, []
         for (tags, probability), example in zip(found, examples, strict=True):
             offsets = list(zip(example.offsets[::2], example.offsets[1::2], strict=True))
             places = [place for place, target in zip(offsets, example.target, strict=False) if target != IGNORE]
             entities = spans([names_of_tags[tag] for tag in tags])
             names = tuple(_name(example.text, places, entity) for entity in entities)
-            # offsets are never cut: all pieces of a word have its place, so a new place is a word that was cut off
+            # offsets are never cut: each new place behind the end of the target is a word that was cut off, without tag
             behind = [None, *offsets[:-1]][len(example.target) - 1 :]
             cut_off = sum(before != place for before, place in pairwise(behind))
             labels = tuple(as_bio(entities, len(places) + cut_off))
@@ -147,7 +144,7 @@ class TaggingTask(Task):
     def score(self, predictions: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
         """Return precision, recall and F1 of the names, and F1 of each kind where there are several."""
         found = self._scored(predictions)
-        kinds = found.by_label if len(self.labels) > 1 else {}
+        kinds = found.by_label if len(self.labels) > 1 else {}  # the F1 of a single kind is that of all
         return found.values | {metric_name("f1", label): values["f1"] for label, values in kinds.items()}
 
     def signatures(self) -> dict[str, str]:

@@ -17,7 +17,7 @@ from lmtasks.tasks.base import Prediction, Row, text_of
 from lmtasks.tasks.seq2seq import Pair, Seq2SeqTask
 
 LANGUAGE = r"[A-Za-z_]+(?:-[A-Z]\w+)?"  # zh, or zh-Hans
-DIRECTION = re.compile(rf"({LANGUAGE})-({LANGUAGE})")
+DIRECTION = re.compile(rf"({LANGUAGE})-({LANGUAGE})")  # zh-Hans-en is zh-Hans to en: only a script has a capital
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,14 @@ class TranslationTask(Seq2SeqTask):
 
     def texts(self, row: Row) -> Iterator[str]:
         """Yield the text of each language once, however many directions use it."""
-        return (row[language] for language in self.columns if row.get(language))
+        return (row[language] for language in self.columns if row.get(language))  # not by pairs: they repeat texts
 
     def pairs(self, row: Row) -> Iterator[Pair]:
         """Yield source and target of each direction that has a source."""
         for direction in self.directions:
             source, target = split_direction(direction)
             if (text := text_of(row, source)).strip():
-                language = target if self.languages else None
+                language = target if self.languages else None  # a single target language needs no tag
                 yield Pair((text,), text_of(row, target), group=direction, language=language)
 
     def choose(self, source: str | None, target: str | None) -> tuple[str, str | None]:
@@ -113,7 +113,7 @@ class TranslationTask(Seq2SeqTask):
         scores = {"perplexity": metrics.perplexity(nll, count)}
         for metric in ("bleu", "chrf"):
             values = [found[metric].values[metric] for found in each.values()]
-            scores[metric] = sum(values) / len(values) if values else math.nan
+            scores[metric] = sum(values) / len(values) if values else math.nan  # no rows: no score, and no 0
             if len(values) > 1:
                 scores |= {f"{metric}_{own}": value for own, value in zip(each, values, strict=True)}
         return scores
