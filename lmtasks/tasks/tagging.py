@@ -134,7 +134,7 @@ class TaggingTask(Task):
             places = [place for place, target in zip(offsets, example.target, strict=False) if target != IGNORE]
             entities = spans([names_of_tags[tag] for tag in tags])
             names = tuple(_name(example.text, places, entity) for entity in entities)
-            # offsets are never cut: each new place behind the end of the target is a word that was cut off, without tag
+            # offsets are never cut: each new place behind the end of the target is a word that was cut off
             behind = [None, *offsets[:-1]][len(example.target) - 1 :]
             cut_off = sum(before != place for before, place in pairwise(behind))
             labels = tuple(as_bio(entities, len(places) + cut_off))
