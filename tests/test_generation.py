@@ -13,8 +13,7 @@ from lmtasks import Decoding, Documents, TextDataModule, TokenizerConfig, Villag
 from lmtasks.batch import Batch, Example
 from lmtasks.decoding import Hypothesis
 from lmtasks.errors import InputError
-from lmtasks.heads.language_model import LanguageModelHead
-from lmtasks.heads.rolling import Rolling
+from lmtasks.heads.language_model import LanguageModelHead, Rolling
 from lmtasks.predict import BROKEN
 from lmtasks.tasks.base import Prediction
 from lmtasks.tasks.generation import GenerationTask
