@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,13 +18,8 @@ from torch import Tensor, nn
 from lmtasks.backbones.loss import Loss, linear_cross_entropy
 from lmtasks.errors import InputError
 
-NO_ENCODER = (
-    "this backbone is a language model without an encoder (encoder_layers=0) and cannot read a source; "
-    "set encoder_layers to 1 or more"
-)
-NO_DECODER = (
-    "this backbone has an encoder only (decoder_layers=0) and cannot write a text; set decoder_layers to 1 or more"
-)
+NO_ENCODER = "this backbone has no encoder (encoder_layers=0) and cannot read a source; set encoder_layers to 1 or more"
+NO_DECODER = "this backbone has no decoder (decoder_layers=0) and cannot write a text; set decoder_layers to 1 or more"
 NO_SOURCE = (
     "this backbone's decoder reads a source, but none was given; give one (text generation: its prompt), or set "
     "encoder_layers to 0 for a language model"
@@ -68,7 +64,7 @@ class Backbone(nn.Module):
     """The parameters that all tasks share.
 
     Without an encoder it is a language model and decodes with memory None; without a decoder it only encodes. A
-    subclass overrides what it can do. What it leaves out raises an InputError that names the setting.
+    subclass overrides what it can do; all else raises an InputError that names the setting.
     """
 
     d_model: int
@@ -114,10 +110,7 @@ class Backbone(nn.Module):
         return F.linear(hidden, *self._output())
 
     def loss(self, hidden: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Loss:
-        """Return the cross-entropy of `logits(hidden)`, hidden (..., D), against target (...), IGNORE where none.
-
-        All logits are never held at once, see `backbones.loss`.
-        """
+        """Return the cross-entropy of `logits(hidden)`, hidden (..., D), against target (...), IGNORE where none."""
         return linear_cross_entropy(hidden, *self._output(), target, label_smoothing)
 
     def alignment(self, target: Tensor, memory: Memory) -> Tensor:
@@ -136,6 +129,7 @@ class BackboneConfig(ABC):
 
     encoder_layers: int
     decoder_layers: int
+    compiles: ClassVar[bool] = True  # whether torch.compile makes it faster
 
     @property
     def has_encoder(self) -> bool:
@@ -146,11 +140,6 @@ class BackboneConfig(ABC):
     def has_decoder(self) -> bool:
         """Whether there is a decoder."""
         return self.decoder_layers > 0
-
-    @property
-    def compiles(self) -> bool:
-        """Whether torch.compile makes it faster."""
-        return True
 
     @property
     def max_positions(self) -> int | None:

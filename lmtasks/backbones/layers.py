@@ -42,7 +42,7 @@ class FeedForward(nn.Module):
         self.dropout = Dropout(config.activation_dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
+        """Run (B, T, D) -> (B, T, D)."""
         inner = self.activation(self.inner(x))  # (B, T, d_ff)
         if self.gate is not None:
             inner = inner * self.gate(x)
@@ -90,20 +90,17 @@ class Layer(nn.Module):
         self.feed_forward_norm = _norm(config)
 
     def forward(
-        self,
-        x: Tensor,
-        mask: Tensor | None,
-        memory: tuple[Tensor, ...] | None = None,
-        memory_mask: Tensor | None = None,
-        cache: Cache | None = None,
-        keep: Tensor | None = None,
+        self, x: Tensor, mask: Tensor | None, memory: tuple[Tensor, ...], cache: Cache | None, keep: Tensor | None
     ) -> Tensor:
-        """(B, T, D) -> (B, T, D); `keep` (B, T, 1) is True for the real tokens that a convolution reads."""
+        """Run (B, T, D) -> (B, T, D).
+
+        `memory` is empty, or keys, values and mask; `keep` (B, T, 1) is True for the tokens that a convolution reads.
+        """
         if self.convolution is not None:
             x = self._residual(x, self.convolution_norm, self.convolution, keep)
         x = self._residual(x, self.self_attention_norm, self.self_attention, mask, cache)
-        if self.cross_attention is not None and memory is not None:
-            x = self._residual(x, self.cross_attention_norm, self.cross_attention, *memory, memory_mask)
+        if self.cross_attention is not None:
+            x = self._residual(x, self.cross_attention_norm, self.cross_attention, *memory)
         return self._residual(x, self.feed_forward_norm, self.feed_forward)
 
     def alignment(self, x: Tensor, mask: Tensor | None, keys: Tensor, memory_mask: Tensor) -> Tensor:
@@ -146,26 +143,19 @@ class Stack(nn.Module):
             self.register_buffer("places", table, persistent=False)
 
     def forward(
-        self,
-        x: Tensor,
-        mask: Tensor | None,
-        memory: list[tuple[Tensor, ...]] | None = None,
-        memory_mask: Tensor | None = None,
-        caches: Sequence[Cache] | None = None,
+        self, x: Tensor, mask: Tensor | None, memory: Sequence[tuple[Tensor, ...]] = (), caches: Sequence[Cache] = ()
     ) -> Tensor:
         """Run x (B, T, D) through all layers; mask is (B, 1, 1, T), True for real tokens."""
-        first = 0 if caches is None else caches[0].length
+        first = caches[0].length if caches else 0
         keep = None if mask is None else mask[:, 0, 0, :, None]  # (B, T, 1)
         bias = self.bias(x.size(1), first + x.size(1))
         if bias is not None:
             mask = bias if mask is None else bias.masked_fill(~mask, -torch.inf)
         x = self.prepare(x, first)
         for i, layer in enumerate(self.walk()):
-            arguments = (x, mask, memory[i] if memory else None, memory_mask, caches[i] if caches else None, keep)
-            if self.config.gradient_checkpointing and self.training:
-                x = checkpoint(layer, *arguments, use_reentrant=False)
-            else:
-                x = layer(*arguments)
+            arguments = (x, mask, memory[i] if memory else (), caches[i] if caches else None, keep)
+            again = self.config.gradient_checkpointing and self.training
+            x = checkpoint(layer, *arguments, use_reentrant=False) if again else layer(*arguments)
         return x if self.final_norm is None else self.final_norm(x)
 
     def walk(self) -> list[Layer]:

@@ -7,7 +7,7 @@ and A.1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -93,8 +93,7 @@ LAYERS: dict[str, type[LSTM] | type[GRU]] = {"lstm": LSTM, "gru": GRU}  # whole 
 CELLS: dict[str, type[LSTMCell] | type[GRUCell]] = {"lstm": LSTMCell, "gru": GRUCell}  # one step at a time
 
 
-@dataclass
-class Source:
+class Source(NamedTuple):
     """What attention reads, stored once for each of B sources."""
 
     keys: Tensor
@@ -106,7 +105,7 @@ class Source:
 
     def select(self, sources: Tensor) -> Source:
         """Return the sources with these numbers (B',)."""
-        return Source(self.keys[sources], self.values[sources], self.bias[sources])
+        return Source(*(part[sources] for part in self))
 
 
 class BidirectionalLayer(nn.Module):

@@ -9,7 +9,7 @@ Regularization" (2014).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ class RecurrentConfig(BackboneConfig):
         torch.Size([1, 3, 16])
     """
 
+    compiles: ClassVar[bool] = False  # time is unrolled: each length would be compiled anew
     cell: Literal["lstm", "gru"] = "lstm"
     """Kind of recurrent unit; `gru` has three quarters of the weights."""
     d_model: int = 256
@@ -40,7 +41,7 @@ class RecurrentConfig(BackboneConfig):
     d_attention: int = 128
     """Width in which decoder and encoder states are compared; the cost of attention grows with it."""
     encoder_layers: int = 1
-    """Bidirectional layers of the encoder; 0 = a language model, which has only a decoder and goes on from a text."""
+    """Bidirectional layers of the encoder; 0 = a language model, which has only a decoder and continues a text."""
     decoder_layers: int = 1
     """Recurrent layers of the decoder; 0 = an encoder only, for tasks that read and do not write."""
     input_feeding: bool = False
@@ -49,11 +50,6 @@ class RecurrentConfig(BackboneConfig):
     """Share of zeroed units in embeddings, between layers, in encoder states and in the readout (0 to 1)."""
     tied_embeddings: bool = True
     """Score the vocabulary with the embedding matrix (Press and Wolf 2017), as an encoder alone always does."""
-
-    @property
-    def compiles(self) -> bool:
-        """Whether torch.compile makes it faster: no."""
-        return False  # time is unrolled: each length is compiled anew
 
     def build(self, vocab_size: int) -> Backbone:
         """Return the backbone with fresh random weights.
@@ -103,7 +99,7 @@ class RecurrentState(State):
         self.feed = feed  # (N, D)
 
     def select(self, rows: Tensor) -> None:
-        """Let hypothesis k of kept source b go on from what was row `rows[b, k]`."""
+        """Let hypothesis k of kept source b continue from the present row `rows[b, k]`."""
         sources = len(self.source.values)
         if len(rows) != sources:  # sources keep their order: as many as before are the same ones
             self.source = self.source.select(rows[:, 0] // (len(self.feed) // sources))
@@ -113,8 +109,7 @@ class RecurrentState(State):
 
     def flatten(self) -> tuple[Tensor, ...]:
         """Return keys, values and bias of the sources, the fed vectors, then the state of each layer's cell."""
-        source = (self.source.keys, self.source.values, self.source.bias)
-        return (*source, self.feed, *(part for layer in self.layers for part in layer))
+        return (*self.source, self.feed, *(part for layer in self.layers for part in layer))
 
     def restored(self, tensors: tuple[Tensor, ...]) -> RecurrentState:
         """Return a state with these tensors."""

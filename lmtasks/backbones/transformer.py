@@ -18,16 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lmtasks.backbones.attention import Cache
-from lmtasks.backbones.base import (
-    NO_DECODER,
-    NO_ENCODER,
-    NO_SOURCE,
-    Backbone,
-    BackboneConfig,
-    Memory,
-    State,
-    per_layer,
-)
+from lmtasks.backbones.base import NO_DECODER, NO_ENCODER, NO_SOURCE, Backbone, BackboneConfig, Memory, State, per_layer
 from lmtasks.backbones.layers import Stack
 from lmtasks.errors import InputError
 
@@ -53,7 +44,7 @@ class TransformerConfig(BackboneConfig):
     d_ff: int = 1024
     """Inner width of the feed-forward layers."""
     encoder_layers: int = 3
-    """Layers of the encoder; 0 = a language model, which has only a decoder and goes on from a text."""
+    """Layers of the encoder; 0 = a language model, which has only a decoder and continues a text."""
     decoder_layers: int = 3
     """Layers of the decoder; 0 = an encoder only, for tasks that read and do not write."""
     shared_layers: bool = False
@@ -103,8 +94,7 @@ class TransformerConfig(BackboneConfig):
     gradient_checkpointing: bool = False
     """Compute layers again in the backward pass: less memory, about a third more time."""
     convolution: int = 0
-    """Tokens that a convolution before the self-attention of each encoder layer spans (Yu et al. 2018, "QANet", section
-    2.2), an odd number; 0: none."""
+    """Tokens (an odd number) that the convolution of each encoder layer spans (QANet, section 2.2); 0 = none."""
 
     @property
     def max_positions(self) -> int | None:
@@ -128,9 +118,8 @@ class TransformerConfig(BackboneConfig):
         """
         self._check_layers()
         if self.d_head is None and self.d_model % self.n_heads:
-            raise InputError(
-                f"d_model {self.d_model} is not a multiple of n_heads {self.n_heads}; change one or set d_head"
-            )
+            sizes = f"d_model {self.d_model} is not a multiple of n_heads {self.n_heads}"
+            raise InputError(f"{sizes}; change one or set d_head")
         if self.convolution < 0 or (self.convolution and self.convolution % 2 == 0):
             raise InputError(f"convolution {self.convolution}; give an odd number of tokens, or 0 for none")
         if self.convolution and not self.encoder_layers:
@@ -143,7 +132,7 @@ class TransformerConfig(BackboneConfig):
 
 
 class TransformerState(State):
-    """Cached keys and values of every decoder layer: those of the hypotheses, and once per source those of the memory."""
+    """Keys and values of every decoder layer: caches of the hypotheses, those of the memory once per source."""
 
     def __init__(self, memory: list[tuple[Tensor, ...]], mask: Tensor | None, layers: int, beam: int = 1) -> None:
         self.memory = memory  # keys and values of each layer, (B, H, S, D/H); empty in a language model
@@ -191,7 +180,17 @@ class Transformer(Backbone):
             self.output_weight = nn.Parameter(torch.empty(vocab_size, config.d_model))
         if config.has_decoder and config.output_bias:
             self.output_bias = nn.Parameter(torch.zeros(vocab_size))
-        self._initialise()
+        # Embeddings N(0, 1/d), linear layers Xavier uniform, biases 0, as in tensor2tensor and fairseq.
+        # Convolutions stay as PyTorch draws them.
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=self.d_model**-0.5)
+        if self.output_weight is not None:
+            nn.init.normal_(self.output_weight, std=self.d_model**-0.5)
 
     def encode(self, source: Tensor, mask: Tensor) -> Memory:
         """Read source ids (B, S) with mask (B, S), True = a real token."""
@@ -201,7 +200,7 @@ class Transformer(Backbone):
 
     def decode(self, target: Tensor, memory: Memory | None) -> Tensor:
         """Read the whole target (B, T), each position seeing itself and those before it: (B, T, D)."""
-        return self._decode(target, self.init_state(memory), None)
+        return self._decode(target, self.init_state(memory), [])
 
     def init_state(self, memory: Memory | None) -> TransformerState:
         """Return the state before the first token; the memory is projected to keys and values once."""
@@ -233,30 +232,16 @@ class Transformer(Backbone):
         bias = self.decoder.bias(target.size(1), target.size(1))
         layers = self.decoder.walk()
         for layer, read in zip(layers[:chosen], state.memory, strict=False):
-            x = layer(x, bias, read, state.mask)
+            x = layer(x, bias, (*read, state.mask), None, None)
         return layers[chosen].alignment(x, bias, state.memory[chosen][0], state.mask).mean(1)
 
     def _embed(self, ids: Tensor) -> Tensor:
         scale = math.sqrt(self.d_model) if self.config.scaled_embeddings else 1.0
         return self.embedding(ids) * scale
 
-    def _decode(self, target: Tensor, state: TransformerState, caches: list[Cache] | None) -> Tensor:
+    def _decode(self, target: Tensor, state: TransformerState, caches: list[Cache]) -> Tensor:
         """Training fills no caches: gradient checkpointing runs a layer twice, which would append to them twice."""
         assert self.decoder is not None
-        hidden = self.decoder(self._embed(target), None, state.memory, state.mask, caches)
+        memory = [] if state.mask is None else [(*layer, state.mask) for layer in state.memory]
+        hidden = self.decoder(self._embed(target), None, memory, caches)
         return hidden * self.d_model**-0.5 if self.config.scaled_output else hidden
-
-    def _initialise(self) -> None:
-        """Embeddings N(0, 1/d), linear layers Xavier uniform, biases 0 (Vaswani et al.'s tensor2tensor and fairseq).
-
-        Convolutions stay as PyTorch draws them.
-        """
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.Embedding):
-                nn.init.normal_(module.weight, std=self.d_model**-0.5)
-        if self.output_weight is not None:
-            nn.init.normal_(self.output_weight, std=self.d_model**-0.5)

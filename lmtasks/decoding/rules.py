@@ -53,12 +53,23 @@ class Rules:
             log_p.index_fill_(1, self.suppress_tokens, -torch.inf)
         if self.decoding.no_repeat_ngram:
             ban_repeated_ngrams(log_p, history, self.decoding.no_repeat_ngram)
-        if length < self.longest + self.decoding.min_length:
-            ban_end(log_p, self.prompts[sources] + self.decoding.min_length > length, self.end)
-        if length >= self.nearest:
-            force_end(log_p, self.limits[sources] <= length, self.end)
-        if length <= self.forced.size(1):
-            force(log_p, self.forced[sources, length - 1])
+        width = len(log_p) // len(sources)
+        if length < self.longest + self.decoding.min_length:  # too early for the end, unless it alone is left
+            early = (self.prompts[sources] + self.decoding.min_length > length).repeat_interleave(width)  # (N,)
+            ends = log_p[:, self.end].clone()  # (N,)
+            log_p[:, self.end] = -torch.inf
+            stuck = log_p.amax(-1) == -torch.inf
+            log_p[:, self.end] = ends.masked_fill_(early & ~stuck, -torch.inf)
+        if length >= self.nearest:  # a text at its limit may only end
+            rows = (self.limits[sources] <= length).repeat_interleave(width).nonzero().squeeze(1)
+            ends = log_p[rows, self.end].clamp_(min=FLOOR)
+            log_p[rows] = -torch.inf
+            log_p[rows, self.end] = ends
+        if length <= self.forced.size(1):  # a prompt or a prefix goes on, with probability 1
+            tokens = self.forced[sources, length - 1].repeat_interleave(width)  # (N,)
+            rows = (tokens >= 0).nonzero().squeeze(1)
+            log_p[rows] = -torch.inf
+            log_p[rows, tokens[rows]] = 0.0
         return log_p
 
     def ends(self, tokens: Tensor, length: int, sources: Tensor) -> Tensor:
@@ -99,32 +110,3 @@ def ban_repeated_ngrams(log_p: Tensor, history: Tensor, n: int) -> None:
     last = history[:, history.size(1) - n + 1 :]  # (N, n - 1), which the next token would complete
     rows, places = (ngrams[..., :-1] == last[:, None]).all(-1).nonzero(as_tuple=True)
     log_p[rows, ngrams[rows, places, -1]] = -torch.inf
-
-
-def ban_end(log_p: Tensor, early: Tensor, end: int) -> None:
-    """Ban, in place, the end in the rows (B' * K, V) of the sources for which it is too early (B',).
-
-    Where no other token is left the end stays: a text that cannot continue is over.
-    """
-    early = early.repeat_interleave(len(log_p) // len(early))  # (N,)
-    ends = log_p[:, end].clone()  # (N,)
-    log_p[:, end] = -torch.inf
-    stuck = log_p.amax(-1) == -torch.inf
-    log_p[:, end] = ends.masked_fill_(early & ~stuck, -torch.inf)
-
-
-def force_end(log_p: Tensor, due: Tensor, end: int) -> None:
-    """Allow, in place, only the end in the rows (B' * K, V) of the sources that are due (B',)."""
-    rows = due.repeat_interleave(len(log_p) // len(due)).nonzero().squeeze(1)
-    if len(rows):
-        ends = log_p[rows, end].clamp_(min=FLOOR)
-        log_p[rows] = -torch.inf
-        log_p[rows, end] = ends
-
-
-def force(log_p: Tensor, tokens: Tensor) -> None:
-    """Allow, in place, only one token (B',) in a source's rows (B' * K, V), with probability 1; -1 changes nothing."""
-    tokens = tokens.repeat_interleave(len(log_p) // len(tokens))  # (N,)
-    rows = (tokens >= 0).nonzero().squeeze(1)
-    log_p[rows] = -torch.inf
-    log_p[rows, tokens[rows]] = 0.0
