@@ -51,6 +51,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, hidden, weight, bias, target, smoothing, with_gradients):
+        """Return the summed loss and nll, and keep the gradients that are needed."""
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
         needed = [with_gradients and needs for needs in ctx.needs_input_grad[:3]]
@@ -63,6 +64,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, scale, _):
+        """Scale the gradients that forward has kept."""
         gradients = [None if gradient is None else gradient * scale for gradient in ctx.saved_tensors]
         return *gradients, None, None, None
 

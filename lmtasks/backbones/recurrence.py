@@ -71,13 +71,13 @@ class GRUCell(nn.Module):
 class LSTM(nn.LSTM):
     """PyTorch's LSTM, in float32 on a CPU without bfloat16 under autocast, where oneDNN would fail."""
 
-    def forward(self, input: Tensor, hx: tuple[Tensor, ...] | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:  # type: ignore[override]
+    def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:  # type: ignore[override]
         """Read (N, T, D) from a state of two tensors (1, N, H): the states (N, T, H), and the last one."""
         lacks_it = input.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
         if lacks_it and torch.is_autocast_enabled("cpu"):
             with torch.autocast("cpu", enabled=False):
-                return super().forward(input.float(), hx)  # type: ignore[arg-type]
-        return super().forward(input, hx)  # type: ignore[arg-type]
+                return super().forward(input.float(), hx)
+        return super().forward(input, hx)
 
 
 class GRU(nn.GRU):

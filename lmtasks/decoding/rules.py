@@ -65,7 +65,7 @@ class Rules:
             ends = log_p[rows, self.end].clamp_(min=FLOOR)
             log_p[rows] = -torch.inf
             log_p[rows, self.end] = ends
-        if length <= self.forced.size(1):  # a prompt or a prefix goes on, with probability 1
+        if length <= self.forced.size(1):  # inside a prompt or prefix: its token, with probability 1
             tokens = self.forced[sources, length - 1].repeat_interleave(width)  # (N,)
             rows = (tokens >= 0).nonzero().squeeze(1)
             log_p[rows] = -torch.inf

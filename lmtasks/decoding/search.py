@@ -64,7 +64,7 @@ def stream(
     number: int = 0,
     prompt: Sequence[int] | None = None,
 ) -> Iterator[int]:
-    """Yield the tokens of one source as they are chosen, those after the prefix, without the end.
+    """Return an iterator over the tokens of one source as they are chosen, without prefix and end.
 
     They are those of `search` with the same settings and `number` as the source's id. `memory` holds one source.
 
@@ -100,11 +100,9 @@ def _prepare(
     for name, given in (("prompt", prompts), ("prefix", prefixes)):
         if len(given) != len(sources):
             raise InputError(f"{name} has {len(given)} lists of tokens for {len(sources)} sources; give one for each")
-    limits = [
-        _limit(decoding, backbone.max_length, before, text, end, source)
-        for before, text, source in zip(prompts, prefixes, sources, strict=True)
-    ]
-    forced = [[*before, *text] for before, text in zip(prompts, prefixes, strict=True)]
+    rows = list(zip(prompts, prefixes, sources, strict=True))
+    limits = [_limit(decoding, backbone.max_length, before, text, end, source) for before, text, source in rows]
+    forced = [[*before, *text] for before, text, _ in rows]
     common = min(map(len, forced), default=1)
     histories = pad(forced, -1).to(backbone.device)  # (B, 1 + P)
     columns = ([len(text) - 1 for text in prompts], limits, list(suppress_tokens))
