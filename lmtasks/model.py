@@ -80,8 +80,7 @@ class Model(TaskMethods, nn.Module):
     def describe(self) -> dict[str, Any]:
         """Return format, settings and tokenizer as plain data, from which the layers can be built again.
 
-        Raises:
-            InputError: If the model has no tokenizer yet.
+        Raises: InputError if the model has no tokenizer yet.
         """
         if self.tokenizer is None:
             raise InputError("the model has no tokenizer yet; fit it, load one, or call build(tokenizer)")
@@ -92,8 +91,7 @@ class Model(TaskMethods, nn.Module):
     def build(self, tokenizer: BaseTokenizer) -> None:
         """Build backbone and heads for a tokenizer.
 
-        Raises:
-            InputError: If a task reads more tokens at once than the backbone can.
+        Raises: InputError if a task reads more tokens at once than the backbone can.
         """
         check_limits(self.tasks, self.backbone_config)
         backbone = self.backbone_config.build(len(tokenizer))
@@ -107,8 +105,7 @@ class Model(TaskMethods, nn.Module):
     def built(self) -> tuple[Backbone, BaseTokenizer]:
         """Return backbone and tokenizer.
 
-        Raises:
-            InputError: If the model has no layers yet.
+        Raises: InputError if the model has no layers yet.
         """
         if self.backbone is None or self.tokenizer is None:
             raise InputError("the model has no layers yet; fit it, load one, or call build(tokenizer)")
@@ -119,8 +116,7 @@ class Model(TaskMethods, nn.Module):
     def predictor(self) -> Predictor:
         """Return what answers rows with the weights of this model; later training changes its answers too.
 
-        Raises:
-            InputError: If the model has no layers yet.
+        Raises: InputError if the model has no layers yet.
         """
         backbone, tokenizer = self.built()
         heads = self.heads
@@ -160,8 +156,7 @@ class Model(TaskMethods, nn.Module):
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Load the weights of backbone and heads; those that only training uses stay as they are.
 
-        Raises:
-            RuntimeError: If one is missing, has another size or is none of this model's.
+        Raises: RuntimeError if one is missing, has another size or is none of this model's.
         """
         given = {name: tensor for name, tensor in weights.items() if name.startswith(PARTS)}
         kept = {name: tensor for name, tensor in self.state_dict().items() if not name.startswith(PARTS)}

@@ -59,8 +59,7 @@ class TaskMethods(ABC):
 
         With `kind` it must be of that kind, such as "translation"; without a name the only one, or that named so.
 
-        Raises:
-            InputError: If there is no such task, or several.
+        Raises: InputError if there is no such task, or several.
         """
         wanted = name or kind
         found = [own for own, task in self.tasks.items() if wanted in (None, task.kind)]
@@ -99,8 +98,7 @@ class TaskMethods(ABC):
         `target` and `source` are language codes, needed only where the model knows several directions; with `prefix`
         every translation begins so. `solve` returns all those that a decoding with `n_best` finds.
 
-        Raises:
-            InputError: If the model does not translate in that direction.
+        Raises: InputError if the model does not translate in that direction.
         """
         name, chosen = self.find_task(task, "translation")
         column, group = chosen.choose(source, target)
@@ -199,9 +197,8 @@ class Predictor(TaskMethods):
         every written answer begins so. Rows are sorted by length inside and returned in order. A source longer than
         the backbone can read is cut, and the log says which.
 
-        Raises:
-            InputError: If the model has no such task, a row lacks a column it needs, or could be answered in several
-                ways.
+        Raises: InputError if the model has no such task, a row lacks a column it needs, or could be answered in several
+        ways.
         """
         name, chosen = self.find_task(task)
         examples = self._questions(name, chosen, rows, group)
@@ -261,8 +258,7 @@ class Predictor(TaskMethods):
 
         Without `answer` it is the model's own; `group` is needed where it could answer in several ways.
 
-        Raises:
-            InputError: If the task writes no text or reads more than one.
+        Raises: InputError if the task writes no text or reads more than one.
         """
         name, chosen = self.find_task(task)
         if chosen.context or not chosen.generates:
@@ -278,8 +274,7 @@ class Predictor(TaskMethods):
     def _questions(self, name: str, task: Task, rows: Sequence[Row], group: str | None) -> list[Example]:
         """Return the examples of rows, of one group for each row, cut to what the backbone can read.
 
-        Raises:
-            InputError: If a row has no text or no context, or several groups.
+        Raises: InputError if a row has no text or no context, or several groups.
         """
         _check(rows, name, task)
         found = [each for each in task.questions(rows, self.tokenizer) if group in (None, each.group)]

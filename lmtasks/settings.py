@@ -40,8 +40,7 @@ def to_plain(value: Any) -> Any:
 def from_plain(value: Any) -> Any:
     """Build what `to_plain` took apart; a list becomes a tuple again where the type of its field says so.
 
-    Raises:
-        InputError: If a class is not known here, is no settings class, or does not have a setting.
+    Raises: InputError if a class is not known here, is no settings class, or does not have a setting.
     """
     if isinstance(value, dict):
         items = value.get("init_args", {}) if "class_path" in value else value
@@ -61,8 +60,7 @@ def public_name(kind: type) -> str:
 def find_class(name: str) -> type:
     """Return the settings class of a name, without importing anything that a file could choose.
 
-    Raises:
-        InputError: If lmtasks exports no such class, a user's class is not imported, or it is no settings class.
+    Raises: InputError if lmtasks exports no such class, a user's class is not imported, or it is no settings class.
     """
     module, _, own = name.rpartition(".")
     found = getattr(sys.modules.get(module), own, None) if module else getattr(lmtasks, own, None)
@@ -101,8 +99,7 @@ def first_difference(before: Any, now: Any, name: str) -> str:
 def check_format(version: Any, place: object) -> None:
     """Check that a checkpoint or model folder has the format of this version.
 
-    Raises:
-        InputError: If it has another one.
+    Raises: InputError if it has another one.
     """
     if version != FORMAT:
         age = "a newer" if isinstance(version, int) and version > FORMAT else "an older"

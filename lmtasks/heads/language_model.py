@@ -96,18 +96,6 @@ class Rolling(Backbone):
         self.backbone, self.context = backbone, context
         self.embedding, self.d_model = backbone.embedding, backbone.d_model
 
-    def encode(self, source: Tensor, mask: Tensor) -> Memory:
-        """Raise the backbone's error: it has no encoder."""
-        return self.backbone.encode(source, mask)
-
-    def decode(self, target: Tensor, memory: Memory | None) -> Tensor:
-        """Read the whole target (B, T) at once: (B, T, D)."""
-        return self.backbone.decode(target, memory)
-
-    def alignment(self, target: Tensor, memory: Memory) -> Tensor:
-        """Raise the backbone's error: it has no encoder."""
-        return self.backbone.alignment(target, memory)
-
     def _output(self) -> tuple[Tensor, Tensor | None]:
         return self.backbone._output()
 

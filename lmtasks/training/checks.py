@@ -45,6 +45,20 @@ def check_trainer(trainer: Trainer, stage: str) -> None:
         )
 
 
+def check_validation(trainer: Trainer, batches: int) -> None:
+    """Check that validation happens within an epoch of so many micro-batches, if it is to happen at all.
+
+    Raises: InputError if it would not.
+    """
+    every: int | float = trainer.val_check_interval  # type: ignore[attr-defined]  # an int counts batches
+    within_epoch = trainer.check_val_every_n_epoch is not None and trainer.limit_val_batches  # type: ignore[attr-defined]
+    if within_epoch and isinstance(every, int) and every > batches:
+        raise InputError(
+            f"trainer.val_check_interval is {every}, but an epoch has {batches} batches; to count them over several "
+            "epochs, set trainer.check_val_every_n_epoch to null"
+        )
+
+
 def check_rows(rows: Rows | Mapping[str, Rows], tasks: Collection[str]) -> None:
     """Check that rows given by task name tasks of the model.
 

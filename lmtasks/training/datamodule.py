@@ -35,7 +35,7 @@ from lmtasks.data.tokenized import TokenizedDataset, cache_file, encode
 from lmtasks.errors import InputError
 from lmtasks.tasks.base import Row, Task
 from lmtasks.text.base import BaseTokenizer
-from lmtasks.training.checks import check_rows, check_tasks, check_trainer, check_training
+from lmtasks.training.checks import check_rows, check_tasks, check_trainer, check_training, check_validation
 from lmtasks.training.module import TaskModule
 
 SCORED = {"validation", "test"}
@@ -97,8 +97,7 @@ class TextDataModule(LightningDataModule):
     def rows_of(self, task: str) -> Rows:
         """Return the rows of a task.
 
-        Raises:
-            InputError: If there are none.
+        Raises: InputError if there are none.
         """
         if not isinstance(self.rows, Mapping):
             return self.rows
@@ -140,13 +139,13 @@ class TextDataModule(LightningDataModule):
                 self.examples.setdefault(split, {})[name] = examples
         if stage == "fit":
             self.mixture = self._mix(self.examples["train"])
+            check_validation(self.trainer, self.mixture.steps_per_epoch * self.trainer.accumulate_grad_batches)
             module.connect(self.mixture)
 
     def encode(self, split: str, task: Task, tokenizer: BaseTokenizer, name: str | None = None) -> TokenizedDataset:
         """Return the examples of a split, from the cache if they are there; `name` is that of the task in the module.
 
-        Raises:
-            InputError: If the split has no rows with text in them.
+        Raises: InputError if the split has no rows with text in them.
         """
         rows, columns = self.rows_of(name or task.kind), _columns(split, task)
         file = cache_file(self.cache, rows, split, task, tokenizer)
@@ -194,8 +193,7 @@ class TextDataModule(LightningDataModule):
     def _module(self) -> TaskModule:
         """Return the module that the trainer was given.
 
-        Raises:
-            InputError: If it is no TaskModule.
+        Raises: InputError if it is no TaskModule.
         """
         module = self.trainer.lightning_module
         if not isinstance(module, TaskModule):

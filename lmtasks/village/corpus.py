@@ -109,8 +109,7 @@ class Village(Rows):
     def rows(self, split: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Yield the rows of a split in the first view that has all `columns`; a row has these and its "place".
 
-        Raises:
-            InputError: If the split is unknown, no view has the columns, or there are not that many rows to tell.
+        Raises: InputError if the split is unknown, no view has the columns, or there are not that many rows to tell.
         """
         self._check(split)
         view = _view(columns)
@@ -122,8 +121,7 @@ class Village(Rows):
 
         It holds what determines them: the numbers of rows, the seed, and a hash of the village's source code.
 
-        Raises:
-            InputError: If the split is unknown.
+        Raises: InputError if the split is unknown.
         """
         self._check(split)
         before = SPLITS[: SPLITS.index(split) + 1]  # a split leaves out what the splits before it have told
