@@ -92,9 +92,15 @@ def exit_code(process):
     return process.exitcode
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.parametrize(
-    "settings", [{}, {"min_steps": 10**6}, {"limit_val_batches": 0}, {"accumulate_grad_batches": 3}]
+    ("number", "code", "settings"),
+    [
+        (signal.SIGTERM, 143, {}),
+        (signal.SIGINT, 130, {}),
+        (signal.SIGTERM, 143, {"min_steps": 10**6}),
+        (signal.SIGINT, 130, {"limit_val_batches": 0}),
+        (signal.SIGTERM, 143, {"accumulate_grad_batches": 3}),
+    ],
 )
 def test_a_signal_saves_once_and_leaves_with_its_code(tmp_path, number, code, settings):
     process = start(tmp_path, settings)
