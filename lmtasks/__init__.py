@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from lmtasks.lazy import exports
 
 if TYPE_CHECKING:
-    from lmtasks.backbones.base import Backbone as Backbone
-    from lmtasks.backbones.base import BackboneConfig as BackboneConfig
+    from lmtasks.backbones.base import Backbone as Backbone, BackboneConfig as BackboneConfig
     from lmtasks.backbones.recurrent import RecurrentConfig as RecurrentConfig
     from lmtasks.backbones.transformer import TransformerConfig as TransformerConfig
     from lmtasks.batch import Batch as Batch
@@ -32,8 +31,7 @@ if TYPE_CHECKING:
     from lmtasks.heads.tagging import TaggingHead as TaggingHead
     from lmtasks.model import Model as Model
     from lmtasks.predict import Predictor as Predictor
-    from lmtasks.storage.model_folder import load as load
-    from lmtasks.storage.model_folder import save as save
+    from lmtasks.storage.model_folder import load as load, save as save
     from lmtasks.tasks.answering import SpanAnsweringTask as SpanAnsweringTask
     from lmtasks.tasks.base import Task as Task
     from lmtasks.tasks.classification import ClassificationTask as ClassificationTask
@@ -43,98 +41,90 @@ if TYPE_CHECKING:
     from lmtasks.tasks.summarisation import SummarisationTask as SummarisationTask
     from lmtasks.tasks.tagging import TaggingTask as TaggingTask
     from lmtasks.tasks.translation import TranslationTask as TranslationTask
-    from lmtasks.text.tokenizer import Tokenizer as Tokenizer
-    from lmtasks.text.tokenizer import TokenizerConfig as TokenizerConfig
+    from lmtasks.text.tokenizer import Tokenizer as Tokenizer, TokenizerConfig as TokenizerConfig
     from lmtasks.training.callbacks.averaging import EMA as EMA
     from lmtasks.training.callbacks.checkpoints import Checkpoints as Checkpoints
     from lmtasks.training.config import Training as Training
     from lmtasks.training.datamodule import TextDataModule as TextDataModule
     from lmtasks.training.joint.learning import JointConfig as JointConfig
-    from lmtasks.training.joint.surgery import PCGrad as PCGrad
-    from lmtasks.training.joint.surgery import UPGrad as UPGrad
-    from lmtasks.training.joint.weighting import DynamicAverage as DynamicAverage
-    from lmtasks.training.joint.weighting import GradNorm as GradNorm
-    from lmtasks.training.joint.weighting import Static as Static
-    from lmtasks.training.joint.weighting import Uncertainty as Uncertainty
+    from lmtasks.training.joint.surgery import PCGrad as PCGrad, UPGrad as UPGrad
+    from lmtasks.training.joint.weighting import (
+        DynamicAverage as DynamicAverage,
+        GradNorm as GradNorm,
+        Static as Static,
+        Uncertainty as Uncertainty,
+    )
     from lmtasks.training.module import TaskModule as TaskModule
-    from lmtasks.training.modules import ClassificationModule as ClassificationModule
-    from lmtasks.training.modules import DialogueModule as DialogueModule
-    from lmtasks.training.modules import FreeAnsweringModule as FreeAnsweringModule
-    from lmtasks.training.modules import QuestionAnsweringModule as QuestionAnsweringModule
-    from lmtasks.training.modules import SentimentModule as SentimentModule
-    from lmtasks.training.modules import SummarisationModule as SummarisationModule
-    from lmtasks.training.modules import TaggingModule as TaggingModule
-    from lmtasks.training.modules import TextGenerationModule as TextGenerationModule
-    from lmtasks.training.modules import TranslationModule as TranslationModule
-    from lmtasks.training.optim.optimizers import Adafactor as Adafactor
-    from lmtasks.training.optim.optimizers import Adam as Adam
-    from lmtasks.training.optim.optimizers import AdamW as AdamW
-    from lmtasks.training.optim.optimizers import Muon as Muon
+    from lmtasks.training.modules import (
+        ClassificationModule as ClassificationModule,
+        DialogueModule as DialogueModule,
+        FreeAnsweringModule as FreeAnsweringModule,
+        QuestionAnsweringModule as QuestionAnsweringModule,
+        SentimentModule as SentimentModule,
+        SummarisationModule as SummarisationModule,
+        TaggingModule as TaggingModule,
+        TextGenerationModule as TextGenerationModule,
+        TranslationModule as TranslationModule,
+    )
+    from lmtasks.training.optim.optimizers import Adafactor as Adafactor, Adam as Adam, AdamW as AdamW, Muon as Muon
     from lmtasks.training.optim.schedule import Schedule as Schedule
     from lmtasks.village import Village as Village
 
-_HOMES = {
-    "Adafactor": "training.optim.optimizers",
-    "Adam": "training.optim.optimizers",
-    "AdamW": "training.optim.optimizers",
-    "Backbone": "backbones.base",
-    "BackboneConfig": "backbones.base",
-    "Batch": "batch",
-    "Checkpoints": "training.callbacks.checkpoints",
-    "ClassificationHead": "heads.classification",
-    "ClassificationModule": "training.modules",
-    "ClassificationTask": "tasks.classification",
-    "Decoding": "decoding",
-    "DialogueModule": "training.modules",
-    "DialogueTask": "tasks.dialogue",
-    "Documents": "data.readers.documents",
-    "DynamicAverage": "training.joint.weighting",
-    "EMA": "training.callbacks.averaging",
-    "FreeAnsweringModule": "training.modules",
-    "FreeAnsweringTask": "tasks.free_answering",
-    "GenerationTask": "tasks.generation",
-    "GradNorm": "training.joint.weighting",
-    "InputError": "errors",
-    "JointConfig": "training.joint.learning",
-    "LanguageModelHead": "heads.language_model",
-    "Mixing": "data.mixing",
-    "Model": "model",
-    "Muon": "training.optim.optimizers",
-    "PCGrad": "training.joint.surgery",
-    "ParallelText": "data.readers.parallel",
-    "Predictor": "predict",
-    "QuestionAnsweringModule": "training.modules",
-    "RecurrentConfig": "backbones.recurrent",
-    "Schedule": "training.optim.schedule",
-    "SentimentModule": "training.modules",
-    "Seq2SeqHead": "heads.seq2seq",
-    "SpanAnsweringTask": "tasks.answering",
-    "SpanHead": "heads.span",
-    "SquadFile": "data.readers.squad",
-    "Static": "training.joint.weighting",
-    "SummarisationModule": "training.modules",
-    "SummarisationTask": "tasks.summarisation",
-    "Table": "data.readers.table",
-    "TaggedWords": "data.readers.tagged",
-    "TaggingHead": "heads.tagging",
-    "TaggingModule": "training.modules",
-    "TaggingTask": "tasks.tagging",
-    "Task": "tasks.base",
-    "TaskModule": "training.module",
-    "TextDataModule": "training.datamodule",
-    "TextGenerationModule": "training.modules",
-    "Tokenizer": "text.tokenizer",
-    "TokenizerConfig": "text.tokenizer",
-    "Training": "training.config",
-    "TransformerConfig": "backbones.transformer",
-    "TranslationModule": "training.modules",
-    "TranslationTask": "tasks.translation",
-    "UPGrad": "training.joint.surgery",
-    "Uncertainty": "training.joint.weighting",
-    "Village": "village",
-    "load": "storage.model_folder",
-    "save": "storage.model_folder",
-}  # exported name -> the file that defines it
+_FILES = {
+    "backbones.base": ("Backbone", "BackboneConfig"),
+    "backbones.recurrent": ("RecurrentConfig",),
+    "backbones.transformer": ("TransformerConfig",),
+    "batch": ("Batch",),
+    "data.mixing": ("Mixing",),
+    "data.readers.documents": ("Documents",),
+    "data.readers.parallel": ("ParallelText",),
+    "data.readers.squad": ("SquadFile",),
+    "data.readers.table": ("Table",),
+    "data.readers.tagged": ("TaggedWords",),
+    "decoding": ("Decoding",),
+    "errors": ("InputError",),
+    "heads.classification": ("ClassificationHead",),
+    "heads.language_model": ("LanguageModelHead",),
+    "heads.seq2seq": ("Seq2SeqHead",),
+    "heads.span": ("SpanHead",),
+    "heads.tagging": ("TaggingHead",),
+    "model": ("Model",),
+    "predict": ("Predictor",),
+    "storage.model_folder": ("load", "save"),
+    "tasks.answering": ("SpanAnsweringTask",),
+    "tasks.base": ("Task",),
+    "tasks.classification": ("ClassificationTask",),
+    "tasks.dialogue": ("DialogueTask",),
+    "tasks.free_answering": ("FreeAnsweringTask",),
+    "tasks.generation": ("GenerationTask",),
+    "tasks.summarisation": ("SummarisationTask",),
+    "tasks.tagging": ("TaggingTask",),
+    "tasks.translation": ("TranslationTask",),
+    "text.tokenizer": ("Tokenizer", "TokenizerConfig"),
+    "training.callbacks.averaging": ("EMA",),
+    "training.callbacks.checkpoints": ("Checkpoints",),
+    "training.config": ("Training",),
+    "training.datamodule": ("TextDataModule",),
+    "training.joint.learning": ("JointConfig",),
+    "training.joint.surgery": ("PCGrad", "UPGrad"),
+    "training.joint.weighting": ("DynamicAverage", "GradNorm", "Static", "Uncertainty"),
+    "training.module": ("TaskModule",),
+    "training.modules": (
+        "ClassificationModule",
+        "DialogueModule",
+        "FreeAnsweringModule",
+        "QuestionAnsweringModule",
+        "SentimentModule",
+        "SummarisationModule",
+        "TaggingModule",
+        "TextGenerationModule",
+        "TranslationModule",
+    ),
+    "training.optim.optimizers": ("Adafactor", "Adam", "AdamW", "Muon"),
+    "training.optim.schedule": ("Schedule",),
+    "village": ("Village",),
+}  # file -> the names it exports, in the order of `if TYPE_CHECKING`
+_HOMES = {name: file for file, names in _FILES.items() for name in names}
 
 __all__ = sorted(_HOMES)
 

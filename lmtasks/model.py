@@ -19,7 +19,7 @@ from lmtasks.errors import InputError
 from lmtasks.predict import Predictor, TaskMethods
 from lmtasks.settings import FORMAT, to_plain
 from lmtasks.tasks.base import Answer, Row, Task
-from lmtasks.text.tokenizer import Tokenizer
+from lmtasks.text.base import BaseTokenizer
 
 NAME = re.compile(r"[A-Za-z0-9_-]+")  # of a task: it becomes part of the names of parameters, scores and options
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
@@ -56,7 +56,7 @@ class Model(TaskMethods, nn.Module):
         self.tasks = dict(tasks)
         self.backbone_config, self.decoding = backbone, decoding
         self._training_settings = dict(training or {})
-        self.tokenizer: Tokenizer | None = None
+        self.tokenizer: BaseTokenizer | None = None
         self.backbone: Backbone | None = None
         self.heads = nn.ModuleDict()
 
@@ -89,7 +89,7 @@ class Model(TaskMethods, nn.Module):
         settings = own | self.training_settings
         return {"format": FORMAT, "settings": settings, "tokenizer": self.tokenizer.to_json()}
 
-    def build(self, tokenizer: Tokenizer) -> None:
+    def build(self, tokenizer: BaseTokenizer) -> None:
         """Build backbone and heads for a tokenizer.
 
         Raises:
@@ -104,7 +104,7 @@ class Model(TaskMethods, nn.Module):
             if name in marks:
                 head.begin_with(tokenizer.mark(marks[name]))
 
-    def built(self) -> tuple[Backbone, Tokenizer]:
+    def built(self) -> tuple[Backbone, BaseTokenizer]:
         """Return backbone and tokenizer.
 
         Raises:

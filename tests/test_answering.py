@@ -8,8 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tiny import tiny_backbone, trainer
 
 from lmtasks import FreeAnsweringModule, QuestionAnsweringModule

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from lmtasks.backbones.attention import sinusoids
 from lmtasks.backbones.base import Backbone, BackboneConfig, Memory, State
-from lmtasks.backbones.layers import Convolution
+from lmtasks.backbones.layers import Convolution, FeedForward
 from lmtasks.backbones.recurrence import AdditiveAttention, BidirectionalLayer, GRUCell, LSTMCell
 from lmtasks.backbones.recurrent import RecurrentConfig
 from lmtasks.backbones.transformer import TransformerConfig
+from lmtasks.batch import IGNORE
 from lmtasks.errors import InputError
 
 VOCAB = 11
@@ -304,6 +307,142 @@ def test_a_few_updates_learn_three_rows_by_heart(name):
         loss.backward()
         optimizer.step()
     assert torch.equal(logits.argmax(-1), target[:, 1:])
+
+
+@pytest.mark.parametrize("name", [*CONFIGS, *LANGUAGE_MODELS])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_is_the_cross_entropy_of_the_logits(name, smoothing):
+    backbone, target, memory = build(name), targets(), remembered(name)
+    hidden, wanted = backbone.decode(target, memory), target.roll(-1, 1)
+    wanted[0, 3:] = wanted[2, 5] = IGNORE
+    logits = backbone.logits(hidden).flatten(0, 1)
+    found = backbone.loss(hidden, wanted, smoothing)
+    same(found.total, F.cross_entropy(logits, wanted.flatten(), reduction="sum", label_smoothing=smoothing))
+    same(found.nll, F.cross_entropy(logits, wanted.flatten(), reduction="sum"))
+    assert found.count == (wanted != IGNORE).sum() == 14
+
+
+# A state as tensors
+
+
+@pytest.mark.parametrize("name", [*CONFIGS, *LANGUAGE_MODELS])
+@pytest.mark.parametrize("moment", ["at first", "widened at first", "after steps", "as a beam", "as a narrowed beam"])
+@torch.no_grad()
+def test_a_state_made_of_tensors_again_continues_as_the_original_and_apart_from_it(name, moment):
+    backbone, state = reached(name, moment)
+    rows = 4 if "narrowed" in moment else 6 if "widened" in moment or "beam" in moment else 3
+    token, other = torch.randint(3, VOCAB, (2, rows, 1))
+    before = [part.clone() for part in state.flatten()]
+    restored, apart = state.restored(state.flatten()), state.restored(state.flatten())
+    backbone.step(other, apart)
+    apart.select(torch.tensor([[rows - 1]]))
+    hidden = backbone.step(token, restored)
+    assert all(torch.equal(*parts) for parts in zip(state.flatten(), before, strict=True))
+    assert torch.equal(backbone.step(token, state), hidden)
+    for each in (state, restored):  # all sources but the last leave, which widens to a beam of three
+        each.select(torch.tensor([[rows - 1] * 3]))
+    assert all(torch.equal(*parts) for parts in zip(state.flatten(), restored.flatten(), strict=True))
+    assert torch.equal(backbone.step(token[:3], state), backbone.step(token[:3], restored))
+
+
+@pytest.mark.parametrize("name", [*CONFIGS, *LANGUAGE_MODELS])
+@torch.no_grad()
+def test_any_state_of_a_backbone_restores_any_other(name):
+    backbone, beam = reached(name, "as a beam")
+    hidden_state = backbone.init_state(remembered(name)).restored(beam.flatten())
+    for each in (beam, hidden_state):
+        each.select(torch.tensor([[3, 2], [4, 5]]))  # sources 1 and 2 stay: the beam of two was read off the tensors
+    token = torch.tensor([[3], [4], [5], [6]])
+    assert torch.equal(backbone.step(token, beam), backbone.step(token, hidden_state))
+
+
+@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+def test_the_state_of_a_language_model_has_no_tensor_before_its_first_token(name):
+    assert build(name).init_state(None).flatten() == ()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_tensors_of_a_state_come_in_a_fixed_number_and_order(name):
+    backbone, after = reached(name, "after steps")
+    shapes = [part.shape for part in after.flatten()]
+    backbone.step(targets()[:, 2:3], after)
+    longer = [part.shape for part in after.flatten()]
+    assert len(shapes) == len(longer)
+    changed = [(old, new) for old, new in zip(shapes, longer, strict=True) if old != new]
+    assert all(old[2] + 1 == new[2] for old, new in changed)  # caches grow by a token, the rest keeps its shape
+
+
+def remembered(name: str) -> Memory | None:
+    """Return what the encoder of `build(name)` makes of `sources()`, None for a language model."""
+    return build(name).encode(*sources()) if name in CONFIGS else None
+
+
+def reached(name: str, moment: str) -> tuple[Backbone, State]:
+    """Return a backbone and a state at a moment of a search."""
+    backbone = build(name)
+    state = backbone.init_state(remembered(name))
+    if moment not in ("at first", "widened at first"):
+        backbone.step(targets()[:, :2], state)
+    if moment not in ("at first", "after steps"):
+        state.select(torch.tensor([[0, 0], [1, 1], [2, 2]]))
+    if "beam" in moment:
+        backbone.step(torch.tensor([[3], [4], [5], [6], [7], [8]]), state)
+    if moment == "as a narrowed beam":
+        state.select(torch.tensor([[1, 0], [5, 4]]))
+    return backbone, state
+
+
+# Choices of the Transformer
+
+
+@pytest.mark.parametrize("width", [2, 8, 12])
+def test_the_sinusoids_of_the_paper_are_those_of_marian_in_hugging_face(width):
+    position_enc = np.array([[pos / 10000 ** (2 * (j // 2) / width) for j in range(width)] for pos in range(40)])
+    marian = np.concatenate((np.sin(position_enc[:, 0::2]), np.cos(position_enc[:, 1::2])), axis=1)
+    torch.testing.assert_close(sinusoids(40, width, "paper").double().numpy(), marian, atol=1e-5, rtol=1e-5)
+
+
+def test_the_sinusoids_of_tensor2tensor_have_frequencies_from_1_to_1_in_10000():
+    table = sinusoids(40, 8)
+    for i in range(4):
+        angles = torch.arange(40) * 10_000 ** (-i / 3)
+        same(table[:, i], angles.sin())
+        same(table[:, i + 4], angles.cos())
+
+
+@pytest.mark.parametrize("convention", ["paper", "tensor2tensor"])
+def test_sinusoidal_positions_follow_their_setting_up_to_max_length(convention):
+    torch.manual_seed(0)
+    backbone = transformer(sinusoids=convention, max_length=6).build(VOCAB).eval()
+    for stack in (backbone.encoder, backbone.decoder):
+        assert torch.equal(stack.places, sinusoids(6, 8, convention))
+        x = torch.randn(2, 4, 8)
+        same(stack.prepare(x, 2), x + sinusoids(6, 8, convention)[2:6])
+        with pytest.raises(InputError, match="a text of 7 tokens, but the backbone's max_length is 6"):
+            stack.prepare(x, 3)
+    assert not any("places" in name for name in backbone.state_dict())
+
+
+@pytest.mark.parametrize(("kind", "default"), [("layer", 1e-5), ("rms", 1e-6)])
+@pytest.mark.parametrize("position", ["pre", "post"])
+@pytest.mark.parametrize("eps", [None, 1e-12, 0.5])
+def test_every_norm_has_the_eps_of_the_settings(kind, default, position, eps):
+    choices = {"norm": kind, "norm_position": position, "convolution": 3, "embedding_norm": True}
+    backbone = transformer(norm_eps=eps, **choices).build(VOCAB)
+    norms = [module for module in backbone.modules() if isinstance(module, nn.LayerNorm | nn.RMSNorm)]
+    assert len(norms) == 2 * 3 + 2 * 3 + 2 + (2 if position == "pre" else 0)  # sublayers, embeddings, at the end
+    assert all(module.eps == (default if eps is None else eps) for module in norms)
+
+
+@pytest.mark.parametrize(("name", "function"), [
+    ("relu", F.relu), ("gelu", F.gelu), ("silu", F.silu), ("gelu_tanh", lambda x: F.gelu(x, approximate="tanh")),
+])  # fmt: skip
+def test_the_activation_is_that_of_its_name(name, function):
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 8)
+    layer = FeedForward(transformer(activation=name)).eval()
+    assert torch.equal(layer(x), layer.outer(function(layer.inner(x))))
+    assert not torch.equal(F.gelu(x), F.gelu(x, approximate="tanh"))
 
 
 # torch.compile

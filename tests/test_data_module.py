@@ -19,10 +19,15 @@ from tiny import ROWS, fit, tiny_backbone, tiny_data, tiny_module, tiny_rows, tr
 import lmtasks.data.readers.parallel
 from lmtasks.batch import IGNORE, Batch
 from lmtasks.data.readers.parallel import ParallelText
+from lmtasks.data.readers.table import Table
 from lmtasks.data.tokenized import encode
 from lmtasks.errors import InputError
 from lmtasks.tasks.translation import TranslationTask
 from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
+from lmtasks.training.config import Training
+from lmtasks.training.datamodule import TextDataModule
+from lmtasks.training.modules import ClassificationModule
+from lmtasks.training.optim.schedule import Schedule
 
 TASK = TranslationTask(("en-de",))
 
@@ -371,3 +376,29 @@ def test_the_corpus_is_the_same_each_time(tmp_path):
 def test_a_budget_without_tokens_is_refused(corpus, name):
     with pytest.raises(InputError, match=f"^data.{name} is 0; give a number of tokens above 0"):
         tiny_data(corpus, **{name: 0})
+
+
+class Counted(Table):
+    """A table that counts how often its training rows were read to the end."""
+
+    def rows(self, split, columns):
+        yield from super().rows(split, columns)
+        READ.append(split)
+
+
+READ = []
+
+
+def test_the_rows_of_a_task_that_learns_from_them_are_read_once_for_labels_and_tokenizer(tmp_path):
+    for split in ("train", "validation"):
+        (tmp_path / f"{split}.csv").write_text("text,label\n" + "a b,x\nc d,y\n" * 6)
+    READ.clear()
+    module = ClassificationModule(
+        backbone=tiny_backbone(decoder_layers=0), training=Training(schedule=Schedule("constant", warmup=0)),
+        tokenizer=TokenizerConfig(vocab_size=270),
+    )  # fmt: skip
+    rows = Counted(str(tmp_path / "train.csv"), str(tmp_path / "validation.csv"))
+    fit(tmp_path, module, TextDataModule(rows, cache=str(tmp_path / "cache")))
+    assert READ.count("train") == 2  # labels and tokenizer, then the ids
+    assert module.tasks["classification"].labels == ("x", "y")
+    assert len(module.tokenizer) > 259  # it learned from the texts

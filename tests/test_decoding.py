@@ -23,8 +23,7 @@ from decoding_models import (
     table_memory,
     table_model,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from lmtasks.backbones.base import Backbone, Memory
 from lmtasks.backbones.transformer import TransformerConfig

@@ -22,8 +22,7 @@ from decoding_models import (
     table_memory,
     table_model,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
 from lmtasks.decoding import Decoding, search

@@ -67,7 +67,9 @@ def test_right_answers_score_100_and_perplexity_is_that_of_the_mean_loss(rows):
 def test_no_samples_may_be_asked_for(tmp_path, capsys):
     rows = {"translation": [Prediction("source", "reference", answers=[Answer("answer", 0.0)])]}
     assert samples_text(rows, 0) == ""
-    trainer = SimpleNamespace(is_global_zero=True, sanity_checking=False, default_root_dir=tmp_path / "new")
+    trainer = SimpleNamespace(
+        is_global_zero=True, sanity_checking=False, testing=True, default_root_dir=tmp_path / "new"
+    )
     Samples(shown=0, kept=1).on_test_end(trainer, SimpleNamespace(predictions=rows))
     assert capsys.readouterr().err == ""
     assert "answer" in (tmp_path / "new" / "samples.txt").read_text()

@@ -13,8 +13,7 @@ from typing import Any
 import datasets
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from pyarrow import parquet
 
 from lmtasks.data.readers import hub

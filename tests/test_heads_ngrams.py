@@ -22,7 +22,7 @@ from lmtasks import (
 )
 from lmtasks.batch import lengths_to_mask, pad
 from lmtasks.errors import InputError
-from lmtasks.heads.ngrams import FACTOR, PLACES, SHORTEST, Ngrams
+from lmtasks.heads.classification import FACTOR, PLACES, SHORTEST, Ngrams
 from lmtasks.training.optim.optimizers import _matrices_and_rest
 
 PIECES = [b"", b"", b"", b"good", b" film", b"go", b"od", b" FILM", b"s", b"\xe5\xa5", b"\xbd"]

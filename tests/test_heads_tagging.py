@@ -14,8 +14,7 @@ from lmtasks.backbones.recurrent import RecurrentConfig
 from lmtasks.backbones.transformer import TransformerConfig
 from lmtasks.batch import IGNORE, Batch, lengths_to_mask, pad
 from lmtasks.decoding import Decoding
-from lmtasks.heads.spelling import LONGEST, Spelling
-from lmtasks.heads.tagging import Chain, TaggingHead
+from lmtasks.heads.tagging import LONGEST, Chain, Spelling, TaggingHead
 
 BACKBONES: dict[str, BackboneConfig] = {
     "transformer": TransformerConfig(d_model=8, n_heads=2, d_ff=16, encoder_layers=1, decoder_layers=1, dropout=0.0),
@@ -174,7 +173,7 @@ def test_padding_changes_nothing(backbone: Backbone, crf: bool) -> None:
 
 def test_the_probability_of_an_answer_is_its_share_of_all_lawful_sequences(backbone: Backbone) -> None:
     head, batch = head_of(crf=True), batch_of(ROWS, WORDS)
-    emissions, mask, _ = head._read(backbone, batch)
+    emissions, mask, _ = head.logits(backbone, batch)
     for row, (tags, probability) in enumerate(head.predict(backbone, batch, Decoding())):
         length = int(mask[row].sum())
         one = emissions[row : row + 1, :length], mask[row : row + 1, :length]

@@ -38,7 +38,7 @@ LAYERS = [
     "backbones.attention",
     "backbones.transformer backbones.recurrent",
     "decoding.*",
-    "reports.pictures",
+    "reports.pictures reports.tables",
     "metrics.*",
     "reports.confusion",
     "heads.base",

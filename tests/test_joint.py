@@ -27,8 +27,8 @@ from tiny import (
     tiny_module,
     trainer,
     weights,
+    write_tasks as write,
 )
-from tiny import write_tasks as write
 
 import lmtasks
 from lmtasks.cli.after_fit import finish
@@ -658,17 +658,17 @@ LATE = {  # what showed when layers were built, or at the first step: (settings 
     "no decoder": (
         {"backbone": tiny_backbone(decoder_layers=0)},
         {},
-        "translation writes texts, and the backbone has no decoder; set model.backbone.decoder_layers to 1",
+        "translation writes texts, but the backbone has no decoder; set model.backbone.decoder_layers to 1",
     ),
     "no encoder": (
         {"backbone": tiny_backbone(encoder_layers=0)},
         {},
-        "translation reads texts, and the backbone has no encoder; set model.backbone.encoder_layers to 1",
+        "translation reads texts, but the backbone has no encoder; set model.backbone.encoder_layers to 1",
     ),
     "no prompt": (
         {"tasks": several_tasks(stories=GenerationTask(block=8))},
         {},
-        r"stories continues a text that no encoder reads, .* a prompt \(model.tasks.stories.prompt",
+        r"stories continues a text without an encoder, .* a prompt \(model.tasks.stories.prompt",
     ),
     "no width of a head": ({"backbone": tiny_backbone(n_heads=3)}, {}, "d_model 8 is not a multiple of n_heads 3"),
 }

@@ -158,7 +158,7 @@ def test_without_entities_the_scores_are_zero_and_an_entity_twice_counts_once():
 def test_entities_with_an_unknown_label_are_named():
     with pytest.raises(InputError, match="row 2: label 'LOC', expected one of PER"):
         Entities(["PER"]).update([[], [("LOC", 0, 1)]], [[], []])
-    with pytest.raises(InputError, match="twice"):
+    with pytest.raises(InputError, match="expected each once"):
         Entities(["PER", "PER"])
 
 

@@ -56,6 +56,30 @@ def test_weight_decay_falls_on_the_matrices_of_layers_only(backbone):
         assert parameter.ndim == 1 or any(w in name for w in ("embedding", "places", "output_weight", "relative")), name
 
 
+@pytest.mark.parametrize("layers", [(1, 1), (0, 1), (1, 0)], ids=["both", "language model", "encoder"])
+@pytest.mark.parametrize("backbone", [*BACKBONES, "untied recurrent"])
+def test_neither_embeddings_nor_what_a_module_names_decay(backbone, layers):
+    settings = BACKBONES.get(backbone) or replace(BACKBONES["recurrent"], tied_embeddings=False)
+    torch.manual_seed(0)
+    model = nn.ModuleList([
+        replace(settings, encoder_layers=layers[0], decoder_layers=layers[1]).build(11),
+        TaggingHead(8, 3, crf=True),
+        nn.EmbeddingBag(5, 4),
+    ])  # fmt: skip
+    decayed, free = ({id(p) for p in group["params"]} for group in AdamW(weight_decay=0.1).build(model).param_groups)
+    named = {
+        id(getattr(module, name)): f"{type(module).__name__}.{name}"
+        for module in model.modules()
+        for name in getattr(module, "no_decay", ())
+        if isinstance(getattr(module, name), nn.Parameter)
+    }
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)}
+    assert not decayed & (set(named) | embeddings)
+    assert free >= set(named) | embeddings
+    assert ("untied" in backbone and layers[1] > 0) <= any("output_weight" in name for name in named.values())
+    assert (backbone == "learned") == ("Stack.places" in named.values())
+
+
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_step_moves_every_parameter(name, backbone):

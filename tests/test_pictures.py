@@ -8,8 +8,9 @@ import unicodedata
 import pytest
 
 from lmtasks.errors import InputError
-from lmtasks.metrics.score import class_table, labelled_scores
-from lmtasks.reports.pictures import ENDINGS, check_picture, columns, picture
+from lmtasks.metrics.score import LabelledScore, labelled_scores
+from lmtasks.reports.pictures import ENDINGS, check_picture, picture
+from lmtasks.text.words import columns
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -39,5 +40,6 @@ def test_a_missing_matplotlib_is_told(tmp_path, monkeypatch):
 def test_marks_take_no_column_and_tables_stay_straight():
     cafe = unicodedata.normalize("NFD", "café")
     assert (columns(cafe), columns("a北"), columns("")) == (4, 3, 0)
-    table = class_table(labelled_scores(dict.fromkeys([cafe, "tea1", "北京"], (1, 1, 1)))).splitlines()
+    by_label = labelled_scores(dict.fromkeys([cafe, "tea1", "北京"], (1, 1, 1)))
+    table = LabelledScore({}, "", by_label).table.splitlines()
     assert len({columns(line) for line in table}) == 1

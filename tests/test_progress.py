@@ -29,6 +29,7 @@ class Tiny(LightningModule):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(1))
         self.tasks = {task: SimpleNamespace(main_metric="bleu") for task in tasks}
+        self.mixture = None
 
     def training_step(self, batch, batch_idx):
         self.log(f"train/{batch[0].task}/loss", 2.5, batch_size=1)
@@ -108,7 +109,9 @@ def test_speed_leaves_out_padding_and_validation_and_time_left_counts_validation
 
 
 def test_steps_are_optimiser_steps_and_not_micro_batches(capsys):
-    fit(Progress(every=1), max_epochs=2, accumulate_grad_batches=5, limit_val_batches=0)
+    module = Tiny()
+    module.mixture = SimpleNamespace(steps_per_epoch=3)  # of 12 micro-batches
+    fit(Progress(every=1), module, max_epochs=2, accumulate_grad_batches=5, limit_val_batches=0)
     assert [line.split()[1] for line in lines(capsys)] == [f"{step}/6" for step in range(1, 7)]
 
 
@@ -154,9 +157,9 @@ def test_the_module_prints_to_stdout_beside_the_line(capsys, terminal):
 
 def test_no_other_process_prints(capsys):
     bar = Progress(every=1)
-    other = SimpleNamespace(is_global_zero=False, global_step=0, sanity_checking=False)
+    other = SimpleNamespace(is_global_zero=False, global_step=0, sanity_checking=False, max_steps=4, max_epochs=-1)
     bar.setup(other, None, "fit")
-    bar.on_train_start(other, None)
+    bar.on_train_start(other, Tiny())
     other.global_step = 1
     bar.on_train_batch_end(other, None, None, None, 0)
     assert capsys.readouterr().err == ""

@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from lmtasks.cli.main import main
-from lmtasks.cli.score_inputs import predicted_column
+from lmtasks.cli.score import predicted_column
 
 SIZES = "{d_model: 8, n_heads: 2, d_ff: 8, encoder_layers: 1, decoder_layers: 0}"
 CONFIG = f"""model:

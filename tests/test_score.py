@@ -11,7 +11,6 @@ import pytest
 import sacrebleu
 
 from lmtasks.cli import score
-from lmtasks.cli import score_inputs as scored
 from lmtasks.errors import InputError
 from lmtasks.tasks.base import Answer
 
@@ -86,7 +85,7 @@ def test_stdin_has_the_lines_of_a_file(content, tmp_path, monkeypatch):
     file = tmp_path / "lines.txt"
     file.write_bytes(content.encode())
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
-    assert scored.read_texts("-", "text") == scored.read_texts(str(file), "text")
+    assert score.read_texts("-", "text") == score.read_texts(str(file), "text")
 
 
 def test_different_numbers_of_rows_name_both_files_and_counts(files, tmp_path):

@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass, field
 
 import pytest
+import torch
 
 import lmtasks
 from lmtasks import (
@@ -120,3 +121,23 @@ def test_the_first_difference_is_named_by_its_setting():
 
 def test_the_table_of_exported_names_holds():
     assert all(getattr(lmtasks, name) is not None for name in lmtasks.__all__)
+
+
+def test_files_of_another_format_are_refused_before_they_are_read(trained, tmp_path):
+    folder = lmtasks.save(trained, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    assert config["format"] == FORMAT
+    del config["format"]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"model: written by an older version of lmtasks"):
+        lmtasks.load(folder)
+    described = trained.describe() | {"format": FORMAT + 1}
+    torch.save({"lmtasks": described, "state_dict": {}}, tmp_path / "new.ckpt")
+    with pytest.raises(InputError, match=r"new.ckpt: written by a newer version of lmtasks"):
+        lmtasks.load(tmp_path / "new.ckpt")
+
+
+def test_a_folder_of_another_library_is_said_to_be_one(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(InputError, match=r"config.json: not the settings of a model of lmtasks"):
+        lmtasks.load(tmp_path)

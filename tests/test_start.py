@@ -217,7 +217,7 @@ def test_a_tokenizer_set_by_hand_must_begin_with_the_tokens_of_the_other_run(bef
     for tokenizer in (another, short):
         module = several_module(init_from=str(folder))
         module.tokenizer = tokenizer
-        with pytest.raises(InputError, match=r"its \d+ tokens are not the first of module.tokenizer"):
+        with pytest.raises(InputError, match=r"its \d+ tokens are not the first of model.tokenizer"):
             module.configure_model()
     module = several_module(init_from=str(folder))
     module.tokenizer = old.tokenizer.extended((), ("<new>",))

@@ -3,8 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from lmtasks.errors import InputError
 from lmtasks.text.tags import as_bio, detect_scheme, normalise, spans, split_tag
@@ -58,6 +57,7 @@ def test_ill_formed_tags_mean_what_conlleval_takes_them_for(tags):
     assert spans(tags) == conlleval(tags)
 
 
+@settings(deadline=None)  # the first example imports seqeval
 @given(st.lists(ANY_TAG, max_size=12))
 def test_ill_formed_tags_mean_what_seqeval_takes_them_for(tags):
     seqeval = pytest.importorskip("seqeval.metrics.sequence_labeling")

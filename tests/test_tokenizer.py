@@ -15,8 +15,7 @@ from typing import get_args
 
 import pytest
 import tokenizers
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from lmtasks.cli import tokenizer as command
 from lmtasks.errors import InputError

@@ -80,12 +80,12 @@ def test_a_list_of_directions_from_a_config_becomes_a_tuple():
 
 def test_the_only_direction_need_not_be_named_and_others_must():
     one, several = TranslationTask(("en-de",)), TranslationTask(("en-de", "en-fr", "de-en"))
-    assert one.direction(None, None) == "en-de"
-    assert several.direction("de", None) == several.direction(None, "en") == "de-en"
-    assert several.direction("en", "fr") == "en-fr"
+    assert one.choose(None, None) == ("en", "en-de")
+    assert several.choose("de", None) == several.choose(None, "en") == ("de", "de-en")
+    assert several.choose("en", "fr") == ("en", "en-fr")
     for task, languages in ((one, (None, "fr")), (one, ("fr", "de")), (several, (None, None)), (several, ("en", None))):
         with pytest.raises(InputError, match=r"knows en-de.*: choose source and target \(--source, --target,") as error:
-            task.direction(*languages)
+            task.choose(*languages)
         assert "\n" not in str(error.value)
 
 

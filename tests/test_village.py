@@ -7,8 +7,7 @@ import re
 import pytest
 
 from lmtasks.errors import InputError
-from lmtasks.village import Village, words
-from lmtasks.village import grammar as g
+from lmtasks.village import Village, grammar as g, words
 from lmtasks.village.narrator import Narrator
 from lmtasks.village.sentences import KINDS
 

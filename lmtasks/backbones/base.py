@@ -1,36 +1,34 @@
 """The contract of a backbone: encode a source, decode a target, turn hidden states into logits.
 
-The three words are those of Rush, "The Annotated Transformer" (2018). Transformer and recurrent backbones keep this one
+The three words are those of Rush, "The Annotated Transformer" (2018). Transformer and recurrent backbones keep this
 contract; heads, search and modules know nothing else of them. It is plain PyTorch: no task, no Lightning.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lmtasks.backbones.loss import Loss, linear_cross_entropy
+from lmtasks.errors import InputError
 
-NO_ENCODER = (
-    "this backbone is a language model without an encoder (encoder_layers=0) and cannot read a source; "
-    "set encoder_layers to 1 or more"
-)
-NO_DECODER = (
-    "this backbone has an encoder only (decoder_layers=0) and cannot write a text; set decoder_layers to 1 or more"
-)
+NO_ENCODER = "this backbone has no encoder (encoder_layers=0) and cannot read a source; set encoder_layers to 1 or more"
+NO_DECODER = "this backbone has no decoder (decoder_layers=0) and cannot write a text; set decoder_layers to 1 or more"
 NO_SOURCE = (
-    "this backbone's decoder reads a source, and there is none; give it one (text generation: its prompt), or set "
+    "this backbone's decoder reads a source, but none was given; give one (text generation: its prompt), or set "
     "encoder_layers to 0 for a language model"
 )
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What the encoder made of the source."""
+    """The encoder's result."""
 
     states: Tensor
     """(B, S, D) one state for each source token."""
@@ -39,26 +37,22 @@ class Memory:
 
 
 class State(ABC):
-    """What a decoder remembers between two calls of `Backbone.step`: everything that search has to carry.
+    """What a decoder remembers between two calls of `Backbone.step`.
 
-    Its rows are hypotheses, N = B * K of them: K for each of B sources, the hypotheses of one source side by side.
-    What depends on the source alone is kept once a source and not once a hypothesis.
+    Its rows are N = B * K hypotheses: K for each of B sources, those of one source side by side. What depends on the
+    source alone is stored once per source, not once per hypothesis.
     """
 
     @abstractmethod
     def select(self, rows: Tensor) -> None:
-        """Let hypothesis k of kept source b go on from what was row `rows[b, k]`.
+        """Let hypothesis k of kept source b continue from the present row `rows[b, k]`; `rows` is (B', K') int64.
 
-        `rows` is (B', K') int64 over the N rows of now. One call widens a source into a beam, reorders a beam, and
-        lets finished sources leave. All rows of one line must stem from one source; sources keep their order.
+        One call widens a source into a beam, reorders a beam, and drops finished sources. All rows of one line must
+        belong to one source; sources keep their order.
         """
 
     def flatten(self) -> tuple[Tensor, ...]:
-        """Return all tensors of the state, in a fixed order, for example to trace a step for export.
-
-        A state without a memory has none before its first step, which tells how many hypotheses there are. Search does
-        not need it.
-        """
+        """Return all tensors in a fixed order, to trace a step for export; without a memory, none before a step."""
         raise NotImplementedError(f"a {type(self).__name__} cannot be flattened")
 
     def restored(self, tensors: tuple[Tensor, ...]) -> State:
@@ -66,11 +60,11 @@ class State(ABC):
         raise NotImplementedError(f"a {type(self).__name__} cannot be restored")
 
 
-class Backbone(nn.Module, ABC):
+class Backbone(nn.Module):
     """The parameters that all tasks share.
 
-    Without an encoder it is a language model and decodes with memory None. Without a decoder it only encodes. A part
-    that is missing raises an InputError that names the setting.
+    Without an encoder it is a language model and decodes with memory None; without a decoder it only encodes. A
+    subclass overrides what it can do; all else raises an InputError that names the setting.
     """
 
     d_model: int
@@ -79,56 +73,54 @@ class Backbone(nn.Module, ABC):
     """Longest source and target in tokens; None = any."""
     embedding: nn.Embedding
     """(V, D) vectors of the tokens, for source and target alike."""
+    no_decay = ("output_weight",)  # an embedding too: one row per token, not a matrix between layers
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.output_weight: nn.Parameter | None = None  # (V, D); None = the embedding is the output weight too
+        self.output_bias: nn.Parameter | None = None  # (V,)
 
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
         return self.embedding.weight.device
 
-    @abstractmethod
     def encode(self, source: Tensor, mask: Tensor) -> Memory:
         """Read source ids (B, S) with mask (B, S), True = a real token."""
+        raise InputError(NO_ENCODER)
 
-    @abstractmethod
     def decode(self, target: Tensor, memory: Memory | None) -> Tensor:
         """Read the whole target (B, T), each position seeing itself and those before it: (B, T, D).
 
         Row t is the state that predicts token t + 1. Padding on the right changes nothing on its left. `memory` is
-        None only for a decoder-only model.
+        None only for a language model.
         """
+        return self.step(target, self.init_state(memory))
 
-    @abstractmethod
     def init_state(self, memory: Memory | None) -> State:
-        """Return the state before the first token, one hypothesis for each source.
+        """Return the state before the first token, with one hypothesis per source (memory None: per row of a step)."""
+        raise InputError(NO_DECODER)
 
-        With memory None the first `step` tells how many there are.
-        """
-
-    @abstractmethod
     def step(self, target: Tensor, state: State) -> Tensor:
         """Append the tokens (N, T) to the hypotheses of `state`, in place: (N, T, D). Usually T = 1."""
+        raise InputError(NO_DECODER)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Score every token of the vocabulary: (..., D) -> (..., V)."""
-        weight, bias = self._output()
-        return F.linear(hidden, weight, bias)
+        return F.linear(hidden, *self._output())
 
     def loss(self, hidden: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Loss:
-        """Return the cross-entropy of `logits(hidden)`, hidden (..., D), against target (...), IGNORE where none.
+        """Return the cross-entropy of `logits(hidden)`, hidden (..., D), against target (...), IGNORE where none."""
+        return linear_cross_entropy(hidden, *self._output(), target, label_smoothing)
 
-        All logits are never held at once, see `backbones.loss`.
-        """
-        weight, bias = self._output()
-        return linear_cross_entropy(hidden, weight, bias, target, label_smoothing)
-
-    @abstractmethod
-    def _output(self) -> tuple[Tensor, Tensor | None]:
-        """Return the (V, D) weight and the (V,) bias of the output layer, which other classes reach by logits and
-        loss."""
-
-    @abstractmethod
     def alignment(self, target: Tensor, memory: Memory) -> Tensor:
         """Return how much each target position (B, T) reads of each source token: (B, T, S), rows that sum to 1."""
+        self.init_state(memory)  # tells a missing decoder; otherwise it is the encoder that is missing
+        raise InputError(NO_ENCODER)
+
+    def _output(self) -> tuple[Tensor, Tensor | None]:
+        """Return weight (V, D) and bias (V,) of the output layer; other classes use `logits` and `loss`."""
+        return self.embedding.weight if self.output_weight is None else self.output_weight, self.output_bias
 
 
 @dataclass(frozen=True)
@@ -137,6 +129,7 @@ class BackboneConfig(ABC):
 
     encoder_layers: int
     decoder_layers: int
+    compiles: ClassVar[bool] = True  # whether torch.compile makes it faster
 
     @property
     def has_encoder(self) -> bool:
@@ -149,11 +142,6 @@ class BackboneConfig(ABC):
         return self.decoder_layers > 0
 
     @property
-    def compiles(self) -> bool:
-        """Whether torch.compile makes it faster."""
-        return True
-
-    @property
     def max_positions(self) -> int | None:
         """Longest source and target in tokens; None = any."""
         return None
@@ -161,3 +149,13 @@ class BackboneConfig(ABC):
     @abstractmethod
     def build(self, vocab_size: int) -> Backbone:
         """Return the backbone with fresh random weights for `vocab_size` tokens."""
+
+    def _check_layers(self) -> None:
+        if min(self.encoder_layers, self.decoder_layers) < 0 or not self.encoder_layers + self.decoder_layers:
+            counts = f"encoder_layers {self.encoder_layers}, decoder_layers {self.decoder_layers}"
+            raise InputError(f"{counts}; give at least one of them 1")
+
+
+def per_layer(tensors: Sequence[Tensor], size: int) -> list[tuple[Tensor, ...]]:
+    """Group the flat tensors of a state into tuples of `size`, one for each layer."""
+    return [tuple(tensors[first : first + size]) for first in range(0, len(tensors), size)]

@@ -1,8 +1,8 @@
 """Dropout (Srivastava et al. 2014) that is fast on a CPU.
 
-`F.dropout` draws one double for each element there, on one core, and takes a tenth of a training step. Here one 64-bit
-draw decides four elements by 16 bits each, about four times as fast. The probability is exact to 1 / 65,536, the scale
-to the last bit.
+On a CPU `F.dropout` draws one double per element, on one core: a tenth of a training step. Here one 64-bit draw decides
+four elements by 16 bits each, about four times as fast. The probability is exact to 1 / 65,536, the scale to the last
+bit.
 """
 
 from __future__ import annotations
@@ -23,21 +23,16 @@ class Dropout(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        """Same shape in and out."""
+        """Return x with dropped elements, of the same shape."""
         if not self.training or self.p == 0:
             return x
         if x.device.type != "cpu" or torch.compiler.is_compiling():
             return F.dropout(x, self.p)
-        return x * _mask(x, self.p)
+        kept = min(round((1 - self.p) * LEVELS), LEVELS - 1)  # a higher threshold would not fit into 16 bits
+        draws = torch.empty(-(-x.numel() // PER_DRAW), dtype=torch.int64).random_(-(2**63), None)
+        keep = draws.view(torch.int16)[: x.numel()] < kept - LEVELS // 2  # int16 runs from -LEVELS / 2
+        return x * (keep.to(x.dtype) * (LEVELS / kept if kept else 0.0)).view(x.shape)
 
     def extra_repr(self) -> str:
         """Show p where the module is printed."""
         return f"p={self.p}"
-
-
-def _mask(x: Tensor, p: float) -> Tensor:
-    """Return 0 or 1 / (share kept) for each element of x."""
-    kept = min(round((1 - p) * LEVELS), LEVELS - 1)  # a higher threshold would not fit into 16 bits
-    draws = torch.empty(-(-x.numel() // PER_DRAW), dtype=torch.int64).random_(-(2**63), None)
-    keep = draws.view(torch.int16)[: x.numel()] < kept - LEVELS // 2  # int16 runs from -LEVELS / 2
-    return (keep.to(x.dtype) * (LEVELS / kept if kept else 0.0)).view(x.shape)

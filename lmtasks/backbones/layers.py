@@ -31,7 +31,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with a nonlinearity between, at each position alone."""
+    """Two linear layers with a nonlinearity between them, applied to each position alone."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class FeedForward(nn.Module):
         self.dropout = Dropout(config.activation_dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
+        """Run (B, T, D) -> (B, T, D)."""
         inner = self.activation(self.inner(x))  # (B, T, d_ff)
         if self.gate is not None:
             inner = inner * self.gate(x)
@@ -50,9 +50,10 @@ class FeedForward(nn.Module):
 
 
 class Convolution(nn.Module):
-    """Each feature of a token with those of its neighbours, then all features of one (Yu et al. 2018, section 2.2).
+    """Depthwise separable convolution: each feature over neighbouring tokens, then all features of one token.
 
-    The nonlinearity stands between the two and not behind them, so that what is added to a residual has either sign.
+    The nonlinearity stands between the two and not behind them, so that the residual can grow and shrink.
+    Source: Yu et al. 2018, section 2.2.
     """
 
     def __init__(self, config: TransformerConfig) -> None:
@@ -63,133 +64,114 @@ class Convolution(nn.Module):
         self.activation = ACTIVATIONS[config.activation]
 
     def forward(self, x: Tensor, keep: Tensor) -> Tensor:
-        """Read x (B, T, D), whose real tokens `keep` (B, T, 1) tells: (B, T, D)."""
+        """Read x (B, T, D), in which `keep` (B, T, 1) is True at real tokens: (B, T, D)."""
         along = self.along((x * keep).transpose(1, 2)).transpose(1, 2)  # (B, T, D)
         return self.across(self.activation(along))
 
 
 class Layer(nn.Module):
-    """Convolution where an encoder has one, self-attention, cross-attention in a decoder that has an encoder,
-    feed-forward; each with its residual and norm."""
+    """Convolution (some encoders), self-attention, cross-attention (a decoder with an encoder), feed-forward.
 
-    def __init__(
-        self, config: TransformerConfig, d_head: int, rotary: Rotary | None, convolves: bool, reads_memory: bool
-    ) -> None:
+    Each has its residual and norm.
+    """
+
+    def __init__(self, config: TransformerConfig, causal: bool, rotary: Rotary | None) -> None:
         super().__init__()
-        sizes = (config.d_model, config.n_heads, d_head, config.attention_dropout, config.bias)
-        scale = d_head**-0.5 if config.scaled_attention else 1.0
         self.pre_norm = config.norm_position == "pre"
         self.dropout = Dropout(config.dropout)
+        convolves, reads_memory = not causal and config.convolution > 0, causal and config.has_encoder
         self.convolution = Convolution(config) if convolves else None
         self.convolution_norm = _norm(config) if convolves else None
-        self.self_attention = SelfAttention(*sizes, scale, rotary)
+        self.self_attention = SelfAttention(config, causal, rotary)
         self.self_attention_norm = _norm(config)
-        self.cross_attention = CrossAttention(*sizes, scale) if reads_memory else None
+        self.cross_attention = CrossAttention(config) if reads_memory else None
         self.cross_attention_norm = _norm(config) if reads_memory else None
         self.feed_forward = FeedForward(config)
         self.feed_forward_norm = _norm(config)
 
     def forward(
-        self,
-        x: Tensor,
-        mask: Tensor | None,
-        causal: bool,
-        memory: tuple[Tensor, Tensor] | None = None,
-        memory_mask: Tensor | None = None,
-        cache: Cache | None = None,
-        keep: Tensor | None = None,
+        self, x: Tensor, mask: Tensor | None, memory: tuple[Tensor, ...], cache: Cache | None, keep: Tensor | None
     ) -> Tensor:
-        """(B, T, D) -> (B, T, D); `keep` (B, T, 1) is True for the real tokens that a convolution reads."""
+        """Run (B, T, D) -> (B, T, D).
+
+        `memory` is empty, or keys, values and mask; `keep` (B, T, 1) is True for the tokens that a convolution reads.
+        """
         if self.convolution is not None:
-            assert self.convolution_norm is not None
             x = self._residual(x, self.convolution_norm, self.convolution, keep)
-        x = self._residual(x, self.self_attention_norm, self.self_attention, mask, causal, cache)
-        if memory is not None:
-            assert self.cross_attention is not None
-            assert self.cross_attention_norm is not None
-            x = self._residual(x, self.cross_attention_norm, self.cross_attention, *memory, memory_mask)
+        x = self._residual(x, self.self_attention_norm, self.self_attention, mask, cache)
+        if self.cross_attention is not None:
+            x = self._residual(x, self.cross_attention_norm, self.cross_attention, *memory)
         return self._residual(x, self.feed_forward_norm, self.feed_forward)
 
     def alignment(self, x: Tensor, mask: Tensor | None, keys: Tensor, memory_mask: Tensor) -> Tensor:
-        """Return what this layer's cross-attention reads of the memory: (B, H, T, S)."""
+        """Return the weights of this layer's cross-attention: (B, H, T, S)."""
         assert self.cross_attention is not None
         assert self.cross_attention_norm is not None
-        x = self._residual(x, self.self_attention_norm, self.self_attention, mask, True, None)
+        x = self._residual(x, self.self_attention_norm, self.self_attention, mask)
         return self.cross_attention.weights(self.cross_attention_norm(x) if self.pre_norm else x, keys, memory_mask)
 
-    def _residual(self, x: Tensor, norm: nn.Module, sublayer: nn.Module, *arguments: Any) -> Tensor:
+    def _residual(self, x: Tensor, norm: nn.Module | None, sublayer: nn.Module, *arguments: Any) -> Tensor:
+        assert norm is not None, "a sublayer and its norm exist together"
         if self.pre_norm:
             return x + self.dropout(sublayer(norm(x), *arguments))
         return norm(x + self.dropout(sublayer(x, *arguments)))
 
 
 class Stack(nn.Module):
-    """The layers of an encoder or of a decoder, with what stands before the first and after the last."""
+    """The layers of an encoder or of a decoder, with the positions before the first and the norm after the last."""
 
-    no_decay = ("places",)
+    no_decay = ("places",)  # a table of positions, not a matrix between layers
+    places: Tensor | None
 
     def __init__(self, config: TransformerConfig, layers: int, causal: bool) -> None:
         super().__init__()
-        self.config, self.causal = config, causal
-        d_head = config.d_head or config.d_model // config.n_heads
-        rotary = Rotary(d_head, config.max_length) if config.positions == "rotary" else None
-        reads_memory = causal and config.encoder_layers > 0
-        convolves = not causal and config.convolution > 0
+        self.config = config
+        rotary = Rotary(config.head_width, config.max_length) if config.positions == "rotary" else None
         self.repeats = layers if config.shared_layers else 1  # how often a text passes all of `layers`
-        own = layers // self.repeats
-        self.layers = nn.ModuleList(Layer(config, d_head, rotary, convolves, reads_memory) for _ in range(own))
+        self.layers = nn.ModuleList(Layer(config, causal, rotary) for _ in range(layers // self.repeats))
         self.embedding_norm = _norm(config) if config.embedding_norm else None
         self.final_norm = _norm(config) if config.norm_position == "pre" else None
         self.dropout = Dropout(config.dropout)
-        self.relative = None
-        if config.positions == "relative":
-            self.relative = RelativeBias(config.n_heads, config.relative_buckets, config.relative_distance, not causal)
+        self.relative = RelativeBias(config, not causal) if config.positions == "relative" else None
         if config.positions == "learned":
-            self.register_parameter(
-                "places", nn.Parameter(sinusoids(config.max_length + config.position_offset, config.d_model) * 0.1)
-            )
-        elif config.positions == "sinusoidal":
-            table = sinusoids(config.max_length, config.d_model, config.sinusoids)
-            self.register_buffer("places", table, persistent=False)
+            # small sinusoids in place of noise: neighbours resemble each other from the start
+            learned = sinusoids(config.max_length + config.position_offset, config.d_model) * 0.1
+            self.places = nn.Parameter(learned)
         else:
-            self.places = None
+            fixed = config.positions == "sinusoidal"
+            table = sinusoids(config.max_length, config.d_model, config.sinusoids) if fixed else None
+            self.register_buffer("places", table, persistent=False)
 
     def forward(
-        self,
-        x: Tensor,
-        mask: Tensor | None,
-        memory: list[tuple[Tensor, Tensor]] | None = None,
-        memory_mask: Tensor | None = None,
-        caches: Sequence[Cache] | None = None,
+        self, x: Tensor, mask: Tensor | None, memory: Sequence[tuple[Tensor, ...]] = (), caches: Sequence[Cache] = ()
     ) -> Tensor:
         """Run x (B, T, D) through all layers; mask is (B, 1, 1, T), True for real tokens."""
-        first = 0 if caches is None else caches[0].length
+        first = caches[0].length if caches else 0
         keep = None if mask is None else mask[:, 0, 0, :, None]  # (B, T, 1)
         bias = self.bias(x.size(1), first + x.size(1))
         if bias is not None:
             mask = bias if mask is None else bias.masked_fill(~mask, -torch.inf)
         x = self.prepare(x, first)
         for i, layer in enumerate(self.walk()):
-            read = memory[i] if memory else None
-            cache = None if caches is None else caches[i]
-            if self.config.gradient_checkpointing and self.training:
-                x = checkpoint(layer, x, mask, self.causal, read, memory_mask, cache, keep, use_reentrant=False)
-            else:
-                x = layer(x, mask, self.causal, read, memory_mask, cache, keep)
+            arguments = (x, mask, memory[i] if memory else (), caches[i] if caches else None, keep)
+            again = self.config.gradient_checkpointing and self.training
+            x = checkpoint(layer, *arguments, use_reentrant=False) if again else layer(*arguments)
         return x if self.final_norm is None else self.final_norm(x)
 
     def walk(self) -> list[Layer]:
-        """Return the layers in the order in which a text passes them; shared ones stand there again and again."""
+        """Return the layers in the order in which a text passes them; shared ones are repeated."""
         layers: list[Any] = list(self.layers)
         return layers * self.repeats
 
     def prepare(self, x: Tensor, first: int) -> Tensor:
-        """Add positions to embeddings (B, T, D) that start at position `first`, norm and drop."""
-        last = first + x.size(1)
-        if self.relative is None and last > self.config.max_length:
+        """Add positions to embeddings (B, T, D) that start at position `first`, then norm and dropout.
+
+        Raises: InputError if the text is longer than max_length.
+        """
+        last, limit = first + x.size(1), self.config.max_length
+        if self.relative is None and last > limit:
             raise InputError(
-                f"a text of {last} tokens, but the backbone's max_length is {self.config.max_length}; "
-                "raise it or cut the text"
+                f"a text of {last} tokens, but the backbone's max_length is {limit}; raise it or cut the text"
             )
         if self.places is not None:
             offset = self.config.position_offset
@@ -199,7 +181,7 @@ class Stack(nn.Module):
         return self.dropout(x)
 
     def bias(self, queries: int, keys: int) -> Tensor | None:
-        """Return the relative bias (1, H, queries, keys), or None where positions are told otherwise."""
+        """Return the relative bias (1, H, queries, keys), or None with another kind of positions."""
         return None if self.relative is None else self.relative(queries, keys)
 
 

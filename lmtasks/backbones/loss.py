@@ -1,10 +1,9 @@
 """Cross-entropy of a large vocabulary without ever holding all its logits.
 
-For N positions and V tokens the usual way writes the (N, V) logits, their log-softmax and their gradient to memory,
-130 MB each for 4,096 positions of 8,000 tokens. Here a block of positions at a time gets its logits, its loss and
-both gradients while the block is in cache. The idea is that of Wijmans et al. 2024, "Cut Your Losses in
-Large-Vocabulary Language Models", and of Liger Kernel's fused linear cross-entropy (Hsu et al. 2024). Label
-smoothing: Szegedy et al. 2016, section 7.
+The usual way writes logits, log-softmax and gradient of N positions and V tokens to memory, 130 MB each for 4,096
+positions of 8,000 tokens. Here one block of positions at a time gets its logits, loss and gradients while it is in
+cache. Source: Wijmans et al. 2024, "Cut Your Losses in Large-Vocabulary Language Models"; Hsu et al. 2024, Liger
+Kernel's fused linear cross-entropy. Label smoothing: Szegedy et al. 2016, section 7.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from torch.autograd.function import once_differentiable
 from lmtasks.batch import IGNORE
 
 BLOCK = {"cpu": 2**21, "cuda": 2**26}  # logits held at once: half an 8-core share of last-level cache; 256 MB on a GPU
-SMALL = 2.0**-8  # float16 only: else a sum over a block may overflow, which no smaller scale of the loss prevents
+SMALL = 2.0**-8  # float16 only: without it a sum over a block may overflow, whatever the scale of the loss
 
 
 @dataclass(frozen=True)
 class Loss:
-    """What a head made of a batch, as sums, which add up over batches and ranks."""
+    """The loss of a batch, as sums, which add up over batches and ranks."""
 
     total: Tensor
     """() summed training loss of the targets, label smoothing included."""
@@ -41,7 +40,7 @@ def linear_cross_entropy(
     hidden: (..., D); weight: (V, D); bias: (V,) or None; target: (...), IGNORE where there is none. With label
     smoothing e the target distribution is 1 - e on the target plus e / V on every token, as in `F.cross_entropy`.
     """
-    # inside of `apply` the grad mode is always off, so it is asked here
+    # inside `apply` the grad mode is always off, so it is read here
     inputs = (hidden.flatten(0, -2), weight, bias, target.flatten(), label_smoothing, torch.is_grad_enabled())
     total, nll = _LinearCrossEntropy.apply(*inputs)
     return Loss(total, nll, (target != IGNORE).sum())
@@ -52,6 +51,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, hidden, weight, bias, target, smoothing, with_gradients):
+        """Return the summed loss and nll, and keep the gradients that are needed."""
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
         needed = [with_gradients and needs for needs in ctx.needs_input_grad[:3]]
@@ -64,13 +64,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, scale, _):
+        """Scale the gradients that forward has kept."""
         gradients = [None if gradient is None else gradient * scale for gradient in ctx.saved_tensors]
         return *gradients, None, None, None
 
 
 def _blocks(hidden, weight, bias, target, smoothing, dtype, needed):
-    """Return the sums of the smoothed loss and of the nll, and those gradients of hidden, weight and bias that are
-    `needed`, None for the others."""
+    """Return the summed loss and nll, and the gradients of hidden, weight and bias, None where not `needed`."""
     rows = max(1, BLOCK.get(hidden.device.type, 2**26) // len(weight))
     exact = torch.promote_types(dtype, torch.float32)  # what sums are kept in
     total = torch.zeros((), dtype=exact, device=hidden.device)

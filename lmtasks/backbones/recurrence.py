@@ -1,4 +1,4 @@
-"""The parts of the recurrent backbones: cells, layers that read from both ends, additive attention.
+"""The parts of the recurrent backbones: cells, bidirectional layers, additive attention.
 
 LSTM: Hochreiter and Schmidhuber 1997, Gers et al. 2000. GRU: Cho et al. 2014. Bidirectional layer and attention:
 Bahdanau, Cho, Bengio, "Neural Machine Translation by Jointly Learning to Align and Translate" (2015), sections 3.2
@@ -7,7 +7,7 @@ and A.1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ from lmtasks.backbones.base import Memory
 
 
 class LSTMCell(nn.Module):
-    """One step of an LSTM that is given its input already multiplied by the input weights.
+    """One step of an LSTM whose input is already multiplied by the input weights.
 
     Source: Hochreiter and Schmidhuber 1997; forget gate: Gers et al. 2000. Gates in the order i, f, g, o of PyTorch.
     """
@@ -34,7 +34,7 @@ class LSTMCell(nn.Module):
         return hidden, torch.zeros_like(hidden)
 
     def forward(self, inputs: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Take inputs (N, 4H), biases included, and the state into the next state."""
+        """Return the next state, from inputs (N, 4H), biases included, and the state."""
         hidden, memory = state
         i, f, g, o = torch.addmm(inputs, hidden, self.weight.t()).chunk(4, dim=1)  # each (N, H)
         memory = torch.sigmoid(f) * memory + torch.sigmoid(i) * torch.tanh(g)
@@ -42,7 +42,7 @@ class LSTMCell(nn.Module):
 
 
 class GRUCell(nn.Module):
-    """One step of a GRU that is given its input already multiplied by the input weights.
+    """One step of a GRU whose input is already multiplied by the input weights.
 
     Source: Cho et al. 2014, in the variant of cuDNN and PyTorch (reset after the product). Gates in the order r, z, n.
     """
@@ -59,7 +59,7 @@ class GRUCell(nn.Module):
         return (hidden,)
 
     def forward(self, inputs: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Take inputs (N, 3H), biases included, and the state into the next state."""
+        """Return the next state, from inputs (N, 3H), biases included, and the state."""
         (hidden,) = state
         input_r, input_z, input_n = inputs.chunk(3, dim=1)  # each (N, H)
         hidden_r, hidden_z, hidden_n = F.linear(hidden, self.weight).chunk(3, dim=1)
@@ -69,10 +69,10 @@ class GRUCell(nn.Module):
 
 
 class LSTM(nn.LSTM):
-    """PyTorch's LSTM, in float32 where autocast wants bfloat16 of a CPU without it: oneDNN has none there and fails."""
+    """PyTorch's LSTM, in float32 on a CPU without bfloat16 under autocast, where oneDNN would fail."""
 
     def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:  # type: ignore[override]
-        """Read (N, T, D) from a state on, two tensors (1, N, H): the states (N, T, H), and the last one."""
+        """Read (N, T, D) from a state of two tensors (1, N, H): the states (N, T, H), and the last one."""
         lacks_it = input.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
         if lacks_it and torch.is_autocast_enabled("cpu"):
             with torch.autocast("cpu", enabled=False):
@@ -80,13 +80,21 @@ class LSTM(nn.LSTM):
         return super().forward(input, hx)
 
 
-LAYERS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": LSTM, "gru": nn.GRU}  # whole texts at once
+class GRU(nn.GRU):
+    """PyTorch's GRU, with its state in a tuple as that of an LSTM."""
+
+    def forward(self, input: Tensor, hx: tuple[Tensor, ...] | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:  # type: ignore[override]
+        """Read (N, T, D) from a state of one tensor (1, N, H): the states (N, T, H), and the last one."""
+        states, last = super().forward(input, None if hx is None else hx[0])
+        return states, (last,)
+
+
+LAYERS: dict[str, type[LSTM] | type[GRU]] = {"lstm": LSTM, "gru": GRU}  # whole texts at once
 CELLS: dict[str, type[LSTMCell] | type[GRUCell]] = {"lstm": LSTMCell, "gru": GRUCell}  # one step at a time
 
 
-@dataclass
-class Source:
-    """What attention needs of the sources, once for each of B."""
+class Source(NamedTuple):
+    """What attention reads, stored once for each of B sources."""
 
     keys: Tensor
     """(B, 1, S, A) states in the width of attention."""
@@ -97,14 +105,14 @@ class Source:
 
     def select(self, sources: Tensor) -> Source:
         """Return the sources with these numbers (B',)."""
-        return Source(self.keys[sources], self.values[sources], self.bias[sources])
+        return Source(*(part[sources] for part in self))
 
 
 class BidirectionalLayer(nn.Module):
     """Two recurrent layers that read the sentence from either end (Bahdanau et al., section 3.2).
 
-    Each row is reversed within its own length, so the padding always comes last and no state has seen it. That needs
-    no packing: it takes three quarters of the time on a CPU, and the lengths need not leave a GPU.
+    Each row is reversed within its own length, so padding comes last and no state has seen it. Unlike packing, this
+    keeps the lengths on the GPU, and it takes three quarters of the time on a CPU.
     """
 
     def __init__(self, cell: str, d_input: int, d_hidden: int) -> None:
@@ -113,7 +121,7 @@ class BidirectionalLayer(nn.Module):
         self.back = LAYERS[cell](d_input, d_hidden, batch_first=True)
 
     def forward(self, x: Tensor, reverse: Tensor) -> Tensor:
-        """Read x (B, S, D) of which `reverse` (B, S) holds the positions in backward order: (B, S, 2H)."""
+        """Read x (B, S, D), with the positions in backward order in `reverse` (B, S): (B, S, 2H)."""
         ahead, _ = self.ahead(x)  # (B, S, H)
         back, _ = self.back(_reorder(x, reverse))  # (B, S, H)
         return torch.cat([ahead, _reorder(back, reverse)], dim=-1)

@@ -8,14 +8,13 @@ Regularization" (2014).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from lmtasks.backbones.base import NO_DECODER, NO_ENCODER, NO_SOURCE, Backbone, BackboneConfig, Memory, State
+from lmtasks.backbones.base import NO_ENCODER, NO_SOURCE, Backbone, BackboneConfig, Memory, State, per_layer
 from lmtasks.backbones.dropout import Dropout
 from lmtasks.backbones.recurrence import CELLS, LAYERS, AdditiveAttention, BidirectionalLayer, LSTMCell, Source
 from lmtasks.errors import InputError
@@ -32,6 +31,7 @@ class RecurrentConfig(BackboneConfig):
         torch.Size([1, 3, 16])
     """
 
+    compiles: ClassVar[bool] = False  # time is unrolled: each length would be compiled anew
     cell: Literal["lstm", "gru"] = "lstm"
     """Kind of recurrent unit; `gru` has three quarters of the weights."""
     d_model: int = 256
@@ -39,9 +39,9 @@ class RecurrentConfig(BackboneConfig):
     d_hidden: int = 256
     """Width of the decoder's recurrent state, and of the encoder's in each direction."""
     d_attention: int = 128
-    """Width in which a decoder state and an encoder state are compared; the cost of attention grows with it."""
+    """Width in which decoder and encoder states are compared; the cost of attention grows with it."""
     encoder_layers: int = 1
-    """Bidirectional layers of the encoder; 0 = a language model, which has only a decoder and goes on from a text."""
+    """Bidirectional layers of the encoder; 0 = a language model, which has only a decoder and continues a text."""
     decoder_layers: int = 1
     """Recurrent layers of the decoder; 0 = an encoder only, for tasks that read and do not write."""
     input_feeding: bool = False
@@ -51,29 +51,22 @@ class RecurrentConfig(BackboneConfig):
     tied_embeddings: bool = True
     """Score the vocabulary with the embedding matrix (Press and Wolf 2017), as an encoder alone always does."""
 
-    @property
-    def compiles(self) -> bool:
-        """Whether torch.compile makes it faster: no."""
-        return False  # time is unrolled: each length is compiled anew
-
     def build(self, vocab_size: int) -> Backbone:
-        """Return the backbone with fresh random weights for `vocab_size` tokens.
+        """Return the backbone with fresh random weights.
 
-        Raises: InputError if there is no layer at all, or nothing that could be fed.
+        Raises: InputError if there is no layer at all, or input feeding without attention.
         """
-        encoder, decoder = self.encoder_layers, self.decoder_layers
-        if min(encoder, decoder) < 0 or not encoder + decoder:
-            raise InputError(f"encoder_layers {encoder}, decoder_layers {decoder}; give at least one of them 1")
-        if self.input_feeding and not (encoder and decoder):
+        self._check_layers()
+        if self.input_feeding and not (self.has_encoder and self.has_decoder):
             raise InputError("input_feeding feeds what was read of a source; it needs encoder and decoder layers")
-        kind = Recurrent if encoder and decoder else RecurrentEncoder if encoder else RecurrentLanguageModel
-        backbone: Backbone = kind(self, vocab_size)
+        kind = Recurrent if self.has_decoder else RecurrentEncoder
+        backbone = kind(self, vocab_size) if self.has_encoder else RecurrentLanguageModel(self, vocab_size)
         _initialise(backbone, self.cell)
         return backbone
 
 
 class RecurrentEncoder(Backbone):
-    """Bidirectional layers that read a source (Bahdanau et al., section 3.2); alone, it writes nothing."""
+    """Bidirectional layers that read a source (Bahdanau et al., section 3.2)."""
 
     def __init__(self, config: RecurrentConfig, vocab_size: int) -> None:
         super().__init__()
@@ -93,39 +86,20 @@ class RecurrentEncoder(Backbone):
             x = layer(self.dropout(x), reverse)  # (B, S, 2H)
         return Memory(self.dropout(self.states(x)), mask)
 
-    def decode(self, target: Tensor, memory: Memory | None) -> Tensor:
-        """Refuse: there is no decoder."""
-        raise InputError(NO_DECODER)
-
-    def init_state(self, memory: Memory | None) -> State:
-        """Refuse: there is no decoder."""
-        raise InputError(NO_DECODER)
-
-    def step(self, target: Tensor, state: State) -> Tensor:
-        """Refuse: there is no decoder."""
-        raise InputError(NO_DECODER)
-
-    def _output(self) -> tuple[Tensor, Tensor | None]:
-        return self.embedding.weight, None
-
-    def alignment(self, target: Tensor, memory: Memory) -> Tensor:
-        """Refuse: there is no decoder."""
-        raise InputError(NO_DECODER)
-
     def _embed(self, tokens: Tensor) -> Tensor:
         return self.embedding(tokens) * self.d_model**0.5
 
 
 class RecurrentState(State):
-    """The recurrent states and the fed vector of each hypothesis, and the sources they read."""
+    """The recurrent states and the fed vector of each hypothesis, and the sources that they read."""
 
     def __init__(self, source: Source, layers: list[tuple[Tensor, ...]], feed: Tensor) -> None:
         self.source = source
-        self.layers = layers  # for each layer its cell's state, tensors (N, H)
+        self.layers = layers  # the state of each layer's cell, (N, H): LSTM hidden and memory, GRU hidden
         self.feed = feed  # (N, D)
 
     def select(self, rows: Tensor) -> None:
-        """Let hypothesis k of kept source b go on from what was row `rows[b, k]`."""
+        """Let hypothesis k of kept source b continue from the present row `rows[b, k]`."""
         sources = len(self.source.values)
         if len(rows) != sources:  # sources keep their order: as many as before are the same ones
             self.source = self.source.select(rows[:, 0] // (len(self.feed) // sources))
@@ -135,13 +109,12 @@ class RecurrentState(State):
 
     def flatten(self) -> tuple[Tensor, ...]:
         """Return keys, values and bias of the sources, the fed vectors, then the state of each layer's cell."""
-        source = (self.source.keys, self.source.values, self.source.bias)
-        return (*source, self.feed, *(part for layer in self.layers for part in layer))
+        return (*self.source, self.feed, *(part for layer in self.layers for part in layer))
 
     def restored(self, tensors: tuple[Tensor, ...]) -> RecurrentState:
         """Return a state with these tensors."""
         keys, values, bias, feed, *parts = tensors
-        return RecurrentState(Source(keys, values, bias), _in_tuples(parts, len(self.layers)), feed)
+        return RecurrentState(Source(keys, values, bias), per_layer(parts, len(self.layers[0])), feed)
 
 
 class Recurrent(RecurrentEncoder):
@@ -150,16 +123,14 @@ class Recurrent(RecurrentEncoder):
     A step of the decoder updates the state by the token and by what the step before fed, attends with the new state,
     and reads out h~ = tanh(W [state; token; context]):
         s_t = cell(s_{t-1}, [E y_t; feed_{t-1}]),  c_t = attention(s_t),  h~_t = tanh(W [s_t; E y_t; c_t])
-    Without input feeding feed_t = c_t. That is the recurrence of Bahdanau et al. (section A.2.2: their c_i is
-    attention(s_{i-1})); the readout, however, sees the context of the state that has read the newest token, as in
+    Without input feeding feed_t = c_t, the recurrence of Bahdanau et al. (section A.2.2: their c_i is
+    attention(s_{i-1})). The readout, however, sees the context of the state that has read the newest token, as in
     Luong et al. (section 3.1). With input feeding feed_t = h~_t (Luong et al., section 3.3).
 
-    The readout is their deep output with tanh in place of maxout: it is bounded, so it can be fed again, and has D
-    units, so the embeddings can be tied. The first decoder state comes from the mean of the encoder's states
-    (Sennrich et al., "Nematus", 2017), which the memory alone tells.
+    The readout is their deep output with tanh in place of maxout: it is bounded, so it can be fed again, and it has D
+    units, so the embeddings can be tied. The first decoder state comes from the mean of the encoder's states (Sennrich
+    et al., "Nematus", 2017).
     """
-
-    no_decay = ("output_weight",)
 
     def __init__(self, config: RecurrentConfig, vocab_size: int) -> None:
         super().__init__(config, vocab_size)
@@ -177,15 +148,8 @@ class Recurrent(RecurrentEncoder):
         self.state_readout = nn.Linear(d_hidden + d_model, d_model, bias=False)
         self.output_weight = None if config.tied_embeddings else nn.Parameter(torch.empty(vocab_size, d_model))
 
-    def decode(self, target: Tensor, memory: Memory | None) -> Tensor:
-        """Read the whole target (B, T), each position seeing itself and those before it: (B, T, D)."""
-        return self.step(target, self.init_state(memory))
-
     def init_state(self, memory: Memory | None) -> RecurrentState:
-        """Return the state before the first token, one hypothesis for each source.
-
-        Raises: InputError without a memory.
-        """
+        """Return the state before the first token, one hypothesis for each source."""
         if memory is None:
             raise InputError(NO_SOURCE)
         kept = memory.mask.unsqueeze(-1)  # (B, S, 1)
@@ -198,24 +162,25 @@ class Recurrent(RecurrentEncoder):
         """Append the tokens (N, T) to the hypotheses of `state`, in place: (N, T, D)."""
         return self._run(target, state)[0]
 
-    def _output(self) -> tuple[Tensor, Tensor | None]:
-        return self.embedding.weight if self.output_weight is None else self.output_weight, None
-
     def alignment(self, target: Tensor, memory: Memory) -> Tensor:
         """Return how much each target position (B, T) reads of each source token: (B, T, S), rows that sum to 1."""
         return self._run(target, self.init_state(memory))[1]
 
     def _run(self, target: Tensor, state: RecurrentState) -> tuple[Tensor, Tensor]:
-        """Append the tokens (N, T) in place: the hidden states (N, T, D) and the attention weights (N, T, S).
-
-        Only what depends on the step before stands in the loop. Time comes first inside, so that a step is one block.
-        """
-        embedded = self.dropout(self._embed(target.t()))  # (T, N, D)
+        """Append the tokens (N, T) in place: the hidden states (N, T, D) and the attention weights (N, T, S)."""
+        embedded = self.dropout(self._embed(target.t()))  # (T, N, D), time first, so that a step is one block
         readouts = self.token_readout(embedded)  # (T, N, D)
         read, weights = [], []
+        # the loop holds only what depends on the step before
         for x, readout in zip(self.token_input(embedded).unbind(), readouts.unbind(), strict=True):
-            state.layers = self._update(torch.addmm(x, state.feed, self.feed_input.weight.t()), state.layers)
-            hidden = state.layers[-1][0]  # (N, H)
+            inputs = torch.addmm(x, state.feed, self.feed_input.weight.t())  # (N, gates * H)
+            layers: list[tuple[Tensor, ...]] = []
+            for i, cell in enumerate(self.cells):
+                if i > 0:
+                    inputs = self.layer_inputs[i - 1](self.dropout(layers[-1][0]))
+                layers.append(cell(inputs, state.layers[i]))
+            state.layers = layers
+            hidden = layers[-1][0]  # (N, H)
             context, weight = self.attention(hidden, state.source)  # (N, D), (N, S)
             weights.append(weight)
             read.append(torch.cat([hidden, context], dim=1))  # (N, H + D)
@@ -227,43 +192,28 @@ class Recurrent(RecurrentEncoder):
             hidden = self._readout(hidden, readouts)
         return self.dropout(hidden.transpose(0, 1).contiguous()), torch.stack(weights, dim=1)
 
-    def _update(self, inputs: Tensor, layers: list[tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
-        """Take every layer one step on, the first by its inputs (N, gates * H), the others by the layer below."""
-        updated: list[tuple[Tensor, ...]] = []
-        for i, cell in enumerate(self.cells):
-            if i > 0:
-                inputs = self.layer_inputs[i - 1](self.dropout(updated[-1][0]))
-            updated.append(cell(inputs, layers[i]))
-        return updated
-
     def _readout(self, read: Tensor, token: Tensor) -> Tensor:
         return torch.tanh(token + self.state_readout(read))  # (..., D)
 
 
 class LanguageModelState(State):
-    """What the layers of a recurrent language model have read: None before the first token."""
+    """The state of each layer of a recurrent language model."""
 
-    def __init__(self, layers: int) -> None:
-        self.layers: list[Any] = [None] * layers  # LSTM: hidden and memory cell, (1, N, H) each; GRU: hidden
+    def __init__(self, depth: int, layers: list[tuple[Tensor, ...]]) -> None:
+        self.depth = depth  # number of layers
+        self.layers = layers  # LSTM: hidden and memory, (1, N, H) each; GRU: hidden; empty before the first token
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows of every layer."""
-        if self.layers[0] is not None:
-            self.layers = [_select(layer, rows.flatten()) for layer in self.layers]
+        self.layers = [tuple(part[:, rows.flatten()] for part in layer) for layer in self.layers]
 
     def flatten(self) -> tuple[Tensor, ...]:
         """Return the state of each layer, nothing before the first token."""
-        if self.layers[0] is None:
-            return ()
-        return tuple(part for layer in self.layers for part in (layer if isinstance(layer, tuple) else (layer,)))
+        return tuple(part for layer in self.layers for part in layer)
 
     def restored(self, tensors: tuple[Tensor, ...]) -> LanguageModelState:
         """Return a state with these tensors."""
-        state = LanguageModelState(len(self.layers))
-        if tensors:
-            layers = _in_tuples(tensors, len(self.layers))
-            state.layers = [layer if len(layer) > 1 else layer[0] for layer in layers]
-        return state
+        return LanguageModelState(self.depth, per_layer(tensors, max(1, len(tensors) // self.depth)))
 
 
 class RecurrentLanguageModel(Backbone):
@@ -271,8 +221,6 @@ class RecurrentLanguageModel(Backbone):
 
     s_t = cell(s_{t-1}, E y_t),  h~_t = tanh(W [s_t; E y_t])
     """
-
-    no_decay = ("output_weight",)
 
     def __init__(self, config: RecurrentConfig, vocab_size: int) -> None:
         super().__init__()
@@ -286,34 +234,21 @@ class RecurrentLanguageModel(Backbone):
         self.state_readout = nn.Linear(d_hidden, d_model, bias=False)
         self.output_weight = None if config.tied_embeddings else nn.Parameter(torch.empty(vocab_size, d_model))
 
-    def encode(self, source: Tensor, mask: Tensor) -> Memory:
-        """Refuse: there is no encoder."""
-        raise InputError(NO_ENCODER)
-
-    def decode(self, target: Tensor, memory: Memory | None) -> Tensor:
-        """Read the whole target (B, T): (B, T, D)."""
-        return self.step(target, self.init_state(memory))
-
     def init_state(self, memory: Memory | None) -> LanguageModelState:
         """Return the state before the first token."""
         if memory is not None:
             raise InputError(NO_ENCODER)
-        return LanguageModelState(len(self.decoder))
+        return LanguageModelState(len(self.decoder), [])
 
     def step(self, target: Tensor, state: LanguageModelState) -> Tensor:  # type: ignore[override]  # its own state
         """Append the tokens (N, T) to the texts of `state`, in place: (N, T, D)."""
         embedded = self.dropout(self.embedding(target) * self.d_model**0.5)  # (N, T, D)
-        x = embedded
+        x, layers = embedded, []
         for i, layer in enumerate(self.decoder):
-            x, state.layers[i] = layer(self.dropout(x) if i else x, state.layers[i])  # (N, T, H)
+            x, last = layer(self.dropout(x) if i else x, state.layers[i] if state.layers else None)  # (N, T, H)
+            layers.append(last)
+        state.layers = layers
         return self.dropout(torch.tanh(self.token_readout(embedded) + self.state_readout(x)))
-
-    def _output(self) -> tuple[Tensor, Tensor | None]:
-        return self.embedding.weight if self.output_weight is None else self.output_weight, None
-
-    def alignment(self, target: Tensor, memory: Memory) -> Tensor:
-        """Refuse: there is no encoder."""
-        raise InputError(NO_ENCODER)
 
 
 def _initialise(backbone: Backbone, cell: str) -> None:
@@ -336,14 +271,3 @@ def _initialise(backbone: Backbone, cell: str) -> None:
     for name in ("attention.score", "embedding.weight", "output_weight"):
         if name in named:
             nn.init.normal_(named[name], std=named[name].size(-1) ** -0.5)
-
-
-def _in_tuples(tensors: Sequence[Tensor], layers: int) -> list[tuple[Tensor, ...]]:
-    """Deal tensors out to layers, equally many to each."""
-    size = len(tensors) // layers
-    return [tuple(tensors[size * layer : size * (layer + 1)]) for layer in range(layers)]
-
-
-def _select(layer: Any, rows: Tensor) -> Any:
-    """Take the rows (N',) of a layer's state, a tensor or two of (1, N, H)."""
-    return tuple(part[:, rows] for part in layer) if isinstance(layer, tuple) else layer[:, rows]

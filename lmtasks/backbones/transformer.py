@@ -1,10 +1,10 @@
 """The Transformer encoder-decoder (Vaswani et al. 2017), with the choices that its named families need and no other.
 
-Training from scratch takes pre-norm (Xiong et al. 2020) and rotary or sinusoidal positions. T5 (Raffel et al. 2020):
+For training from scratch: pre-norm (Xiong et al. 2020) and rotary or sinusoidal positions. T5 (Raffel et al. 2020):
 RMS norm, relative bias, unscaled attention, free head width, gated feed-forward, scaled output. BART (Lewis et al.
 2020): learned positions with an offset, embedding norm, post-norm. Marian (Junczys-Dowmunt et al. 2018): sinusoidal
-positions, output bias. QANet (Yu et al. 2018): convolutions in the encoder, which tell a token its neighbours at once.
-Zero encoder layers make a language model (GPT, Radford et al. 2019), zero decoder layers an encoder (BERT, Devlin et
+positions, output bias. QANet (Yu et al. 2018): convolutions in the encoder, for the neighbours of a token. Without
+encoder layers it is a language model (GPT, Radford et al. 2019), without decoder layers an encoder (BERT, Devlin et
 al. 2019).
 """
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lmtasks.backbones.attention import Cache
-from lmtasks.backbones.base import NO_DECODER, NO_ENCODER, NO_SOURCE, Backbone, BackboneConfig, Memory, State
+from lmtasks.backbones.base import NO_DECODER, NO_ENCODER, NO_SOURCE, Backbone, BackboneConfig, Memory, State, per_layer
 from lmtasks.backbones.layers import Stack
 from lmtasks.errors import InputError
 
@@ -44,7 +44,7 @@ class TransformerConfig(BackboneConfig):
     d_ff: int = 1024
     """Inner width of the feed-forward layers."""
     encoder_layers: int = 3
-    """Layers of the encoder; 0 = a language model, which has only a decoder and goes on from a text."""
+    """Layers of the encoder; 0 = a language model, which has only a decoder and continues a text."""
     decoder_layers: int = 3
     """Layers of the decoder; 0 = an encoder only, for tasks that read and do not write."""
     shared_layers: bool = False
@@ -60,7 +60,7 @@ class TransformerConfig(BackboneConfig):
     norm_eps: float | None = None
     """Added to the variance in a norm; by default 1e-5 for LayerNorm and 1e-6 for RMSNorm. BERT has 1e-12."""
     norm_position: Literal["pre", "post"] = "pre"
-    """Norm before each sublayer, which trains without care, or after it, as in the first Transformer."""
+    """Norm before each sublayer, which trains more easily, or after it, as in the first Transformer."""
     positions: Literal["sinusoidal", "learned", "rotary", "relative"] = "sinusoidal"
     """How a token knows its position."""
     sinusoids: Literal["tensor2tensor", "paper"] = "tensor2tensor"
@@ -94,52 +94,58 @@ class TransformerConfig(BackboneConfig):
     gradient_checkpointing: bool = False
     """Compute layers again in the backward pass: less memory, about a third more time."""
     convolution: int = 0
-    """Tokens that a convolution before the self-attention of each encoder layer spans (Yu et al. 2018, "QANet", section
-    2.2), an odd number; 0: none."""
+    """Tokens (an odd number) that the convolution of each encoder layer spans (QANet, section 2.2); 0 = none."""
 
     @property
     def max_positions(self) -> int | None:
         """Longest source and target in tokens; None = any."""
         return None if self.positions == "relative" else self.max_length
 
+    @property
+    def head_width(self) -> int:
+        """Width of a head: d_head, by default d_model / n_heads."""
+        return self.d_head or self.d_model // self.n_heads
+
+    @property
+    def attention_scale(self) -> float:
+        """Factor of the attention scores."""
+        return self.head_width**-0.5 if self.scaled_attention else 1.0
+
     def build(self, vocab_size: int) -> Transformer:
         """Return a Transformer with fresh random weights.
 
         Raises: InputError if the sizes do not fit together.
         """
-        if min(self.encoder_layers, self.decoder_layers) < 0 or not self.encoder_layers + self.decoder_layers:
-            counts = f"encoder_layers {self.encoder_layers}, decoder_layers {self.decoder_layers}"
-            raise InputError(f"{counts}; give at least one of them 1")
+        self._check_layers()
         if self.d_head is None and self.d_model % self.n_heads:
-            raise InputError(
-                f"d_model {self.d_model} is not a multiple of n_heads {self.n_heads}; change one or set d_head"
-            )
+            sizes = f"d_model {self.d_model} is not a multiple of n_heads {self.n_heads}"
+            raise InputError(f"{sizes}; change one or set d_head")
         if self.convolution < 0 or (self.convolution and self.convolution % 2 == 0):
             raise InputError(f"convolution {self.convolution}; give an odd number of tokens, or 0 for none")
         if self.convolution and not self.encoder_layers:
             raise InputError(f"convolution {self.convolution} reads a source; it needs encoder layers")
-        d_head = self.d_head or self.d_model // self.n_heads
-        if self.positions == "rotary" and d_head % 2:
-            raise InputError(f"rotary positions turn pairs of features, but a head is {d_head} wide; make it even")
+        if self.positions == "rotary" and self.head_width % 2:
+            raise InputError(
+                f"rotary positions turn pairs of features, but a head is {self.head_width} wide; make it even"
+            )
         return Transformer(self, vocab_size)
 
 
 class TransformerState(State):
-    """Cached keys and values of every decoder layer: of the hypotheses, and of the memory once a source."""
+    """Keys and values of every decoder layer: caches of the hypotheses, those of the memory once per source."""
 
-    def __init__(self, memory: list[tuple[Tensor, Tensor]], mask: Tensor | None, layers: int) -> None:
-        self.memory = memory  # a layer: keys and values, (B, H, S, D/H) each
+    def __init__(self, memory: list[tuple[Tensor, ...]], mask: Tensor | None, layers: int, beam: int = 1) -> None:
+        self.memory = memory  # keys and values of each layer, (B, H, S, D/H); empty in a language model
         self.mask = mask  # (B, 1, 1, S)
         self.caches = [Cache() for _ in range(layers)]
-        self.beam = 1
+        self.beam = beam  # hypotheses per source: before the first token no tensor shows it
 
     def select(self, rows: Tensor) -> None:
         """Keep and reorder hypotheses; a memory that loses no source stays as it is."""
         sources = rows[:, 0] // self.beam  # (B',)
         self.beam = rows.size(1)
-        flat = rows.flatten()
         for cache in self.caches:
-            cache.select(flat)
+            cache.select(rows.flatten())
         if self.mask is not None and len(sources) < len(self.mask):
             self.mask = self.mask[sources]
             self.memory = [(keys[sources], values[sources]) for keys, values in self.memory]
@@ -147,23 +153,20 @@ class TransformerState(State):
     def flatten(self) -> tuple[Tensor, ...]:
         """Return the mask and the memory of each layer, if there is a memory, then the cache of each layer."""
         memory = () if self.mask is None else (self.mask, *(part for layer in self.memory for part in layer))
-        return (*memory, *(part for cache in self.caches for part in cache.tensors()))
+        return (*memory, *(part for cache in self.caches for part in cache.parts))
 
     def restored(self, tensors: tuple[Tensor, ...]) -> TransformerState:
-        """Return a state with these tensors; the number of hypotheses a source follows from their sizes."""
+        """Return a state with these tensors; after the first token their sizes tell the hypotheses per source."""
         mask, end = (None, 0) if self.mask is None else (tensors[0], 1 + 2 * len(self.memory))
-        state = TransformerState(_pairs(tensors[1:end]), mask, len(self.caches))
-        for cache, (keys, values) in zip(state.caches, _pairs(tensors[end:]), strict=False):
-            cache.keys, cache.values = keys, values
-        if mask is not None and len(tensors) > end:
-            state.beam = len(tensors[end]) // len(mask)
+        beam = self.beam if mask is None or len(tensors) == end else len(tensors[end]) // len(mask)
+        state = TransformerState(per_layer(tensors[1:end], 2), mask, len(self.caches), beam)
+        for cache, parts in zip(state.caches, per_layer(tensors[end:], 2), strict=False):  # no parts before a token
+            cache.parts = parts
         return state
 
 
 class Transformer(Backbone):
     """Transformer encoder and decoder over one embedding."""
-
-    no_decay = ("output_weight",)
 
     def __init__(self, config: TransformerConfig, vocab_size: int) -> None:
         super().__init__()
@@ -171,81 +174,14 @@ class Transformer(Backbone):
         self.d_model = config.d_model
         self.max_length = config.max_positions
         self.embedding = nn.Embedding(vocab_size, config.d_model)
-        self.encoder = Stack(config, config.encoder_layers, causal=False) if config.encoder_layers else None
-        self.decoder = Stack(config, config.decoder_layers, causal=True) if config.decoder_layers else None
-        writes = self.decoder is not None
-        untied, biased = writes and not config.tied_embeddings, writes and config.output_bias
-        self.output_weight = nn.Parameter(torch.empty(vocab_size, config.d_model)) if untied else None
-        self.output_bias = nn.Parameter(torch.zeros(vocab_size)) if biased else None
-        self._initialise()
-
-    def encode(self, source: Tensor, mask: Tensor) -> Memory:
-        """Read source ids (B, S) with mask (B, S), True = a real token."""
-        if self.encoder is None:
-            raise InputError(NO_ENCODER)
-        return Memory(self.encoder(self._embed(source), mask[:, None, None, :]), mask)
-
-    def decode(self, target: Tensor, memory: Memory | None) -> Tensor:
-        """Read the whole target (B, T), each position seeing itself and those before it: (B, T, D)."""
-        return self._decode(target, self._project(memory), _attention_mask(memory), None)
-
-    def init_state(self, memory: Memory | None) -> TransformerState:
-        """Return the state before the first token; the memory is projected to keys and values once."""
-        return TransformerState(self._project(memory), _attention_mask(memory), self.config.decoder_layers)
-
-    def step(self, target: Tensor, state: State) -> Tensor:
-        """Append the tokens (N, T) to the hypotheses of `state`, in place: (N, T, D)."""
-        assert isinstance(state, TransformerState)
-        return self._decode(target, state.memory, state.mask, state.caches)
-
-    def _output(self) -> tuple[Tensor, Tensor | None]:
-        return self.embedding.weight if self.output_weight is None else self.output_weight, self.output_bias
-
-    def alignment(self, target: Tensor, memory: Memory) -> Tensor:
-        """Return the cross-attention of the layer before the last, mean over heads.
-
-        Source: Garg et al. 2019, "Jointly Learning to Align and Translate", section 4.1: that layer aligns best.
-        """
-        if self.encoder is None:
-            raise InputError(NO_ENCODER)
-        projected, mask = self._project(memory), _attention_mask(memory)
-        assert self.decoder is not None
-        assert mask is not None
-        chosen = max(0, len(projected) - 2)
-        x = self.decoder.prepare(self._embed(target), 0)  # (B, T, D)
-        bias = self.decoder.bias(target.size(1), target.size(1))
-        layers = self.decoder.walk()
-        for layer, read in zip(layers[:chosen], projected, strict=False):
-            x = layer(x, bias, True, read, mask)
-        return layers[chosen].alignment(x, bias, projected[chosen][0], mask).mean(1)  # (B, T, S)
-
-    def _embed(self, ids: Tensor) -> Tensor:
-        scale = math.sqrt(self.d_model) if self.config.scaled_embeddings else 1.0
-        return self.embedding(ids) * scale
-
-    def _project(self, memory: Memory | None) -> list[tuple[Tensor, Tensor]]:
-        """Return the keys and values that each layer of the decoder reads of the memory; none in a language model."""
-        if self.decoder is None:
-            raise InputError(NO_DECODER)
-        if (memory is None) != (self.encoder is None):
-            raise InputError(NO_SOURCE if memory is None else NO_ENCODER)
-        if memory is None:
-            return []
-        own: list[Any] = list(self.decoder.layers)
-        return [layer.cross_attention.project(memory.states) for layer in own] * self.decoder.repeats
-
-    def _decode(
-        self, target: Tensor, memory: list[tuple[Tensor, Tensor]], mask: Tensor | None, caches: list[Cache] | None
-    ) -> Tensor:
-        assert self.decoder is not None
-        hidden = self.decoder(self._embed(target), None, memory, mask, caches)
-        return hidden * self.d_model**-0.5 if self.config.scaled_output else hidden
-
-    def _initialise(self) -> None:
-        """Embeddings N(0, 1/d), linear layers Xavier uniform, biases 0 (Vaswani et al.'s tensor2tensor and fairseq).
-
-        Convolutions stay as PyTorch draws them.
-        """
+        self.encoder = Stack(config, config.encoder_layers, causal=False) if config.has_encoder else None
+        self.decoder = Stack(config, config.decoder_layers, causal=True) if config.has_decoder else None
+        if config.has_decoder and not config.tied_embeddings:
+            self.output_weight = nn.Parameter(torch.empty(vocab_size, config.d_model))
+        if config.has_decoder and config.output_bias:
+            self.output_bias = nn.Parameter(torch.zeros(vocab_size))
+        # Embeddings N(0, 1/d), linear layers Xavier uniform, biases 0, as in tensor2tensor and fairseq.
+        # Convolutions stay as PyTorch draws them.
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -256,10 +192,56 @@ class Transformer(Backbone):
         if self.output_weight is not None:
             nn.init.normal_(self.output_weight, std=self.d_model**-0.5)
 
+    def encode(self, source: Tensor, mask: Tensor) -> Memory:
+        """Read source ids (B, S) with mask (B, S), True = a real token."""
+        if self.encoder is None:
+            raise InputError(NO_ENCODER)
+        return Memory(self.encoder(self._embed(source), mask[:, None, None, :]), mask)
 
-def _pairs(tensors: tuple[Tensor, ...]) -> list[tuple[Tensor, Tensor]]:
-    return list(zip(tensors[::2], tensors[1::2], strict=True))
+    def decode(self, target: Tensor, memory: Memory | None) -> Tensor:
+        """Read the whole target (B, T), each position seeing itself and those before it: (B, T, D)."""
+        return self._decode(target, self.init_state(memory), [])
 
+    def init_state(self, memory: Memory | None) -> TransformerState:
+        """Return the state before the first token; the memory is projected to keys and values once."""
+        if self.decoder is None:
+            raise InputError(NO_DECODER)
+        if (memory is None) != (self.encoder is None):
+            raise InputError(NO_SOURCE if memory is None else NO_ENCODER)
+        if memory is None:
+            return TransformerState([], None, self.config.decoder_layers)
+        layers: list[Any] = list(self.decoder.layers)
+        projected = [layer.cross_attention.project(memory.states) for layer in layers] * self.decoder.repeats
+        return TransformerState(projected, memory.mask[:, None, None, :], self.config.decoder_layers)
 
-def _attention_mask(memory: Memory | None) -> Tensor | None:
-    return None if memory is None else memory.mask[:, None, None, :]
+    def step(self, target: Tensor, state: State) -> Tensor:
+        """Append the tokens (N, T) to the hypotheses of `state`, in place: (N, T, D)."""
+        assert isinstance(state, TransformerState)
+        return self._decode(target, state, state.caches)
+
+    def alignment(self, target: Tensor, memory: Memory) -> Tensor:
+        """Return the cross-attention of the layer before the last, mean over heads: (B, T, S).
+
+        Source: Garg et al. 2019, "Jointly Learning to Align and Translate", section 4.1: that layer aligns best.
+        """
+        state = self.init_state(memory)
+        if self.decoder is None or state.mask is None:
+            raise InputError(NO_ENCODER)
+        chosen = max(0, len(state.memory) - 2)
+        x = self.decoder.prepare(self._embed(target), 0)  # (B, T, D)
+        bias = self.decoder.bias(target.size(1), target.size(1))
+        layers = self.decoder.walk()
+        for layer, read in zip(layers[:chosen], state.memory, strict=False):
+            x = layer(x, bias, (*read, state.mask), None, None)
+        return layers[chosen].alignment(x, bias, state.memory[chosen][0], state.mask).mean(1)
+
+    def _embed(self, ids: Tensor) -> Tensor:
+        scale = math.sqrt(self.d_model) if self.config.scaled_embeddings else 1.0
+        return self.embedding(ids) * scale
+
+    def _decode(self, target: Tensor, state: TransformerState, caches: list[Cache]) -> Tensor:
+        """Training fills no caches: gradient checkpointing runs a layer twice, which would append to them twice."""
+        assert self.decoder is not None
+        memory = [] if state.mask is None else [(*layer, state.mask) for layer in state.memory]
+        hidden = self.decoder(self._embed(target), None, memory, caches)
+        return hidden * self.d_model**-0.5 if self.config.scaled_output else hidden

@@ -1,8 +1,8 @@
-"""What `fit` does when training has ended: test the best weights, write the model folder, say what to type next."""
+"""What `fit` does when training has ended: score the best weights, write the model folder, say what to type next."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,24 +23,27 @@ from lmtasks.training.module import TaskModule
 def finish(
     trainer: Trainer, module: TaskModule, data: TextDataModule, folder: Path, average: CheckpointAverage | None
 ) -> int:
-    """Take the best weights (or the average of checkpoints), score and save them; every process calls it."""
+    """Load the best weights or the average of checkpoints, score and save them; every process calls it."""
     kept: Any = trainer.checkpoint_callback  # Checkpoints, or what the config has instead
     if kept is None:
         say("nothing was saved: enable_checkpointing is off")
         return 0
     weights = average.weights(kept) if average else read_checkpoint(kept.best_model_path)["state_dict"]
     module.load_state_dict(weights)
-    _say_what_is_missing(module, data, averaged=average is not None)
-    scores = _score(trainer, module, data)
+    untested = [name for name in module.tasks if data.has("validation", name) and not data.has("test", name)]
+    model = "an average of checkpoints" if average else "that of the last checkpoint"
+    for line in _missing_splits(list(module.tasks), untested, data, model):
+        say(line)
+    scores = _score(trainer, module, data, untested)
     if not trainer.is_global_zero:
         return 0
     save(module, folder / MODEL, scores)
     if scores:
         print_scores(module, scores)
-        draw_scores(module, folder)
+        _draw_predictions(module, folder)
     say(f"model: {folder / MODEL}")
-    for trial in module.example_commands(folder):
-        say(f"try it: {trial}")
+    for command in module.example_commands(folder):
+        say(f"try it: {command}")
     return 0
 
 
@@ -54,59 +57,47 @@ def print_scores(module: TaskModule, scores: Mapping[str, float]) -> None:
         say(f"{name}: {signature}")
 
 
-def draw_scores(module: TaskModule, folder: Path) -> None:
-    """Let the tasks draw what pictures they have of the last evaluation, where matplotlib is installed."""
-    if find_spec("matplotlib"):
-        for name, predictions in module.predictions.items():
-            place = folder if len(module.tasks) == 1 else folder / name
-            place.mkdir(exist_ok=True)
-            for picture in module.tasks[name].draw(predictions, place):
-                say(f"picture: {picture}")
-            if not any(place.iterdir()):
-                place.rmdir()
+def _draw_predictions(module: TaskModule, folder: Path) -> None:
+    """Draw the pictures that tasks have of the last evaluation, where matplotlib is installed."""
+    for name, predictions in module.predictions.items() if find_spec("matplotlib") else ():
+        place = folder if len(module.tasks) == 1 else folder / name
+        place.mkdir(exist_ok=True)
+        for picture in module.tasks[name].draw(predictions, place):
+            say(f"picture: {picture}")
+        if not any(place.iterdir()):
+            place.rmdir()
 
 
-def _say_what_is_missing(module: TaskModule, data: TextDataModule, averaged: bool) -> None:
-    """Say what follows from splits that the data do not have."""
-    validated, tested = (data.has(split) for split in ("validation", "test"))
-    model = "an average of checkpoints" if averaged else "that of the last checkpoint"
-    if not (validated or tested):
-        say(f"no validation rows and no test rows: there are no scores, and the model is {model}")
-    elif not validated:
-        say(f"no validation rows: no checkpoint counts as the best, and the model is {model}")
-    elif not tested:
-        say("no test rows: the scores are of the validation rows, by which checkpoints are chosen too")
-    elif untested := _untested(module, data):
-        say(f"no test rows of {', '.join(untested)}: scored on validation rows, by which checkpoints are chosen too")
-    lacking = [name for name in module.tasks if not (data.has("test", name) or data.has("validation", name))]
-    if lacking and (validated or tested):
-        say(f"no validation rows and no test rows of {', '.join(lacking)}: not scored")
+def _missing_splits(tasks: list[str], untested: list[str], data: TextDataModule, model: str) -> list[str]:
+    """Return what splits that the data or a task does not have mean for the scores and for the model."""
+    if not (data.has("validation") or data.has("test")):
+        return [f"no validation rows and no test rows: there are no scores, and the model is {model}"]
+    lines, biased = [], "by which checkpoints are chosen too"
+    if not data.has("validation"):
+        lines = [f"no validation rows: no checkpoint counts as the best, and the model is {model}"]
+    elif not data.has("test"):
+        lines = [f"no test rows: the scores are of the validation rows, {biased}"]
+    elif untested:
+        lines = [f"no test rows of {', '.join(untested)}: scored on validation rows, {biased}"]
+    unscored = ", ".join(name for name in tasks if not (data.has("test", name) or data.has("validation", name)))
+    return [*lines, f"no validation rows and no test rows of {unscored}: not scored"] if unscored else lines
 
 
-def _score(trainer: Trainer, module: TaskModule, data: TextDataModule) -> dict[str, float]:
-    """Return the scores on the test rows, and on the validation rows those of tasks without test rows.
+def _score(trainer: Trainer, module: TaskModule, data: TextDataModule, untested: list[str]) -> dict[str, float]:
+    """Return the scores on the test rows, and on the validation rows those of untested tasks.
 
-    `module.predictions` then are those rows, of all tasks in their order.
+    `module.predictions` is set to the predictions of those rows, in the order of the tasks. An evaluation finds nothing
+    where `limit_test_batches` or `limit_val_batches` is 0.
     """
     scores: dict[str, float] = {}
     predictions: dict[str, list[Prediction]] = {}
     if data.has("test"):
-        scores = _scores_of(trainer.test(module, datamodule=data, verbose=False))
+        scores = dict(*trainer.test(module, datamodule=data, verbose=False))
         predictions = module.predictions
-    if untested := _untested(module, data):
-        found = _scores_of(trainer.validate(module, datamodule=data, verbose=False))
+    if untested:
+        found: dict[str, float] = dict(*trainer.validate(module, datamodule=data, verbose=False))
         kept = untested if data.has("test") else [*untested, SCORE]
         scores |= {name: value for name, value in found.items() if name.split("/")[1] in kept}
         predictions |= {name: module.predictions[name] for name in untested if name in module.predictions}
     module.predictions = {name: predictions[name] for name in module.tasks if name in predictions}
     return scores
-
-
-def _scores_of(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Return what an evaluation found; nothing where `limit_test_batches` or `limit_val_batches` is 0."""
-    return dict(found[0]) if found else {}
-
-
-def _untested(module: TaskModule, data: TextDataModule) -> list[str]:
-    """Return the tasks that have validation rows and no test rows."""
-    return [name for name in module.tasks if data.has("validation", name) and not data.has("test", name)]

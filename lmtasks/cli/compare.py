@@ -1,4 +1,4 @@
-"""`lmtasks compare`: what several runs score on each task, and what is gained by learning the tasks together."""
+"""`lmtasks compare`: the scores of several runs on each task, and the gain from learning the tasks together."""
 
 from __future__ import annotations
 
@@ -12,34 +12,29 @@ from lmtasks.errors import InputError
 
 HELP = """compare the scores of several runs, task by task, and draw their curves
 
-Each task has a line with its main metric, of the test rows if all runs have test scores of it, else of the best
-validation. Each column but the first is followed by what it gains over the first. Runs of one task that stand beside a
-run of several share the first column, "alone": the gains are then those of learning together. The last line is the mean
-over the tasks that both have; - stands where a run does not have the task."""
+Each task has a line with its main metric: that of the test rows if all runs have test scores of the task, else that of
+the best validation. Each column but the first is followed by its gain over the first. If some runs have one task and
+others several, the runs of one task share the first column, "alone", and the gains are those of learning together. The
+last line is the mean over the tasks that both have. A run without the task has a -."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument(
-        "runs",
-        metavar="RUN",
-        nargs="+",
-        help="run folder or model folder; RUN=TASK calls its only task as the other runs do",
-    )
+    runs_help = "run folder or model folder; RUN=TASK calls its only task as the other runs do"
+    parser.add_argument("runs", metavar="RUN", nargs="+", help=runs_help)
     parser.add_argument("--json", action="store_true", help="print a JSON object")
-    parser.add_argument(
-        "--pictures",
-        metavar="FOLDER",
-        help="draw the curves of the losses there, and how the gradients of the tasks agree in runs that watched them "
-        "(model.joint.watch)",
-    )
+    pictures_help = "draw the losses there, and the agreement of the tasks' gradients in runs with model.joint.watch"
+    parser.add_argument("--pictures", metavar="FOLDER", help=pictures_help)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the comparison, draw the pictures, and return the exit status."""
     places = [_place(argument) for argument in arguments.runs]
-    if arguments.pictures:
-        _check_folder(arguments.pictures)
+    folder = Path(arguments.pictures or ".")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--pictures {folder}: that is a file; name a folder")
+    if not folder.parent.is_dir():
+        raise InputError(f"--pictures {folder}: there is no folder {folder.parent}")
     from lmtasks.reports.comparison import as_plain, as_text, compare, notes, read_runs
 
     runs = read_runs(places)
@@ -50,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.pictures:
         from lmtasks.reports.curves import draw
 
-        files = draw(runs, Path(arguments.pictures))
+        files = draw(runs, folder)
         nothing = "note: nothing to draw: these runs have logged no training loss (trainer.log_every_n_steps)"
         for line in [f"picture: {file}" for file in files] or [nothing]:
             print(line, file=sys.stderr)
@@ -66,12 +61,3 @@ def _place(argument: str) -> tuple[Path, str]:
         raise InputError(f"{argument}: give RUN, or RUN=TASK")
     check_model(path)
     return Path(path), task
-
-
-def _check_folder(folder: str) -> None:
-    """Refuse what is no folder; one that is not there yet is made later, in a folder that is."""
-    path = Path(folder)
-    if path.exists() and not path.is_dir():
-        raise InputError(f"--pictures {folder}: that is a file; name a folder")
-    if not path.parent.is_dir():
-        raise InputError(f"--pictures {folder}: there is no folder {path.parent}")

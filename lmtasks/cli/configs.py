@@ -1,6 +1,6 @@
-"""Configs: find the file that a name means, and read which settings it writes on which line.
+"""Configs: find the file that a name means, and read its settings with their lines.
 
-Names of settings are dotted and without `class_path` and `init_args`, which one may leave out: model.backbone.d_model.
+Names of settings are dotted and leave out `class_path` and `init_args`: model.backbone.d_model.
 """
 
 from __future__ import annotations
@@ -22,19 +22,16 @@ YAML = (".yaml", ".yml")
 
 
 class Setting(NamedTuple):
-    """A setting as a config or an option writes it."""
+    """A setting as a config or an option writes it; a class with settings gives two: the whole, and the class alone."""
 
     name: str
-    value: object
-    """Text of a scalar; a list or a mapping as it is. A setting of a class stands twice: whole, and as its class."""
-    where: str = ""
-    """"FILE, line N: ", nothing for an option."""
-    dashes: str = ""
-    """"--" for an option."""
+    value: object  # a list or a mapping as it is, a scalar as its text
+    where: str = ""  # "FILE, line N: " of a config
+    dashes: str = ""  # "--" of an option
 
     @property
     def shown(self) -> str:
-        """Its name as it was written."""
+        """The name as it was written."""
         return self.dashes + self.name
 
     @property
@@ -49,10 +46,9 @@ class Setting(NamedTuple):
 
 
 def read_config(config: Path) -> list[Setting]:
-    """Return the settings that a config writes, in order.
+    """Return the settings of a config, in order.
 
-    Raises:
-        InputError: It is no valid YAML, or has a value where there must be a mapping.
+    Raises: InputError if it is not valid YAML, or has another value where a mapping is needed.
     """
     try:
         entries = list(_entries(config.read_text(encoding="utf-8")))
@@ -63,7 +59,7 @@ def read_config(config: Path) -> list[Setting]:
         raise InputError(f"{config}: no valid YAML: {' '.join(str(error).split())}") from None
     if not entries or not isinstance(entries[0][1], dict):
         raise InputError(f"{config}: a config is a mapping such as 'trainer: ...', 'model: ...', 'data: ...'")
-    for name, value, line in entries:  # jsonargparse takes these, and fails later in a way that names no setting
+    for name, value, line in entries:  # jsonargparse accepts these, and its later error names no setting
         if name in ("trainer", "data") and not isinstance(value, dict):
             raise InputError(f"{config}, line {line}: {name} must be a mapping of settings, not {value!r}")
         if name == "config" and value not in ("", "~", "null"):
@@ -72,7 +68,7 @@ def read_config(config: Path) -> list[Setting]:
 
 
 def read_options(options: Sequence[str]) -> Iterator[Setting]:
-    """Give the settings that options write: `--name value`, `--name=value`, and those inside a value that is YAML."""
+    """Yield the settings of options: `--name value`, `--name=value`, and those inside a value that is YAML."""
     for option, following in zip_longest(options, options[1:], fillvalue=""):
         if option.startswith("--"):
             name, equals, text = option.removeprefix("--").partition("=")
@@ -93,8 +89,7 @@ def plain_name(name: str) -> str:
 def find_config(name: str) -> Path:
     """Return the file of a config: a path, a run folder, or the name of a packaged config.
 
-    Raises:
-        InputError: There is none; the line names the one that was probably meant.
+    Raises: InputError if there is none, with the one that was probably meant.
     """
     packaged = packaged_configs()
     for path in (Path(name), Path(name) / RUN_CONFIG, packaged.get(name), packaged.get(name.removesuffix(".yaml"))):
@@ -123,10 +118,9 @@ def packaged_configs() -> dict[str, Path]:
 
 
 def check_model(argument: str) -> None:
-    """Look for a run, model folder or checkpoint; what begins with a dash is an option.
+    """Check that a run, model folder or checkpoint exists; what begins with a dash is an option.
 
-    Raises:
-        InputError: It is not there; the line names what was probably meant.
+    Raises: InputError if it does not, with the one that was probably meant.
     """
     path = Path(argument)
     if argument.startswith("-") or path.exists():
@@ -138,11 +132,11 @@ def check_model(argument: str) -> None:
 
 
 def _entries(text: str, name: str = "") -> Iterator[tuple[str, object, int]]:
-    """Give (name, value, line) of each setting in a YAML text that is the value of `name`."""
+    """Yield (name, value, line) of each setting in a YAML text that is the value of `name`."""
     loader = yaml.SafeLoader(text)
 
     def walk(node: yaml.Node, name: str, line: int) -> Iterator[tuple[str, object, int]]:
-        """Give what a node of the tree that YAML is writes, and what those below it do."""
+        """Yield the setting of a node of the YAML tree, and those of the nodes below it."""
         yield name, node.value if isinstance(node, yaml.ScalarNode) else loader.construct_object(node, deep=True), line
         if isinstance(node, yaml.SequenceNode):
             for item in node.value:

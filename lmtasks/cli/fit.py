@@ -1,13 +1,12 @@
 """`lmtasks fit | validate | test | predict`: LightningCLI with what a run needs set by default.
 
-An option beats a config, a later config an earlier one. LightningCLI builds model, data and trainer here and runs
-nothing by itself: given a checkpoint it would take settings from there, over the options of the command line.
+An option beats a config, a later config an earlier one. `FitCLI` builds model, data and trainer, and then runs the
+command itself: LightningCLI, given a checkpoint, would prefer the settings in it to the options of the command line.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,7 @@ from lmtasks.cli.messages import Sizes, quiet, say
 from lmtasks.data.readers.hub import one_line
 from lmtasks.errors import InputError
 from lmtasks.settings import first_difference, from_plain
-from lmtasks.storage import RUN_CONFIG
-from lmtasks.storage import run_folder as folders
+from lmtasks.storage import RUN_CONFIG, run_folder as folders
 from lmtasks.storage.checkpoint import Saved, checkpoints, read
 from lmtasks.text.tokenizer import Tokenizer
 from lmtasks.training import hardware
@@ -41,12 +39,11 @@ from lmtasks.training.callbacks.signals import StopOnSignal
 from lmtasks.training.datamodule import TextDataModule
 from lmtasks.training.module import TaskModule
 
-HELP = "train a model, or use one of its checkpoints, as configs and options say"
-
 MONITOR = "validation/score"  # chooses the best checkpoint; logged by TaskModule: the mean of the tasks' main metrics
 CLASSES = tuple(value for name in lmtasks.__all__ if isinstance(value := getattr(lmtasks, name), type))  # short names
 DESCRIPTION = """Settings come from configs (-c NAME or FILE, several are merged) and options, which win.
 --model.help TranslationModule and --data.rows.help ParallelText list the settings of a class."""
+STRICT = {"exit_on_error": False, "allow_abbrev": False}  # errors are raised, and an option is written in full
 
 
 def fit(command: str, configs: list[Path], options: list[str]) -> int:
@@ -55,11 +52,16 @@ def fit(command: str, configs: list[Path], options: list[str]) -> int:
     asks_help = any(argument.split("=")[0].endswith(("-h", "help")) for argument in options)
     set_parsing_settings(docstring_parse_attribute_docstrings=asks_help)  # it reads source files, which takes its time
     cli = FitCLI(command, configs, options)
-    return {"fit": _fit, "validate": _evaluate, "test": _evaluate, "predict": _predict}[command](cli)
+    {"fit": cli.train, "validate": cli.evaluate, "test": cli.evaluate, "predict": cli.predict}[command]()
+    return 0
 
 
 class FitCLI(LightningCLI):
-    """Model, data and trainer of one command line, and the run folder it works in."""
+    """Model, data and trainer of one command line, and the run folder it works in.
+
+    The methods stand in the order in which they are called: LightningCLI calls those up to `instantiate_trainer` when
+    it is made, then `fit` calls the method of the command.
+    """
 
     def __init__(self, command: str, configs: list[Path], options: list[str]) -> None:
         self.command, self.configs, self.options = command, configs, options
@@ -68,18 +70,13 @@ class FitCLI(LightningCLI):
             TaskModule,
             TextDataModule,
             subclass_mode_model=True,
-            save_config_callback=None,  # `fit` writes the config itself: once, of the run as it was named
+            save_config_callback=None,  # `train` writes the config itself: once, with the name that the run got
             seed_everything_default=1,
             trainer_defaults={
-                "num_sanity_val_steps": 0,  # search with an untrained model is the slowest of all
+                "num_sanity_val_steps": 0,  # an untrained model ends no text: its search is the slowest of all
                 "enable_model_summary": False,  # a table on stdout; `Sizes` says it in a line
             },
-            parser_kwargs={
-                "prog": f"lmtasks {command}",
-                "description": DESCRIPTION,
-                "exit_on_error": False,
-                "allow_abbrev": False,
-            },
+            parser_kwargs={"prog": f"lmtasks {command}", "description": DESCRIPTION, **STRICT},
             args=[*(f"--config={config}" for config in configs), *options],
             run=False,
             auto_configure_optimizers=False,
@@ -93,14 +90,14 @@ class FitCLI(LightningCLI):
         parser.add_argument("--average", type=CheckpointAverage | None, help="average checkpoints when `fit` ends")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse, and say in one line what is wrong."""
+        """Parse configs and options, and turn jsonargparse's error into one line."""
         try:
             self.config = parser.parse_args(args)
         except Exception as error:
             raise self._explained(error) from error
 
     def instantiate_classes(self) -> None:
-        """Build data, model and trainer; jsonargparse wraps what our classes say of a wrong value: unwrap it."""
+        """Build data, model and trainer; unwrap the errors of our classes, which jsonargparse wraps."""
         try:
             super().instantiate_classes()
         except (ValueError, TypeError) as error:
@@ -110,21 +107,23 @@ class FitCLI(LightningCLI):
             raise cause or self._explained(error) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Build the trainer with the run folder and our callbacks, loggers and plugins beside those of the config."""
-        settings = self.config_init.trainer
-        given = settings.callbacks or []
-        fitting = self.command == "fit"
+        """Build the trainer with the run folder, and with our callbacks, loggers and plugins beside the config's."""
+        settings, fitting = self.config_init.trainer, self.command == "fit"
+        given = _listed(settings.callbacks)
         saving = fitting or any(isinstance(callback, ModelCheckpoint) for callback in given)
         strategy = hardware.strategy(settings, self.model.tasks.values())
         wanted = (self.config.name, self.config.trainer.default_root_dir, self.configs)
-        if self._is_new:
-            self._before = folders.present(folders.existing_run(*wanted))
-        self.folder = (folders.new_run if self._is_new else folders.existing_run)(*wanted)
+        self.folder = folders.existing_run(*wanted)
+        self.is_new = fitting and not self.config.ckpt_path
+        if self.is_new:
+            self.before = folders.present(self.folder)
+            self.folder = folders.new_run(*wanted)
+        own_logger = settings.logger not in (None, True)
         try:
             return super().instantiate_trainer(
                 default_root_dir=str(self.folder),
                 callbacks=[*given, *self._callbacks(given)],
-                logger=self._loggers(settings.logger) if fitting else False,
+                logger=fitting and (settings.logger if own_logger else metrics_loggers(self.folder)),
                 enable_checkpointing=saving and settings.enable_checkpointing is not False,
                 plugins=[*_listed(settings.plugins), SafeCheckpointIO()],
                 strategy=strategy,
@@ -132,62 +131,97 @@ class FitCLI(LightningCLI):
                 use_distributed_sampler=False,  # the plan deals the rows out itself
             )
         except Exception as error:
-            self.give_up()
-            if isinstance(error, MisconfigurationException):  # what Lightning says of settings that cannot be met
+            self._give_up()
+            if isinstance(error, MisconfigurationException):  # cannot be met, such as a GPU that is absent
                 raise InputError(f"trainer: {one_line(error)}") from None
             raise
 
-    def find_checkpoint(self) -> tuple[Path, int]:
-        """Return the checkpoint to resume from, and the steps that were done; take its tokenizer and tasks."""
-        path = folders.find_checkpoint(self.config.ckpt_path, self.folder, self._mode)
-        saved = read(path)
-        self._take(saved, path, resuming=True)
-        return path, saved.step
+    def train(self) -> None:
+        """Train, then score the best weights and write the model folder; a run that takes no step leaves nothing."""
+        rehearsal = bool(self.config.trainer.fast_dev_run)
+        try:
+            checkpoint = None
+            if self.config.ckpt_path:
+                checkpoint, saved = self._read_checkpoint()
+                say(f"going on from {checkpoint}, {saved.step} steps done")
+                continue_metrics(self.trainer.loggers, saved.step)
+            if not rehearsal:
+                self._write_config()
+                say(f"run folder: {self.folder}")
+            self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
+        except BaseException as error:
+            if isinstance(error, SystemExit) and checkpoints(self.folder):  # a signal, which `StopOnSignal` answers
+                say(f"go on with: lmtasks fit -c {self.folder} --ckpt_path last")
+            if not self.trainer.global_step:  # else what was logged may tell why it failed
+                self._give_up()
+            raise
+        if rehearsal:
+            self._give_up()
+            say("fast_dev_run: the settings work; no model was kept")
+        else:
+            finish(self.trainer, self.model, self.datamodule, self.folder, self.config_init.average)
 
-    def load_weights(self) -> None:
-        """Give the model the weights of --ckpt_path, by default those that `fit` made of the run."""
-        path = folders.find_weights(self.config.ckpt_path, self.folder, self._mode)
-        saved = read(path)
-        self._take(saved, path, resuming=False)
-        self.model.configure_model()
-        self.model.load_weights(saved.weights)
-        say(f"weights: {path}")
+    def evaluate(self) -> None:
+        """Score a model, by default the one that `fit` made, and print the table."""
+        self._load_weights()
+        evaluate = {"validate": self.trainer.validate, "test": self.trainer.test}[self.command]
+        (scores,) = evaluate(self.model, datamodule=self.datamodule, verbose=False)
+        if self.trainer.is_global_zero:
+            print_scores(self.model, scores)
 
-    @rank_zero_only
-    def give_up(self) -> None:
-        """Leave nothing of a new run that has taken no step."""
-        if self._is_new:
-            folders.release(self.folder, self._before)
-
-    @rank_zero_only
-    def write_config(self) -> None:
-        """Write the settings of the run into its folder, such that they start it anew."""
-        config = deepcopy(self.config)
-        config.name, config.ckpt_path, config.config = self.folder.name, None, None
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.parser.save(config, self.folder / RUN_CONFIG, skip_none=False, overwrite=True, multifile=False)
-
-    @property
-    def _is_new(self) -> bool:
-        return self.command == "fit" and not self.config.ckpt_path
-
-    @property
-    def _mode(self) -> Any:
-        """Whether a high or a low score is the better one."""
-        return getattr(self.trainer.checkpoint_callback, "mode", "max")
+    def predict(self) -> None:
+        """Print the predictions of the predict split as JSON Lines, in the order of its rows."""
+        self._load_weights()
+        self.trainer.predict(self.model, datamodule=self.datamodule, return_predictions=False)
+        for name, evaluation in self.model.predicted().items():
+            for example, (best, *_) in evaluation.rows(self.model.tasks[name]) if self.trainer.is_global_zero else ():
+                line = {"row": example.row + 1, "group": example.group, "text": example.text, **best.plain()}
+                print(json.dumps({"task": name, **line} if len(self.model.tasks) > 1 else line, ensure_ascii=False))
 
     def _explained(self, error: Exception) -> InputError:
         """Return what jsonargparse or Lightning says of the settings as one line."""
         return InputError(explain(str(error), self.parser._option_string_actions, CLASSES, self.configs, self.options))
 
-    def _take(self, saved: Saved, path: Path, resuming: bool) -> None:
-        """Take tokenizer and tasks of a saved model, and what the tasks have learned of the training rows.
+    def _callbacks(self, given: list[Callback]) -> list[Callback]:
+        """Return our callbacks where the config has none of their kind.
 
-        Raises:
-            InputError: If the weights mean something else under the settings of this command line, or a run that
-                resumes would not continue as it began.
+        Raises: InputError if the best checkpoints are to be averaged, and no validation tells which they are.
         """
-        before, model = from_plain(saved.settings), self.model
+        settings, average = self.config_init.trainer, self.config_init.average
+        ours: list[tuple[type, Callback]] = []
+        if settings.enable_progress_bar is not False:
+            ours.append((ProgressBar, Progress()))
+        if self.command == "fit":
+            ours += [(type(callback), callback) for callback in (Samples(), Sizes(), RandomState(), StopOnSignal())]
+        if self.command == "fit" and settings.enable_checkpointing is not False:
+            validated = self.datamodule.has("validation")
+            if average and average.of == "best" and not validated:
+                ways = "use last, or set data.rows.validation"
+                raise InputError(f"average.of is best, but no validation rows tell which are; {ways}")
+            count = average.count if average else 1
+            last = count if average and average.of == "last" else 0
+            keep = Checkpoints(MONITOR if validated else None, "max", best=max(1, count - last), keep_last=last)
+            ours.append((ModelCheckpoint, keep))
+        return [own for kind, own in ours if not any(isinstance(callback, kind) for callback in given)]
+
+    def _load_weights(self) -> None:
+        path, saved = self._read_checkpoint()
+        self.model.configure_model()
+        self.model.load_weights(saved.weights)
+        say(f"weights: {path}")
+
+    def _read_checkpoint(self) -> tuple[Path, Saved]:
+        """Read what --ckpt_path means, and take its tokenizer and tasks with all they have learned of training rows.
+
+        Raises: InputError if there is none, if its weights mean something else under the settings of this command line,
+            or if a run that resumes would not continue as it began.
+        """
+        resuming, model = self.command == "fit", self.model
+        find = folders.find_checkpoint if resuming else folders.find_weights
+        mode: Any = getattr(self.trainer.checkpoint_callback, "mode", "max")  # whether a high score is better
+        path = find(self.config.ckpt_path, self.folder, mode)
+        saved = read(path)
+        before = from_plain(saved.settings)
         pairs = [("backbone", before["backbone"], model.backbone_config), ("tasks", before["tasks"], model.tasks)]
         if resuming:
             was, now = before["training"], model.training_config
@@ -202,80 +236,21 @@ class FitCLI(LightningCLI):
         if change := next(filter(None, changes), None):
             raise InputError(f"{path} was trained with {change}; -c {self.folder} takes the settings of the run")
         model.start_over(before["tasks"], Tokenizer.from_json(saved.tokenizer))
+        return path, saved
 
-    def _callbacks(self, given: Sequence[Callback]) -> list[Callback]:
-        """Return our callbacks where the config has none of their kind."""
-        settings = self.config_init.trainer
-        ours: list[tuple[type, Callback]] = []
-        if settings.enable_progress_bar is not False:
-            ours.append((ProgressBar, Progress()))
-        if self.command == "fit":
-            ours += [(type(callback), callback) for callback in (Samples(), Sizes(), RandomState(), StopOnSignal())]
-            if settings.enable_checkpointing is not False:
-                ours.append((ModelCheckpoint, self._checkpoints()))
-        return [own for kind, own in ours if not any(isinstance(callback, kind) for callback in given)]
+    @rank_zero_only
+    def _write_config(self) -> None:
+        """Write the settings of the run into its folder, so that they start it again."""
+        config = deepcopy(self.config)
+        config.name, config.ckpt_path, config.config = self.folder.name, None, None
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.parser.save(config, self.folder / RUN_CONFIG, skip_none=False, overwrite=True, multifile=False)
 
-    def _checkpoints(self) -> Checkpoints:
-        """Return what keeps the best checkpoint, and those that the average needs."""
-        validated = self.datamodule.has("validation")
-        average = self.config_init.average
-        if average and average.of == "best" and not validated:
-            raise InputError(
-                "average.of is best, but no validation rows tell which are; use last, or set data.rows.validation"
-            )
-        count = average.count if average else 1
-        last = count if average and average.of == "last" else 0
-        return Checkpoints(MONITOR if validated else None, "max", best=max(1, count - last), keep_last=last)
-
-    def _loggers(self, given: Any) -> Any:
-        return given if given not in (None, True) else metrics_loggers(self.folder)
-
-
-def _fit(cli: FitCLI) -> int:
-    """Train, then test the best weights and write the model folder."""
-    rehearsal = bool(cli.config.trainer.fast_dev_run)
-    try:
-        checkpoint = None
-        if cli.config.ckpt_path:
-            checkpoint, done = cli.find_checkpoint()
-            say(f"going on from {checkpoint}, {done} steps done")
-            continue_metrics(cli.trainer.loggers, done)
-        if not rehearsal:
-            cli.write_config()
-            say(f"run folder: {cli.folder}")
-        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
-    except BaseException as error:
-        if isinstance(error, SystemExit) and checkpoints(cli.folder):
-            say(f"go on with: lmtasks fit -c {cli.folder} --ckpt_path last")
-        if not cli.trainer.global_step:  # else what was logged may tell why it failed
-            cli.give_up()
-        raise
-    if rehearsal:
-        cli.give_up()
-        say("fast_dev_run: the settings work; no model was kept")
-        return 0
-    return finish(cli.trainer, cli.model, cli.datamodule, cli.folder, cli.config_init.average)
-
-
-def _evaluate(cli: FitCLI) -> int:
-    """Score a model, by default that which `fit` made, and print the table."""
-    cli.load_weights()
-    evaluate = {"validate": cli.trainer.validate, "test": cli.trainer.test}[cli.command]
-    (scores,) = evaluate(cli.model, datamodule=cli.datamodule, verbose=False)
-    if cli.trainer.is_global_zero:
-        print_scores(cli.model, scores)
-    return 0
-
-
-def _predict(cli: FitCLI) -> int:
-    """Print the predictions of the predict split as JSON Lines, in the order of its rows."""
-    cli.load_weights()
-    cli.trainer.predict(cli.model, datamodule=cli.datamodule, return_predictions=False)
-    for name, evaluation in cli.model.predicted().items():
-        for example, (best, *_) in evaluation.rows(cli.model.tasks[name]) if cli.trainer.is_global_zero else ():
-            line = {"row": example.row + 1, "group": example.group, "text": example.text, **best.plain()}
-            print(json.dumps({"task": name, **line} if len(cli.model.tasks) > 1 else line, ensure_ascii=False))
-    return 0
+    @rank_zero_only
+    def _give_up(self) -> None:
+        """Leave nothing of a new run that has taken no step."""
+        if self.is_new:
+            folders.release(self.folder, self.before)
 
 
 def _listed(value: Any) -> list[Any]:
@@ -283,9 +258,9 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _discard(parser_or_action: Any, prev_val: Any, value: Any) -> None:
-    """Forget the settings of the class before where an option or a later config names another class.
+    """Forget the settings of the previous class where an option or a later config names another class.
 
-    It replaces a function of jsonargparse's that keeps those which the new class has too: `--model.backbone
+    It replaces a function of jsonargparse's, which keeps those that the new class has too: `--model.backbone
     RecurrentConfig` would get as many layers as the Transformer of the config.
     """
     if prev_val and prev_val.get("init_args") and prev_val["class_path"]:

@@ -1,7 +1,7 @@
-"""The command `lmtasks`: find the file of a command, run it, turn what goes wrong into one line.
+"""The command `lmtasks`: find the file of a command, run it, and report an error as one line.
 
-Only the file of the command asked for is imported, so that help and misspelt commands answer at once.
-Results go to stdout, all else to stderr. Exit status: 0, 1 (failed), 2 (wrong use), 130 (Ctrl-C).
+Only the file of that command is imported, so that help and misspelt commands answer at once. Results go to stdout, all
+else to stderr. Exit status: 0, 1 (failed), 2 (wrong use), 130 (Ctrl-C).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import sys
 import traceback
 from collections.abc import Iterable, Sequence
 from importlib import import_module
-from types import ModuleType
 from typing import NoReturn
 
 import lmtasks
@@ -31,6 +30,15 @@ COMMANDS = {
     "compare": ("compare", "compare the scores of several runs, task by task, and draw their curves"),
     "attend": ("attend", "show which source words the model reads for each target word"),
 }  # command -> (its file in lmtasks.cli, one line of help)
+HELP = """usage: lmtasks COMMAND [options]     (lmtasks COMMAND --help lists the options)
+
+{commands}
+
+  --version        print the version
+  --debug          show the traceback of an error
+  --import MODULE  import a module of yours first, so that models and configs may name its classes
+
+start here:  lmtasks fit -c quickstart"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,25 +49,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _import(modules)
         status = _dispatch(arguments)
-        sys.stdout.flush()  # a closed pipe must show here, not when the interpreter ends
+        sys.stdout.flush()  # else a closed pipe shows only when the interpreter ends
         return status
     except SystemExit as stop:  # argparse's own way out
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KeyboardInterrupt:
         print("lmtasks: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of stdout has gone, as `| head` does: leave quietly
+    except BrokenPipeError:  # the reader of stdout has gone, as `| head` does: end without a message
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        return _report(error, debug)
+        if debug:
+            traceback.print_exception(error)
+        if isinstance(error, InputError):
+            print(f"lmtasks: error: {error}", file=sys.stderr)
+            return 2
+        first = (str(error).strip().splitlines() or [""])[0]
+        hint = "" if debug else " (--debug shows the traceback)"
+        print(f"lmtasks: error: {type(error).__name__}: {first}{hint}", file=sys.stderr)
+        return 1
 
 
 def _dispatch(arguments: list[str]) -> int:
     """Run the command that `arguments` begins with."""
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_help())
+        print(HELP.format(commands="\n".join(f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items())))
         return 0 if arguments else 2
     command, *rest = arguments
     if command in ("-V", "--version"):
@@ -71,19 +87,28 @@ def _dispatch(arguments: list[str]) -> int:
     from lmtasks.cli.configs import check_model, find_config, read_config  # loads yaml, which help does not need
 
     file = COMMANDS[command][0]
-    if file == "fit":  # LightningCLI reads its options by itself
+    if file == "fit":  # LightningCLI parses the other options
         names, options = _take(rest, "-c", "--config")
         configs = [find_config(name) for name in names]
         for config in configs:
-            read_config(config)  # a mistake shows now: torch and Lightning take seconds to import
+            read_config(config)  # shows a mistake now: torch and Lightning take seconds to import
         return import_module("lmtasks.cli.fit").fit(command, configs, options)
     if file in ("run", "info", "attend") and rest and not {"-h", "--help"} & {*rest}:
         check_model(rest[0])
-    return _run(import_module(f"lmtasks.cli.{file}"), command, rest)
+    module = import_module(f"lmtasks.cli.{file}")
+    parser = CommandParser(
+        prog=f"lmtasks {command}",
+        description=module.HELP,
+        epilog="--debug shows the traceback of an error, --import MODULE imports a module of yours first.",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(parser)
+    return module.run(parser.parse(rest))
 
 
 def _take(arguments: Iterable[str], *options: str) -> tuple[list[str], list[str]]:
-    """Take an option that may stand several times out of a command line: (its values, the other arguments)."""
+    """Take an option that may be repeated out of a command line; return (its values, the other arguments)."""
     values, others = [], []
     given = iter(arguments)
     for argument in given:
@@ -96,7 +121,7 @@ def _take(arguments: Iterable[str], *options: str) -> tuple[list[str], list[str]
 
 
 def _import(modules: Sequence[str]) -> None:
-    """Import modules of the user, from the current folder too, so that configs and models may name their classes."""
+    """Import modules of the user, also from the current folder, so that configs and models may name their classes."""
     for name in modules:
         if os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())
@@ -108,26 +133,12 @@ def _import(modules: Sequence[str]) -> None:
             raise InputError(f"--import {name or 'MODULE'}: this module cannot be imported: {reason}{hint}") from error
 
 
-def _run(module: ModuleType, command: str, arguments: list[str]) -> int:
-    """Parse the arguments of a command file and run it."""
-    parser = CommandParser(
-        prog=f"lmtasks {command}",
-        description=module.HELP,
-        epilog="--debug shows the traceback of an error, --import MODULE imports a module of yours first.",
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    module.add_arguments(parser)
-    return module.run(parser.parse_args(arguments))
-
-
 class CommandParser(argparse.ArgumentParser):
     """An argparse parser that raises InputError, with the nearest option's name, instead of printing its usage."""
 
-    def parse_args(self, args=None, namespace=None):  # type: ignore[override]
-        """Parse options and positionals in any order, and name the option that was probably meant by a misspelt one."""
-        nested = any(action.nargs == argparse.PARSER for action in self._actions)  # those cannot be intermixed
-        known, unknown = (self.parse_known_args if nested else self.parse_known_intermixed_args)(args, namespace)
+    def parse(self, arguments: list[str]) -> argparse.Namespace:
+        """Parse options and positionals in any order; for a misspelt option name the one that was probably meant."""
+        known, unknown = self.parse_known_intermixed_args(arguments)
         if unknown and unknown[0].startswith("-"):
             hint = did_you_mean(unknown[0].split("=")[0], self._option_string_actions, f"see {self.prog} --help")
             raise InputError(f"{self.prog} has no option {unknown[0]!r}; {hint}")
@@ -140,34 +151,8 @@ class CommandParser(argparse.ArgumentParser):
         raise InputError(f"{self.prog}: {message} (see {self.prog} --help)")
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
-        """Name the choice that was probably meant by a misspelt one."""
+        """For a misspelt choice name the one that was probably meant."""
         if action.choices is not None and value not in action.choices:
             known = [str(choice) for choice in action.choices]
             hint = did_you_mean(str(value), known, f"choose one of {', '.join(known)}")
             raise argparse.ArgumentError(action, f"there is no {str(value)!r}; {hint}")
-
-
-def _help() -> str:
-    commands = "\n".join(f"  {command:<10} {text}" for command, (_, text) in COMMANDS.items())
-    return f"""usage: lmtasks COMMAND [options]     (lmtasks COMMAND --help lists the options)
-
-{commands}
-
-  --version        print the version
-  --debug          show the traceback of an error
-  --import MODULE  import a module of yours first, so that models and configs may name its classes
-
-start here:  lmtasks fit -c quickstart"""
-
-
-def _report(error: Exception, debug: bool) -> int:
-    """Print an error as one line on stderr and return the exit status."""
-    if debug:
-        traceback.print_exception(error)
-    if isinstance(error, InputError):
-        print(f"lmtasks: error: {error}", file=sys.stderr)
-        return 2
-    first = (str(error).strip().splitlines() or [""])[0]
-    hint = "" if debug else " (--debug shows the traceback)"
-    print(f"lmtasks: error: {type(error).__name__}: {first}{hint}", file=sys.stderr)
-    return 1

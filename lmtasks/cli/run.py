@@ -1,7 +1,8 @@
 """`lmtasks run`: ask a model. Texts come from arguments, from stdin (a line in, a line out), or from files.
 
-Lines are answered as they come, several at once where several wait; blank lines stay blank. On a terminal it prompts,
-and shows an answer while it is written. A file with columns is written again, row by row, with the answers beside it.
+Lines are answered as they arrive, several at once where several wait; a blank line gets a blank answer. On a terminal
+`run` prompts for texts and shows each answer while it is written. Of a file with columns each row is written with its
+answer in further columns.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from itertools import chain, count, islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 from lmtasks.cli.stdin import AT_ONCE, prompted_lines, waiting_lines
 from lmtasks.data.readers.files import exact, read_lines, read_rows
@@ -25,9 +26,8 @@ from lmtasks.data.readers.formats import file_format, has_columns, has_file_endi
 from lmtasks.errors import InputError
 
 if TYPE_CHECKING:
-    from lmtasks.decoding import Decoding
     from lmtasks.model import Model
-    from lmtasks.tasks.base import Answer, Task
+    from lmtasks.tasks.base import Answer
 
 HELP = "use a model on texts from arguments, stdin or files"
 
@@ -39,44 +39,71 @@ LONGEST_PATH = 255  # characters; a longer context is a text, whatever it looks 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command: its own, and one for each field of Decoding."""
-    parser.add_argument("model", metavar="MODEL", help="run folder, model folder or .ckpt file")
-    parser.add_argument("texts", metavar="TEXT", nargs="*", help="texts to answer; without any, stdin is read")
-    parser.add_argument(
-        "--input",
-        metavar="FILE",
-        help="answer the rows of a .jsonl, .json, .csv, .tsv or .parquet, or each line of any other file; also .gz",
-    )
-    parser.add_argument(
-        "--output",
-        metavar="FILE",
-        help="write there and not to stdout: rows as JSON Lines, lines too if it ends in .jsonl, else an answer a line",
-    )
-    parser.add_argument("--column", metavar="NAME", help="column of the text; default: that of the task")
-    parser.add_argument(
-        "--context", metavar="TEXT", help="what a question is about: a text, or the path of a text file"
-    )
-    parser.add_argument("--prefix", metavar="TEXT", default="", help="let every answer begin with this text")
-    parser.add_argument("--scores", action="store_true", help="print the score before each answer, with a tab between")
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="run folder, model folder or .ckpt file")
+    add("texts", metavar="TEXT", nargs="*", help="texts to answer; without any, stdin is read")
+    input_help = "answer the rows of a .jsonl, .json, .csv, .tsv or .parquet, or each line of any other file; also .gz"
+    add("--input", metavar="FILE", help=input_help)
+    output_help = "write there, not to stdout: rows and .jsonl files as JSON Lines, else one answer per line"
+    add("--output", metavar="FILE", help=output_help)
+    add("--column", metavar="NAME", help="column of the text; default: that of the task")
+    add("--context", metavar="TEXT", help="what a question is about: a text, or the path of a text file")
+    add("--prefix", metavar="TEXT", default="", help="let every answer begin with this text")
+    add("--scores", action="store_true", help="print the score before each answer, with a tab between")
     add_choice(parser)
     add_decoding(parser.add_argument_group("search (default: as the model was trained to)"))
 
 
+def add_choice(parser: argparse.ArgumentParser) -> None:
+    """Add the options for the task, the languages and the device, which `attend` has too."""
+    parser.add_argument("--task", metavar="NAME", help="one of the model's tasks; default: its only one")
+    parser.add_argument("--target", metavar="LANG", help="language to translate into, where the model knows several")
+    parser.add_argument("--source", metavar="LANG", help="language to translate from, where the model knows several")
+    parser.add_argument("--device", default="cpu", help="where to compute: cpu, cuda, cuda:1, mps (default: cpu)")
+
+
+def add_decoding(group: argparse._ArgumentGroup) -> None:
+    """Add an option for each field of Decoding, with its name, type and docstring."""
+    from docstring_parser import parse_from_object
+
+    from lmtasks.decoding import Decoding
+
+    types = get_type_hints(Decoding)
+    texts = {parameter.arg_name: parameter.description or "" for parameter in parse_from_object(Decoding).params}
+    for field in dataclasses.fields(Decoding):
+        kinds = get_args(types[field.name]) or (types[field.name],)  # the choices of a Literal, (int, None), (float,)
+        kwargs: dict[str, Any] = {"type": kinds[0], "metavar": "N"}
+        if kinds[0] is bool:
+            kwargs = {"action": argparse.BooleanOptionalAction}
+        elif isinstance(kinds[0], str):
+            kwargs = {"choices": kinds}
+        text = texts.get(field.name, "").replace("%", "%%")
+        group.add_argument(f"--{field.name.replace('_', '-')}", help=text, **kwargs)
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Answer all texts and return the exit status."""
-    _check_paths(arguments)
-    from lmtasks.storage.model_folder import load
+    given, output = arguments.input, arguments.output
+    if given and arguments.texts:
+        raise InputError("give texts or --input, not both")
+    if output and not Path(output).absolute().parent.is_dir():
+        raise InputError(f"--output {output}: there is no folder {Path(output).parent}")
+    if given and output and Path(given).absolute() == Path(output).absolute():
+        raise InputError(f"--output {output} is the input; write to another file")
+    if given and output and has_columns(given) and file_format(output) in ("csv", "tsv", "parquet"):
+        raise InputError(f"--output {output}: the rows of {given} are written as JSON Lines; let it end in .jsonl")
+    from lmtasks.storage.model_folder import load  # loads torch, which the mistakes above need not wait for
 
     session = Session(load(arguments.model, arguments.device), arguments)
-    if arguments.input and has_columns(arguments.input):
-        session.check_rows(arguments.input)
-        written = session.answer_rows(arguments.input)
-    elif session.streams:
-        written = session.stream(_texts(arguments))
+    if given and has_columns(given):
+        session.check_rows(given)
+        written = session.answer_rows(given)
     else:
-        written = session.answer_texts(_texts(arguments))
-    with _sink(arguments.output) as sink:
+        written = (session.stream if session.streams else session.answer_texts)(_texts(arguments))
+    file = (gzip.open if output.endswith(".gz") else open)(output, "wt", encoding="utf-8") if output else None
+    with file or nullcontext(sys.stdout) as sink:  # stdout stays open
         for piece in written:
-            print(piece, end="", file=sink, flush=not arguments.input)
+            print(piece, end="", file=sink, flush=not given)
     if session.renamed:
         own, new = ", ".join(session.renamed), ", ".join(session.renamed.values())
         print(f"the input has columns called {own}: they stay, and the answers are in {new}", file=sys.stderr)
@@ -86,19 +113,25 @@ def run(arguments: argparse.Namespace) -> int:
 class Session:
     """One task of a model, how it is asked, and what has been said so far in a dialogue.
 
-    `answer_rows`, `answer_texts` and `stream` give what is to be written, piece by piece.
+    `answer_rows`, `answer_texts` and `stream` yield what is to be written, piece by piece.
     """
 
     def __init__(self, model: Model, arguments: argparse.Namespace) -> None:
         self.model = model
         self.name, self.task = model.find_task(arguments.task)
         self.column, self.group = self.task.choose(arguments.source, arguments.target)
-        self.decoding = chosen_decoding(model.decoding, arguments)
-        idle = ["prefix"] * bool(arguments.prefix) + [name for name in _given_decoding(arguments) if name != "n_best"]
+        names = (field.name for field in dataclasses.fields(model.decoding))
+        given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+        idle = ["prefix"] * bool(arguments.prefix) + [name for name in given if name != "n_best"]
         if idle and not self.task.generates:
             options = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
             raise InputError(f"{self.name} writes no text: leave out {options}")
-        self.context = _context(arguments, self.name, self.task)
+        if "beam" not in given and given.get("sample", model.decoding.sample):
+            given["beam"] = 1
+        elif "beam" not in given and "n_best" in given:
+            given["beam"] = max(model.decoding.beam, given["n_best"])
+        self.decoding = dataclasses.replace(model.decoding, **given)
+        self.context = self._context(arguments.context, arguments.input)
         self.prefix, self.scores, self.given_column = arguments.prefix, arguments.scores, arguments.column
         self.one_line = not arguments.texts  # a line in, a line out
         self.as_json = bool(arguments.output) and file_format(arguments.output) == "jsonl"
@@ -109,31 +142,32 @@ class Session:
         self.renamed: dict[str, str] = {}  # column of an answer -> its other name, where it was taken
 
     def stream(self, portions: Iterable[list[str]]) -> Iterator[str]:
-        """Give each answer as the model writes it."""
+        """Yield each answer as the model writes it."""
         for text in chain.from_iterable(portions):
             said = ""
             for piece in self.model.stream(self._row(text), self.name, self.decoding, self.group):
                 yield piece
                 said += piece
             yield "\n"
-            self._remember(said)
+            if self.turns:
+                self.turns.append(said)
 
     def answer_texts(self, portions: Iterable[list[str]]) -> Iterator[str]:
-        """Give a line for each text: the answer, or `n_best` of them with tabs between, or a JSON object."""
+        """Yield a line for each text: the answer, or `n_best` of them with tabs between, or a JSON object."""
+        if self.task.multi_turn:  # a reply depends on the replies before it
+            portions = ([text] for text in chain.from_iterable(portions))
         for texts in portions:
-            if self.task.multi_turn:  # one after the other: a reply depends on the replies before it
-                answers: Iterable[list[Answer]] = map(self._reply, texts)
-            else:
-                answers = self._solve([self._row(text) for text in texts])
+            answers = self._solve([self._row(text) for text in texts])
+            if self.turns:
+                self.turns.append(answers[-1][0].text)
             for text, several in zip(texts, answers, strict=True):
                 row = {self.given_column or self.column: text}
                 yield self._json(row, several) if self.as_json else self._line(several)
 
     def check_rows(self, path: str) -> None:
-        """Read a file with columns once before any row is answered, for its mistakes and the names of its columns.
+        """Check all rows of a file before the first is answered, and note the names of its columns.
 
-        Raises:
-            InputError: A row is broken, or lacks a column.
+        Raises: InputError if a row is broken, or lacks a column.
         """
         logging.disable()  # blank lines are reported once, by `answer_rows`
         try:
@@ -144,11 +178,32 @@ class Session:
             logging.disable(logging.NOTSET)
 
     def answer_rows(self, path: str) -> Iterator[str]:
-        """Give each row of a file again as JSON, with its answer in columns of their own."""
+        """Yield each row of a file as JSON, with its answer in columns of their own."""
         for rows in _portions(read_rows(path)):
             answers = self._solve([self._question(f"{path}, row {number}", row) for number, row in rows])
             for (_, row), several in zip(rows, answers, strict=True):
                 yield self._json(row, several)
+
+    def _context(self, given: str | None, file: str | None) -> dict[str, str]:
+        """Return the context of plain texts, {column: text}; rows of a file have their own."""
+        column, rows = self.task.context, bool(file) and has_columns(str(file))
+        if given and not column:
+            raise InputError(f"--context does not go with {self.name}, which has no context; leave it out")
+        if given and rows:
+            fault = f"--context is for plain questions, and each row of {file} has a column {column!r}"
+            raise InputError(f"{fault}; leave --context out, or give the questions as a text file, one a line")
+        if not column or rows:
+            return {}
+        if not given:
+            ways = "give --context TEXT, or the path of a text file; or --input of a .jsonl or .csv with the columns"
+            raise InputError(f"{self.name} needs a {column}; {ways} {', '.join(self.task.source_columns)}")
+        is_path = has_file_ending(given) or ("/" in given and given.isascii())  # Chinese has no blanks either
+        if not os.path.exists(given) and not (is_path and len(given.split()) == 1 and len(given) <= LONGEST_PATH):
+            return {column: given}
+        try:
+            return {column: "\n".join(read_lines(given))}
+        except InputError as error:  # no such file, or a folder
+            raise InputError(f"--context {error}") from None
 
     def _question(self, place: str, row: dict[str, Any]) -> dict[str, Any]:
         """Return a row of a file as the task reads it: its text under the task's own name, numbers as texts."""
@@ -175,20 +230,11 @@ class Session:
         return asked
 
     def _row(self, text: str) -> dict[str, Any]:
-        """Return what to answer: the text with its context, or after all that was said; a blank line begins anew."""
+        """Return a text with its context, or after the turns before it; a blank line begins a new dialogue."""
         if not self.task.multi_turn:
             return {**dict.fromkeys(self.task.source_columns), **self.context, self.column: text}
         self.turns = [*self.turns, text] if text.strip() else []
         return {self.column: self.turns}
-
-    def _reply(self, text: str) -> list[Answer]:
-        (answers,) = self._solve([self._row(text)])
-        self._remember(answers[0].text)
-        return answers
-
-    def _remember(self, answer: str) -> None:
-        if self.turns:
-            self.turns.append(answer)
 
     def _solve(self, rows: list[dict[str, Any]]) -> list[list[Answer]]:
         found = self.model.solve(rows, self.name, self.group, self.decoding, self.prefix)
@@ -218,101 +264,8 @@ class Session:
         return self.renamed.get(name, name)
 
 
-def add_choice(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say what a model is asked for, and where it computes."""
-    parser.add_argument("--task", metavar="NAME", help="one of the model's tasks; default: its only one")
-    parser.add_argument("--target", metavar="LANG", help="language to translate into, where the model knows several")
-    parser.add_argument("--source", metavar="LANG", help="language to translate from, where the model knows several")
-    parser.add_argument("--device", default="cpu", help="where to compute: cpu, cuda, cuda:1, mps (default: cpu)")
-
-
-def add_decoding(group: argparse._ArgumentGroup) -> None:
-    """Add an option for each field of Decoding, named and explained as it is there."""
-    from docstring_parser import parse_from_object
-
-    from lmtasks.decoding import Decoding
-
-    types = get_type_hints(Decoding)
-    texts = {parameter.arg_name: parameter.description for parameter in parse_from_object(Decoding).params}
-    for field in dataclasses.fields(Decoding):
-        option, text = f"--{field.name.replace('_', '-')}", (texts.get(field.name) or "").replace("%", "%%")
-        kind = types[field.name]
-        if kind is bool:
-            group.add_argument(option, action=argparse.BooleanOptionalAction, default=None, help=text)
-        elif get_origin(kind) is Literal:
-            group.add_argument(option, choices=get_args(kind), help=text)
-        else:
-            number = next(part for part in (kind, *get_args(kind)) if part in (int, float))
-            group.add_argument(option, type=number, metavar="N", help=text)
-
-
-def chosen_decoding(default: Decoding, arguments: argparse.Namespace) -> Decoding:
-    """Return the model's own search settings with those that were given; the beam follows from the others."""
-    given = _given_decoding(arguments)
-    if "beam" not in given and given.get("sample", default.sample):
-        given["beam"] = 1
-    elif "beam" not in given and "n_best" in given:
-        given["beam"] = max(default.beam, given["n_best"])
-    return dataclasses.replace(default, **given)
-
-
-def _given_decoding(arguments: argparse.Namespace) -> dict[str, Any]:
-    from lmtasks.decoding import Decoding
-
-    values = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Decoding)}
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _check_paths(arguments: argparse.Namespace) -> None:
-    given, output = arguments.input, arguments.output
-    if given and arguments.texts:
-        raise InputError("give texts or --input, not both")
-    if output and not Path(output).absolute().parent.is_dir():
-        raise InputError(f"--output {output}: there is no folder {Path(output).parent}")
-    if given and output and Path(given).absolute() == Path(output).absolute():
-        raise InputError(f"--output {output} is the input; write to another file")
-    if given and output and has_columns(given) and file_format(output) in ("csv", "tsv", "parquet"):
-        raise InputError(f"--output {output}: the rows of {given} are written as JSON Lines; let it end in .jsonl")
-
-
-def _context(arguments: argparse.Namespace, name: str, task: Task) -> dict[str, str]:
-    """Return the context of plain texts, {column: text}; rows of a file have their own."""
-    column, given = task.context, arguments.context
-    rows = bool(arguments.input) and has_columns(arguments.input)
-    if given and not column:
-        raise InputError(f"--context does not go with {name}, which has no context; leave it out")
-    if given and rows:
-        raise InputError(
-            f"--context is for plain questions, and {arguments.input} has rows with a column {column!r} each: leave "
-            "--context out, or give the questions as a text file, one a line"
-        )
-    if not column or rows:
-        return {}
-    if not given:
-        raise InputError(
-            f"{name} needs a {column}: --context TEXT, or the path of a text file; or --input of a .jsonl or .csv "
-            f"with the columns {', '.join(task.source_columns)}"
-        )
-    return {column: _text_or_file(given)}
-
-
-def _text_or_file(given: str) -> str:
-    """Return a text, or the text of the file with that path.
-
-    Raises:
-        InputError: It is a folder, or looks like a path and there is no such file.
-    """
-    path = has_file_ending(given) or ("/" in given and given.isascii())  # Chinese has no blanks either
-    if not os.path.exists(given) and not (path and len(given.split()) == 1 and len(given) <= LONGEST_PATH):
-        return given
-    try:
-        return "\n".join(read_lines(given))
-    except InputError as error:
-        raise InputError(f"--context {error}") from None
-
-
 def _texts(arguments: argparse.Namespace) -> Iterable[list[str]]:
-    """Give the texts in the portions in which to answer them."""
+    """Return the texts in the portions in which to answer them."""
     if arguments.texts:
         return [arguments.texts]
     if arguments.input:
@@ -322,14 +275,4 @@ def _texts(arguments: argparse.Namespace) -> Iterable[list[str]]:
 
 def _portions(items: Iterable[T]) -> Iterator[list[T]]:
     source = iter(items)
-    while portion := list(islice(source, AT_ONCE)):
-        yield portion
-
-
-@contextmanager
-def _sink(path: str | None) -> Iterator[IO[str]]:
-    if path is None:
-        yield sys.stdout
-    else:
-        with (gzip.open if path.endswith(".gz") else open)(path, "wt", encoding="utf-8") as file:
-            yield file
+    return iter(lambda: list(islice(source, AT_ONCE)), [])

@@ -1,4 +1,4 @@
-"""The lines of stdin as they come: typed at a prompt, or piped, several at once where several wait."""
+"""The lines of stdin as they arrive: typed at a prompt, or piped, several at once where several wait."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from lmtasks.errors import InputError
 
-STDIN = "-"  # stands for it among names of files
+STDIN = "-"  # its name among names of files
 AT_ONCE = 256  # texts answered together: enough to sort them by length into full batches
 AHEAD = 4 * AT_ONCE  # lines that wait in memory
 
@@ -19,11 +19,10 @@ AHEAD = 4 * AT_ONCE  # lines that wait in memory
 def stdin_lines() -> Iterator[str]:
     r"""Yield the lines of stdin without their ends, as `read_lines` does for a file; only \n and \r\n end a line.
 
-    Raises:
-        InputError: A line is not UTF-8.
+    Raises: InputError if a line is not UTF-8.
     """
-    # Bytes: text would end a line at a lone \r too. A reader of its own: the interpreter takes the lock of sys.stdin's
-    # when it ends, and aborts where a thread still waits for a line there.
+    # Read bytes, because text would end a line at a lone \r too. Read them with a reader of our own, because the
+    # interpreter locks that of sys.stdin when it ends, and aborts if a thread still waits for a line there.
     raw: Any = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
     for number, line in enumerate(BufferedReader(raw), start=1):
         try:
@@ -36,7 +35,7 @@ def stdin_lines() -> Iterator[str]:
 
 
 def prompted_lines() -> Iterator[list[str]]:
-    """Ask a person for one text after the other, until Ctrl-D."""
+    """Prompt for one text after the other, until Ctrl-D."""
     print("type a text and press Enter; Ctrl-D ends\n> ", end="", file=sys.stderr, flush=True)
     for line in stdin_lines():
         yield [line]
@@ -45,21 +44,20 @@ def prompted_lines() -> Iterator[list[str]]:
 
 
 def waiting_lines() -> Iterator[list[str]]:
-    """Yield the lines that wait: at least one, so that a slow writer gets his answer at once, at most AT_ONCE.
+    """Yield the lines that wait: at least one, so that a slow writer gets an answer at once, at most AT_ONCE.
 
-    A thread reads them, some ahead. What goes wrong there is raised here, when the lines before it are answered.
+    A thread reads them, some ahead. Its error is raised here, after the lines before it have been answered.
     """
     queue: Queue[str | Exception | None] = Queue(AHEAD)
 
     def read() -> None:
-        """Put each line in the queue, then None, or the error that ended them."""
+        """Put each line in the queue, then None or the error."""
         try:
             for line in stdin_lines():
                 queue.put(line)
+            queue.put(None)
         except Exception as error:
             queue.put(error)
-        else:
-            queue.put(None)
 
     Thread(target=read, daemon=True).start()
     waiting: list[str] = []

@@ -1,6 +1,6 @@
-"""The datasets of training and evaluation: what a sampler names becomes a whole batch.
+"""The datasets of training and evaluation: they turn the keys of a sampler into whole batches.
 
-They know no trainer and no module, so that a worker process can be given them, however it is started.
+They know no trainer and no module, so that any worker process can be given them, forked or spawned.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lmtasks.data.tokenized import TokenizedDataset
 
 @dataclass(frozen=True, eq=False)
 class TaskExamples:
-    """The examples of a task in a split that are used."""
+    """The examples of one task that are used in a split."""
 
     task: str
     """Name of their task."""
@@ -34,7 +34,7 @@ class TaskExamples:
     cuts_target: bool = True
     """Whether targets are cut too; if not, they count as one token in `lengths`."""
     answer_every: int = 1
-    """In evaluation, every so many of all examples is answered; 0 = none."""
+    """Evaluation answers every nth of all examples; 0 = none."""
 
     @property
     def lengths(self) -> np.ndarray:
@@ -45,11 +45,11 @@ class TaskExamples:
 
     @property
     def targets(self) -> np.ndarray:
-        """Number of targets, over which a loss is averaged, (examples,)."""
+        """Number of targets, over which the loss is averaged, (examples,)."""
         target = self.tokenized.target
         counts = target.counts.copy()
         for row in np.flatnonzero((target.lengths > self.max_length) & self.cuts_target).tolist():
-            counts[row] = sum(value != IGNORE for value in self._cut(target[row]))
+            counts[row] = sum(value != IGNORE for value in self._cut(target[row]))  # those beyond the cut do not count
         return counts[self.kept]
 
     def __len__(self) -> int:
@@ -57,15 +57,16 @@ class TaskExamples:
         return len(self.kept)
 
     def batch(self, ids: np.ndarray | Sequence[int], scale: float = 1.0, weight: float = 1.0) -> Batch:
-        """Return some of the examples, by their numbers among those used, as a batch of token ids."""
+        """Return examples, by their numbers among those used, as a batch of token ids."""
         rows, source, target = self.kept[ids], self.tokenized.source, self.tokenized.target
         sources = [self._cut(source[row]) for row in rows]
         targets = [self._cut(target[row]) if self.cuts_target else target[row] for row in rows]
         return Batch.of_ids(self.task, sources, targets, self.pad_id, rows, scale, weight)
 
     def evaluation_batch(self, ids: np.ndarray | Sequence[int]) -> Batch:
-        """Return the same with the examples themselves, from which answers and scores are made."""
+        """Return the same batch with the examples themselves, which answers and scores need."""
         batch, rows = self.batch(ids), self.kept[ids].tolist()
+        # by the number of the example in the split: the same ones whatever the batches and devices
         asked = tuple(place for place, row in enumerate(rows) if self.answer_every and row % self.answer_every == 0)
         return replace(batch, examples=tuple(self.tokenized.examples(rows)), asked=asked)
 
@@ -75,12 +76,12 @@ class TaskExamples:
 
 @dataclass(frozen=True, eq=False)
 class TrainDataset(Dataset):
-    """The micro-batches of training: `dataset[k, part]` is a part of step k, a batch of each task that takes part."""
+    """The micro-batches of training: `dataset[k, part]` has one batch for each task that takes part in step k."""
 
     examples: Mapping[str, TaskExamples]
     """The training examples, by task."""
     mixture: Mixture
-    """Which of them make step k."""
+    """Which of them make up step k."""
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Batch, ...]:
         """Return the batches of one micro-batch."""
@@ -95,7 +96,7 @@ class TrainDataset(Dataset):
 
 @dataclass(frozen=True, eq=False)
 class EvalDataset(Dataset):
-    """The batches of an evaluation: `dataset[task, ids]` has those examples of a task."""
+    """The batches of an evaluation: `dataset[task, ids]` has these examples of a task."""
 
     examples: Mapping[str, TaskExamples]
     """The examples to evaluate, by task."""

@@ -1,8 +1,8 @@
-"""Mixing: which share of optimiser step k each task has; a pure function, like the plan of each task.
+"""Mixing: the share of each task in optimiser step k; a pure function, like the plan of each task.
 
 A step holds rows of every task: heterogeneous batches train better than one task after the other (Aghajanyan et al.
-2021, section 3.2), and each task has its own gradient in every step. Shares are proportional to size, smoothed by a
-temperature, with sizes capped (Raffel et al. 2020, section 3.5.2), given, or changing over time.
+2021, section 3.2), and each task has its own gradient in every step. Shares are proportional to size, where a cap and a
+temperature can even sizes out (Raffel et al. 2020, section 3.5.2); or they are given; and they can change over time.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import hashlib
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -20,13 +19,12 @@ from lmtasks.data.plan import Plan, padded_lengths, steps_of
 from lmtasks.errors import InputError
 
 ROUNDS = 4  # iterations that fit the budgets of the tasks to their shares and to tokens_per_step, padding included
-# Participations are multiples of it, so that sums of millions of them are exact and no step of a plan is left out.
-FINEST = 2.0**-30
+FINEST = 2.0**-30  # participations are multiples of it: sums of millions are exact and no step of a plan is left out
 
 
 @dataclass(frozen=True)
 class Mixing:
-    """The share of each task in training; by default proportional to its tokens.
+    """How the share of each task in training is set; by default in proportion to its tokens.
 
     Example:
         >>> Mixing(by="rows", temperature=2.0).shares({"translation": 900.0, "sentiment": 100.0})
@@ -38,9 +36,9 @@ class Mixing:
     temperature: float = 1.0
     """Sizes count as size ** (1 / temperature): 1 for shares in proportion to size, large for equal shares."""
     cap: int | None = None
-    """The size that a task counts as at most, in tokens or rows."""
+    """Larger tasks count as tasks of this size, in tokens or rows."""
     rates: dict[str, float] = field(default_factory=dict)
-    """Shares of the tasks, in any unit; they replace those that follow from the sizes."""
+    """Shares of the tasks, in any unit, in place of those that follow from their sizes."""
     final_rates: dict[str, float] = field(default_factory=dict)
     """Shares at the end of a linear change from the first ones."""
     change: int = 0
@@ -57,25 +55,21 @@ class Mixing:
             raise InputError("data.mixing: final_rates and change go together; give the steps of the change too")
 
     def check(self, tasks: Collection[str]) -> None:
-        """Check the rates before the rows are known: they name these tasks and are not all 0.
+        """Check the rates before any rows are read.
 
-        Raises:
-            InputError: If they do not.
+        Raises: InputError if they do not name these tasks, or are all 0.
         """
         for name, rates in (("rates", self.rates), ("final_rates", self.final_rates)):
             if rates:
-                _checked(rates, tasks, name)
+                _as_shares(rates, tasks, name)
 
     def shares(self, sizes: Mapping[str, float]) -> dict[str, float]:
-        """Return the share of each task at the first step; they add up to 1.
+        """Return the share of each task at the first step, from its `sizes` in tokens or rows; they add up to 1.
 
-        sizes: tokens or rows of each task.
-
-        Raises:
-            InputError: If `rates` do not name these tasks.
+        Raises: InputError if `rates` do not name these tasks.
         """
         if self.rates:
-            return _checked(self.rates, sizes, "rates")
+            return _as_shares(self.rates, sizes, "rates")
         sizes = {task: min(size, self.cap or size) for task, size in sizes.items()}
         largest = max(sizes.values())  # dividing by it keeps the powers finite
         capped = {task: (size / largest) ** (1 / self.temperature) for task, size in sizes.items()}
@@ -83,15 +77,15 @@ class Mixing:
 
     def final_shares(self, sizes: Mapping[str, float]) -> dict[str, float]:
         """Return the share of each task from step `change` on; see `shares`."""
-        return _checked(self.final_rates, sizes, "final_rates") if self.final_rates else self.shares(sizes)
+        return _as_shares(self.final_rates, sizes, "final_rates") if self.final_rates else self.shares(sizes)
 
 
 class Mixture:
     """Which rows of which tasks make up step k = 0, 1, ...
 
     Each task has its own plan, whose tokens per step follow from its share. A task whose share is less than one row per
-    micro-batch takes part in fewer steps, with more rows. While shares change, a step may have up to twice
-    `tokens_per_step`.
+    micro-batch takes part in fewer steps, with more rows. While shares change, a step may have up to twice as many
+    tokens as `tokens_per_step`.
     """
 
     def __init__(
@@ -103,7 +97,7 @@ class Mixture:
         seed: int = 1,
         mixing: Mixing = Mixing(),
     ) -> None:
-        """Plan the steps of all tasks: `lengths` (rows, 2) and `targets` (rows,) of each; the others as in `Plan`."""
+        """Plan the steps from the `lengths` (rows, 2) and `targets` (rows,) of each task; the rest is as in `Plan`."""
         self.mixing, self.parts, self.tokens_per_step, self.seed = mixing, parts, tokens_per_step, seed
         self._units = {
             task: table.sum(1) if mixing.by == "tokens" else np.ones(len(table)) for task, table in lengths.items()
@@ -111,16 +105,26 @@ class Mixture:
         sizes = self._sizes = {task: float(units.sum()) for task, units in self._units.items()}
         ends = np.array([list(mixing.shares(sizes).values()), list(mixing.final_shares(sizes).values())])
         part = np.linspace(0, 1, mixing.change + 1)[:, None]
-        self._shares = ends[0] + part * (ends[1] - ends[0])  # (change + 1, tasks)
+        shares = self._shares = ends[0] + part * (ends[1] - ends[0])  # (change + 1, tasks)
         budgets = self._budgets(lengths, ends.max(axis=0))
         self.plans = {
             task: Plan(table, targets[task], budgets[task], parts, seed + number)
             for number, (task, table) in enumerate(lengths.items())
         }
+        per_step = shares / np.array([sizes[task] / plan.steps_per_epoch for task, plan in self.plans.items()])
+        # (change + 1, tasks): the fraction of steps in which each task takes part; 1 for at least one task
+        self._participation = _rounded(per_step / per_step.max(axis=1, keepdims=True))
+        # (change + 1, tasks): the sum of the participations before each of the first steps
+        self._sums = np.cumsum(np.vstack((np.zeros(len(lengths)), self._participation[:-1])), axis=0)
+        # (tasks,): different offsets, so that rare tasks do not fall into the same steps
+        self._first = _rounded(np.arange(len(lengths)) / (2 * len(lengths)))
 
     def _budgets(self, lengths: Mapping[str, np.ndarray], shares: np.ndarray) -> dict[str, int]:
-        """Return the padded tokens per step of each task, such that the shares hold for tokens without padding, and all
-        budgets together are at most the sum of the shares times `tokens_per_step`."""
+        """Return the padded tokens per step of each task.
+
+        The shares hold for tokens without padding. All budgets together are at most the sum of the shares times
+        `tokens_per_step`.
+        """
         rows = {task: padded_lengths(table) for task, table in lengths.items()}
         padded = {task: rows[task].sum() / self._sizes[task] for task in lengths}  # padded tokens per token or row
         size = shares.sum() * self.tokens_per_step  # the largest step, of all tasks
@@ -131,9 +135,8 @@ class Mixture:
             for task, wanted in zip(lengths, a_step, strict=True):
                 budget = wanted * padded[task]
                 for _ in range(ROUNDS if len(lengths) > 1 else 0):
-                    steps = (
-                        len(steps_of(rows[task], round(budget))) - 1
-                    )  # with one part: the number of parts makes no difference
+                    # with one part, so that the budgets do not depend on the number of devices
+                    steps = len(steps_of(rows[task], round(budget))) - 1
                     found = self._sizes[task] / steps
                     if found >= wanted:
                         break
@@ -146,7 +149,7 @@ class Mixture:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps that take as many rows as all tasks have; each row once if shares are in proportion to size."""
+        """Steps that take as many rows as all tasks have: each row once, if shares are in proportion to size."""
         rows = sum(len(plan.lengths) for plan in self.plans.values())
         a_step = np.array([len(plan.lengths) / plan.steps_per_epoch for plan in self.plans.values()])
         return max(1, round(rows / float(a_step @ self._participation[0])))
@@ -162,8 +165,9 @@ class Mixture:
 
     def done(self, k: int) -> dict[str, int]:
         """Return the number of steps of each task's own plan before step k."""
-        changing = min(k, self.mixing.change)
+        changing = min(k, self.mixing.change)  # from then on the participations stay the same
         sums = self._sums[changing] + (k - changing) * self._participation[-1]
+        # a task takes part whenever its sum passes a whole number
         return dict(zip(self.plans, np.floor(sums + self._first).astype(int).tolist(), strict=True))
 
     def wanted(self, k: int) -> dict[str, float]:
@@ -186,9 +190,9 @@ class Mixture:
         return found
 
     @property
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, str | int]:
         """Everything that determines the rows of step k; a resume compares it."""
-        found: dict[str, Any] = {"tasks": ", ".join(self.plans)}
+        found: dict[str, str | int] = {"tasks": ", ".join(self.plans)}
         found |= {"tokens_per_step": self.tokens_per_step, "parts": self.parts, "seed": self.seed}
         for task, plan in self.plans.items():
             of = f" of {task}" if len(self.plans) > 1 else ""
@@ -202,28 +206,11 @@ class Mixture:
         """Return row k of a table (change + 1, tasks), or its last row."""
         return dict(zip(self.plans, table[min(k, self.mixing.change)].tolist(), strict=True))
 
-    @cached_property
-    def _participation(self) -> np.ndarray:
-        """The fraction of steps in which each task takes part, (change + 1, tasks); 1 for at least one task."""
-        units = [self._units[task].sum() / plan.steps_per_epoch for task, plan in self.plans.items()]  # of a step
-        participation = self._shares / np.array(units)
-        return _rounded(participation / participation.max(axis=1, keepdims=True))
 
-    @cached_property
-    def _sums(self) -> np.ndarray:
-        """The sum of the participations before each of the first steps, (change + 1, tasks)."""
-        return np.cumsum(np.vstack((np.zeros(len(self.plans)), self._participation[:-1])), axis=0)
-
-    @cached_property
-    def _first(self) -> np.ndarray:
-        """An offset per task, (tasks,), so that rare tasks do not fall into the same steps."""
-        return _rounded(np.arange(len(self.plans)) / (2 * len(self.plans)))
-
-
-def _checked(rates: Mapping[str, float], tasks: Collection[str], name: str) -> dict[str, float]:
+def _as_shares(rates: Mapping[str, float], tasks: Collection[str], name: str) -> dict[str, float]:
     """Return rates as shares that add up to 1, in the order of the tasks."""
-    given, total = set(rates), sum(rates.values())
-    if given != set(tasks):
+    total = sum(rates.values())
+    if set(rates) != set(tasks):
         raise InputError(f"data.mixing.{name} has {', '.join(rates)}; the tasks are {', '.join(tasks)}")
     if not 0 < total < math.inf or min(rates.values()) < 0:
         raise InputError(f"data.mixing.{name}: {dict(rates)}; give numbers from 0 on, not all of them 0")

@@ -1,15 +1,14 @@
 """The plan: the rows of a task in optimiser step k are a pure function of the lengths, the settings and k.
 
-Training draws no random numbers for it. So a resume needs one integer, the number of steps done; one device with four
-accumulated micro-batches takes the same steps from the same rows as four devices; and every rank has equally many
-micro-batches.
+No random state is kept. So a resume needs one integer, the number of steps done. One device with four accumulated
+micro-batches takes the same steps from the same rows as four devices. All ranks have equally many micro-batches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -37,13 +36,13 @@ class Plan:
     """Micro-batches of a step: devices x accumulate_grad_batches."""
     seed: int = 1
     """Seed of all orders."""
+    _kept: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, init=False, repr=False)
+    """A cache of the orders of the latest epochs."""
 
     def __post_init__(self) -> None:
-        if len(self.lengths) < self.parts:
-            raise InputError(
-                f"{len(self.lengths)} training rows cannot be split into {self.parts} micro-batches per step "
-                "(devices x accumulate_grad_batches); give more rows or fewer devices"
-            )
+        if (rows := len(self.lengths)) < self.parts:
+            parts = f"{self.parts} micro-batches per step (devices x accumulate_grad_batches)"
+            raise InputError(f"{rows} training rows cannot be split into {parts}; give more rows or fewer devices")
 
     @property
     def steps_per_epoch(self) -> int:
@@ -85,22 +84,17 @@ class Plan:
     def _orders(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows sorted by length, ties in random order, and the order of the steps."""
         if epoch not in self._kept:
-            random = np.random.default_rng((self.seed, epoch))
+            random = np.random.default_rng((self.seed, epoch))  # no epoch needs the ones before it
             ties = random.permutation(len(self.lengths))
             order = ties[_by_length(self.lengths[ties])]
-            if len(self._kept) == KEPT:
+            if len(self._kept) == KEPT:  # an order has a number for each row: not all epochs fit into memory
                 del self._kept[min(self._kept)]
             self._kept[epoch] = (order, random.permutation(self.steps_per_epoch))
         return self._kept[epoch]
 
     @cached_property
-    def _kept(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        """A cache of the orders of the latest epochs."""
-        return {}
-
-    @cached_property
     def _bounds(self) -> np.ndarray:
-        """Where steps begin and end in the sorted rows; the same in each epoch, as only rows of equal length swap."""
+        """Bounds of the steps in the sorted rows; the same in each epoch, as only rows of equal length swap."""
         return steps_of(padded_lengths(self.lengths), self.tokens_per_step, self.parts)
 
 
@@ -109,28 +103,23 @@ def padded_lengths(lengths: np.ndarray) -> np.ndarray:
     return lengths[_by_length(lengths)].max(axis=1)
 
 
-def steps_of(padded: np.ndarray, tokens_per_step: int, parts: int = 1) -> np.ndarray:
-    """Return where steps begin in rows of these `padded_lengths`, and where the last one ends.
+def steps_of(padded: np.ndarray, tokens: int, parts: int = 1, ranks: int = 1) -> np.ndarray:
+    """Return where steps begin in rows of these `padded` lengths, and where the last one ends.
 
-    Each step has at least one row for each part. If fewer are left at the end, they join the last step, above budget.
+    A step has at least one row for each of its `parts`, and on each rank at most `tokens` padded tokens. If fewer rows
+    than parts are left at the end, they join the last step, above budget.
     """
     bounds, longest = [0], 0
     for row, length in enumerate(padded.tolist()):
         longest = max(longest, length)
         rows = row - bounds[-1]
-        if rows >= parts and longest * (rows + 1) > tokens_per_step:
+        rows_per_rank = -(-(rows + 1) // ranks)  # rounded up, with this row
+        if rows >= parts and longest * rows_per_rank > tokens:
             bounds.append(row)
             longest = length
     if len(bounds) > 1 and len(padded) - bounds[-1] < parts:
         bounds.pop()  # too few rows are left for another step
     return np.array([*bounds, len(padded)])
-
-
-def _by_length(lengths: np.ndarray) -> np.ndarray:
-    """Return the stable order by target length, then by source length up and down in turn, so that neighbours are
-    always similar."""
-    source, target = lengths.T
-    return np.lexsort((np.where(target % 2, -source, source), target))
 
 
 def evaluation_batches(lengths: np.ndarray, tokens: int, rank: int = 0, world_size: int = 1) -> list[np.ndarray]:
@@ -141,18 +130,12 @@ def evaluation_batches(lengths: np.ndarray, tokens: int, rank: int = 0, world_si
     are `world_size` rows: a rank with fewer would not answer when the others synchronise.
     """
     order = _by_length(lengths)[::-1]
-    return [np.array_split(rows, world_size)[rank] for rows in _pack(order, lengths, tokens, world_size)]
+    bounds = steps_of(lengths[order].max(axis=1), tokens, world_size, world_size)
+    steps = [order[first:last] for first, last in pairwise(bounds) if last > first]  # without rows there is no step
+    return [np.array_split(rows, world_size)[rank] for rows in steps]
 
 
-def _pack(order: np.ndarray, lengths: np.ndarray, tokens: int, parts: int) -> Iterator[np.ndarray]:
-    """Cut the rows into groups that, split into `parts`, have at most `tokens` padded tokens per part."""
-    first, longest = 0, 0
-    for i, row in enumerate(order):
-        length = int(lengths[row].max())
-        longest = max(longest, length)
-        rows_a_part = -(-(i + 1 - first) // parts)
-        if i - first >= parts and len(order) - i >= parts and longest * rows_a_part > tokens:
-            yield order[first:i]
-            first, longest = i, length
-    if len(order) > first:
-        yield order[first:]
+def _by_length(lengths: np.ndarray) -> np.ndarray:
+    """Return the stable order by target length, then by source length up and down in turn: neighbours are similar."""
+    source, target = lengths.T
+    return np.lexsort((np.where(target % 2, -source, source), target))

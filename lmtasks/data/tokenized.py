@@ -1,7 +1,7 @@
 """TokenizedDataset: the examples of a split as token ids in an Arrow file, mapped into memory.
 
-The file is made once for the same rows, task and tokenizer, and found again by a hash of the three. It is mapped, and
-a row is a view into it, so the memory of a run does not grow with its texts. Tokenising uses all cores.
+The file is made once for the same rows, task and tokenizer, and found again by a hash of the three. A row is a view
+into the mapped file, so the memory of a run does not grow with its texts. Tokenising uses all cores.
 """
 
 from __future__ import annotations
@@ -28,29 +28,19 @@ from lmtasks.text.base import BaseTokenizer
 Make = Callable[[Sequence[Row], BaseTokenizer], list[Example]]
 """A method of a task that makes examples of rows: `examples` or `questions`."""
 
-ROWS_AT_ONCE = 2000
-SESSION = uuid4().hex  # stands for code typed into an interpreter, of which there is no file
+ROWS_AT_ONCE = 2000  # enough for all cores, few enough that their texts do not fill the memory
+SESSION = uuid4().hex  # stands for code typed into an interpreter, which has no file
 READ = "rows"  # key in the metadata of an Arrow batch: how many rows were read for its examples
 FORMAT = "3"  # part of the hash: count up when the columns or their meaning change
-SCHEMA = pa.schema(
-    [
-        ("source", pa.list_(pa.int32())),
-        ("target", pa.list_(pa.int32())),
-        ("text", pa.string()),
-        ("reference", pa.string()),
-        ("references", pa.list_(pa.string())),
-        ("offsets", pa.list_(pa.int32())),
-        ("group", pa.string()),
-        ("row", pa.int64()),
-    ]
-)
+NUMBERS, TEXT = pa.list_(pa.int32()), pa.string()
+SCHEMA = pa.schema({  # the fields of an Example
+    "source": NUMBERS, "target": NUMBERS, "text": TEXT, "reference": TEXT, "references": pa.list_(TEXT),
+    "offsets": NUMBERS, "group": TEXT, "row": pa.int64(),
+})  # fmt: skip
 
 
 class TokenizedDataset:
-    """The examples of one split: `source` and `target` ids, and what scoring needs; `rows` were read to make them.
-
-    A pickle holds the path of the file alone.
-    """
+    """The examples of one split: `source` and `target` ids, and what scoring needs; `rows` were read to make them."""
 
     def __init__(self, file: Path) -> None:
         batches = list(pa.ipc.open_stream(pa.memory_map(str(file))).iter_batches_with_custom_metadata())
@@ -68,30 +58,30 @@ class TokenizedDataset:
 
     def possible(self, examples_per_row: int | None) -> tuple[int, int]:
         """Return how many examples there could be, and how many are missing because their rows have no source."""
-        if examples_per_row is None:
+        if examples_per_row is None:  # any number: a row without an example counts as one that is missing
             missing = self.rows - pc.count_distinct(self._table["row"]).as_py()
             return len(self) + missing, missing
         possible = self.rows * examples_per_row or len(self)
         return possible, possible - len(self)
 
     def examples(self, ids: Sequence[int]) -> list[Example]:
-        """Return some of the examples; their `row` is its number in the data."""
+        """Return the examples with these numbers; their `row` is the number of the row in the data."""
         return [Example(**values) for values in self._table.take(pa.array(ids, pa.int64())).to_pylist()]
 
 
 class Tokens:
-    """Token ids of all examples: `tokens[i]` is a view of row i, `tokens.lengths` (rows,) counts them."""
+    """Token ids of all examples: `tokens[i]` is a view of row i, `tokens.lengths` (rows,) are their numbers."""
 
     def __init__(self, column: pa.ChunkedArray) -> None:
         chunks = [chunk for chunk in column.chunks if len(chunk)]
-        self._values = [chunk.values.to_numpy() for chunk in chunks]
+        self._values = [chunk.values.to_numpy() for chunk in chunks]  # views into the file, no copies
         self._offsets = [chunk.offsets.to_numpy() for chunk in chunks]
-        self._firsts = np.cumsum([0, *(len(chunk) for chunk in chunks)])
+        self._firsts = np.cumsum([0, *(len(chunk) for chunk in chunks)])  # number of the first row of each chunk
         self.lengths = np.concatenate([np.zeros(0, np.int64), *map(np.diff, self._offsets)]).astype(np.int64)
 
     @cached_property
     def counts(self) -> np.ndarray:
-        """How many tokens of each example are not IGNORE, (rows,); it reads the whole file."""
+        """How many tokens of each example are not IGNORE, (rows,); this reads the whole file."""
         counts = [np.zeros(0, np.int64)]
         for values, offsets in zip(self._values, self._offsets, strict=True):
             before = np.append(0, (values != IGNORE).cumsum())  # (tokens + 1,) of one chunk at a time
@@ -106,27 +96,28 @@ class Tokens:
 
 
 def encode(rows: Iterable[Row], make: Make, tokenizer: BaseTokenizer, file: Path) -> TokenizedDataset:
-    """Return the examples that `make`, a method of a task, makes of `rows`.
-
-    They come out of the Arrow `file` if it is there, else they are written to it first.
-    """
+    """Return the examples that `make` makes of `rows`, from the Arrow `file`; it is written first if it is missing."""
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         unfinished = file.with_suffix(f".{uuid4().hex}.tmp")  # machines that share a folder share process ids
         try:
             with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_stream(sink, SCHEMA) as writer:
-                for batch, read in _encoded(rows, make, tokenizer):
-                    writer.write_batch(batch, custom_metadata={READ: str(read)})
-            unfinished.replace(file)
+                numbered = enumerate(rows)
+                while several := list(islice(numbered, ROWS_AT_ONCE)):
+                    examples, first = make([row for _, row in several], tokenizer), several[0][0]
+                    records = [{**vars(example), "row": first + example.row} for example in examples]
+                    batch = pa.RecordBatch.from_pylist(records, SCHEMA)
+                    writer.write_batch(batch, custom_metadata={READ: str(len(several))})
+            unfinished.replace(file)  # only a whole file has this name
         finally:
             unfinished.unlink(missing_ok=True)
     return TokenizedDataset(file)
 
 
 def cache_file(folder: Path, rows: Rows, split: str, task: Task, tokenizer: BaseTokenizer) -> Path:
-    """Return where the examples lie that a task makes of a split.
+    """Return the file for the examples that a task makes of a split.
 
-    Its name changes with rows, task and tokenizer, with our version, and with the files that other classes come from.
+    Its name changes with rows, task and tokenizer, with our version, and with the code of classes from outside lmtasks.
     """
     code = (*_code_of(type(rows)), *_code_of(type(task)))
     parts = "\n".join((FORMAT, __version__, *code, rows.fingerprint(split), repr(task), tokenizer.fingerprint))
@@ -134,7 +125,7 @@ def cache_file(folder: Path, rows: Rows, split: str, task: Task, tokenizer: Base
 
 
 def _code_of(kind: type) -> Iterator[str]:
-    """Give the source of each file that a class, or one above it, comes from, but for our own."""
+    """Yield the source of each file that defines a class or one of its bases, except our own."""
     for each in kind.__mro__[:-1]:
         if each.__module__.split(".")[0] in ("lmtasks", "abc"):
             continue
@@ -142,16 +133,3 @@ def _code_of(kind: type) -> Iterator[str]:
             yield inspect.getsource(sys.modules[each.__module__])
         except (OSError, TypeError):
             yield f"{SESSION} {id(each)}"
-
-
-def _encoded(rows: Iterable[Row], make: Make, tokenizer: BaseTokenizer) -> Iterator[tuple[pa.RecordBatch, int]]:
-    """Yield examples, and the number of rows that they were made of."""
-    numbered = enumerate(rows)
-    while several := list(islice(numbered, ROWS_AT_ONCE)):
-        examples = make([row for _, row in several], tokenizer)
-        records = [_record(example, several[0][0]) for example in examples]
-        yield pa.RecordBatch.from_pylist(records, SCHEMA), len(several)
-
-
-def _record(example: Example, first: int) -> dict:
-    return {**vars(example), "row": first + example.row}

@@ -1,7 +1,7 @@
 """Beam search: follow the most probable hypotheses of each source side by side (Sutskever et al. 2014, section 3.2).
 
-A step ranks the continuations of all open hypotheses of a source. Those among its `beam` best that end are finished,
-and the `beam` best that do not end go on: an ended hypothesis never takes a place from an open one.
+A step ranks the continuations of all open hypotheses of a source. Those of its `beam` best that end are finished, and
+the `beam` best that do not end continue: a finished hypothesis never takes the place of an open one.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from torch import Tensor
 
 from lmtasks.backbones.base import Backbone, State
 from lmtasks.decoding.rules import Rules
-from lmtasks.decoding.settings import Decoding, Hypothesis
+from lmtasks.decoding.settings import Decoding, Hypothesis, best_first
 
 
 @torch.no_grad()
 def beam_search(backbone: Backbone, state: State, given: Tensor, rules: Rules) -> list[list[Hypothesis]]:
-    """Return up to `n_best` hypotheses of each source, best first; `given` (B, 1 + P) is what all have in common.
+    """Return up to `n_best` hypotheses of each source, best first; all begin with their tokens in `given` (B, 1 + P).
 
-    The beam begins with one hypothesis for each source and widens as far as there are different continuations.
+    The beam begins with one hypothesis per source and widens as far as there are different continuations.
     """
     decoding, n_best = rules.decoding, rules.decoding.n_best
     found: list[list[Hypothesis]] = [[] for _ in given]
@@ -49,7 +49,10 @@ def beam_search(backbone: Backbone, state: State, given: Tensor, rules: Rules) -
 
         any_better, any_done = torch.stack((better.any(), done.any())).tolist()  # the one wait for the device
         if any_better:
-            _record(found, sources, better, ended, history, ended_rows, rules)
+            lines, places = better.nonzero(as_tuple=True)
+            texts = history[ended_rows[lines, places]]
+            for source, hypothesis in rules.hypotheses(sources[lines], texts, ended[lines, places]):
+                found[source].append(hypothesis)
         if any_done:
             open_ = ~done
             sources, rows, tokens, totals = sources[open_], rows[open_], tokens[open_], totals[open_]
@@ -59,13 +62,13 @@ def beam_search(backbone: Backbone, state: State, given: Tensor, rules: Rules) -
         state.select(rows)
         history = torch.cat((history[rows.flatten()], tokens.view(-1, 1)), 1)
         hidden = backbone.step(tokens.view(-1, 1), state)[:, -1]
-    return [sorted(lines, key=lambda hypothesis: -hypothesis.score)[:n_best] for lines in found]
+    return [best_first(hypotheses)[:n_best] for hypotheses in found]
 
 
 def rank(log_p: Tensor, totals: Tensor, beam: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return the C best continuations of each source, best first: log probability, row continued, token; (B', C) each.
 
-    `log_p` is (B' * K, V), `totals` (B', K). C = beam + K, as far as there are so many: at most K of them end, so
+    `log_p` is (B' * K, V), `totals` (B', K). C = beam + K, or fewer if there are no more: at most K of them end, so
     `beam` that do not are among them.
     """
     sources, width = totals.shape
@@ -81,32 +84,16 @@ def rank(log_p: Tensor, totals: Tensor, beam: int) -> tuple[Tensor, Tensor, Tens
 def is_done(
     decoding: Decoding, open_total: Tensor, worst: Tensor, ended_count: Tensor, lengths: Tensor, limits: Tensor
 ) -> Tensor:
-    """Tell for which sources the search is over: (B',) bool.
+    """Return for which sources the search is over: (B',) bool.
 
-    `open_total` is the log probability of the best open hypothesis, -inf if none is left, and `worst` the score of the
-    last of the n best finished ones, -inf if there are fewer; `lengths` (B',) are those of the texts.
+    `open_total` is the log probability of the best open hypothesis, -inf if none is left; `worst` is the score of the
+    last of the n best finished ones, -inf if there are fewer; `lengths` and `limits` count tokens of text, all (B',).
 
-    "exact" is safe: every continuation has log p <= open_total <= 0, and a length L with length < L <= limit. Its score
-    log p / L^a is therefore at most open_total / L^a, which grows with L if a > 0 and falls if a < 0, so it is at most
-    the value at L = limit or at L = length + 1. The bound is reached if all further tokens have probability 1.
+    "exact" is safe: a continuation has log p <= open_total <= 0 and a length L with length < L <= limit. Its score
+    log p / L^a is at most open_total / L^a, which grows with L if a > 0 and falls if a < 0, so it is at most the value
+    at L = limit or at L = length + 1.
     """
     if decoding.early_stop == "beam":
         return (ended_count >= decoding.beam) | (open_total == -torch.inf)
     longest = limits if decoding.length_penalty > 0 else lengths + 1
     return open_total / longest**decoding.length_penalty <= worst
-
-
-def _record(
-    found: list[list[Hypothesis]],
-    sources: Tensor,
-    better: Tensor,
-    ended: Tensor,
-    history: Tensor,
-    rows: Tensor,
-    rules: Rules,
-) -> None:
-    """Add the finished hypotheses (B', C') that are among the n best so far to those found."""
-    lines, places = better.nonzero(as_tuple=True)
-    columns = (sources[lines], rules.prompts[sources[lines]], history[rows[lines, places]], ended[lines, places])
-    for source, prompt, tokens, log_p in zip(*(column.tolist() for column in columns), strict=True):
-        found[source].append(Hypothesis.of(tokens[prompt:], log_p, rules.decoding.length_penalty))

@@ -1,4 +1,7 @@
-"""From a memory, or a prompt, to texts. Knows of a backbone only start, step and logits, of its state only select."""
+"""From a memory, or a prompt, to texts.
+
+All that it uses of a backbone is `init_state`, `step` and `logits`; all that it uses of its state is `select`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from lmtasks.decoding.settings import Decoding, Hypothesis
 from lmtasks.decoding.walk import Choice, Sampler, collect, most_likely, walk
 from lmtasks.errors import InputError
 
-SLACK = 10  # tokens that a text may have beyond max_ratio times its source: short sources need some
+SLACK = 10  # tokens that a text may have beyond max_ratio times its source, for short sources
 
 
 def search(
@@ -29,17 +32,16 @@ def search(
     ids: Sequence[int] | None = None,
     prompt: Sequence[Sequence[int]] | None = None,
 ) -> list[list[Hypothesis]]:
-    """Return up to `n_best` hypotheses for each of B sources, best first, at least one.
+    """Return 1 to `n_best` hypotheses for each of B sources, best first; the backbone must be in evaluation mode.
 
     `start` and `end` are token ids; `suppress_tokens` are never produced. `prefix` gives first tokens for each source:
-    they have probability 1 and count as text. `ids` are row numbers, which together with the seed fix the samples (the
-    place in the batch if not given). Call it on a backbone in evaluation mode.
+    they have probability 1 and count as text. `ids` are row numbers, which with the seed fix the samples (by default
+    the place in the batch).
 
-    `memory` is None for a language model. It goes on from `prompt`, which gives the tokens that it reads in place of
-    `start`, at least one for each text. They are no part of the text: neither lengths nor scores count them, and no
-    hypothesis holds them.
+    `memory` is None for a language model. It continues `prompt`: for each text at least one token, read in place of
+    `start`. Prompts are not part of the text: lengths, scores and hypotheses exclude them.
 
-    Raises: InputError if prompt and prefix leave no room for a text, or if a prefix holds the end token.
+    Raises: InputError if prompt and prefix leave no room for a text, or if a prefix contains the end token.
     """
     given, rules = _prepare(memory, decoding, start, end, suppress_tokens, prefix, backbone, prompt)
     if not len(given):
@@ -62,14 +64,14 @@ def stream(
     number: int = 0,
     prompt: Sequence[int] | None = None,
 ) -> Iterator[int]:
-    """Return an iterator over the tokens of one source as they are chosen, those after the prefix, without the end.
+    """Return an iterator over the tokens of one source as they are chosen, without prefix and end.
 
-    They are those of `search` with the same settings, `number` as the source's id. `memory` holds one source.
+    They are those of `search` with the same settings and `number` as the source's id. `memory` holds one source.
 
-    Raises: InputError with a beam, which knows its text only at the end, or with several hypotheses.
+    Raises: InputError, at once, with a beam, which knows its text only at the end, or with several hypotheses.
     """
     if decoding.beam > 1 or decoding.n_best > 1:
-        raise InputError("token by token goes with one hypothesis only; set decoding.beam and decoding.n_best to 1")
+        raise InputError("streaming works with one hypothesis only; set decoding.beam and decoding.n_best to 1")
     prompts = None if prompt is None else [prompt]
     given, rules = _prepare(memory, decoding, start, end, suppress_tokens, [prefix], backbone, prompts)
     steps = walk(backbone, backbone.init_state(memory), given, rules, _choice(rules, [number]), 1)
@@ -87,45 +89,39 @@ def _prepare(
     backbone: Backbone,
     prompt: Sequence[Sequence[int]] | None = None,
 ) -> tuple[Tensor, Rules]:
-    """Return what to feed first, all that prompts and prefixes have in common (B, 1 + P), and the rules."""
+    """Return the tokens to feed first, as many as every source has (B, 1 + P), and the rules."""
     if memory is None and prompt is None:
-        raise InputError("a model without an encoder goes on from a text; give prompt, one list of tokens for each")
+        raise InputError("a model without an encoder continues a text; give prompt, one list of tokens for each")
     if end in suppress_tokens:
-        raise InputError(f"the end token {end} is among the suppress_tokens ones; every text needs its end")
+        raise InputError(f"suppress_tokens contains the end token {end}, which every text needs; remove it")
     sources = [None] * len(prompt or ()) if memory is None else memory.mask.sum(1).tolist()
     prompts = [[start]] * len(sources) if prompt is None else [list(text) for text in prompt]
     prefixes = [[]] * len(sources) if prefix is None else [list(text) for text in prefix]
     for name, given in (("prompt", prompts), ("prefix", prefixes)):
         if len(given) != len(sources):
             raise InputError(f"{name} has {len(given)} lists of tokens for {len(sources)} sources; give one for each")
-    limits = [
-        _limit(decoding, backbone.max_length, before, text, end, source)
-        for before, text, source in zip(prompts, prefixes, sources, strict=True)
-    ]
-    forced = [[*before, *text] for before, text in zip(prompts, prefixes, strict=True)]
+    rows = list(zip(prompts, prefixes, sources, strict=True))
+    limits = [_limit(decoding, backbone.max_length, before, text, end, source) for before, text, source in rows]
+    forced = [[*before, *text] for before, text, _ in rows]
     common = min(map(len, forced), default=1)
-    device = backbone.device
-    histories = pad(forced, -1).to(device)  # (B, 1 + P)
-    before, reach, banned = (
-        torch.tensor(numbers, dtype=torch.long, device=device)
-        for numbers in ([len(text) - 1 for text in prompts], limits, list(suppress_tokens))
-    )
-    longest = max(map(len, prompts), default=1) - 1
-    rules = Rules(decoding, end, banned, before, reach, histories[:, 1:], min(limits, default=0), longest)
-    return histories[:, :common], rules
+    histories = pad(forced, -1).to(backbone.device)  # (B, 1 + P)
+    columns = ([len(text) - 1 for text in prompts], limits, list(suppress_tokens))
+    before, reach, banned = (torch.tensor(column, dtype=torch.long, device=backbone.device) for column in columns)
+    nearest, longest = min(limits, default=0), max(columns[0], default=0)
+    return histories[:, :common], Rules(decoding, end, banned, before, reach, histories[:, 1:], nearest, longest)
 
 
 def _limit(
     decoding: Decoding, readable: int | None, prompt: list[int], prefix: list[int], end: int, source: int | None
 ) -> int:
-    """Return how many tokens may follow the first of the prompt, the end counted.
+    """Return how many tokens may follow the first of the prompt, counting the end; `source` is the source's length.
 
-    A backbone can read `readable` of them, the first counted and the end not. `source` is the length of the source.
+    A backbone can read `readable` tokens, counting the first but not the end.
     """
     if not prompt:
-        raise InputError("a prompt has no token; give it one, such as that which opens a text")
+        raise InputError("a prompt has no token; give it one, such as the token that begins a text")
     if end in prefix:
-        raise InputError(f"a prefix holds the end token {end}, after which nothing can follow; remove it")
+        raise InputError(f"a prefix contains the end token {end}, which nothing can follow; remove it")
     before = len(prompt) - 1
     longest = decoding.max_length if readable is None else min(decoding.max_length, readable - before)
     if len(prefix) >= longest:

@@ -1,4 +1,4 @@
-"""Settings of a search, and what a search finds."""
+"""The settings of a search, and the hypotheses that it finds."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class Decoding:
     """
 
     beam: int = 5
-    """Hypotheses of one source followed side by side; 1 = greedy, which takes the best token until it is the end."""
+    """Hypotheses of one source followed side by side; 1 = greedy, which takes the best token at each step."""
     length_penalty: float = 1.0
     """Exponent of the length in score = log p / length ** length_penalty; 0 prefers short texts, 1 takes the mean."""
     n_best: int = 1
     """Hypotheses returned for each source; with `sample`, independent samples."""
     max_length: int = 256
-    """Longest text in tokens, prefix and end counted, a prompt not; a hypothesis that gets there must end."""
+    """Longest text in tokens, counting prefix and end but not a prompt; a hypothesis of this length must end."""
     max_ratio: float = 4.0
     """Most target tokens for each source token, plus 10, which stops a model that repeats itself; 0 = no such limit."""
     min_length: int = 0
-    """Shortest text in tokens, prefix and end counted, a prompt not."""
+    """Shortest text in tokens, counting prefix and end but not a prompt."""
     early_stop: Literal["exact", "beam"] = "exact"
     """Stop a source when no open hypothesis can still beat the n best (exact), or when `beam` have ended (beam)."""
     sample: bool = False
@@ -70,9 +70,6 @@ class Decoding:
             raise InputError(f"decoding.early_stop is {self.early_stop!r}; give 'exact' or 'beam'")
         if self.min_length > self.max_length:
             raise InputError(f"decoding.min_length {self.min_length} is above max_length {self.max_length}; lower it")
-        self._check_choice()
-
-    def _check_choice(self) -> None:
         if self.sample and self.beam > 1:
             raise InputError(f"decoding.sample draws at random and cannot follow a beam of {self.beam}; set beam to 1")
         if not self.sample and self.n_best > self.beam:
@@ -91,14 +88,18 @@ class Hypothesis:
     """A text that a search found."""
 
     tokens: list[int]
-    """Token ids, the prefix among them, without start and end."""
+    """Token ids, including the prefix, without start and end."""
     score: float
     """log_probability / length ** length_penalty, where the length counts the prefix and the end token."""
     log_probability: float
-    """Natural logarithm of the model's probability of all that follows the prefix, the end token included."""
+    """Natural logarithm of the model's probability of the tokens after the prefix, including the end token."""
 
     @classmethod
     def of(cls, tokens: list[int], log_probability: float, length_penalty: float) -> Hypothesis:
         """Return the hypothesis with its score."""
-        score = log_probability / (len(tokens) + 1) ** length_penalty
-        return cls(tokens, score, log_probability)
+        return cls(tokens, log_probability / (len(tokens) + 1) ** length_penalty, log_probability)
+
+
+def best_first(hypotheses: list[Hypothesis]) -> list[Hypothesis]:
+    """Return hypotheses by falling score; equal ones keep their order."""
+    return sorted(hypotheses, key=lambda hypothesis: -hypothesis.score)

@@ -1,4 +1,4 @@
-"""Greedy search and sampling: each hypothesis goes its own way, one token at a time, and never looks back."""
+"""Greedy search and sampling: each hypothesis grows by one token at a time, independently of all others."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from torch import Tensor
 
 from lmtasks.backbones.base import Backbone, State
 from lmtasks.decoding.rules import Rules
-from lmtasks.decoding.settings import Decoding, Hypothesis
+from lmtasks.decoding.settings import Decoding, Hypothesis, best_first
 
 
 class Choice(Protocol):
-    """The way to choose a token."""
+    """A function that chooses the next token."""
 
     def __call__(self, log_p: Tensor, position: int, sources: Tensor) -> Tensor:
         """Choose one token for each row of `log_p` (N, V), N = B' * K rows of the `sources` (B',): (N,)."""
 
 
 class Step(NamedTuple):
-    """Where the hypotheses stand after one more token; n for each of B' open sources."""
+    """The n hypotheses of each of B' open sources after one more token."""
 
     sources: Tensor
     """(B',) numbers of the open sources."""
     history: Tensor
-    """(B' * n, t) tokens so far, without the very first, filled up with the end token."""
+    """(B' * n, t) tokens so far, without the very first, padded with the end token."""
     log_p: Tensor
     """(B' * n,) log probability of the tokens after the prefix."""
     done: list[int]
-    """Lines of `sources` whose n hypotheses have all ended; they leave after this step."""
+    """Indices into `sources` of those whose n hypotheses have all ended; they leave after this step."""
 
 
 @torch.no_grad()
 def walk(backbone: Backbone, state: State, given: Tensor, rules: Rules, choose: Choice, n: int) -> Iterator[Step]:
-    """Yield one step after the other until all have ended; `given` (B, 1 + P) is what all have in common."""
+    """Yield step after step until all have ended; the hypotheses begin with their tokens in `given` (B, 1 + P)."""
     sources = torch.arange(len(given), device=given.device)
     hidden = backbone.step(given, state)[:, -1]  # (B, D)
     if n > 1:
@@ -68,21 +68,12 @@ def collect(steps: Iterator[Step], sources: int, n: int, rules: Rules) -> list[l
     """Walk to the end and return the n hypotheses of each source, best first."""
     found: list[list[Hypothesis]] = [[] for _ in range(sources)]
     for step in steps:
-        if not step.done:
-            continue
-        done = torch.tensor(step.done, device=step.sources.device)
-        sources_done = step.sources[done]
-        histories, totals = step.history.unflatten(0, (-1, n))[done], step.log_p.view(-1, n)[done]
-        columns = (sources_done, rules.prompts[sources_done], histories, totals)
-        for source, prompt, lines, log_p in zip(*(column.tolist() for column in columns), strict=True):
-            found[source] = sorted(
-                (
-                    Hypothesis.of(line[prompt : line.index(rules.end, prompt)], value, rules.decoding.length_penalty)
-                    for line, value in zip(lines, log_p, strict=True)
-                ),
-                key=lambda hypothesis: -hypothesis.score,
-            )
-    return found
+        if step.done:
+            owners = step.sources[step.done].repeat_interleave(n)
+            histories = step.history.unflatten(0, (-1, n))[step.done].flatten(0, 1)
+            for source, hypothesis in rules.hypotheses(owners, histories, step.log_p.view(-1, n)[step.done].flatten()):
+                found[source].append(hypothesis)
+    return [best_first(hypotheses) for hypotheses in found]
 
 
 def most_likely(log_p: Tensor, position: int, sources: Tensor) -> Tensor:
@@ -91,7 +82,7 @@ def most_likely(log_p: Tensor, position: int, sources: Tensor) -> Tensor:
 
 
 class Sampler:
-    """Draws tokens with noise of its own for each source: a sample does not depend on the rest of the batch."""
+    """Draws tokens with separate noise for each source: a sample does not depend on the rest of the batch."""
 
     def __init__(self, decoding: Decoding, ids: Sequence[int], limits: Sequence[int], device: torch.device) -> None:
         self.decoding = decoding
@@ -114,7 +105,7 @@ class Sampler:
 
 
 def keep_top_k(log_p: Tensor, k: int) -> Tensor:
-    """Strike out all but the k most likely tokens of each row (N, V); those as likely as the k-th stay too.
+    """Mask all but the k most likely tokens of each row (N, V); those as likely as the k-th stay too.
 
     Source: Fan et al. 2018, "Hierarchical Neural Story Generation", section 5.1.
     """
@@ -123,7 +114,7 @@ def keep_top_k(log_p: Tensor, k: int) -> Tensor:
 
 
 def keep_top_p(log_p: Tensor, p: float) -> Tensor:
-    """Strike out all but the fewest tokens of each row (N, V) that together have probability p.
+    """Mask all but the fewest tokens of each row (N, V) that together have probability p.
 
     Source: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", section 3.1.
     """
@@ -135,7 +126,7 @@ def keep_top_p(log_p: Tensor, p: float) -> Tensor:
 
 
 def keep_min_p(log_p: Tensor, share: float) -> Tensor:
-    """Strike out the tokens of each row (N, V) that are less than `share` times as likely as its likeliest.
+    """Mask the tokens of each row (N, V) that are less than `share` times as likely as its likeliest.
 
     Source: Nguyen et al. 2024, "Turning Up the Heat: Min-p Sampling", section 3.
     """
@@ -145,8 +136,8 @@ def keep_min_p(log_p: Tensor, share: float) -> Tensor:
 
 def draw(log_p: Tensor, noise: Tensor) -> Tensor:
     """Draw a token of each row (N, V) in proportion to exp(log_p), by inverse transform of the noise (N,) in [0, 1)."""
-    # A GPU sums in pieces, and where rounding lets a sum rise a token without mass could be drawn: Apple's has no more.
+    # A GPU sums in pieces; in float32, rounding lets a token without mass be drawn. Apple's GPUs have no float64.
     exact = torch.float32 if log_p.device.type == "mps" else torch.float64
     mass = log_p.to(exact).softmax(-1).cumsum(-1)  # (N, V)
-    # Noise is at most 1 - 2 ** -24, half a unit of float32 below 1: the product is below the total, rounded too.
+    # Noise is at most 1 - 2 ** -24, half a unit of float32 below 1, so the product stays below the total when rounded.
     return torch.searchsorted(mass, noise[:, None].to(exact) * mass[:, -1:], right=True).squeeze(1)

@@ -15,8 +15,11 @@ from torch import Tensor, nn
 from lmtasks.backbones.base import Backbone
 from lmtasks.backbones.loss import Loss
 from lmtasks.batch import Batch
-from lmtasks.decoding import Decoding
+from lmtasks.decoding import Decoding, Hypothesis
 from lmtasks.errors import InputError
+
+Texts = list[list[Hypothesis]]
+"""The texts found for each row, best first."""
 
 
 class Head(nn.Module, ABC):
@@ -36,24 +39,22 @@ class Head(nn.Module, ABC):
         A head that writes text follows `decoding` and begins each text with `prefix`; the others ignore both.
         """
 
-    def begin_with(self, token: int) -> None:
-        """Let the decoder begin every text with `token`, by which a decoder of several tasks tells them apart.
-
-        A head without such a token ignores it.
-        """
-
-    def alignment(self, backbone: Backbone, batch: Batch) -> Tensor:
-        """Return how much each token of batch.target (B, T) reads of each of batch.source (B, S): (B, T, S).
-
-        Raises: InputError if nothing is read, or nothing written.
-        """
-        raise InputError(f"a {type(self).__name__} has no alignment to show: it does not write a text for a text")
-
     def stream(self, backbone: Backbone, source: Sequence[int], decoding: Decoding) -> Iterator[int]:
-        """Return an iterator over the tokens of the text for one source, each as soon as it is chosen, without the end.
-
-        Only a head that writes has it.
+        """Iterate over the tokens of the text for one source, each as soon as it is chosen, without the end token.
 
         Raises: InputError with a beam, which knows its text only at the end, or with several hypotheses.
         """
         raise NotImplementedError(f"{type(self).__name__} writes no text")
+
+    def alignment(self, backbone: Backbone, batch: Batch) -> Tensor:
+        """Return how much each token of batch.target (B, T) reads of each of batch.source (B, S): (B, T, S).
+
+        Raises: InputError if the head does not read a source and write a target.
+        """
+        raise InputError(f"a {type(self).__name__} has no alignment to show: it does not write a text for a text")
+
+    def begin_with(self, token: int) -> None:
+        """Begin every text of the decoder with `token`, which names the task where a decoder has several.
+
+        A head without a start token ignores it.
+        """

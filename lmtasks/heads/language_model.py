@@ -1,6 +1,6 @@
-"""The language model: a text goes on, token by token (Bengio et al. 2003; Radford et al. 2019, section 2).
+"""The language model: a text is continued token by token (Bengio et al. 2003; Radford et al. 2019, section 2).
 
-There is no encoder. What stands before and what is to be predicted are one sequence for the decoder.
+There is no encoder. The decoder reads the source and what it has written as one sequence.
 """
 
 from __future__ import annotations
@@ -10,20 +10,19 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from lmtasks.backbones.base import Backbone
+from lmtasks.backbones.base import Backbone, Memory, State
 from lmtasks.backbones.loss import Loss
 from lmtasks.batch import Batch
-from lmtasks.decoding import Decoding, Hypothesis, search, stream
-from lmtasks.heads.base import Head
-from lmtasks.heads.rolling import Rolling
+from lmtasks.decoding import Decoding, search, stream
+from lmtasks.heads.base import Head, Texts
 
 
 class LanguageModelHead(Head):
-    """Loss of each token of the target, given the source before it; no parameters of its own.
+    """Continue the source with the target; no parameters of its own.
 
-    A source has at least one token: where nothing stands before, it is `end`, which opens a text as it closes one
-    (the convention of GPT-2). `suppress_tokens` are never written. With a `context`, at most so many tokens are read at
-    once while a text is written, however long it becomes, see `Rolling`.
+    A source has at least one token. That of an empty text is `end`, which opens a text as it closes one (the convention
+    of GPT-2). With a `context`, the decoder reads at most so many tokens at once, however long its text becomes; see
+    `Rolling`.
 
     Example:
         >>> from lmtasks import Batch, TransformerConfig
@@ -41,59 +40,103 @@ class LanguageModelHead(Head):
     def loss(self, backbone: Backbone, batch: Batch) -> Loss:
         """Predict each token of batch.target (B, T) from batch.source (B, S) and the target before it."""
         read = join(batch.source, batch.source_mask, batch.target)  # (B, S + T - 1)
-        hidden = target_states(backbone.decode(read, None), batch.source_mask, batch.target.size(1))  # (B, T, D)
+        hidden = backbone.decode(read, None)  # (B, S + T - 1, D)
+        if batch.source.size(1) > 1:  # the last token of the source predicts the first of the target
+            last = batch.source_mask.sum(1, keepdim=True) - 1  # (B, 1)
+            places = last + torch.arange(batch.target.size(1), device=hidden.device)  # (B, T)
+            hidden = hidden.gather(1, places[..., None].expand(-1, -1, hidden.size(2)))  # (B, T, D)
         return backbone.loss(hidden, batch.target)
 
-    def predict(
-        self, backbone: Backbone, batch: Batch, decoding: Decoding, prefix: Sequence[int] = ()
-    ) -> list[list[Hypothesis]]:
-        """Return the `n_best` texts found that follow each source, best first.
+    def predict(self, backbone: Backbone, batch: Batch, decoding: Decoding, prefix: Sequence[int] = ()) -> Texts:
+        """Return the `n_best` continuations of each source, best first; all begin with `prefix`.
 
-        They hold no token of the source, and all begin with `prefix`. A source that leaves too little room is cut, see
-        `latest`.
+        A source that leaves too little room is cut, see `latest`.
         """
-        backbone = self._rolling(backbone)
-        begin, ids = [prefix] * len(batch) if prefix else None, batch.ids.tolist()
         rows = zip(batch.source.tolist(), batch.source_mask.sum(1).tolist(), strict=True)
-        prompts = [self._prompt(backbone, source[:length], decoding) for source, length in rows]
+        backbone, prompts = self._begin(backbone, [source[:length] for source, length in rows], decoding)
+        begin, ids = [prefix] * len(batch) if prefix else None, batch.ids.tolist()
         return search(backbone, None, decoding, self.end, self.end, self.suppress_tokens, begin, ids, prompts)
 
     def stream(self, backbone: Backbone, source: Sequence[int], decoding: Decoding) -> Iterator[int]:
-        """Return an iterator over the tokens that follow one source, each as soon as it is chosen, without the end.
-
-        Raises: InputError with a beam, which knows its text only at the end, or with several hypotheses.
-        """
-        backbone = self._rolling(backbone)
-        prompt = self._prompt(backbone, source, decoding)
+        """Iterate over the tokens that continue one source; see `Head.stream`."""
+        backbone, (prompt,) = self._begin(backbone, [source], decoding)
         return stream(backbone, None, decoding, self.end, self.end, self.suppress_tokens, prompt=prompt)
 
-    def _rolling(self, backbone: Backbone) -> Backbone:
-        return backbone if self.context is None else Rolling(backbone, self.context)
+    def _begin(
+        self, backbone: Backbone, sources: Sequence[Sequence[int]], decoding: Decoding
+    ) -> tuple[Backbone, list[Sequence[int]]]:
+        """Return the backbone that writes, `Rolling` with a context, and the prompt that it reads of each source."""
+        writer = backbone if self.context is None else Rolling(backbone, self.context)
+        return writer, [latest(each or [self.end], writer.max_length, decoding.max_length) for each in sources]
 
-    def _prompt(self, backbone: Backbone, source: Sequence[int], decoding: Decoding) -> Sequence[int]:
-        return latest(source or [self.end], backbone.max_length, decoding.max_length)
+
+class RollingState(State):
+    """All tokens so far, and the decoder's state, which has read the last of them."""
+
+    def __init__(self, inner: State) -> None:
+        self.inner, self.read = inner, 0
+        self.history: Tensor | None = None  # (N, T)
+
+    def select(self, rows: Tensor) -> None:
+        """Keep these rows of the history and of the inner state."""
+        assert self.history is not None, "step first"
+        self.history = self.history[rows.flatten()]
+        self.inner.select(rows)
+
+
+class Rolling(Backbone):
+    """A decoder-only backbone that writes texts longer than the blocks it was trained on.
+
+    A model trained on blocks of 64 tokens has never seen position 200. When a text exceeds `context` tokens, the last
+    half of them is read again from position 0. (nanoGPT's `generate` reads a whole block again for every token.)
+    """
+
+    def __init__(self, backbone: Backbone, context: int) -> None:
+        super().__init__()
+        self.backbone, self.context = backbone, context
+        self.embedding, self.d_model = backbone.embedding, backbone.d_model
+
+    def encode(self, source: Tensor, mask: Tensor) -> Memory:
+        """Raise the backbone's error: it has no encoder."""
+        return self.backbone.encode(source, mask)
+
+    def decode(self, target: Tensor, memory: Memory | None) -> Tensor:
+        """Read the whole target (B, T) at once: (B, T, D)."""
+        return self.backbone.decode(target, memory)
+
+    def alignment(self, target: Tensor, memory: Memory) -> Tensor:
+        """Raise the backbone's error: it has no encoder."""
+        return self.backbone.alignment(target, memory)
+
+    def _output(self) -> tuple[Tensor, Tensor | None]:
+        return self.backbone._output()
+
+    def init_state(self, memory: Memory | None) -> RollingState:
+        """Return the state before the first token."""
+        return RollingState(self.backbone.init_state(memory))
+
+    def step(self, target: Tensor, state: State) -> Tensor:
+        """Append the tokens (N, T): (N, T, D), or fewer of the last states where T is more than is read at once."""
+        assert isinstance(state, RollingState)
+        state.history = target if state.history is None else torch.cat((state.history, target), 1)  # (N, T')
+        new = target
+        if state.read + target.size(1) > self.context:
+            state.inner, state.read = self.backbone.init_state(None), 0
+            new = state.history[:, -max(1, self.context // 2) :]
+        state.read += new.size(1)
+        return self.backbone.step(new, state.inner)[:, -target.size(1) :]
 
 
 def join(source: Tensor, mask: Tensor, target: Tensor) -> Tensor:
-    """Put each target (B, T), but for its last token, behind its source (B, S): (B, S + T - 1), padded on the right."""
+    """Append each target (B, T), but for its last token, to its source (B, S): (B, S + T - 1), padded on the right."""
     both = torch.cat((source, target[:, :-1].clamp(min=0)), dim=1)  # (B, S + T - 1)
     if source.size(1) == 1:  # no source is padded, as each has a token
         return both
     places = torch.arange(both.size(1), device=both.device)
     lengths = mask.sum(1, keepdim=True)  # (B, 1)
-    padding = source.size(1) - lengths
-    # what follows the source stands `padding` places further on, and what would be beyond the end is never scored
-    moved = torch.where(places < lengths, places, (places + padding).clamp(max=both.size(1) - 1))
+    # the target is moved over the padding of its source; what would come from beyond the end is never scored
+    moved = torch.where(places < lengths, places, (places + source.size(1) - lengths).clamp(max=both.size(1) - 1))
     return both.gather(1, moved)
-
-
-def target_states(hidden: Tensor, mask: Tensor, length: int) -> Tensor:
-    """Take from hidden (B, S + T - 1, D) the states that predict the T = `length` tokens of the target: (B, T, D)."""
-    if mask.size(1) == 1:
-        return hidden
-    first = mask.sum(1, keepdim=True) - 1  # (B, 1) the last token of the source predicts the first of the target
-    places = first + torch.arange(length, device=hidden.device)  # (B, T)
-    return hidden.gather(1, places[..., None].expand(-1, -1, hidden.size(2)))
 
 
 def latest(source: Sequence[int], readable: int | None, max_length: int) -> Sequence[int]:
@@ -101,9 +144,8 @@ def latest(source: Sequence[int], readable: int | None, max_length: int) -> Sequ
 
     Of the `readable` tokens (None = any number) a source keeps at least half, however long the text may be.
 
-    Example:
-        >>> latest([5, 6, 7, 8, 9], readable=8, max_length=6)
-        [6, 7, 8, 9]
+    >>> latest([5, 6, 7, 8, 9], readable=8, max_length=6)
+    [6, 7, 8, 9]
     """
     if readable is None:
         return source

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
+from torch import Tensor
 
 from lmtasks.backbones.base import Backbone
 from lmtasks.backbones.loss import Loss
 from lmtasks.batch import Batch
-from lmtasks.decoding import Decoding, Hypothesis, search, stream
-from lmtasks.heads.base import Head
+from lmtasks.decoding import Decoding, search, stream
+from lmtasks.heads.base import Head, Texts
 
 
 class Seq2SeqHead(Head):
-    """Loss of writing the target token by token; no parameters of its own.
+    """Write the target token by token; no parameters of its own.
 
     Example:
         >>> from lmtasks import Batch, Seq2SeqHead, TransformerConfig
@@ -30,45 +31,36 @@ class Seq2SeqHead(Head):
         self.start, self.end, self.suppress_tokens = start, end, tuple(suppress_tokens)
         self.label_smoothing = label_smoothing
 
-    def begin_with(self, token: int) -> None:
-        """Let the decoder begin with `token` in place of the start token."""
-        self.start = token
-
     def loss(self, backbone: Backbone, batch: Batch) -> Loss:
-        """Read batch.source, predict each token of batch.target (B, T) from those before it."""
+        """Read batch.source and predict each token of batch.target (B, T) from those before it."""
         memory = backbone.encode(batch.source, batch.source_mask)
         hidden = backbone.decode(shift_right(batch.target, self.start), memory)  # (B, T, D)
-        smoothing = self.label_smoothing if self.training else 0.0
-        return backbone.loss(hidden, batch.target, smoothing)
+        return backbone.loss(hidden, batch.target, self.label_smoothing if self.training else 0.0)
 
-    def predict(
-        self, backbone: Backbone, batch: Batch, decoding: Decoding, prefix: Sequence[int] = ()
-    ) -> list[list[Hypothesis]]:
-        """Return the `n_best` texts found for each source, best first.
-
-        `suppress_tokens` are in none, and all begin with `prefix`.
-        """
+    def predict(self, backbone: Backbone, batch: Batch, decoding: Decoding, prefix: Sequence[int] = ()) -> Texts:
+        """Return the `n_best` texts found for each source, best first; all begin with `prefix`."""
         memory = backbone.encode(batch.source, batch.source_mask)
         begin, ids = [prefix] * len(batch) if prefix else None, batch.ids.tolist()
         return search(backbone, memory, decoding, self.start, self.end, self.suppress_tokens, begin, ids)
 
-    def alignment(self, backbone: Backbone, batch: Batch) -> torch.Tensor:
-        """Return how much each token of batch.target (B, T) reads of each of batch.source (B, S): (B, T, S)."""
-        memory = backbone.encode(batch.source, batch.source_mask)
-        return backbone.alignment(shift_right(batch.target, self.start), memory)
-
     @torch.no_grad()
     def stream(self, backbone: Backbone, source: Sequence[int], decoding: Decoding) -> Iterator[int]:
-        """Return an iterator over the tokens of the text for one source, each as soon as it is chosen, without the end.
-
-        Raises: InputError with a beam, which knows its text only at the end, or with several hypotheses.
-        """
+        """Read one source and iterate over the tokens of its text; see `Head.stream`."""
         read = torch.tensor([[*source]], device=backbone.device)  # (1, S)
         memory = backbone.encode(read, torch.ones_like(read, dtype=torch.bool))
         return stream(backbone, memory, decoding, self.start, self.end, self.suppress_tokens)
 
+    def alignment(self, backbone: Backbone, batch: Batch) -> Tensor:
+        """Return how much each token of batch.target (B, T) reads of each of batch.source (B, S): (B, T, S)."""
+        memory = backbone.encode(batch.source, batch.source_mask)
+        return backbone.alignment(shift_right(batch.target, self.start), memory)
 
-def shift_right(target: torch.Tensor, start: int) -> torch.Tensor:
+    def begin_with(self, token: int) -> None:
+        """Let the decoder begin with `token` instead of the start token."""
+        self.start = token
+
+
+def shift_right(target: Tensor, start: int) -> Tensor:
     """Return what the decoder reads to predict target (B, T): the start token, then the target without its last."""
     before = torch.full_like(target[:, :1], start)
-    return torch.cat((before, target[:, :-1].clamp(min=0)), dim=1)
+    return torch.cat((before, target[:, :-1].clamp(min=0)), dim=1)  # IGNORE, which is negative, is no token to read

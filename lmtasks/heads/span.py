@@ -22,9 +22,12 @@ from lmtasks.batch import IGNORE, Batch
 from lmtasks.decoding import Decoding
 from lmtasks.heads.base import Head
 
+ScoredSpans = list[list[tuple[int, int, float]]]
+"""(first token, last token, score) of the spans found for each row, best first."""
+
 
 class SpanHead(Head):
-    """The first and the last token of the answer, of which the last token of the source stands for "no answer".
+    """The first and the last token of the answer, or twice the last token of the source, which means "no answer".
 
     `batch.source` is the question, a separator `end`, the context, and `end`; `batch.target` is (B, 2) positions in it.
 
@@ -76,14 +79,28 @@ class SpanHead(Head):
     def logits(self, backbone: Backbone, batch: Batch) -> tuple[Tensor, Tensor]:
         """Score each token as the first and as the last of the answer: (B, S, 2), float32 or wider, and bool (B, S).
 
-        The second says which tokens an answer can consist of. The others have the logit -inf, but for the last one.
+        The second is True for the context. All other tokens have the logit -inf, except the last one, "no answer".
         """
-        memory = backbone.encode(batch.source, batch.source_mask)
-        question, context = _parts(batch, self.end)  # (B, Q), (B, S)
-        x = self._model(self.dropout(memory.states), batch, question, context)  # (B, S, D or 2D)
+        mask = batch.source_mask
+        ends = (batch.source == self.end) & mask  # (B, S)
+        context = (ends.cumsum(1) - ends.long() > 0) & mask  # (B, S), after the first end
+        question = mask & ~context
+        question = question[:, : max(1, int(question.sum(1).max()))]  # (B, Q), its end included
+        x = self.dropout(backbone.encode(batch.source, mask).states)  # (B, S, D)
+        same = None if self.match is None else self.match(batch.source, question, context)  # (B, S, Q)
+        if self.attention is not None:
+            x = self.attention(x, question, context, same)
+        if self.match is not None and same is not None:
+            x = x + self.match.embed(same).to(x.dtype)
+        order = torch.arange(x.size(1), device=x.device)
+        reverse = torch.where(mask, mask.sum(1, keepdim=True) - 1 - order, order)  # (B, S), its own inverse
+        read = x
+        for layer in self.layers:
+            read = layer(self.dropout(read), reverse)  # (B, S, D)
+        x = torch.cat((x, read), dim=-1) if len(self.layers) else x
         logits = self.output(self.dropout(x))
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        last = (batch.source_mask.sum(1, keepdim=True) - 1).clamp(min=0)  # (B, 1)
+        last = _last(batch)
         possible = context.scatter(1, last, True)
         return logits.masked_fill(~possible.unsqueeze(-1), -torch.inf), context.scatter(1, last, False)
 
@@ -94,46 +111,29 @@ class SpanHead(Head):
         return Loss(total, total.detach(), (batch.target != IGNORE).sum())
 
     @torch.no_grad()
-    def predict(
-        self, backbone: Backbone, batch: Batch, decoding: Decoding, prefix: Sequence[int] = ()
-    ) -> list[list[tuple[int, int, float]]]:
+    def predict(self, backbone: Backbone, batch: Batch, decoding: Decoding, prefix: Sequence[int] = ()) -> ScoredSpans:
         """Return for each row (first, last, score) of the `n_best` spans and of "no answer", best first.
 
-        Positions are those of the source, both in the span; "no answer" is its last token twice. The score is the sum
-        of two logits and no probability: a probability would say how good a span is in its window, and not which
-        window of a long text has the answer (Clark and Gardner 2018, "Simple and Effective Multi-Paragraph Reading
-        Comprehension", section 3).
+        First and last are positions in the source, both in the span. The score is the sum of two logits and no
+        probability: a probability compares the spans of one window, and not the windows of a long text (Clark and
+        Gardner 2018, "Simple and Effective Multi-Paragraph Reading Comprehension", section 3).
         """
-        logits, body = self.logits(backbone, batch)
-        last = (batch.source_mask.sum(1, keepdim=True) - 1).clamp(min=0)  # (B, 1)
+        logits, context = self.logits(backbone, batch)
+        last = _last(batch)
         nothing = logits.sum(-1).gather(1, last)[:, 0] + self.threshold  # (B,)
-        starts, ends = logits.masked_fill(~body.unsqueeze(-1), -torch.inf).unbind(-1)  # (B, S) each
+        starts, ends = logits.masked_fill(~context.unsqueeze(-1), -torch.inf).unbind(-1)  # (B, S) each
         found = best_spans(starts, ends, self.max_span, self.n_best)
-        answers = []
-        for spans, place, score in zip(found, last[:, 0].tolist(), nothing.tolist(), strict=True):
-            answers.append(sorted([*spans, (place, place, score)], key=lambda span: -span[2]))
-        return answers
-
-    def _model(self, states: Tensor, batch: Batch, question: Tensor, context: Tensor) -> Tensor:
-        """Join states (B, S, D) with what the question says about them, and read the result in both directions."""
-        same = None if self.match is None else self.match(batch.source, question, context)  # (B, S, Q)
-        x = states if self.attention is None else self.attention(states, question, context, same)  # (B, S, D)
-        if self.match is not None and same is not None:
-            x = x + self.match.embed(same).to(x.dtype)
-        order = torch.arange(x.size(1), device=x.device)
-        lengths = batch.source_mask.sum(1, keepdim=True)
-        reverse = torch.where(batch.source_mask, lengths - 1 - order, order)  # (B, S)
-        read = x
-        for layer in self.layers:
-            read = layer(self.dropout(read), reverse)  # (B, S, D)
-        return torch.cat((x, read), dim=-1) if len(self.layers) else x
+        return [
+            sorted([*spans, (place, place, score)], key=lambda span: -span[2])
+            for spans, place, score in zip(found, last[:, 0].tolist(), nothing.tolist(), strict=True)
+        ]
 
 
 class WordMatch(nn.Module):
     """Which tokens of the context stand in the question too.
 
-    What that says is added to the features as an embedding, which begins as large as they are: with few questions the
-    other features are soon learned by heart, and a weak hint is found too late.
+    The match is added to the features as an embedding that begins as large as they are: with few questions the other
+    features are soon learned by heart, and a weak hint is found too late.
     """
 
     forms: Tensor | None
@@ -142,7 +142,7 @@ class WordMatch(nn.Module):
         super().__init__()
         self.embedding = nn.Linear(2, d_model, bias=False)
         nn.init.normal_(self.embedding.weight)
-        # told by the tokenizer and not learned
+        # not persistent: it comes from the tokenizer and is not learned
         self.register_buffer("forms", None if forms is None else torch.tensor(list(forms)), persistent=False)
 
     def forward(self, source: Tensor, question: Tensor, context: Tensor) -> Tensor:
@@ -159,8 +159,8 @@ class WordMatch(nn.Module):
 class QuestionAttention(nn.Module):
     """Each token of the context reads the question, and the context as the question sees it.
 
-    The similarity of context c and question q is w . [c; q; c * q], and with exact matches a learned number more for
-    the same word: a model that is trained from nothing on few questions need not learn what "the same" means.
+    The similarity of context c and question q is w . [c; q; c * q], plus a learned number for the same word, so that a
+    model without pretraining need not learn from few questions what "the same" means.
     """
 
     def __init__(self, d_model: int, word_match: bool) -> None:
@@ -184,7 +184,7 @@ class QuestionAttention(nn.Module):
         scores = scores + self.context(states) + self.question(asked).transpose(1, 2)
         if self.match is not None and same is not None:
             scores = scores + same * self.match
-        lowest = torch.finfo(scores.dtype).min  # finite, should nothing be left to read
+        lowest = torch.finfo(scores.dtype).min  # finite: a softmax over -inf alone is not a number
         to_question = scores.masked_fill(~question.unsqueeze(1), lowest).softmax(2).to(states.dtype)  # (B, S, Q)
         to_context = scores.masked_fill(~context.unsqueeze(2), lowest).softmax(1).to(states.dtype)  # (B, S, Q)
         read = to_question @ asked  # (B, S, D), a
@@ -195,32 +195,27 @@ class QuestionAttention(nn.Module):
 def match_features(same: Tensor) -> Tensor:
     """Return whether a token is in the question, and that divided by how often the context has it: (B, S, 2).
 
-    The second tells a rare word, which says where the answer is, from "the"; DrQA has term frequencies for that.
+    The second tells a rare word, which shows where the answer is, from "the"; DrQA has term frequencies for that.
     """
     counts = same.sum(1, keepdim=True).clamp(min=1)  # (B, 1, Q)
     return torch.stack((same.any(2).float(), (same / counts).amax(2)), dim=-1)
 
 
-def best_spans(starts: Tensor, ends: Tensor, max_span: int, n_best: int) -> list[list[tuple[int, int, float]]]:
+def best_spans(starts: Tensor, ends: Tensor, max_span: int, n_best: int) -> ScoredSpans:
     """Return for each row the spans (first, last, score) of highest starts[first] + ends[last], best first.
 
-    starts, ends: (B, S), -inf where no span can begin or end. The search is exact, and makes only those pairs that
-    may win, first <= last < first + max_span.
+    starts, ends: (B, S), -inf where no span can begin or end. The search is exact: it scores all pairs with
+    first <= last < first + max_span.
     """
     width = min(max_span, starts.size(1))
     band = F.pad(ends, (0, width - 1), value=-torch.inf).unfold(1, width, 1)  # (B, S, width)
     scores = (starts.unsqueeze(2) + band).flatten(1)  # (B, S * width)
     values, places = scores.topk(min(n_best, scores.size(1)), dim=1)
-    found = []
-    for row_values, row_places in zip(values.tolist(), places.tolist(), strict=True):
-        spans = [(place // width, place // width + place % width) for place in row_places]
-        found.append([(*span, value) for span, value in zip(spans, row_values, strict=True) if value > -torch.inf])
-    return found
+    rows = zip(values.tolist(), places.tolist(), strict=True)
+    spans = [[(at // width, at // width + at % width, value) for value, at in zip(*row, strict=True)] for row in rows]
+    return [[span for span in row if span[2] > -torch.inf] for row in spans]
 
 
-def _parts(batch: Batch, end: int) -> tuple[Tensor, Tensor]:
-    """Return which tokens are the question (B, Q), its end among them, and which come after it (B, S)."""
-    ends = (batch.source == end) & batch.source_mask  # (B, S)
-    context = (ends.cumsum(1) - ends.long() > 0) & batch.source_mask
-    question = batch.source_mask & ~context
-    return question[:, : max(1, int(question.sum(1).max()))], context
+def _last(batch: Batch) -> Tensor:
+    """Return the position of the last token of each row, which stands for "no answer": (B, 1)."""
+    return (batch.source_mask.sum(1, keepdim=True) - 1).clamp(min=0)

@@ -1,7 +1,6 @@
 """Metrics: plain functions from predictions and references to a `Score`, and each as a `torchmetrics.Metric`.
 
-Names are loaded when they are first used (PEP 562): tasks name their metrics, and a model in use, which scores nothing,
-does without sacrebleu and torchmetrics.
+Names are loaded when they are first used (PEP 562): a model in use scores nothing and need not load sacrebleu.
 """
 # ruff: noqa: F401
 

@@ -21,10 +21,10 @@ from lmtasks.metrics.score import Score, check_lengths, check_references, percen
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 
-# What the script of CMRC 2018 passes over. It lists the ellipsis as two characters, which never equal one: it stays.
+# What the script of CMRC 2018 ignores. It lists the ellipsis as two characters, which never equal one: it stays.
 CHINESE_PUNCTUATION = str.maketrans("", "", "-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
-# Each character of this range is a token; the rest is cut as NLTK cuts English: numbers whole, signs apart, the full
-# stop apart too where it is the last before a Chinese character or the end.
+# Each character of this range is a token; the rest is split as NLTK splits English: numbers stay whole, signs are
+# tokens, and so is a full stop before a Chinese character or at the end.
 CHINESE_TOKENS = re.compile(
     r"[\u4e00-\u9fa5]"
     r"|(?:[^\s\u4e00-\u9fa5;@#$%&?!()\[\]{}<>\"“”«»,.—–]|,(?=\d)"
@@ -35,27 +35,27 @@ CHINESE_TOKENS = re.compile(
 
 @dataclass(frozen=True)
 class Threshold:
-    """The scores from 0 to 100 that answers reach when those above a threshold are taken back."""
+    """The best scores, 0 to 100, if answers with a no-answer score above a threshold are replaced by ''."""
 
     exact_match: float
     """Best exact match."""
     exact_match_threshold: float
-    """No-answer score above which the answer is '' for the best exact match."""
+    """The threshold that gives the best exact match."""
     f1: float
     """Best F1."""
     f1_threshold: float
-    """No-answer score above which the answer is '' for the best F1."""
+    """The threshold that gives the best F1."""
 
 
 def is_answerable(references: Sequence[str], language: str = "en") -> bool:
-    """Tell whether there is a right answer: not so for [], [''] and answers of articles and punctuation alone."""
+    """Tell whether there is a right answer; there is none in [], [''] and answers of only articles and punctuation."""
     return _known(references, language) != [""]
 
 
 def exact_match(prediction: str, references: Sequence[str], language: str = "en") -> float:
-    """Return 1 where the answer equals a reference after normalisation, else 0; '' is right where none are known.
+    """Return 1 if the answer equals a reference, else 0; '' is right if there is no reference.
 
-    Normalised are upper case, punctuation, and for all languages but Chinese articles and white space.
+    Case and punctuation are ignored, and for all languages but Chinese articles and white space, too.
 
     Source: evaluate-v2.0.py of SQuAD; for Chinese the script of CMRC 2018.
     """
@@ -63,7 +63,7 @@ def exact_match(prediction: str, references: Sequence[str], language: str = "en"
 
 
 def answer_f1(prediction: str, references: Sequence[str], language: str = "en") -> float:
-    """Return the best F1 over the references, 0 to 1: of the words in common, whatever their order.
+    """Return the best F1 over the references, 0 to 1, of the words in common, in any order.
 
     For Chinese it is the F1 of the longest run of tokens in common.
 
@@ -72,12 +72,13 @@ def answer_f1(prediction: str, references: Sequence[str], language: str = "en") 
     known = _known(references, language)
     if known == [""]:
         return exact_match(prediction, references, language)
-    common = _longest_run if is_chinese(language) else _common_words
-    given = _tokens(_normalise(prediction, language), language)
+    chinese = is_chinese(language)
+    cut = CHINESE_TOKENS.findall if chinese else str.split
+    given = cut(_normalise(prediction, language))
     best = 0.0
-    for reference in known:
-        tokens = _tokens(reference, language)
-        best = max(best, 2 * common(given, tokens) / max(1, len(given) + len(tokens)))
+    for tokens in map(cut, known):
+        common = _longest_run(given, tokens) if chinese else (Counter(given) & Counter(tokens)).total()
+        best = max(best, 2 * common / max(1, len(given) + len(tokens)))
     return best
 
 
@@ -87,40 +88,44 @@ def best_threshold(
     no_answer_scores: Sequence[float],
     language: str = "en",
 ) -> Threshold:
-    """Find above which no-answer score an answer is best replaced by ''.
+    """Find the no-answer score above which it is best to replace an answer by ''.
 
-    Rows of equal score are taken back together, as one threshold must; where it is best to answer nothing the
-    threshold is 0, or lower if there are scores of 0 and less.
+    Rows of equal score are on the same side of a threshold. If it is best to answer nothing, the threshold is 0, or
+    less if there are scores of 0 or less.
 
-    Raises:
-        InputError: The lengths differ, there are no rows, or a score is NaN.
+    Raises: InputError if the lengths differ, there are no rows, or a score is NaN.
 
     Source: evaluate-v2.0.py of SQuAD, find_best_thresh.
     """
     check_lengths(predictions, references)
     check_lengths(predictions, no_answer_scores)
     if not predictions or any(map(math.isnan, no_answer_scores)):
-        raise InputError(f"{len(predictions)} rows, no-answer scores must be numbers: no threshold without them")
+        raise InputError(f"{len(predictions)} rows: a threshold needs at least one, and numbers as no-answer scores")
     empty = [not is_answerable(row, language) for row in references]
-    best = []
+    order = sorted(range(len(empty)), key=no_answer_scores.__getitem__)
+    found = []
     for score in (exact_match, answer_f1):
         answered = [score(text, row, language) for text, row in zip(predictions, references, strict=True)]
-        gains = [right - blank for right, blank in zip(answered, empty, strict=True)]
-        gain, threshold = _best_prefix(gains, no_answer_scores)
-        best += [100 * (sum(empty) + gain) / len(empty), threshold]
-    return Threshold(*best)
+        total = best = 0.0  # what the answers of the rows with the lowest scores gain over ''
+        # 0 as in the official script, or below all scores: then no row is answered
+        threshold = min(0.0, math.nextafter(no_answer_scores[order[0]], -math.inf))
+        for limit, rows in groupby(order, key=no_answer_scores.__getitem__):
+            total += sum(answered[row] - empty[row] for row in rows)
+            if total > best:
+                best, threshold = total, float(limit)
+        found += [100 * (sum(empty) + best) / len(empty), threshold]
+    return Threshold(*found)
 
 
 def squad(answers: Sequence[str], references: Sequence[Sequence[str]], language: str = "en") -> Score:
     """Score answers by `exact_match` and `f1`, each the best over the right answers of its row.
 
-    An answer is a text, '' for none. A row without right answers, or with [''], has no answer: there '' is right. Where
+    An answer is a text, '' for none. A row without right answers, or with [''], has no answer: there '' is right. If
     there are such rows, the values `has_answer_exact_match`, `has_answer_f1` (HasAns of the official script) and
-    `no_answer_exact_match` (NoAns; its F1 is the same number) count the two kinds apart. `language` zh (also zh-TW,
-    cmn) compares by the rules of CMRC 2018.
+    `no_answer_exact_match` (NoAns; its F1 is the same number) score the two kinds separately. `language` zh (also
+    zh-TW, cmn) follows the rules of CMRC 2018.
 
-    Raises:
-        InputError: The lengths differ, or the right answers of a row are a text and no list.
+    Raises: InputError if the lengths differ, or the right answers of a row are a text instead of a list.
 
     Source: evaluate-v1.1.py and evaluate-v2.0.py of SQuAD; the script of CMRC 2018.
 
@@ -132,21 +137,19 @@ def squad(answers: Sequence[str], references: Sequence[Sequence[str]], language:
     for answer, right in zip(answers, references, strict=True):
         scores = exact_match(answer, right, language), answer_f1(answer, right, language)
         rows[is_answerable(right, language)].append(scores)
-    values = _means("", rows[True] + rows[False])
+    values = {}
+    for prefix, several in (("", rows[True] + rows[False]), ("has_answer_", rows[True])):
+        if rows[False] or not prefix:
+            values[f"{prefix}exact_match"] = percent([exact for exact, _ in several])
+            values[f"{prefix}f1"] = percent([f1 for _, f1 in several])
     if rows[False]:
-        values |= _means("has_answer_", rows[True])
         values["no_answer_exact_match"] = percent([exact for exact, _ in rows[False]])
     rules = "cmrc2018" if is_chinese(language) else "squad2.0"
     return Score(values, f"rows:{len(answers)}|unanswerable:{len(rows[False])}|rules:{rules}")
 
 
-def _means(prefix: str, rows: Sequence[tuple[float, float]]) -> dict[str, float]:
-    names = (f"{prefix}exact_match", f"{prefix}f1")
-    return {name: percent([row[place] for row in rows]) for place, name in enumerate(names)}
-
-
 def _known(references: Sequence[str], language: str) -> list[str]:
-    """Return the normalised references that have anything left, [''] if none has."""
+    """Return the normalised references that are not empty, [''] if all are."""
     return [text for text in (_normalise(reference, language) for reference in references) if text] or [""]
 
 
@@ -154,14 +157,6 @@ def _normalise(text: str, language: str) -> str:
     if is_chinese(language):
         return text.lower().strip().translate(CHINESE_PUNCTUATION)
     return " ".join(ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split())
-
-
-def _tokens(normalised: str, language: str) -> list[str]:
-    return CHINESE_TOKENS.findall(normalised) if is_chinese(language) else normalised.split()
-
-
-def _common_words(one: list[str], other: list[str]) -> int:
-    return (Counter(one) & Counter(other)).total()
 
 
 def _longest_run(one: list[str], other: list[str]) -> int:
@@ -173,15 +168,3 @@ def _longest_run(one: list[str], other: list[str]) -> int:
             lengths.append(previous[column] + 1 if token == candidate else 0)
         best, previous = max(best, *lengths), lengths
     return best
-
-
-def _best_prefix(gains: Sequence[float], scores: Sequence[float]) -> tuple[float, float]:
-    """Return the largest sum of gains over the rows with the lowest scores, and the last of these scores."""
-    order = sorted(range(len(scores)), key=scores.__getitem__)
-    total, best = 0.0, 0.0
-    threshold = min(0.0, math.nextafter(scores[order[0]], -math.inf))  # 0 as in the official script, or below all
-    for score, rows in groupby(order, key=scores.__getitem__):
-        total += sum(gains[row] for row in rows)
-        if total > best:
-            best, threshold = total, float(score)
-    return best, threshold

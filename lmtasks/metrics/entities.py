@@ -1,4 +1,4 @@
-"""Precision, recall and F1 of entities: right are only those with the very label, first and last word.
+"""Precision, recall and F1 of entities: only those with the same label, first and last word are right.
 
 Tjong Kim Sang and De Meulder, "Introduction to the CoNLL-2003 Shared Task" (2003), section 2.3; the numbers are those
 of conlleval and of seqeval in its default mode.
@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from lmtasks.errors import InputError
-from lmtasks.metrics.score import LabelledScore, class_table, count_labels, labelled_scores, precision_recall_f1
+from lmtasks.metrics.score import LabelledScore, count_labels, labelled_scores, precision_recall_f1
 
 Entity = tuple[str, int, int]
 """(label, start, stop), in words or in characters."""
@@ -18,13 +17,12 @@ Entity = tuple[str, int, int]
 def entity_scores(
     found: Sequence[Collection[Entity]], actual: Sequence[Collection[Entity]], labels: Sequence[str]
 ) -> LabelledScore:
-    """Score the entities found in each row against those that are there, as `precision`, `recall` and `f1`.
+    """Score the entities found in each row against the actual ones, as `precision`, `recall` and `f1`.
 
-    The values are those of all labels together (micro), 0 where there are no entities. An entity given twice counts
-    once. `labels` is the inventory of labels.
+    The values count the entities of all labels together (micro average), 0 if there are none. An entity given twice
+    counts once. `labels` is the inventory of labels.
 
-    Raises:
-        InputError: The lengths differ, a label is none of the inventory or stands there twice.
+    Raises: InputError if the lengths differ, a label is not in the inventory, or the inventory has a label twice.
 
     Source: Tjong Kim Sang and De Meulder (2003); conlleval.
 
@@ -32,14 +30,7 @@ def entity_scores(
     >>> {name: round(value) for name, value in score.values.items()}
     {'precision': 50, 'recall': 100, 'f1': 67}
     """
-    counts = count_labels(found, actual, labels)
-    if len(counts) != len(labels):
-        raise InputError(f"labels {list(labels)}: one of them stands there twice")
-    totals = [sum(row[place] for row in counts.values()) for place in range(3)]  # right, predicted, actual
-    by_label = labelled_scores(counts)
-    return LabelledScore(
-        precision_recall_f1(*totals),
-        f"entities:{totals[-1]}|match:label+span|average:micro|rules:conlleval",
-        class_table(by_label),
-        by_label=by_label,
-    )
+    counts = count_labels(found, actual, labels)  # sums of counts, not means of scores: micro average
+    right, predicted, known = (sum(row[place] for row in counts.values()) for place in range(3))
+    signature = f"entities:{known}|match:label+span|average:micro|rules:conlleval"
+    return LabelledScore(precision_recall_f1(right, predicted, known), signature, labelled_scores(counts))

@@ -1,6 +1,6 @@
-"""Accuracy, F1, a table by class and the confusion matrix of classified texts, one label a text or several.
+"""Accuracy, F1, a table by class and the confusion matrix of classified texts with one label or several.
 
-Sokolova and Lapalme, "A systematic analysis of performance measures for classification tasks" (2009), table 3 and 4;
+Sokolova and Lapalme, "A systematic analysis of performance measures for classification tasks" (2009), tables 3 and 4;
 the numbers are those of torchmetrics and scikit-learn.
 """
 
@@ -13,21 +13,14 @@ import torch
 from torch import Tensor
 
 from lmtasks.errors import InputError
-from lmtasks.metrics.score import (
-    LabelledScore,
-    class_table,
-    count_labels,
-    labelled_scores,
-    percent,
-    precision_recall_f1,
-)
+from lmtasks.metrics.score import LabelledScore, count_labels, labelled_scores, percent, precision_recall_f1
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ConfusionScore(LabelledScore):
     """A score with the confusion matrix."""
 
-    confusion: Tensor = field(compare=False)
+    confusion: Tensor = field(compare=False)  # == of tensors is a tensor
     """(C, C) whole numbers: how many texts of each actual label got each predicted label."""
 
 
@@ -36,8 +29,7 @@ def label_scores(predictions: Sequence[str], references: Sequence[str], labels: 
 
     `labels` is the inventory of labels.
 
-    Raises:
-        InputError: The lengths differ, a label is none of the inventory, or the inventory is empty or has one twice.
+    Raises: InputError if the lengths differ, a label is not in the inventory, or the inventory is empty or repeats one.
 
     Source: Sokolova and Lapalme (2009), table 3.
 
@@ -45,25 +37,19 @@ def label_scores(predictions: Sequence[str], references: Sequence[str], labels: 
     >>> {name: round(value) for name, value in score.values.items()}, score.confusion.tolist()
     ({'accuracy': 67, 'macro_f1': 67}, [[1, 1], [0, 1]])
     """
-    _check_inventory(labels)
-    counts = count_labels([[(label,)] for label in predictions], [[(label,)] for label in references], labels)
+    counts = count_labels([[(label,)] for label in predictions], [[(label,)] for label in references], labels, least=1)
     number, size = {label: number for number, label in enumerate(labels)}, len(labels)
-    # a pair of labels is a cell of the matrix, whose rows stand one behind the other
-    cells = [number[actual] * size + number[given] for given, actual in zip(predictions, references, strict=True)]
-    confusion = torch.bincount(torch.tensor(cells, dtype=torch.int64), minlength=size * size).view(size, size)
+    pairs = list(zip(references, predictions, strict=True))
+    # a pair of labels is a cell of the flattened matrix
+    cells = torch.tensor([number[actual] * size + number[given] for actual, given in pairs], dtype=torch.int64)
+    confusion = torch.bincount(cells, minlength=size * size).view(size, size)
     by_label = labelled_scores(counts)
     # a label that never occurs has no F1; scikit-learn and torchmetrics leave it out too
     f1 = [by_label[label]["f1"] for label, count in counts.items() if any(count)]
-    return ConfusionScore(
-        {
-            "accuracy": percent([given == actual for given, actual in zip(predictions, references, strict=True)]),
-            "macro_f1": sum(f1) / max(1, len(f1)),
-        },
-        f"rows:{len(references)}|classes:{size}|macro:classes that occur",
-        class_table(by_label),
-        by_label=by_label,
-        confusion=confusion,
-    )
+    accuracy = percent([given == actual for actual, given in pairs])
+    values = {"accuracy": accuracy, "macro_f1": sum(f1) / max(1, len(f1))}
+    signature = f"rows:{len(references)}|classes:{size}|macro:classes that occur"
+    return ConfusionScore(values, signature, by_label, confusion)
 
 
 def multi_label_scores(
@@ -71,11 +57,10 @@ def multi_label_scores(
 ) -> LabelledScore:
     """Score texts that have any number of labels each, as `micro_f1`, `macro_f1` and `subset_accuracy`.
 
-    `macro_f1` is the mean over all labels of the inventory `labels`, `subset_accuracy` the share of rows wholly right.
+    `macro_f1` is the mean over all labels of the inventory `labels`. `subset_accuracy` is the share of the rows with
+    exactly the right labels.
 
-    Raises:
-        InputError: The lengths differ, a row is a text and no collection of labels, a label is none of the inventory,
-            or the inventory is empty or has one twice.
+    Raises: InputError as `label_scores`, and if a row is a text instead of a collection of labels.
 
     Source: Sokolova and Lapalme (2009), table 4.
 
@@ -83,26 +68,16 @@ def multi_label_scores(
     >>> {name: round(value) for name, value in score.values.items()}
     {'micro_f1': 67, 'macro_f1': 50, 'subset_accuracy': 50}
     """
-    _check_inventory(labels)
     for row, given in [*enumerate(predictions, 1), *enumerate(references, 1)]:
-        if isinstance(given, str):
+        if isinstance(given, str):  # its characters would count as labels
             raise InputError(f"row {row}: {given!r}, expected a list of labels")
     ours, theirs = ([{(label,) for label in row} for row in rows] for rows in (predictions, references))
-    counts = count_labels(ours, theirs, labels)
+    counts = count_labels(ours, theirs, labels, least=1)
     by_label = labelled_scores(counts)
     totals = map(sum, zip(*counts.values(), strict=True))  # right, predicted, actual
-    return LabelledScore(
-        {
-            "micro_f1": precision_recall_f1(*totals)["f1"],
-            "macro_f1": sum(row["f1"] for row in by_label.values()) / len(counts),
-            "subset_accuracy": percent([given == actual for given, actual in zip(ours, theirs, strict=True)]),
-        },
-        f"rows:{len(ours)}|classes:{len(counts)}|macro:all classes",
-        class_table(by_label),
-        by_label=by_label,
-    )
-
-
-def _check_inventory(labels: Sequence[str]) -> None:
-    if not labels or len(set(labels)) != len(labels):
-        raise InputError(f"labels {list(labels)}: expected at least one, each once")
+    values = {
+        "micro_f1": precision_recall_f1(*totals)["f1"],
+        "macro_f1": sum(row["f1"] for row in by_label.values()) / len(counts),
+        "subset_accuracy": percent([given == actual for given, actual in zip(ours, theirs, strict=True)]),
+    }
+    return LabelledScore(values, f"rows:{len(ours)}|classes:{len(counts)}|macro:all classes", by_label)

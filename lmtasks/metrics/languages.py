@@ -1,4 +1,4 @@
-"""Which languages are compared by the character, since they put no spaces between words."""
+"""The languages that metrics compare character by character, because they put no spaces between words."""
 
 from __future__ import annotations
 

@@ -10,36 +10,48 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from lmtasks.errors import InputError
-from lmtasks.text.words import columns
+from lmtasks.reports.tables import align
 
 
 @dataclass(frozen=True)
 class Score:
-    """The numbers of a corpus, and how they came about."""
+    """The numbers of a corpus, and how they were computed."""
 
     values: dict[str, float]
-    """Name -> number, 0 to 100 where it is a share."""
+    """Name -> number, 0 to 100 if it is a share."""
     signature: str
     """The settings of the metric, so that others can repeat it."""
-    table: str = ""
-    """The numbers of each class, for people."""
+
+    @property
+    def table(self) -> str:
+        """The numbers of each class as a table for people; empty for metrics without classes."""
+        return ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class LabelledScore(Score):
     """A score with the numbers of each label."""
 
     by_label: dict[str, dict[str, float]]
     """Label -> precision, recall, f1 (0 to 100) and support (how often the label is a right answer)."""
 
+    @property
+    def table(self) -> str:
+        """Precision, recall, F1 and support as a table for people, a row for each label."""
+        shares = ("precision", "recall", "f1")
+        lines = [["", *(f"{name:>9}" for name in (*shares, "support"))]]  # columns of one width
+        for label, row in self.by_label.items():
+            lines.append([label, *(f"{row[name]:.2f}" for name in shares), str(row["support"])])
+        return "\n".join(align(lines, left=1))
+
 
 def percent(shares: Collection[float]) -> float:
-    """Return the mean of shares from 0 to 1 in percent, 0 where there are none."""
+    """Return the mean of shares from 0 to 1 in percent, 0 if there are none."""
     return 100 * math.fsum(shares) / max(1, len(shares))  # fsum is exact: the order of the rows changes no digit
 
 
 def precision_recall_f1(right: int, predicted: int, actual: int) -> dict[str, float]:
-    """Return precision, recall and f1, 0 to 100, from counts; 0 where there is nothing to divide by."""
+    """Return precision, recall and f1, 0 to 100, from counts; 0 instead of a division by 0."""
     return {
         "precision": 100 * right / max(1, predicted),
         "recall": 100 * right / max(1, actual),
@@ -48,17 +60,18 @@ def precision_recall_f1(right: int, predicted: int, actual: int) -> dict[str, fl
 
 
 def count_labels(
-    found: Sequence[Collection[tuple]], actual: Sequence[Collection[tuple]], labels: Sequence[str]
+    found: Sequence[Collection[tuple]], actual: Sequence[Collection[tuple]], labels: Sequence[str], least: int = 0
 ) -> dict[str, list[int]]:
     """Count for each label how many of the (label, ...) of all rows were right, predicted and actual.
 
-    One that a row has twice counts once.
+    Items that a row has twice count once. `labels` is the inventory of at least `least` (0 or 1) labels.
 
-    Raises:
-        InputError: The lengths differ, or a label is none of the inventory `labels`.
+    Raises: InputError if the lengths differ, a label is not in the inventory, or the inventory has faults.
     """
     check_lengths(found, actual)
     counts = {label: [0, 0, 0] for label in labels}
+    if len(counts) != len(labels) or len(counts) < least:
+        raise InputError(f"labels {list(labels)}: expected {'at least one, ' if least else ''}each once")
     for number, (ours, theirs) in enumerate(zip(found, actual, strict=True), 1):
         predicted, known = set(map(tuple, ours)), set(map(tuple, theirs))
         # whole items are compared, so that an entity is right only with its label and its place
@@ -75,31 +88,19 @@ def labelled_scores(counts: Mapping[str, Sequence[int]]) -> dict[str, dict[str, 
     return {label: {**precision_recall_f1(*row), "support": row[2]} for label, row in counts.items()}
 
 
-def class_table(by_label: Mapping[str, Mapping[str, float]]) -> str:
-    """Return a table for people: precision, recall, F1 and support, a row for each label."""
-    width = max(map(columns, by_label), default=0)
-    lines = [" " * width + "".join(f"  {name:>9}" for name in ("precision", "recall", "f1", "support"))]
-    for label, row in by_label.items():
-        cells = "".join(f"  {row[name]:>9.2f}" for name in ("precision", "recall", "f1"))
-        lines.append(f"{label}{' ' * (width - columns(label))}{cells}  {row['support']:>9}")
-    return "\n".join(lines)
-
-
 def check_lengths(predictions: Sequence[object], references: Sequence[object]) -> None:
-    """Refuse rows that do not belong together.
+    """Check that there are as many predictions as references.
 
-    Raises:
-        InputError: There are not as many predictions as references.
+    Raises: InputError if not.
     """
     if len(predictions) != len(references):
         raise InputError(f"{len(predictions)} predictions but {len(references)} references; give one for each row")
 
 
 def check_references(predictions: Sequence[object], references: Sequence[Sequence[str]], least: int = 1) -> None:
-    """Refuse rows whose references are no lists.
+    """Check that there is a list of references for each prediction.
 
-    Raises:
-        InputError: The lengths differ, or a row has a text in place of a list, or fewer than `least` (0 or 1) texts.
+    Raises: InputError if the lengths differ, or a row has a text instead of a list, or fewer than `least` (0, 1) texts.
     """
     check_lengths(predictions, references)
     for number, row in enumerate(references, 1):

@@ -21,8 +21,8 @@ WORDS = re.compile(r"[^\W_]+")
 def rouge_tokens(text: str, language: str = "en") -> list[str]:
     """Return the tokens that ROUGE compares, lower-case and without punctuation.
 
-    English: runs of a to z and 0 to 9, as in rouge-score. Chinese and Japanese: each character, but runs of a to z and
-    0 to 9 whole. All other languages: runs of letters and digits of any alphabet.
+    English: runs of a to z and 0 to 9, as in rouge-score. Chinese and Japanese: such runs, and every other character as
+    a token. All other languages: runs of letters and digits of any alphabet.
     """
     pattern = CHARACTERS if is_written_without_spaces(language) else ENGLISH if is_english(language) else WORDS
     return pattern.findall(text.lower())
@@ -34,18 +34,21 @@ def rouge_f1(prediction: str, references: Sequence[str], language: str = "en") -
     Source: rouge-score, RougeScorer.score_multi.
     """
     given = rouge_tokens(prediction, language)
-    rows = [_compare(given, rouge_tokens(reference, language)) for reference in references]
-    return max(row[0] for row in rows), max(row[1] for row in rows), max(row[2] for row in rows)
+    rows = []
+    for right in (rouge_tokens(reference, language) for reference in references):
+        longest = _f1(_common_subsequence(given, right), len(given), len(right))
+        rows.append((_n_gram_f1(given, right, 1), _n_gram_f1(given, right, 2), longest))
+    one, two, longest = map(max, zip(*rows, strict=True))
+    return one, two, longest
 
 
 def rouge(predictions: Sequence[str], references: Sequence[Sequence[str]], language: str = "en") -> Score:
-    """Score which words, pairs of words and sequences of words summaries share with the references, as F1.
+    """Score the words, pairs of words and sequences of words that summaries share with the references, as F1.
 
-    The values `rouge1`, `rouge2` and `rougeL` are means over the rows, each the best over its references; not every
-    row needs as many. `language` (ISO 639 code) says what a word is, see `rouge_tokens`.
+    The values `rouge1`, `rouge2` and `rougeL` are means over the rows, each the best over its references. Rows may have
+    different numbers of references. `language` (ISO 639 code) decides what a word is, see `rouge_tokens`.
 
-    Raises:
-        InputError: The lengths differ, or a row has no list of at least one reference.
+    Raises: InputError if the lengths differ, or a row has no list of at least one reference.
 
     Source: Lin (2004); rouge-score.
 
@@ -62,20 +65,16 @@ def rouge(predictions: Sequence[str], references: Sequence[Sequence[str]], langu
     )
 
 
-def _compare(given: list[str], reference: list[str]) -> tuple[float, float, float]:
-    one, two = _n_gram_f1(given, reference, 1), _n_gram_f1(given, reference, 2)
-    return one, two, _f1(_common_subsequence(given, reference), len(given), len(reference))
-
-
 def _n_gram_f1(given: list[str], reference: list[str], n: int) -> float:
+    # n copies, each one token later, side by side: the shortest one ends the n-grams
     ours, theirs = (Counter(zip(*(tokens[k:] for k in range(n)), strict=False)) for tokens in (given, reference))
     return _f1((ours & theirs).total(), ours.total(), theirs.total())
 
 
 def _common_subsequence(one: list[str], other: list[str]) -> int:
-    """Return the length of the longest common subsequence, whose tokens need not stand side by side.
+    """Return the length of the longest common subsequence, whose tokens need not be adjacent.
 
-    The columns of the usual table are the bits of one whole number: a row of it costs one addition.
+    The columns of the usual table are the bits of one integer, so that a row of it costs one addition.
     Source: Hyyrö, "Bit-parallel LCS-length computation revisited" (2004).
     """
     places: dict[str, int] = {}
@@ -89,4 +88,4 @@ def _common_subsequence(one: list[str], other: list[str]) -> int:
 
 
 def _f1(common: int, one: int, other: int) -> float:
-    return 2 * common / max(1, one + other)
+    return 2 * common / max(1, one + other)  # two empty texts have no word in common: 0

@@ -1,4 +1,4 @@
-"""Perplexity and bits for each character of a language model, from summed negative log-likelihoods.
+"""Perplexity and bits per character of a language model, from summed negative log-likelihoods.
 
 Jelinek et al., "Perplexity: a measure of the difficulty of speech recognition tasks" (1977); bits per character as in
 Graves, "Generating Sequences With Recurrent Neural Networks" (2013), section 3.1.
@@ -11,20 +11,20 @@ import sys
 
 
 def perplexity(nll: float, count: float) -> float:
-    """Return e to the mean of `nll` (nats, summed) over `count` tokens, words or whatever the text is cut into.
+    """Return the perplexity: e to the power of `nll` (nats, summed) / `count`.
 
-    The nll of all tokens over the number of *words* is the perplexity per word, which models of different vocabularies
-    share. 1 where there is nothing, infinity where it is too large for a float.
+    With the number of words as `count` it is the perplexity per word, which can be compared between vocabularies. It is
+    1 for a count of 0, and infinity if it is too large for a float.
     """
     mean = nll / max(1, count)
-    return math.exp(mean) if mean < math.log(sys.float_info.max) else math.inf
+    return math.exp(mean) if mean < math.log(sys.float_info.max) else math.inf  # math.exp would raise OverflowError
 
 
 def token_probability(nll: float, count: float) -> float:
-    """Return 100 / perplexity: the (geometric) mean probability of the right token, in percent."""
+    """Return 100 / perplexity: the geometric mean of the probability of the right token, in percent."""
     return 100 * math.exp(-nll / max(1, count))
 
 
 def bits_per_character(nll: float, characters: float) -> float:
-    """Return `nll` (nats, summed) over the number of characters, in bits."""
+    """Return `nll` (nats, summed) per character, in bits."""
     return nll / max(1, characters) / math.log(2)

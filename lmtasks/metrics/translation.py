@@ -17,7 +17,7 @@ from lmtasks.metrics.score import Score, check_references
 
 TOKENIZERS = {**dict.fromkeys(CHINESE, "zh"), **dict.fromkeys(("ja", "jpn"), "ja-mecab")}
 TOKENIZERS |= dict.fromkeys(("ko", "kor"), "ko-mecab")
-"""The sacrebleu tokeniser of languages that are not split at spaces like English: ISO 639 code -> name."""
+"""ISO 639 code -> the sacrebleu tokeniser of languages that cannot be split like English."""
 ORDER = 4  # the longest n-grams of BLEU as published
 
 
@@ -34,13 +34,12 @@ def bleu(
     Args:
         hypotheses: A text for each row.
         references: A list of texts for each row, equally many in every row.
-        language: ISO 639 code of the texts; zh, ja and ko have tokenisers of their own.
-        lowercase: Ignore upper and lower case.
+        language: ISO 639 code of the texts; zh, ja and ko have their own tokenisers.
+        lowercase: Ignore the case of letters.
         tokenize: A tokeniser of sacrebleu instead of that of the language.
         order: The longest n-grams; 2 gives the BLEU-2 of dialogue.
 
-    Raises:
-        InputError: The rows do not fit, the tokeniser is unknown, or its package is missing.
+    Raises: InputError if `check_translations` does, the tokeniser is unknown, or its package is missing.
 
     Source: Papineni et al. (2002); sacrebleu.
 
@@ -48,7 +47,7 @@ def bleu(
     >>> round(score.values["bleu"]), score.signature.split("|version")[0]
     (100, 'nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp')
     """
-    # the order stands behind sacrebleu's own signature, which does not tell BLEU-2 from BLEU-4
+    # sacrebleu's own signature does not distinguish BLEU-2 from BLEU-4
     scorer = _bleu_scorer(tokenize or bleu_tokenizer(language), lowercase, order)
     value, signature = _corpus_score(scorer, hypotheses, references)
     return Score({"bleu": value}, signature + (f"|order:{order}" if order != ORDER else ""))
@@ -71,8 +70,8 @@ def chrf(hypotheses: Sequence[str], references: Sequence[Sequence[str]], word_or
 def ter(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Score:
     """Score how many edits (insert, delete, replace, move words) lead to the nearest reference, in % of its words.
 
-    Words stand between spaces, upper and lower case are the same. Lower is better; `ter` may exceed 100. Rows and
-    errors are those of `bleu`.
+    Words are split at spaces; case is ignored. Lower is better, and `ter` may exceed 100. Rows and errors are those of
+    `bleu`.
 
     Source: Snover et al. (2006); sacrebleu.
 
@@ -89,51 +88,44 @@ def bleu_tokenizer(language: str) -> str:
 
 
 def bleu_splitter(language: str) -> Callable[[str], str]:
-    """Return the function that puts spaces between the words of a text, as BLEU compares them."""
+    """Return the function that puts spaces between the words that BLEU compares."""
     return _bleu_scorer(bleu_tokenizer(language), False, ORDER).tokenizer
 
 
 def check_translations(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
-    """Refuse rows that sacrebleu would cut short or misread.
+    """Check that every row has as many references as the first; sacrebleu would cut the others short without a word.
 
-    Raises:
-        InputError: The lengths differ, or a row has no list of references or not as many as the first row.
+    Raises: InputError if the lengths differ, or a row has no list of references or not as many as the first row.
     """
-    if len(hypotheses) != len(references):
-        raise InputError(
-            f"{len(hypotheses)} hypotheses but {len(references)} rows of references; give one list for each"
-        )
+    rows = len(references)
+    if len(hypotheses) != rows:
+        raise InputError(f"{len(hypotheses)} hypotheses but {rows} rows of references; give one list for each")
     check_references(hypotheses, references)
     for row, texts in enumerate(references, 1):
-        if len(texts) != len(references[0]):
-            raise InputError(
-                f"references, row {row}: {len(texts)} texts, row 1 has {len(references[0])}; give each row equally many"
-            )
+        if (found := len(texts)) != (first := len(references[0])):
+            raise InputError(f"references, row {row}: {found} texts, row 1 has {first}; give each row equally many")
 
 
 @cache  # a MeCab dictionary takes a while to open
 def _bleu_scorer(tokenize: str, lowercase: bool, order: int) -> sacrebleu.BLEU:
     if tokenize not in sacrebleu.BLEU.TOKENIZERS:
-        raise InputError(
-            f"tokenize={tokenize!r}: no tokeniser of sacrebleu; choose {', '.join(sacrebleu.BLEU.TOKENIZERS)}"
-        )
+        choices = ", ".join(sacrebleu.BLEU.TOKENIZERS)
+        raise InputError(f"tokenize={tokenize!r}: no tokeniser of sacrebleu; choose {choices}")
     try:
         return sacrebleu.BLEU(tokenize=tokenize, lowercase=lowercase, max_ngram_order=order)
     except RuntimeError as error:
-        language = tokenize.removesuffix("-mecab")
-        raise InputError(
-            f"tokenize={tokenize!r} needs a package that is missing: pip install 'sacrebleu[{language}]'"
-        ) from error
+        package = f"sacrebleu[{tokenize.removesuffix('-mecab')}]"
+        raise InputError(f"tokenize={tokenize!r} needs a package that is missing: pip install '{package}'") from error
 
 
 def _corpus_score(
     scorer: sacrebleu.metrics.base.Metric, hypotheses: Sequence[str], references: Sequence[Sequence[str]]
 ) -> tuple[float, str]:
-    """Return sacrebleu's number and signature, 0 where there are no rows."""
+    """Return sacrebleu's number and signature, 0 if there are no rows."""
     check_translations(hypotheses, references)
     if not hypotheses:
-        scorer.num_refs = 0  # otherwise set when sacrebleu scores, which it does not without rows
+        scorer.num_refs = 0  # part of the signature; sacrebleu sets it when it scores, and it cannot score no rows
         return 0.0, str(scorer.get_signature())
-    # sacrebleu takes the first references of all rows, then the second ones
+    # sacrebleu takes a list of the first references of all rows, then one of the second ones
     score = scorer.corpus_score(list(hypotheses), list(zip(*references, strict=True))).score
     return score, str(scorer.get_signature())

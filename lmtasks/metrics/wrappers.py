@@ -1,6 +1,6 @@
-"""The metrics as `torchmetrics.Metric`s, for training and test loops of your own.
+"""The metrics as `torchmetrics.Metric`s, for your own training and test loops.
 
-Each takes rows with `update` and scores all of them at once with the function of this package that it is named after.
+Each collects rows with `update` and scores all of them at once with the function that it is named after.
 
 >>> bleu = BLEU(language="en")
 >>> bleu.update(["The cat sits on the mat."], [["The cat sits on the mat."]])
@@ -32,46 +32,45 @@ from lmtasks.metrics.translation import ORDER, bleu, check_translations, chrf, t
 
 
 class _Rows(Metric):
-    """Keep rows as bytes, which torchmetrics gathers, copies, moves and pickles as it does any state."""
+    """Keep rows as bytes, which torchmetrics gathers, copies, moves and pickles like any other state."""
 
     is_differentiable = False
     higher_is_better = True
-    full_state_update = False
+    full_state_update = False  # forward() then updates once per batch, not twice
     rows: list[Tensor]
     function: Callable[..., Score]
     check: Callable[..., object] = staticmethod(check_references)
-    columns = 2  # of a row: a prediction and what is right for it
+    columns = 2  # of a row: a prediction and its reference
 
-    def __init__(self, settings: dict[str, Any], sync_on_compute: bool) -> None:
+    def __init__(self, sync_on_compute: bool, **settings: Any) -> None:
         super().__init__(sync_on_compute=sync_on_compute)
         self._settings = settings
         self._scored: tuple[bytes, Score] | None = None  # the rows scored last, and their score
         self.add_state("rows", [], dist_reduce_fx="cat")
         self.reset()
-        self.score()  # refuses settings with faults
+        self.score()  # refuses settings with faults now, not after an epoch
 
     @property
     def signature(self) -> str:
-        """How the scores came about, so that others can repeat them."""
+        """How the scores were computed, so that others can repeat them."""
         return self.score().signature
 
     def reset(self) -> None:
         """Forget all rows."""
         super().reset()
-        # Of a process without rows torchmetrics would send floats, while the others wait for bytes.
+        # For a process without rows torchmetrics would send floats, while the others wait for bytes.
         self.rows = [torch.zeros(0, dtype=torch.uint8, device=self.device)]
 
     def update(self, predictions: Sequence[Any], references: Sequence[Any]) -> None:
-        """Add rows: a prediction and what is right for it, as the function takes them.
+        """Add rows of a prediction and its reference, in the form that the function takes.
 
-        Raises:
-            InputError: The function would refuse them.
+        Raises: InputError if the function would refuse them.
         """
         self.check(predictions, references)
         self._add(predictions, references)
 
     def compute(self) -> Any:
-        """Return the values of the score as tensors, name -> number; 0 where there are no rows."""
+        """Return the values of the score as tensors, name -> number; 0 if there are no rows."""
         return {name: torch.tensor(value, device=self.device) for name, value in self.score().values.items()}
 
     def score(self) -> Score:
@@ -79,15 +78,15 @@ class _Rows(Metric):
         data = bytes(dim_zero_cat(self.rows).cpu().numpy())
         if self._scored is None or self._scored[0] != data:
             rows = [json.loads(line) for line in data.splitlines()]
-            columns = ([row[place] for row in rows] for place in range(self.columns))
+            columns = ([row[place] for row in rows] for place in range(self.columns))  # zip would lose them if no rows
             self._scored = data, self.function(*columns, **self._settings)
         return self._scored[1]
 
     def _add(self, *columns: Sequence[Any]) -> None:
-        """Keep rows, a value of each column, as JSON."""
-        # ASCII escapes ends of lines, so that a line is a row, and half a surrogate pair, which UTF-8 cannot hold
-        lines = "".join(f"{json.dumps(row, default=_plain)}\n" for row in zip(*columns, strict=True))
-        if lines:
+        """Keep rows, a value of each column, as lines of JSON; sets, arrays and their numbers become plain values."""
+        plain = partial(json.dumps, default=lambda value: value.tolist() if hasattr(value, "tolist") else list(value))
+        # ASCII escapes ends of lines, so that a line is a row, and half a surrogate pair, which UTF-8 cannot hold.
+        if lines := "".join(f"{plain(row)}\n" for row in zip(*columns, strict=True)):
             self.rows.append(torch.frombuffer(bytearray(lines, "ascii"), dtype=torch.uint8).to(self.device))
 
 
@@ -100,10 +99,9 @@ class _Translations(_Rows):
         self._width = 0  # references of each row
 
     def update(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
-        """Add rows: one hypothesis and one list of references each, as many references in every row.
+        """Add rows of one hypothesis and a list of references, equally many in every row.
 
-        Raises:
-            InputError: The lengths differ, or a row has no or more or fewer references than the others.
+        Raises: InputError if the lengths differ, or a row has no references or another number than the other rows.
         """
         self.check(hypotheses, references)
         width = len(references[0]) if references else self._width
@@ -114,7 +112,7 @@ class _Translations(_Rows):
         self._add(hypotheses, references)
 
     def compute(self) -> Tensor:
-        """Return the score, 0 to 100 (TER may be more); 0 where there are no rows."""
+        """Return the score, 0 to 100 (TER may be more); 0 if there are no rows."""
         (value,) = super().compute().values()
         return value
 
@@ -132,8 +130,7 @@ class BLEU(_Translations):
         order: int = ORDER,
         sync_on_compute: bool = True,
     ) -> None:
-        settings = {"language": language, "lowercase": lowercase, "tokenize": tokenize, "order": order}
-        super().__init__(settings, sync_on_compute)
+        super().__init__(sync_on_compute, language=language, lowercase=lowercase, tokenize=tokenize, order=order)
 
 
 class CHRF(_Translations):
@@ -142,7 +139,7 @@ class CHRF(_Translations):
     function = staticmethod(chrf)
 
     def __init__(self, word_order: int = 0, sync_on_compute: bool = True) -> None:
-        super().__init__({"word_order": word_order}, sync_on_compute)
+        super().__init__(sync_on_compute, word_order=word_order)
 
 
 class TER(_Translations):
@@ -152,19 +149,19 @@ class TER(_Translations):
     higher_is_better = False
 
     def __init__(self, sync_on_compute: bool = True) -> None:
-        super().__init__({}, sync_on_compute)
+        super().__init__(sync_on_compute)
 
 
 class _InLanguage(_Rows):
     def __init__(self, language: str = "en", sync_on_compute: bool = True) -> None:
-        super().__init__({"language": language}, sync_on_compute)
+        super().__init__(sync_on_compute, language=language)
 
 
 class SQuAD(_InLanguage):
     """Score answers to questions as `squad` does."""
 
     function = staticmethod(squad)
-    check = staticmethod(partial(check_references, least=0))
+    check = staticmethod(partial(check_references, least=0))  # a question may have no answer
 
 
 class ROUGE(_InLanguage):
@@ -179,22 +176,22 @@ class Distinct(_InLanguage):
     function = staticmethod(distinct)
     columns = 1
 
-    def update(self, answers: Sequence[str]) -> None:  # type: ignore[override]
+    def update(self, answers: Sequence[str]) -> None:  # type: ignore[override]  # answers have no references
         """Add answers."""
         self._add(answers)
 
 
 class _Labelled(_Rows):
     def __init__(self, labels: Sequence[str], sync_on_compute: bool = True) -> None:
-        super().__init__({"labels": list(labels)}, sync_on_compute)
+        super().__init__(sync_on_compute, labels=list(labels))
         self.labels = list(labels)
 
     def check(self, *columns: Sequence[Any]) -> None:
-        """Refuse rows that cannot be scored, by scoring them, which is as quick."""
+        """Refuse rows that cannot be scored, by scoring them, which takes as little time."""
         self.function(*columns, labels=self.labels)
 
     def by_label(self) -> dict[str, dict[str, float]]:
-        """Return precision, recall, f1 and support of each label, as far as this process has counted."""
+        """Return precision, recall, f1 and support of each label, for the rows that this process has."""
         return cast(LabelledScore, self.score()).by_label
 
     def table(self) -> str:
@@ -215,7 +212,7 @@ class Labels(_Labelled):
 
     @property
     def confusion(self) -> Tensor:
-        """The confusion matrix (C, C), actual by predicted label, as far as this process has counted."""
+        """The confusion matrix (C, C), actual by predicted label, of the rows that this process has."""
         return cast(ConfusionScore, self.score()).confusion.to(self.device)
 
 
@@ -226,7 +223,7 @@ class MultiLabels(_Labelled):
 
 
 class Perplexity(Metric):
-    """Measure how many tokens a model hesitates between, on average; counted in words it is the perplexity per word.
+    """Measure the perplexity per token, or per word if words are counted.
 
     Source: Jelinek et al. (1977).
     """
@@ -240,16 +237,17 @@ class Perplexity(Metric):
 
     def __init__(self, sync_on_compute: bool = True) -> None:
         super().__init__(sync_on_compute=sync_on_compute)
+        # float32 would round a sum over millions of tokens
         self.add_state("nll", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, nll: float | Tensor, count: int | Tensor) -> None:
-        """Add a negative log-likelihood in nats, summed, and the number of tokens, words or characters it is of."""
+        """Add a negative log-likelihood in nats, summed over `count` tokens, words or characters."""
         self.nll += nll
         self.count += count
 
     def compute(self) -> Tensor:
-        """Return the number: a perplexity is from 1 up, 1 where there is nothing; bits are from 0 up."""
+        """Return the number: without tokens the perplexity is 1 and the bits are 0."""
         return torch.tensor(self.function(self.nll.item(), self.count.item()), device=self.device)
 
 
@@ -260,8 +258,3 @@ class BitsPerCharacter(Perplexity):
     """
 
     function = staticmethod(bits_per_character)
-
-
-def _plain(value: Any) -> Any:
-    """Return sets, arrays and their numbers as JSON can write them."""
-    return value.tolist() if hasattr(value, "tolist") else list(value)

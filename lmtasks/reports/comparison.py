@@ -1,4 +1,4 @@
-"""Compare runs: read the scores of each run, set them side by side, task by task, and show what one gains over another.
+"""Compare runs: read the scores of each run, put them side by side, task by task, and show the gains over the first.
 
 `as_text(compare(read_runs([(Path("runs/joint"), ""), (Path("runs/alone"), "")])))` is the table of `lmtasks compare`.
 """
@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,15 @@ from lmtasks.settings import from_plain
 from lmtasks.storage import CONFIG, METRICS, METRICS_FILE, MODEL
 from lmtasks.storage.checkpoint import find_model, read_settings
 
-ALONE = "alone"  # the column of several runs of one task each
-EMPTY = (None, "", "nan")  # cells of metrics.csv without a number
+ALONE = "alone"  # the column of several runs that have one task each
+EMPTY = (None, "", "nan")  # cells of metrics.csv without a number: a task took no part
 SPLITS = ("test", "validation")  # a task is compared on the first split that all runs with scores of it have
 TEST, VALIDATION = SPLITS
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run as its folder tells it. Its only task may have been renamed, and its scores with it."""
+    """A run as read from its folder. If its only task was renamed, so were its scores."""
 
     name: str
     path: Path
@@ -43,7 +43,7 @@ class Run:
     """The rows of metrics.csv that training wrote."""
 
     def splits(self, task: str, metric: str) -> list[str]:
-        """Return the splits of which the run has this score."""
+        """Return the splits for which the run has this score."""
         return [split for split in SPLITS if f"{task}/{metric}" in self.scores[split]]
 
 
@@ -63,18 +63,18 @@ class Mean:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Main scores of runs side by side; the first column is what the others are compared with."""
+    """Main scores of runs side by side; the other columns are compared with the first one."""
 
     metrics: dict[str, str]
-    """Task -> the metric that is shown: the main one of the first run that has the task."""
+    """Task -> the metric that is shown: the main metric of the first run that has the task."""
     splits: dict[str, str]
-    """Task -> the split of its scores; none where the runs have no split of it in common."""
+    """Task -> the split of its scores; a task is missing if its runs have no split in common."""
     columns: dict[str, dict[str, float]]
-    """Name of a run, or of several that have a task each -> the score of each task."""
+    """Name of a run, or `alone` for several runs of one task each -> the score of each task."""
     paths: dict[str, Path]
     """Run -> its folder."""
     alone: dict[str, str] = field(default_factory=dict)
-    """Task -> the run of it alone, if the first column is of such runs."""
+    """Task -> the run that learned it alone, if the first column is made of such runs."""
 
     @property
     def first(self) -> str:
@@ -87,13 +87,13 @@ class Comparison:
         return list(self.columns)[1:]
 
     def gain(self, column: str, task: str) -> float | None:
-        """Return how much higher a column scores than the first; None if one has no score."""
+        """Return how much higher a column scores than the first; None if one of them has no score."""
         first, own = self.columns[self.first].get(task), self.columns[column].get(task)
         return None if first is None or own is None else own - first
 
     @property
     def means(self) -> dict[str, Mean]:
-        """The mean of each column after the first that has a task in common with it."""
+        """The mean of each later column that has a task in common with the first."""
         found = {}
         for name in self.others:
             if tasks := tuple(task for task in self.metrics if self.gain(name, task) is not None):
@@ -103,18 +103,23 @@ class Comparison:
 
 
 def read_runs(places: Sequence[tuple[Path, str]]) -> list[Run]:
-    """Read runs, given as (folder, new name of its only task or nothing).
+    """Read runs, given as (run folder or its model folder, new name of its only task or "").
 
-    Raises:
-        InputError: One is no run, or has no scores, or is given twice, or has several tasks and a new name for one.
+    Raises: InputError if a folder is no run, has no scores or is given twice, or if a run of several tasks is renamed.
     """
-    paths = [_home(path) for path, _ in places]
+    paths = []
+    for path, _ in places:
+        if path.is_file():
+            raise InputError(f"{path}: a file; give the folder of a run")
+        paths.append(path.parent if path.name == MODEL and (path / CONFIG).is_file() else path)
     names = shortest_names(paths)
     return [_read(name, path, task) for name, path, (_, task) in zip(names, paths, places, strict=True)]
 
 
 def shortest_names(paths: Sequence[Path]) -> list[str]:
-    """Return the names of folders, with as many of the folders above as tell them from each other.
+    """Return the names of folders, each with as many parent folders as tell it from the others.
+
+    Raises: InputError if a folder is given twice.
 
     >>> shortest_names([Path("/a/x/run"), Path("/a/y/run"), Path("/a/other")])
     ['x/run', 'y/run', 'other']
@@ -122,47 +127,61 @@ def shortest_names(paths: Sequence[Path]) -> list[str]:
     whole = [Path(os.path.abspath(path)).parts for path in paths]  # resolve() would lose the name of a link
     if twice := [path for path, parts in zip(paths, whole, strict=True) if whole.count(parts) > 1]:
         raise InputError(f"{twice[0]} is given twice")
-    lengths = [1] * len(whole)  # how many folders each name has; those that are shared grow until none is
-    while True:
-        names = ["/".join(parts[-length:]) for parts, length in zip(whole, lengths, strict=True)]
-        counts = Counter(names)
-        if len(counts) == len(names):
-            return names
-        lengths = [length + (counts[name] > 1) for length, name in zip(lengths, names, strict=True)]
+
+    def shortest(parts: tuple[str, ...]) -> str:
+        """Return the shortest end of a path that no other path has; a whole path is unique."""
+        ends = (parts[-length:] for length in range(1, len(parts) + 1))
+        return next("/".join(end) for end in ends if sum(other[-len(end) :] == end for other in whole) == 1)
+
+    return [shortest(parts) for parts in whole]
 
 
 def compare(runs: Sequence[Run]) -> Comparison:
-    """Set the scores of runs against each other.
+    """Put the scores of runs side by side.
 
-    Runs of one task each, of different tasks, share the first column if runs of several tasks stand beside them;
-    otherwise the first run is the first column.
+    The first column holds the first run. But if runs of one task each, of different tasks, are given together with runs
+    of several tasks, the runs of one task share the first column.
 
-    Raises:
-        InputError: There is no task of which all runs that have learned it have scores of the same split.
+    Raises: InputError if there is no task for which all runs that learned it have scores of the same split.
     """
-    metrics: dict[str, str] = {}  # in the order of the runs, which is that of the lines
+    metrics: dict[str, str] = {}  # in the order of the runs, which becomes that of the lines
     for run in runs:
         metrics |= {task: metric for task, metric in run.metrics.items() if task not in metrics}
-    splits = _common_splits(runs, metrics)
-    columns = {run.name: _main_scores(run, metrics, splits) for run in runs}
-    alone = _learned_alone(runs)
-    if names := set(alone.values()):
-        joined = {task: score for name in columns if name in names for task, score in columns[name].items()}
-        others = {name: scores for name, scores in columns.items() if name not in names}
-        free = ALONE if ALONE not in columns else f"{ALONE} (several)"
-        columns = {names.pop() if len(names) == 1 else free: joined, **others}
-    return Comparison(metrics, splits, columns, {run.name: run.path for run in runs}, alone)
+    splits = {}
+    for task, metric in metrics.items():
+        given = [own for run in runs if (own := run.splits(task, metric))]
+        if common := [split for split in SPLITS if given and all(split in own for own in given)]:
+            splits[task] = common[0]
+    if not splits:
+        each = "; ".join(f"{run.name}: {', '.join(s for s in SPLITS if run.scores[s])}" for run in runs)
+        raise InputError(
+            f"these runs have no scores of the same split ({each}); `lmtasks fit` scores the splits that the data has"
+        )
+    columns: dict[str, dict[str, float]] = {}
+    for run in runs:
+        keys = {task: f"{task}/{metrics[task]}" for task in splits}
+        columns[run.name] = {
+            task: run.scores[splits[task]][key] for task, key in keys.items() if key in run.scores[splits[task]]
+        }
+    single = [run for run in runs if len(run.metrics) == 1]
+    alone = {task: run.name for run in single for task in run.metrics}
+    if not 0 < len(alone) == len(single) < len(runs):  # two runs of the same task cannot share a column
+        return Comparison(metrics, splits, columns, {run.name: run.path for run in runs})
+    joined = {task: score for run in single for task, score in columns.pop(run.name).items()}
+    shared = ALONE if ALONE not in columns else f"{ALONE} (several)"  # a run may be called so, too
+    first = single[0].name if len(single) == 1 else shared
+    return Comparison(metrics, splits, {first: joined, **columns}, {run.name: run.path for run in runs}, alone)
 
 
 def notes(runs: Sequence[Run], comparison: Comparison) -> list[str]:
-    """Return what a reader of the comparison must know beside it, a line each."""
+    """Return what a reader of the table must know in addition, a line each."""
     found = []
     untested: dict[str, list[str]] = {}  # the runs without test scores -> the tasks compared on validation for them
     for task in (task for task, split in comparison.splits.items() if split != TEST):
         given = {run.name: run.splits(task, comparison.metrics[task]) for run in runs}
         names = ", ".join(name for name, splits in given.items() if splits and TEST not in splits)
         untested.setdefault(names, []).append(task)
-    if any(run.scores[TEST] for run in runs):  # else all is validation, and the heading says so
+    if any(run.scores[TEST] for run in runs):  # otherwise all scores are of validation, and the heading says so
         for names, tasks in untested.items():
             found.append(f"no test scores of {', '.join(tasks)} in {names}: these are of the best validation")
     for task, metric in comparison.metrics.items():
@@ -172,41 +191,40 @@ def notes(runs: Sequence[Run], comparison: Comparison) -> list[str]:
         signed = {run.name: run.signatures[key] for run in runs if (key := f"{task}/{metric}") in run.signatures}
         if len(set(signed.values())) > 1:
             each = "; ".join(f"{name} {signature}" for name, signature in signed.items())
-            found.append(f"{task}/{metric} is not computed alike: {each}")
+            found.append(f"{task}/{metric} is computed in different ways: {each}")
     owners = Counter(task for run in runs for task in run.metrics)
     for run in runs:
         (task, *others) = run.metrics
         if len(runs) > 1 and not others and owners[task] == 1:
-            found.append(f"only {run.name} has {task}; if the others call it something else, give {run.path}=NAME")
+            found.append(f"only {run.name} has {task}; if the others use another name for it, give {run.path}=NAME")
     return found
 
 
 def as_text(comparison: Comparison) -> str:
     """Return the comparison as a table for people."""
-    first, means = comparison.first, comparison.means
-    several = len(set(comparison.splits.values())) > 1  # then each task is named with its split
-    split = "split/task" if several else next(iter(comparison.splits.values()))
-    shared = {mean.tasks for mean in means.values()}
-    counts = {len(tasks) for tasks in shared}
-    heads, rows = [split, "metric", first], []
+    first, means, columns = comparison.first, comparison.means, comparison.columns
+    several = len(set(comparison.splits.values())) > 1  # then the name of each task begins with its split
+    rows = [["split/task" if several else next(iter(comparison.splits.values())), "metric", first]]
     for task, metric in comparison.metrics.items():
         label = f"{comparison.splits.get(task, '-')}/{task}" if several else task
-        rows.append([label, metric, _score(comparison.columns[first].get(task))])
-    last = [f"mean of {counts.pop()}" if len(shared) == 1 else "mean of shared", ""]
-    last.append(_score(next(iter(means.values())).first) if len(shared) == 1 else "")
+        rows.append([label, metric, _score(columns[first].get(task))])
+    if means:
+        mean = next(iter(means.values()))
+        same = len({each.tasks for each in means.values()}) == 1  # otherwise the first column has several means
+        rows.append([f"mean of {len(mean.tasks) if same else 'shared'}", "", _score(mean.first) if same else ""])
     for name in comparison.others:
-        heads += [name, f"vs {first}"]
-        for task, row in zip(comparison.metrics, rows, strict=True):
-            row += [_score(comparison.columns[name].get(task)), _gain(comparison.gain(name, task))]
-        mean = means.get(name)
-        last += [_score(mean.own), _gain(mean.gain)] if mean else ["-", "-"]
-    text = "\n".join(align([heads, *rows, *([last] if means else [])], left=2))
+        cells = [(name, f"vs {first}")]
+        cells += [(_score(columns[name].get(task)), _gain(comparison.gain(name, task))) for task in comparison.metrics]
+        cells.append((_score(means[name].own), _gain(means[name].gain)) if name in means else ("-", "-"))
+        for row, pair in zip(rows, cells, strict=False):  # without means there is no row for the last pair
+            row += pair
+    text = "\n".join(align(rows, left=2))
     alone = ", ".join(f"{task} of {name}" for task, name in comparison.alone.items())
     return f"{text}\n\n{first}: {alone}" if len(comparison.alone) > 1 else text
 
 
 def as_plain(comparison: Comparison) -> dict[str, Any]:
-    """Return the comparison as data for JSON; null stands where a run does not have the task."""
+    """Return the comparison as data for JSON; null means that a run does not have the task."""
     return {
         "runs": {name: str(path) for name, path in comparison.paths.items()},
         "against": comparison.first,
@@ -227,13 +245,6 @@ def as_plain(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _home(path: Path) -> Path:
-    """Return the run folder that a path means: that of its model folder too."""
-    if path.is_file():
-        raise InputError(f"{path}: a file; give the folder of a run")
-    return path.parent if path.name == MODEL and (path / CONFIG).is_file() else path
-
-
 def _read(name: str, path: Path, renamed: str) -> Run:
     place = find_model(path)
     try:
@@ -243,23 +254,33 @@ def _read(name: str, path: Path, renamed: str) -> Run:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(f"{place}: its settings do not fit this version of lmtasks ({reason})") from error
     if renamed and len(metrics) > 1:
-        raise InputError(f"{path}={renamed}: the run has {len(metrics)} tasks; only one that is alone can be renamed")
-    names = {task: renamed or task for task in metrics}
-    history = [{_renamed(column, names): value for column, value in row.items()} for row in _history(path)]
-    tested = _tested(path)
-    scores = {_renamed(key, names): float(value) for key, value in tested.get("scores", {}).items()}
+        raise InputError(f"{path}={renamed}: the run has {len(metrics)} tasks; only a single task can be renamed")
+
+    def rename(key: str) -> str:
+        """Return split/task/metric with the task's new name; other keys stay."""
+        split, _, rest = key.partition("/")
+        task, slash, metric = rest.partition("/")
+        return f"{split}/{renamed}/{metric}" if renamed and slash and task in metrics else key
+
+    history = [{rename(column): value for column, value in row.items()} for row in _read_history(path)]
+    scored = [row for row in history if not math.isnan(row.get("validation/score", math.nan))]
+    best = max(scored, key=lambda row: row["validation/score"], default={})  # the row whose weights `fit` keeps
+    saved = _read_scores(path)
+    scores = {rename(key): float(value) for key, value in saved.get("scores", {}).items()}
     splits = {split: _of_split(scores, split) for split in SPLITS}
-    # The scores of the model that was kept, if it was validated, count before those of the best validation.
-    splits[VALIDATION] = _of_split(_best(history), VALIDATION) | splits[VALIDATION]
+    if splits[VALIDATION]:  # the saved model was validated last: an average, or weights of an earlier step
+        validated = [place for place, row in enumerate(history) if any(key.startswith("validation/") for key in row)]
+        history = [row for place, row in enumerate(history) if place not in validated[-1:]]
+    splits[VALIDATION] = _of_split(best, VALIDATION) | splits[VALIDATION]  # scores of the saved model come first
     if not any(splits.values()):
         raise InputError(f"{path}: no scores yet; `lmtasks fit` writes them when it validates and when it ends")
-    signatures = {_renamed(f"/{key}", names)[1:]: text for key, text in tested.get("signatures", {}).items()}
-    learned = {names[task]: metric for task, metric in metrics.items()}
-    return Run(name, path, learned, splits, signatures, _while_training(history, scores))
+    signatures = {rename(f"/{key}")[1:]: text for key, text in saved.get("signatures", {}).items()}
+    learned = {renamed or task: metric for task, metric in metrics.items()}
+    return Run(name, path, learned, splits, signatures, history)
 
 
-def _tested(path: Path) -> dict[str, Any]:
-    """Return metrics.json of a run or model folder, nothing where training has not come to its end."""
+def _read_scores(path: Path) -> dict[str, Any]:
+    """Return metrics.json of a run or model folder, nothing if training has not ended."""
     for file in (path / MODEL / METRICS, path / METRICS):
         if file.is_file():
             try:
@@ -269,8 +290,8 @@ def _tested(path: Path) -> dict[str, Any]:
     return {}
 
 
-def _history(path: Path) -> list[dict[str, float]]:
-    """Return the rows of metrics.csv, without those that were cut off and without empty cells: a task took no part."""
+def _read_history(path: Path) -> list[dict[str, float]]:
+    """Return the rows of metrics.csv without empty cells; a row without a step was cut off while written."""
     file = path / METRICS_FILE
     if not file.is_file():
         return []
@@ -282,61 +303,10 @@ def _history(path: Path) -> list[dict[str, float]]:
         raise InputError(f"{file}: {error}; metrics.csv holds numbers only") from error
 
 
-def _best(history: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
-    """Return the row of the best validation, the one whose weights `fit` keeps."""
-    scored = [row for row in history if not math.isnan(row.get("validation/score", math.nan))]
-    return max(scored, key=lambda row: row["validation/score"], default={})
-
-
-def _while_training(history: list[dict[str, float]], scores: Mapping[str, float]) -> list[dict[str, float]]:
-    """Return the rows without that of the model that was kept.
-
-    It was validated last, if it has validation scores; its weights are an average, or those of an earlier step.
-    """
-    if not _of_split(scores, VALIDATION):
-        return history
-    validated = [number for number, row in enumerate(history) if any(key.startswith(f"{VALIDATION}/") for key in row)]
-    return [row for number, row in enumerate(history) if number not in validated[-1:]]
-
-
-def _renamed(key: str, names: Mapping[str, str]) -> str:
-    """Return split/task/metric with the task's new name; other names stay."""
-    split, _, rest = key.partition("/")
-    task, slash, metric = rest.partition("/")
-    return f"{split}/{names.get(task, task)}/{metric}" if slash else key
-
-
-def _of_split(scores: Mapping[str, float], split: str) -> dict[str, float]:
-    """Return {task/metric: score} of a split."""
-    found = {key.removeprefix(f"{split}/"): value for key, value in scores.items() if key.startswith(f"{split}/")}
-    return {key: value for key, value in found.items() if "/" in key}  # not the mean, which is split/score
-
-
-def _common_splits(runs: Sequence[Run], metrics: Mapping[str, str]) -> dict[str, str]:
-    """Return for each task the first split of which all runs with scores of the task have some."""
-    found = {}
-    for task, metric in metrics.items():
-        given = [splits for run in runs if (splits := run.splits(task, metric))]
-        if common := [split for split in SPLITS if given and all(split in splits for splits in given)]:
-            found[task] = common[0]
-    if not found:
-        each = "; ".join(f"{run.name}: {', '.join(s for s in SPLITS if run.scores[s])}" for run in runs)
-        raise InputError(
-            f"these runs have no scores of the same split ({each}); `lmtasks fit` scores what the data has"
-        )
-    return found
-
-
-def _main_scores(run: Run, metrics: Mapping[str, str], splits: Mapping[str, str]) -> dict[str, float]:
-    found = {task: run.scores[split].get(f"{task}/{metrics[task]}") for task, split in splits.items()}
-    return {task: score for task, score in found.items() if score is not None}
-
-
-def _learned_alone(runs: Sequence[Run]) -> dict[str, str]:
-    """Return task -> run, of runs of one task each, all different, if there are runs of several tasks beside them."""
-    single = [run for run in runs if len(run.metrics) == 1]
-    alone = {task: run.name for run in single for task in run.metrics}
-    return alone if 0 < len(alone) == len(single) < len(runs) else {}
+def _of_split(scores: dict[str, float], split: str) -> dict[str, float]:
+    """Return {task/metric: score} of a split, without the mean, which is called split/score."""
+    parts = {key.removeprefix(f"{split}/"): value for key, value in scores.items() if key.startswith(f"{split}/")}
+    return {key: value for key, value in parts.items() if "/" in key}
 
 
 def _score(value: float | None) -> str:

@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
 from lmtasks.model import Model
-from lmtasks.settings import from_plain, to_plain
+from lmtasks.settings import from_plain
 from lmtasks.storage import METRICS
 from lmtasks.storage.checkpoint import checkpoints, find_model, read_checkpoint, scores_of
-from lmtasks.storage.model_folder import load
-
-MAX_LISTED = 12  # items of a list, such as labels, in a line for people
+from lmtasks.storage.model_folder import load, settings_line
 
 
 def describe(path: str) -> dict[str, Any]:
     """Return what the model at `path` is, as plain data.
 
-    Raises:
-        InputError: If there is no model at `path`.
+    Raises: InputError if there is no model at `path`.
     """
     place = find_model(path)
     model = load(place)
-    assert model.tokenizer is not None
-    settings, languages = model.describe()["settings"], list(model.tokenizer.languages)
+    _, tokenizer = model.built()
+    settings = model.describe()["settings"]
     about: dict[str, Any] = {"path": str(place), "tasks": settings["tasks"], "backbone": settings["backbone"]}
     about["parameters"] = count_parameters(model)
-    about["tokenizer"] = {"kind": model.tokenizer.kind, "vocab_size": len(model.tokenizer), "languages": languages}
+    languages = list(tokenizer.languages)
+    about["tokenizer"] = {"kind": tokenizer.kind, "vocab_size": len(tokenizer), "languages": languages}
     if place.is_dir():
         metrics = place / METRICS
         about["scores"] = json.loads(metrics.read_text(encoding="utf-8"))["scores"] if metrics.is_file() else {}
@@ -43,7 +40,7 @@ def describe(path: str) -> dict[str, Any]:
 
 
 def count_parameters(model: Model) -> dict[str, int]:
-    """Count the parameters of each part of a model, shared ones once."""
+    """Count the parameters of each part of a model; parameters that layers share count once."""
     backbone, _ = model.built()
     embedding = backbone.embedding.weight.numel()
     inside = sum(parameter.numel() for parameter in backbone.parameters())
@@ -52,43 +49,26 @@ def count_parameters(model: Model) -> dict[str, int]:
 
 
 def as_text(about: Mapping[str, Any]) -> str:
-    """Return a description as aligned lines: settings that are not the default, and the main scores."""
+    """Return a description as aligned lines: settings that differ from their default, and the main scores."""
     tasks = from_plain(about["tasks"])
     total, *parts = (f"{count:,} {part}" for part, count in about["parameters"].items())
-    tokenizer, files = about["tokenizer"], about["checkpoints"]
+    tokenizer, files, step = about["tokenizer"], about["checkpoints"], about.get("step")
     main = {f"{name}/{task.main_metric}" for name, task in tasks.items()} | {"score"}
     scores = [
         f"{name} {value:.2f}"
         for name, value in about["scores"].items()
-        if value is not None and (about.get("step") is not None or name.partition("/")[2] in main)
+        if value is not None and (step is not None or name.partition("/")[2] in main)  # a checkpoint has only its own
     ]
     lines = {
         "model": [about["path"]],
-        "tasks": [f"{name}: {_settings(task)}" for name, task in tasks.items()],
-        "backbone": [_settings(from_plain(about["backbone"]))],
+        "tasks": [f"{name}: {settings_line(task)}" for name, task in tasks.items()],
+        "backbone": [settings_line(from_plain(about["backbone"]))],
         "parameters": [f"{total}: {', '.join(parts)}"],
         "tokenizer": ["  ".join([tokenizer["kind"], f"{tokenizer['vocab_size']:,} tokens", *tokenizer["languages"]])],
-        "trained": [f"{about['step']:,} steps"] if about.get("step") is not None else [],
+        "trained": [f"{step:,} steps"] if step is not None else [],
         "scores": [", ".join(scores)] if scores else [],
         "checkpoints": [f"{Path(files[0]).parent}: {', '.join(Path(file).name for file in files)}"] if files else [],
     }
     return "\n".join(
         f"{'' if number else label:<13}{text}" for label, texts in lines.items() for number, text in enumerate(texts)
     )
-
-
-def _settings(described: Any) -> str:
-    """Return a dataclass as "Class  name value  name value", with the fields that do not have their default."""
-    shown = [type(described).__name__]
-    for field in fields(described):
-        default = field.default if field.default_factory is MISSING else field.default_factory()
-        if (value := to_plain(getattr(described, field.name))) != to_plain(default):
-            shown.append(f"{field.name} {_shown(value)}")
-    return "  ".join(shown)
-
-
-def _shown(value: Any) -> str:
-    if not isinstance(value, list):
-        return str(value)
-    more = f" and {len(value) - MAX_LISTED} more" if len(value) > MAX_LISTED else ""
-    return ", ".join(map(str, value[:MAX_LISTED])) + more

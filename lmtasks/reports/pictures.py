@@ -1,16 +1,17 @@
-"""What the pictures of a confusion matrix and of an alignment share: their files and fonts."""
+"""What all pictures share: their files and fonts. Only drawing one imports matplotlib."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lmtasks.errors import InputError
-from lmtasks.text.words import columns as columns  # tables of the same reports need it
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import QuadMesh
     from matplotlib.figure import Figure
 
 ENDINGS = (".png", ".svg", ".pdf")
@@ -18,10 +19,9 @@ FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen H
 
 
 def check_picture(option: str, path: str | Path) -> None:
-    """Refuse a file that no picture can be written to; `option` is how the user named it.
+    """Check that a picture can be written to a file; `option` is the command-line option that names it.
 
-    Raises:
-        InputError: It has another ending, or its folder is not there.
+    Raises: InputError if the file has another ending, or its folder does not exist.
     """
     file = Path(path)
     if file.suffix.lower() not in ENDINGS:
@@ -32,25 +32,29 @@ def check_picture(option: str, path: str | Path) -> None:
 
 @contextmanager
 def picture(path: str | Path, width: float, height: float) -> Iterator[Figure]:
-    """Give an empty figure, sizes in inches, to be drawn on, and write it to `path` in the end.
+    """Yield an empty figure of a size in inches to draw on, and write it to `path` at the end.
 
-    Raises:
-        InputError: If matplotlib is missing.
+    Raises: InputError if matplotlib is missing.
     """
     try:
         import matplotlib
         from matplotlib.figure import Figure
+        from matplotlib.font_manager import get_font_names
     except ModuleNotFoundError:
         raise InputError("pictures need matplotlib: pip install 'lmtasks[plot]'") from None
-    with matplotlib.rc_context({"font.family": _fonts(), "svg.fonttype": "none", "text.parse_math": False}):
-        figure = Figure(figsize=(width, height), layout="constrained")
+    present = set(get_font_names())
+    fonts = [font for font in FONTS if font in present]  # matplotlib looks for each character in this order
+    # A $ in a label is no formula, and the text of an SVG stays text.
+    with matplotlib.rc_context({"font.family": fonts, "svg.fonttype": "none", "text.parse_math": False}):
+        figure = Figure(figsize=(width, height), layout="constrained")  # not pyplot, which keeps figures and a window
         yield figure
         figure.savefig(path, dpi=160, bbox_inches="tight", pad_inches=0.15)
 
 
-def _fonts() -> list[str]:
-    """Return the fonts that are here, in the order in which to look for a character."""
-    from matplotlib import font_manager
-
-    present = set(font_manager.get_font_names())
-    return [font for font in FONTS if font in present]
+def draw_cells(axes: Axes, values: Any, colours: str, low: float, high: float, linewidth: float = 1.5) -> QuadMesh:
+    """Draw a matrix, its first row on top, in the colours of a colour map from `low` to `high`; return the cells."""
+    cells = axes.pcolormesh(values, cmap=colours, vmin=low, vmax=high, edgecolors="white", linewidth=linewidth)
+    axes.set_aspect("equal")
+    axes.invert_yaxis()  # pcolormesh draws its first row at the bottom
+    axes.spines[:].set_visible(False)
+    return cells

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lmtasks.reports.pictures import columns
+from lmtasks.text.words import columns
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,10 +17,10 @@ WIDEST = 120  # columns of a table
 def score_table(metrics: Mapping[str, float | Tensor], main: Mapping[str, str] | None = None) -> str:
     """Return a table of scores named `<split>/<task>/<metric>`: a row for each task, a column for each metric.
 
-    Where tasks have different metrics, a row has the `main` one of its task first ({task: metric}, else the first that
-    comes), then what all have in common, then the others with their names. Of several tasks the mean of the main
-    scores comes last. Names of two parts or one (epoch, learning rate) are left out. With several splits the rows are
-    named split/task.
+    If tasks have different metrics, a row begins with the main metric of its task (`main` is {task: metric}; by default
+    the first one). The metrics that all tasks have follow, then the others with their names. With several tasks the
+    last row is the mean of the main scores. With several splits the rows are named split/task. Names of one or two
+    parts (epoch, learning rate) are left out.
 
     >>> scores = {"test/fr/bleu": 31.204, "test/fr/loss": 1.91, "test/de/bleu": 28.5, "test/de/loss": 2.0}
     >>> print(score_table(scores | {"test/score": 29.852}))
@@ -44,17 +44,22 @@ def score_table(metrics: Mapping[str, float | Tensor], main: Mapping[str, str] |
     rows = {prefix.format(split) + task: row for (split, task), row in scores.items()}
     first = {prefix.format(split) + task: _main(task, row, main or {}) for (split, task), row in scores.items()}
     found = {prefix.format(split) + SCORE: metrics.get(f"{split}/{SCORE}") for split in splits}
-    means = {label: float(mean) for label, mean in found.items() if mean is not None}
-    alone = len(rows) == len(splits)  # a task a split: its score is the mean
-    if len({frozenset(row) for row in rows.values()}) == 1 and (alone or len(set(first.values())) == 1):
-        return _even_table(head, rows, next(iter(first.values())), {} if alone else means)
-    return _uneven_table(head, rows, first, means)
+    means = {label: _number(float(mean)) for label, mean in found.items() if mean is not None}
+    alone = len(rows) == len(splits)  # one task per split: its score is the mean
+    if len({frozenset(row) for row in rows.values()}) > 1 or not (alone or len(set(first.values())) == 1):
+        return _uneven_table(head, rows, first, means)
+    names, shown = list(next(iter(rows.values()))), next(iter(first.values()))  # the means are of the metric shown
+    lines = [[head, *names], *([label, *(_number(row[name]) for name in names)] for label, row in rows.items())]
+    if not alone:
+        lines += [[label, *(mean if name == shown else "" for name in names)] for label, mean in means.items()]
+    return "\n".join(align(lines, left=1))
 
 
 def one_line(metrics: Mapping[str, float | Tensor], main: Mapping[str, str]) -> str:
-    """Return the scores of one split side by side, each as wide as at the next validation.
+    """Return the scores of one split side by side, in columns that stay where they are at the next validation.
 
-    Of several tasks there are the main score ({task: metric}) and the loss, and the mean of the main scores.
+    With several tasks each shows its main score (`main` is {task: metric}) and its loss; the mean of the main scores
+    comes last.
 
     >>> one_line({"test/fr/bleu": 31.2, "test/fr/loss": 1.91, "test/fr/chrf": 57.1, "test/score": 31.2}, {"fr": "bleu"})
     'fr  bleu   31.20  loss  1.9100  chrf   57.10'
@@ -77,40 +82,39 @@ def align(rows: Sequence[Sequence[str]], left: int) -> list[str]:
     >>> align([["task", "bleu"], ["北京", "31.20"]], left=1)
     ['task   bleu', '北京  31.20']
     """
-    widths = [max(map(columns, cells)) for cells in zip(*rows, strict=True)]
-
-    def pad(place: int, cell: str) -> str:
-        """Fill a cell up to the width of its column."""
-        blanks = " " * (widths[place] - columns(cell))
-        return cell + blanks if place < left else blanks + cell
-
-    return ["  ".join(map(pad, range(len(row)), row)).rstrip() for row in rows]
-
-
-def _even_table(head: str, rows: Mapping[str, Mapping[str, float]], main: str, means: Mapping[str, float]) -> str:
-    """Return a table of rows, {label: {metric: value}}, that have the same scores; the means are of the main one."""
-    names = list(next(iter(rows.values())))
-    lines = [[label, *(_number(row[name]) for name in names)] for label, row in rows.items()]
-    lines += [[label, *(_number(mean) if name == main else "" for name in names)] for label, mean in means.items()]
-    return "\n".join(align([[head, *names], *lines], left=1))
+    widths = [max(map(columns, cells)) for cells in zip(*rows, strict=True)]  # str.ljust counts 北京 as 2, not as 4
+    lines = []
+    for row in rows:
+        cells = []
+        for place, (width, cell) in enumerate(zip(widths, row, strict=True)):
+            blanks = " " * (width - columns(cell))
+            cells.append(cell + blanks if place < left else blanks + cell)
+        lines.append("  ".join(cells).rstrip())
+    return lines
 
 
 def _uneven_table(
-    head: str, rows: Mapping[str, Mapping[str, float]], main: Mapping[str, str], means: Mapping[str, float]
+    head: str, rows: Mapping[str, Mapping[str, float]], main: Mapping[str, str], means: Mapping[str, str]
 ) -> str:
-    """Return a table of rows with different scores, {label: {metric: value}}; `main` is {label: metric}."""
+    """Return a table of rows {label: {metric: value}} with different metrics; `main` is {label: metric}."""
     names = dict.fromkeys(name for row in rows.values() for name in row)
     common = [name for name in names if all(name in row and main[label] != name for label, row in rows.items())]
     lines = [[head, "main", "", *common]]
     for label, row in rows.items():
         lines.append([label, main[label], *(_number(row[name]) for name in (main[label], *common))])
-    lines += [[label, "mean", _number(mean), *("" for _ in common)] for label, mean in means.items()]
+    lines += [[label, "mean", mean, *("" for _ in common)] for label, mean in means.items()]
     aligned = align(lines, left=2)
     indent = max(map(len, aligned)) + 2
-    others = [["others"]]
+    others = [["others"]]  # of each line of the table: as many lines as the other metrics need
     for label, row in rows.items():
-        rest = (f"{name} {_number(value)}" for name, value in row.items() if name not in (main[label], *common))
-        others.append(_wrapped(rest, WIDEST - indent) or [""])
+        wrapped = [""]
+        for name in (name for name in row if name not in (main[label], *common)):
+            text = f"{name} {_number(row[name])}"
+            if wrapped[-1] and indent + len(wrapped[-1]) + 2 + len(text) > WIDEST:
+                wrapped.append(text)
+            else:
+                wrapped[-1] += f"  {text}" if wrapped[-1] else text
+        others.append(wrapped)
     others += [[""] for _ in means]
     return "\n".join(
         f"{left if number == 0 else '':<{indent}}{right}".rstrip()
@@ -119,29 +123,18 @@ def _uneven_table(
     )
 
 
-def _wrapped(texts: Iterable[str], width: int) -> list[str]:
-    """Return texts side by side, on as many lines as their width asks for."""
-    lines: list[str] = []
-    for text in texts:
-        if lines and len(lines[-1]) + 2 + len(text) <= width:
-            lines[-1] += f"  {text}"
-        else:
-            lines.append(text)
-    return lines
-
-
 def _sort_scores(metrics: Mapping[str, float | Tensor]) -> dict[tuple[str, str], dict[str, float]]:
     """Return {(split, task): {metric: value}} in the order of the names; a task's name may hold slashes."""
     scores: dict[tuple[str, str], dict[str, float]] = {}
     for name, value in metrics.items():
-        split, *task, metric = name.split("/") if "/" in name else ("", name)
-        if task:
-            scores.setdefault((split, "/".join(task)), {})[metric] = float(value)
+        split, *task = name.split("/")
+        if len(task) > 1:
+            scores.setdefault((split, "/".join(task[:-1])), {})[task[-1]] = float(value)
     return scores
 
 
 def _main(task: str, row: Mapping[str, float], main: Mapping[str, str]) -> str:
-    """Return the metric of a row that counts: its main one, else, of what is no task of ours, the first."""
+    """Return the main metric of a row, or the first one if the task names none that the row has."""
     return main[task] if main.get(task) in row else next(iter(row))
 
 

@@ -1,4 +1,4 @@
-"""What lies on disk: a run folder `runs/NAME` with its config, logs, checkpoints and model. These are the names."""
+"""What is on disk: a run folder `runs/NAME` with its config, logs, checkpoints and model. These are the names."""
 
 RUNS = "runs"  # the folder of run folders
 RUN_CONFIG, METRICS_FILE = "config.yaml", "metrics.csv"  # in a run folder: its settings, and what training logged

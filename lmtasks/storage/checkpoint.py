@@ -1,7 +1,7 @@
-"""What a trained module leaves on disk, read back as plain data and tensors, before layers are built of it.
+"""Read a model folder or a checkpoint as plain data and tensors, before layers are built.
 
-Nothing is ever unpickled: checkpoints are read with weights_only=True. What writes them
-is `training.checkpoints`, which needs a trainer, as this file does not.
+Nothing is ever unpickled: checkpoints are read with weights_only=True. `training.callbacks.checkpoints` writes them; it
+needs a trainer, this file does not.
 """
 
 from __future__ import annotations
@@ -26,54 +26,61 @@ from lmtasks.errors import InputError
 from lmtasks.settings import check_format
 from lmtasks.storage import CHECKPOINTS, CONFIG, LAST, MODEL, TOKENIZER, WEIGHTS
 
-KEPT = "Checkpoints"  # where a checkpoint says which others of its run were kept
+KEPT = "Checkpoints"  # the callback whose state in a checkpoint lists the checkpoints kept so far
+# What zipfile and torch.load raise for files that are damaged or hold something else.
 READ_ERRORS = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOFError, OSError, pickle.UnpicklingError)
 
 
 @dataclass(frozen=True)
 class Saved:
-    """What a model folder or a checkpoint holds, before layers are built of it."""
+    """What a model folder or a checkpoint holds, before layers are built."""
 
     settings: dict[str, Any]
-    """Those of the model and of its training as plain data."""
+    """The settings of the model and of its training as plain data."""
     tokenizer: str
     """The tokenizer.json as text."""
     weights: dict[str, Tensor]
     """The state_dict of the module."""
     step: int = 0
-    """Optimiser steps done; 0 in a model folder, which has no use for it."""
+    """Optimiser steps done; 0 for a model folder, which does not store them."""
 
 
 def read(place: Path) -> Saved:
     """Read a model folder or a checkpoint.
 
-    Raises:
-        InputError: If it is damaged or someone else's.
+    Raises: InputError if it is damaged or not written by lmtasks.
     """
-    return _read_folder(place) if place.is_dir() else _read_checkpoint(place)
+    if place.is_dir():
+        settings = read_settings(place)
+        with _naming(place):
+            return Saved(settings, (place / TOKENIZER).read_text(encoding="utf-8"), load_file(place / WEIGHTS))
+    checkpoint = read_checkpoint(place)
+    if not isinstance(checkpoint, dict) or "lmtasks" not in checkpoint:
+        raise InputError(f"{place}: a checkpoint, but not one that lmtasks wrote; give the .ckpt of a `lmtasks fit`")
+    own, step = checkpoint["lmtasks"], checkpoint.get("global_step", 0)
+    check_format(own.get("format"), place)
+    return Saved(own["settings"], own["tokenizer"], checkpoint["state_dict"], step)
 
 
 def read_settings(place: Path) -> dict[str, Any]:
-    """Read the settings of a model folder, from its config.json alone, or of a checkpoint, which is read whole.
+    """Read the settings of a model folder, from its config.json alone, or of a checkpoint, which is read as a whole.
 
-    Raises:
-        InputError: If it is damaged or someone else's.
+    Raises: InputError if it is damaged or not written by lmtasks.
     """
     if not place.is_dir():
-        return _read_checkpoint(place).settings
+        return read(place).settings
     with _naming(place):
         settings = json.loads((place / CONFIG).read_text(encoding="utf-8"))
-        if not isinstance(settings, dict) or "tasks" not in settings:
-            raise InputError(f"{place / CONFIG}: not the settings of a model of lmtasks; give the folder of one")
+    if not isinstance(settings, dict) or "tasks" not in settings:
+        raise InputError(f"{place / CONFIG}: not the settings of a model of lmtasks; give the folder of one")
     check_format(settings.pop("format", None), place)
     return settings
 
 
 def find_model(path: str | Path) -> Path:
-    """Return the model folder or the checkpoint file that `path` means.
+    """Return the model folder or the checkpoint file that `path` means: itself, or the one in a run folder.
 
-    Raises:
-        InputError: If there is none.
+    Raises: InputError if there is none.
     """
     path = Path(path)
     if path.is_file():
@@ -94,18 +101,23 @@ def last_checkpoint(run_folder: str | Path) -> Path:
 
 
 def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
-    """Read a checkpoint file, checked byte for byte, without running code that it might hold.
+    """Read a checkpoint file with its checksums, without running code that it might hold.
 
-    `torch.save` writes a zip archive with a CRC-32 of every record, which `torch.load` ignores; it is checked here. So
-    the checksum is inside the file: it travels with a copy, and checkpoints written by others are checked too.
+    `torch.save` writes a zip archive with a CRC-32 of every record, which `torch.load` ignores; it is checked here. The
+    checksums are inside the file, so that copies and checkpoints written by others are checked too.
 
-    Raises:
-        InputError: There is no such file, it is damaged, or it holds more than tensors and plain values.
+    Raises: InputError if there is no such file, it is damaged, or it holds more than tensors and plain values.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: there is no such checkpoint; give the path of a .ckpt file")
-    _verify(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, *READ_ERRORS) as error:
+        raise InputError(f"{path}: is damaged, cut off or no checkpoint ({error}); use another copy of it") from error
+    if damaged is not None:
+        raise InputError(f"{path}: is damaged: the checksum of its record {damaged} is wrong; use another copy of it")
     try:
         return torch.load(path, map_location=map_location, weights_only=True)
     except READ_ERRORS as error:
@@ -129,50 +141,21 @@ def steps_to_keep(
 ) -> tuple[list[int], list[int]]:
     """Choose the `best` steps by score, best first, and the `last` steps, oldest first.
 
-    Steps without a score are never among the best; not-a-number is worse than any number; of equals the older wins.
+    Steps without a score are never among the best. NaN is worse than any number. Of equal scores the older one wins.
     """
     sign = 1.0 if mode == "min" else -1.0
     rank = {
         step: math.inf if math.isnan(score) else sign * score for step, score in scores.items() if score is not None
     }
     ranked = sorted(rank, key=lambda step: (rank[step], step))
-    return ranked[:best], sorted(scores)[len(scores) - min(last, len(scores)) :]
-
-
-def _read_folder(folder: Path) -> Saved:
-    settings = read_settings(folder)
-    with _naming(folder):
-        return Saved(settings, (folder / TOKENIZER).read_text(encoding="utf-8"), load_file(folder / WEIGHTS))
+    return ranked[:best], sorted(scores)[max(0, len(scores) - last) :]  # not [-last:], which is all for 0
 
 
 @contextmanager
 def _naming(folder: Path) -> Iterator[None]:
-    """Name the model folder of which something cannot be read."""
+    """Name the model folder in the error if a file of it cannot be read."""
     try:
         yield
-    except InputError:
-        raise
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{folder}: not a whole model folder ({reason}); save or copy the model again") from error
-
-
-def _read_checkpoint(path: Path) -> Saved:
-    checkpoint = read_checkpoint(path)
-    if not isinstance(checkpoint, dict) or "lmtasks" not in checkpoint:
-        raise InputError(f"{path}: a checkpoint, but not one that lmtasks wrote; give the .ckpt of a `lmtasks fit`")
-    described = checkpoint["lmtasks"]
-    check_format(described.get("format"), path)
-    return Saved(
-        described["settings"], described["tokenizer"], checkpoint["state_dict"], checkpoint.get("global_step", 0)
-    )
-
-
-def _verify(path: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, *READ_ERRORS) as error:
-        raise InputError(f"{path}: is damaged, cut off or no checkpoint ({error}); use another copy of it") from error
-    if damaged is not None:
-        raise InputError(f"{path}: is damaged: the checksum of its record {damaged} is wrong; use another copy of it")

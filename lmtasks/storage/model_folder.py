@@ -1,4 +1,4 @@
-"""A trained model on disk: write the model folder, load it or a checkpoint again.
+"""A trained model on disk: write a model folder, and load a model from it or from a checkpoint.
 
 The folder holds config.json (settings), model.safetensors (weights), tokenizer.json, metrics.json and README.md
 (model card). Nothing is ever unpickled: checkpoints are read with weights_only=True.
@@ -9,21 +9,27 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import MISSING, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save_file
 
 from lmtasks.errors import InputError
 from lmtasks.model import Model
-from lmtasks.settings import from_plain
+from lmtasks.settings import from_plain, to_plain
 from lmtasks.storage import CARD, CONFIG, METRICS, TOKENIZER, WEIGHTS
-from lmtasks.storage.checkpoint import Saved, find_model, read
+from lmtasks.storage.checkpoint import find_model, read
 from lmtasks.text.tokenizer import Tokenizer
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 FILES = {CONFIG, WEIGHTS, TOKENIZER, METRICS, CARD}
-REASON = 300  # characters of what PyTorch says of weights that do not fit
-OWN = ("tasks", "backbone", "decoding")  # settings that use needs; the others are those of training
+MAX_LISTED = 12  # items of a list, such as labels, in a line for people
+REASON = 300  # characters of PyTorch's message about weights that do not fit
+OWN = ("tasks", "backbone", "decoding")  # settings that a model in use needs; the others are those of training
 
 
 def save(model: Model, folder: str | Path, metrics: Mapping[str, float] | None = None) -> Path:
@@ -31,12 +37,12 @@ def save(model: Model, folder: str | Path, metrics: Mapping[str, float] | None =
 
     An existing model folder is replaced; other files in it stay.
 
-    Raises:
-        InputError: If something else than a model folder is there, or the model has no tokenizer yet.
+    Raises: InputError if `folder` is something other than a model folder, or the model has no tokenizer yet.
     """
     folder = Path(folder)
     if folder.exists() and not (folder / CONFIG).is_file() and (folder.is_file() or any(folder.iterdir())):
-        raise InputError(f"{folder} is no model folder, and a model would take its place; name one that is not there")
+        raise InputError(f"{folder} is no model folder, and a model would take its place; choose a folder that is new")
+    # A new folder replaces the old one only when it is complete: a crash while writing leaves the old model.
     part, old = (folder.with_name(f".{folder.name}.{ending}") for ending in ("part", "old"))
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -66,42 +72,57 @@ def save(model: Model, folder: str | Path, metrics: Mapping[str, float] | None =
 def load(path: str | Path, device: str = "cpu") -> Model:
     """Load a model folder, a run folder (its model, else its last checkpoint) or a .ckpt, ready for use.
 
-    It needs no trainer; `TaskModule.of` makes of it a module that a trainer takes.
+    The model needs no trainer; `TaskModule.of` turns it into a module that a trainer takes.
 
-    Raises:
-        InputError: If there is no model at `path`, or it is damaged or someone else's.
+    Raises: InputError if there is no model at `path`, it is damaged or not of lmtasks, or there is no such device.
     """
     place = find_model(path)
     saved = read(place)
     try:
-        model = _rebuilt(saved)
+        own = {name: from_plain(plain) for name, plain in saved.settings.items() if name in OWN}
+        # The settings of training stay plain data: they may name classes that are not installed here.
+        model = Model(**own, training={name: plain for name, plain in saved.settings.items() if name not in OWN})
+        model.build(Tokenizer.from_json(saved.tokenizer))
+        model.load_weights(saved.weights)
     except InputError as error:
         raise InputError(f"{place}: {error}") from error
     except (TypeError, KeyError, AttributeError, RuntimeError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:REASON]
         raise InputError(f"{place}: settings and weights do not fit this version of lmtasks ({reason})") from error
-    return model.to(_present(device)).eval()
-
-
-def _present(name: str) -> torch.device:
-    """Return the device of this name, if it is here."""
     try:
-        return torch.zeros(0, device=name).device
+        present = torch.zeros(0, device=device).device
     except (RuntimeError, AssertionError):  # the latter where PyTorch was built without CUDA
-        raise InputError(f"there is no device {name!r} here; give cpu, or cuda, cuda:1, mps where one is") from None
+        raise InputError(f"there is no device {device!r} here; give cpu, or cuda, cuda:1, mps where one is") from None
+    return model.to(present).eval()  # not above: a device without enough memory raises RuntimeError too
+
+
+def settings_line(described: DataclassInstance) -> str:
+    """Return settings as "Class  name value  name value", without the fields that have their default."""
+    shown = [type(described).__name__]
+    for field in fields(described):
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        value = to_plain(getattr(described, field.name))
+        if value == to_plain(default):
+            continue
+        if isinstance(value, list):
+            more = f" and {len(value) - MAX_LISTED} more" if len(value) > MAX_LISTED else ""
+            value = ", ".join(map(str, value[:MAX_LISTED])) + more
+        shown.append(f"{field.name} {value}")
+    return "  ".join(shown)
 
 
 def _card(model: Model, folder: Path, metrics: Mapping[str, float]) -> str:
-    """Return a model card: what the model does, how to use it, what it scored."""
+    """Return a model card: what the model does, how to use it, its scores."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    tasks = "\n".join(f"- {name}: {settings_line(task)}" for name, task in model.tasks.items())
     scores = "\n".join(f"| {name} | {value:.2f} |" for name, value in metrics.items())
     signatures = "\n".join(f"- {name}: `{text}`" for name, text in model.signatures.items())
     trials = "\n".join(f"    {trial}" for trial in model.example_commands(folder))
     return f"""# {folder.resolve().parent.name}
 
-{"; ".join(repr(task) for task in model.tasks.values())}
+{tasks}
 
-{type(model.backbone).__name__} of {parameters:,} parameters, {len(model.tokenizer or ()):,} tokens.
+{settings_line(model.backbone_config)}: {parameters:,} parameters, {len(model.tokenizer or ()):,} tokens.
 
 {trials}
 
@@ -111,13 +132,3 @@ def _card(model: Model, folder: Path, metrics: Mapping[str, float]) -> str:
 
 {signatures}
 """
-
-
-def _rebuilt(saved: Saved) -> Model:
-    """Return the model with its layers and weights."""
-    own = {name: from_plain(plain) for name, plain in saved.settings.items() if name in OWN}
-    training = {name: plain for name, plain in saved.settings.items() if name not in OWN}
-    model = Model(**own, training=training)
-    model.build(Tokenizer.from_json(saved.tokenizer))
-    model.load_weights(saved.weights)
-    return model

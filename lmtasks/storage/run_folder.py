@@ -1,4 +1,4 @@
-"""Run folders `runs/NAME/`: which one a command works in, and which of its checkpoints an option names."""
+"""Run folders `runs/NAME/`: choose the one that a command works in, and the checkpoint that an option names."""
 
 from __future__ import annotations
 
@@ -20,57 +20,60 @@ INHERITED = "LMTASKS_RUN"  # environment variable: the run folder, for the proce
 
 
 def existing_run(name: str | None, root: str | None, configs: Sequence[Path]) -> Path:
-    """Return the run folder that a name, or a config in a run folder, means."""
-    home = _home(configs)
+    """Return the run folder `root`/`name`. A config.yaml in a run folder means that run, or its neighbours."""
+    saved = (config.parent for config in configs if config.name == RUN_CONFIG)
+    home = next((folder for folder in saved if (folder / CHECKPOINTS).is_dir()), None)
     if home is not None and root is None and name in (None, home.name):
         return home
-    return Path(root or (home.parent if home else RUNS)) / (name or _default_name(configs))
+    if not name:
+        first = configs[0] if configs else Path("run")
+        name = first.parent.resolve().name if first.name == RUN_CONFIG else first.stem
+    return Path(root or (home.parent if home else RUNS)) / name
 
 
 def new_run(name: str | None, root: str | None, configs: Sequence[Path]) -> Path:
-    """Claim and return the run folder of a new training: NAME, or NAME-2, NAME-3, ... where others have been.
+    """Claim and return the run folder of a new training: NAME, or NAME-2, NAME-3, ... if earlier runs have the name.
 
-    The processes that the trainer starts get the folder from this one. Those that somebody started together cannot know
-    which of them was first: they take the first folder without checkpoints.
+    The processes that the trainer starts get the folder from this one. Processes that somebody started together cannot
+    know which of them is first: they take the first folder without checkpoints.
     """
     if os.environ.get("LOCAL_RANK", "0") != "0" and INHERITED in os.environ:
         return Path(os.environ[INHERITED])
     wanted = existing_run(name, root, configs)
     candidates = chain([wanted], (wanted.with_name(f"{wanted.name}-{number}") for number in count(2)))
     free = (folder for folder in candidates if not checkpoints(folder))
-    folder = next(free) if _started_together() else next(folder for folder in free if _claim(folder))
+    # torchrun, SLURM, or a script on each node
+    together = any(os.environ.get(size, "1") != "1" for size in ("WORLD_SIZE", "SLURM_NTASKS"))
+    together = together or "NODE_RANK" in os.environ
+    folder = next(free) if together else next(folder for folder in free if _claim(folder))
     os.environ[INHERITED] = str(folder.absolute())
     return folder
 
 
 def present(wanted: Path) -> set[Path]:
-    """Return what is there before a run that wants this folder, or the next free one, begins: see `release`."""
+    """Return the files and folders that exist before a run in this folder, or in the next free one: see `release`."""
     runs, name = wanted.parent, glob.escape(wanted.name)
     free = [run for like in (name, f"{name}-[0-9]*") for run in runs.glob(like) if not checkpoints(run)]
     return {path for path in (runs, *free, *(path for run in free for path in run.rglob("*"))) if path.exists()}
 
 
 def release(run: Path, before: Collection[Path]) -> None:
-    """Leave nothing of a run without checkpoints but what was `present` before; the next try has its name."""
+    """Delete what a run without checkpoints has made since `present`, so that the next try can have its name."""
     if checkpoints(run):
         return
-    for path in sorted(set(run.rglob("*")).difference(before), reverse=True):  # what is in a folder, then the folder
-        with suppress(OSError):  # it has something of before
+    made = sorted(set(run.rglob("*")).difference(before), reverse=True)  # what is in a folder comes before the folder
+    for path in [*made, *(folder for folder in (run, run.parent) if folder not in before)]:
+        with suppress(OSError):  # a folder that is not empty stays: it holds other runs or older files
             if path.is_dir():
                 path.rmdir()
             else:
                 path.unlink()
-    for folder in (run, run.parent):
-        if folder not in before:
-            with suppress(OSError):  # other runs are in it
-                folder.rmdir()
 
 
 def find_checkpoint(wanted: str, run: Path, mode: Literal["min", "max"]) -> Path:
     """Return the checkpoint that `--ckpt_path` means: 'last' or 'best' of the run, or a path.
 
-    Raises:
-        InputError: There is none; the line names those that are there.
+    Raises: InputError if there is none; the message lists those that exist.
     """
     if wanted == "last" and last_checkpoint(run).is_file():
         return last_checkpoint(run)
@@ -85,10 +88,9 @@ def find_checkpoint(wanted: str, run: Path, mode: Literal["min", "max"]) -> Path
 
 
 def find_weights(wanted: str | None, run: Path, mode: Literal["min", "max"]) -> Path:
-    """Return what `--ckpt_path` means where weights are enough: a model folder too, and by default that of the run.
+    """Return what `--ckpt_path` means if weights are enough: a model folder too, by default that of the run.
 
-    Raises:
-        InputError: There is none.
+    Raises: InputError if there is none.
     """
     if wanted is None and not (run / MODEL / CONFIG).is_file() and not checkpoints(run):
         raise InputError(f"no model yet: {_listed(run)}; `lmtasks fit` trains one, --ckpt_path names another")
@@ -97,31 +99,24 @@ def find_weights(wanted: str | None, run: Path, mode: Literal["min", "max"]) -> 
 
 
 def best_checkpoint(run: Path, mode: Literal["min", "max"]) -> Path:
-    """Return the checkpoint with the best score of validation, the last one where none has a score.
+    """Return the checkpoint with the best score of validation, or the last one if none has a score.
 
-    Raises:
-        InputError: The run has no checkpoint.
+    Raises: InputError if the run has no checkpoint.
     """
     last = last_checkpoint(run)
     if not last.is_file():
         raise InputError(f"{run}: there is no {CHECKPOINTS}/{last.name}; {_listed(run)}")
     scores = scores_of(read_checkpoint(last))[1]
     files = {step: run / CHECKPOINTS / f"step={step}.ckpt" for step in scores}
-    present = {step: score for step, score in scores.items() if files[step].is_file()}
-    best, _ = steps_to_keep(present, best=1, last=0, mode=mode)
+    kept = {step: score for step, score in scores.items() if files[step].is_file()}
+    best, _ = steps_to_keep(kept, best=1, last=0, mode=mode)
     if not best:
         logger.info("%s has no scores of checkpoints; the last one counts as the best", last)
     return files[best[0]] if best else last
 
 
-def _started_together() -> bool:
-    """Tell whether torchrun, SLURM or a script on each node started this process as one of several."""
-    sizes = (os.environ.get(name, "1") for name in ("WORLD_SIZE", "SLURM_NTASKS"))
-    return any(size != "1" for size in sizes) or "NODE_RANK" in os.environ
-
-
 def _claim(folder: Path) -> bool:
-    """Take a folder by creating its config, which only one process can; tell whether it was this one."""
+    """Try to take a folder by creating its config, which only one of several processes can do; tell whether it did."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         (folder / RUN_CONFIG).touch(exist_ok=False)
@@ -130,22 +125,7 @@ def _claim(folder: Path) -> bool:
     return True
 
 
-def _home(configs: Sequence[Path]) -> Path | None:
-    """Return the run folder in which one of the configs lies."""
-    homes = [
-        config.parent for config in configs if config.name == RUN_CONFIG and (config.parent / CHECKPOINTS).is_dir()
-    ]
-    return homes[0] if homes else None
-
-
-def _default_name(configs: Sequence[Path]) -> str:
-    if not configs:
-        return "run"
-    return configs[0].parent.resolve().name if configs[0].name == RUN_CONFIG else configs[0].stem
-
-
 def _listed(run: Path) -> str:
-    found = checkpoints(run)
-    if found:
+    if found := checkpoints(run):
         return "there are " + ", ".join(map(str, found))
     return f"{run} holds no checkpoints" if run.is_dir() else f"there is no run folder {run}"

@@ -1,16 +1,15 @@
 """Extractive question answering: the answer to a question is a part of a text, its context, or is not there.
 
-A row {"question": "Who has a cat?", "context": "Anna has a cat.", "answers": ["Anna"], "starts": [0]} gives the source
-`Who has a cat? </s> Anna has a cat. </s>` and as target the first and the last token of "Anna" in it. A long context is
-read in windows that overlap (Devlin et al. 2019, "BERT", and its run_squad.py), each of them an example. "No answer"
-is the last token of the source, as is the target of a window without the answer.
+A long context is read in windows that overlap (Devlin et al. 2019, "BERT", and its run_squad.py), each of them an
+example. "No answer" is the last token of the source, which is also the target of a window without the answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from functools import cache
+from typing import cast
 
 import torch
 
@@ -18,8 +17,8 @@ from lmtasks import metrics
 from lmtasks.batch import IGNORE, Example
 from lmtasks.errors import InputError
 from lmtasks.heads.base import Head
-from lmtasks.heads.span import SpanHead
-from lmtasks.tasks.base import Answer, Prediction, Row, Span, Task, fault, text_of, texts_of
+from lmtasks.heads.span import ScoredSpans, SpanHead
+from lmtasks.tasks.base import Answer, Answers, Prediction, Row, Span, Task, fault, text_of, texts_of
 from lmtasks.text.base import BaseTokenizer
 
 N_BEST = 5  # answers found in a window, and kept of a row
@@ -57,11 +56,11 @@ class SpanAnsweringTask(Task):
     stride: int = 128
     """Tokens of the context from the beginning of a window to that of the next."""
     no_answer: bool = False
-    """Whether a context may lack the answer; when not, one is always given."""
+    """Whether a context may lack the answer; otherwise one is always given."""
     max_answer: int = 30
     """Longest answer found, in tokens; longer ones are learned from all the same."""
     language: str = "en"
-    """Language of the answers (ISO 639), by whose rules they are scored."""
+    """Language of the answers (ISO 639), which decides the rules of their scores."""
     attention: bool = True
     """Let question and context read each other above the encoder."""
     word_match: bool = True
@@ -71,37 +70,47 @@ class SpanAnsweringTask(Task):
 
     def __post_init__(self) -> None:
         if self.window < MIN_WINDOW or self.stride < 1:
-            raise InputError(
-                f"window {self.window}, stride {self.stride}: at least {MIN_WINDOW} and 1 token are needed"
-            )
+            given = f"window {self.window}, stride {self.stride}"
+            raise InputError(f"{given}: at least {MIN_WINDOW} and 1 token are needed")
 
     @property
     def max_length(self) -> int:
         """The window."""
         return self.window
 
-    def texts(self, row: Row) -> Iterator[str]:
-        """Yield question and context."""
-        return (text for column in self.source_columns if (text := text_of(row, column)))
-
-    def examples(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
+    def examples(self, rows: Sequence[Row], tokenizer: BaseTokenizer, answered: bool = True) -> list[Example]:
         """Give an example for each window of each row that has a question and a context.
 
         The first answer that stands in the context is the target; all are references. Where a piece of the tokenizer
-        goes beyond the answer, the whole piece is the target. An answer that stands nowhere in the context, start -1,
-        is no target, but a reference still.
+        exceeds the answer, the whole piece is the target. An answer that is not in the context, start -1, is only a
+        reference. answered: whether the rows have answers.
 
-        Raises:
-            InputError: If an answer does not stand where the row says, or there is none and `no_answer` is off.
+        Raises: InputError if an answer is not where the row says, or there is none and `no_answer` is off.
         """
-        return self._examples(rows, tokenizer, answered=True)
+        encode_context = cache(tokenizer.encode_with_offsets)  # a context has several questions
+        examples: list[Example] = []
+        for number, row in enumerate(rows):
+            question, context = " ".join(text_of(row, "question").split()), text_of(row, "context")
+            if not question or not context.strip():
+                continue
+            answers = self._known_answers(row) if answered else []
+            span = _tokens_of(row, answers, encode_context(context)[1]) if answers else NOTHING
+            references = [text for text, _ in answers]
+            whole = Example([], [], f"{question}\n{context}", next(iter(references), ""), references, row=number)
+            asked = tokenizer.encode_with_offsets(question)
+            examples += self._windows(whole, asked, encode_context(context), span, tokenizer)
+        return examples
 
     def questions(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
-        """Make an example of each window of each row that has a question and a context."""
-        return self._examples(rows, tokenizer, answered=False)
+        """Give an example for each window of each row that has a question and a context, whatever its answers."""
+        return [replace(example, target=[]) for example in self.examples(rows, tokenizer, answered=False)]
 
     def head(self, tokenizer: BaseTokenizer, d_model: int) -> SpanHead:
         """Return a head that finds spans."""
+        numbers: dict[str, int] = {}
+        pieces = tokenizer.pieces(range(len(tokenizer))) if self.word_match else []
+        # " The" and "the" have the same number, and match; a blank alone matches itself
+        forms = [numbers.setdefault(piece.strip().casefold() or piece, len(numbers)) for piece in pieces]
         return SpanHead(
             d_model,
             tokenizer.separator_id,
@@ -110,29 +119,24 @@ class SpanAnsweringTask(Task):
             dropout=self.dropout,
             max_span=self.max_answer,
             n_best=N_BEST,
-            forms=_forms(tokenizer) if self.word_match else None,
+            forms=forms or None,
         )
 
-    def answers(
-        self, found: Sequence[list[tuple[int, int, float]]], examples: Sequence[Example], tokenizer: BaseTokenizer
-    ) -> list[list[Answer]]:
+    def answers(self, found: ScoredSpans, examples: Sequence[Example], tokenizer: BaseTokenizer) -> Answers:
         """Return the answers found in each window; their spans are characters of the context, and "" has none."""
         pairs = zip(found, examples, strict=True)
         return [[answer for span in spans for answer in _answers(span, example)] for spans, example in pairs]
 
     def join(self, parts: Sequence[list[Answer]]) -> list[Answer]:
-        """Return the best answers of all windows, each place once; that there is none is as sure as in the window
-        where it is least so."""
-        every = sorted((answer for part in parts for answer in part), key=lambda answer: -answer.score)
+        """Return the best answers of all windows, each place once; "no answer" has its lowest score of all windows."""
+        every = _best_first(answer for part in parts for answer in part)
         places = {answer.spans: answer for answer in reversed(every) if answer.spans}
-        best = sorted(places.values(), key=lambda answer: -answer.score)[:N_BEST]
+        best = _best_first(places.values())[:N_BEST]
         nothing = [answer for answer in every if not answer.spans][-1:]
-        if not self.no_answer:
-            return best or nothing
-        return sorted([*best, *nothing], key=lambda answer: -answer.score)
+        return _best_first([*best, *nothing]) if self.no_answer else best or nothing
 
     def calibrate(self, head: Head, predictions: Sequence[Prediction]) -> list[Prediction]:
-        """Set the score of "no answer" above which the head gives none to where F1 is best, and answer anew.
+        """Set the threshold from which on the head gives no answer to where F1 is best, and answer again.
 
         Source: evaluate-v2.0.py of SQuAD, find_best_thresh.
         """
@@ -142,11 +146,14 @@ class SpanAnsweringTask(Task):
         nothing = [next(answer for answer in each.answers if not answer.spans) for each in predictions]
         doubts = [none.score - some.score for none, some in zip(nothing, best, strict=True)]
         references, texts = [each.references for each in predictions], [answer.text for answer in best]
-        threshold = metrics.best_threshold(texts, references, doubts, self.language).f1_threshold
-        threshold = _amid(doubts, threshold)
+        threshold = _between(doubts, metrics.best_threshold(texts, references, doubts, self.language).f1_threshold)
         with torch.no_grad():
-            cast(SpanHead, head).threshold -= threshold
-        return [_recalibrated(each, threshold) for each in predictions]
+            cast(SpanHead, head).threshold -= threshold  # in place: a buffer, saved with the weights
+        moved = [
+            [each if each.spans else each._replace(score=each.score - threshold) for each in prediction.answers]
+            for prediction in predictions
+        ]
+        return [replace(each, answers=_best_first(own)) for each, own in zip(predictions, moved, strict=True)]
 
     def score(self, predictions: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
         """Return exact match and F1, and those of the rows with and without an answer where there are both."""
@@ -157,24 +164,6 @@ class SpanAnsweringTask(Task):
         """Return the rules of the scorer, without the number of rows."""
         rules = metrics.squad([], [], self.language).signature.split("|")[-1]
         return {"exact_match": rules, "f1": rules}
-
-    def _examples(self, rows: Sequence[Row], tokenizer: BaseTokenizer, answered: bool) -> list[Example]:
-        cuts: dict[str, Cut] = {}  # contexts, each of which has several questions
-        examples = []
-        for number, row in enumerate(rows):
-            question, context = " ".join(text_of(row, "question").split()), text_of(row, "context")
-            if not question or not context.strip():
-                continue
-            if context not in cuts:
-                cuts[context] = tokenizer.encode_with_offsets(context)
-            answers = self._known_answers(row) if answered else []
-            span = _tokens_of(row, answers, cuts[context][1]) if answers else NOTHING
-            references = [text for text, _ in answers]
-            whole = Example([], [], f"{question}\n{context}", next(iter(references), ""), references, row=number)
-            asked = tokenizer.encode_with_offsets(question)
-            windows = self._windows(asked, cuts[context], span, tokenizer, _context_begins(whole.text))
-            examples += [replace(whole, **window) for window in windows]
-        return examples if answered else [replace(example, target=[]) for example in examples]
 
     def _known_answers(self, row: Row) -> list[tuple[str, int]]:
         """Return text and start of each answer that is not blank."""
@@ -189,25 +178,25 @@ class SpanAnsweringTask(Task):
         return answers
 
     def _windows(
-        self, question: Cut, context: Cut, span: tuple[int, int], tokenizer: BaseTokenizer, begins: int
-    ) -> Iterator[dict[str, Any]]:
-        """Yield source, target and offsets of each window; `span` is the answer in tokens of the context, `begins` the
-        character of the example's text where the context begins."""
-        asked = question[0][: self.window // 2]
+        self, whole: Example, question: Cut, context: Cut, span: tuple[int, int], tokenizer: BaseTokenizer
+    ) -> Iterator[Example]:
+        """Yield `whole` with source, target and offsets of each window; `span` is the answer in context tokens."""
+        asked = question[0][: self.window // 2]  # at least half of a window is left to the context
         before = len(tokenizer.frame_source(asked, [])) - 1  # tokens in front of the context; one end follows it
         first = before - len(asked) - 1  # tokens in front of the question
-        room = self.window - before - 1
-        step = min(self.stride, room)
+        begins = whole.text.index("\n") + 1  # the character of the text, a line of question and the context
+        room = self.window - before - 1  # tokens of the context in a window
+        step = min(self.stride, room)  # no token of the context falls between two windows
         for begin in range(0, max(1, len(context[0]) - room + step), step):
             read = context[0][begin : begin + room]
             source = tokenizer.frame_source(asked, read)
             shift = before - begin
             holds = begin <= span[0] and span[1] < begin + len(read)
-            target = [span[0] + shift, span[1] + shift] if holds else [len(source) - 1] * 2
+            target = [span[0] + shift, span[1] + shift] if holds else [len(source) - 1] * 2  # half an answer is none
             places = [(start + begins, stop + begins) for start, stop in context[1][begin:][:room]]
-            offsets = [*[NO_TEXT] * first, *question[1][: len(asked)], NO_TEXT, *places, NO_TEXT]
-            known = target if span != UNKNOWN else [IGNORE] * 2
-            yield {"source": source, "target": known, "offsets": [place for pair in offsets for place in pair]}
+            pairs = [*[NO_TEXT] * first, *question[1][: len(asked)], NO_TEXT, *places, NO_TEXT]
+            offsets = [place for pair in pairs for place in pair]
+            yield replace(whole, source=source, target=[IGNORE] * 2 if span == UNKNOWN else target, offsets=offsets)
 
 
 def _tokens_of(row: Row, answers: Sequence[tuple[str, int]], offsets: Offsets) -> tuple[int, int]:
@@ -216,18 +205,12 @@ def _tokens_of(row: Row, answers: Sequence[tuple[str, int]], offsets: Offsets) -
     for text, start in answers:
         if start < 0:
             continue
-        if context[start : start + len(text)] != text:
-            there = context[start : start + len(text)][:40]
-            raise fault(row, f"column 'starts': at character {start} is {there!r}, not the answer {text[:40]!r}")
         stop = start + len(text)
+        if (there := context[start:stop]) != text:
+            raise fault(row, f"column 'starts': at character {start} is {there[:40]!r}, not the answer {text[:40]!r}")
         tokens = [i for i, (left, right) in enumerate(offsets) if left < stop and right > start]
         return tokens[0], tokens[-1]
     return UNKNOWN
-
-
-def _context_begins(text: str) -> int:
-    """Return where the context begins in the text of an example: behind the question, a line, and its break."""
-    return text.index("\n") + 1
 
 
 def _answers(span: tuple[int, int, float], example: Example) -> Iterator[Answer]:
@@ -236,30 +219,20 @@ def _answers(span: tuple[int, int, float], example: Example) -> Iterator[Answer]
     if first == len(example.source) - 1:
         yield Answer("", score)
         return
-    start, stop = example.offsets[2 * first], example.offsets[2 * last + 1]
-    found = example.text[start:stop]
-    start += len(found) - len(found.lstrip())
-    start -= _context_begins(example.text)
+    start = example.offsets[2 * first]
+    found = example.text[start : example.offsets[2 * last + 1]]
+    start += len(found) - len(found.lstrip()) - (example.text.index("\n") + 1)  # counted from the context
     if text := found.strip():
         yield Answer(text, score, spans=(Span(start, start + len(text), text),))
 
 
-def _amid(doubts: Sequence[float], threshold: float) -> float:
-    """Return a threshold that parts the doubts as `threshold` does, and no rounding takes for one of them."""
+def _best_first(answers: Iterable[Answer]) -> list[Answer]:
+    return sorted(answers, key=lambda answer: -answer.score)
+
+
+def _between(doubts: Sequence[float], threshold: float) -> float:
+    """Return a threshold that splits the doubts as `threshold` does, far enough from each for any rounding."""
     kept, dropped = [doubt for doubt in doubts if doubt <= threshold], [doubt for doubt in doubts if doubt > threshold]
     if kept and dropped:
         return (max(kept) + min(dropped)) / 2
     return max(kept) + 1 if kept else min(dropped) - 1
-
-
-def _recalibrated(prediction: Prediction, threshold: float) -> Prediction:
-    """Return the prediction with its answers sorted again after lowering the score of "no answer" by `threshold`."""
-    lower = (each if each.spans else each._replace(score=each.score - threshold) for each in prediction.answers)
-    return replace(prediction, answers=sorted(lower, key=lambda answer: -answer.score))
-
-
-def _forms(tokenizer: BaseTokenizer) -> list[int]:
-    """Return a number for each piece; " The" and "the" have the same."""
-    numbers: dict[str, int] = {}
-    pieces = tokenizer.pieces(range(len(tokenizer)))
-    return [numbers.setdefault(piece.strip().casefold() or piece, len(numbers)) for piece in pieces]

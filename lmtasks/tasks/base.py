@@ -17,13 +17,13 @@ from lmtasks.heads.base import Head
 from lmtasks.text.base import BaseTokenizer
 
 Row = Mapping[str, Any]
-"""{column: value}; the row of a file has its PLACE too."""
+"""{column: value}; a row of a file also has its PLACE."""
 PLACE = "place"
-"""Where a row stands, for error messages: "train.jsonl, row 7"."""
+"""The file and number of a row, for error messages: "train.jsonl, row 7"."""
 
 
 class Span(NamedTuple):
-    """A part of a text, `text[start:stop]`, and what it is."""
+    """A part of a text, `text[start:stop]`, and its label."""
 
     start: int
     stop: int
@@ -31,14 +31,12 @@ class Span(NamedTuple):
     label: str = ""
 
 
-class Answer(NamedTuple):
-    """What a model answers to one row. (A named tuple: Lightning copies predictions, and cannot copy a frozen
-    dataclass.)"""
+class Answer(NamedTuple):  # Lightning copies predictions, and cannot copy a frozen dataclass
+    """A model's answer to one row."""
 
     text: str
-    """The answer."""
     score: float
-    """How sure the model is; of a written text its log-probability / length ** length_penalty."""
+    """Confidence of the model; for a written text log-probability / length ** length_penalty."""
     probabilities: Mapping[str, float] = {}
     """Probability of each label; empty where there are none."""
     spans: tuple[Span, ...] = ()
@@ -47,11 +45,19 @@ class Answer(NamedTuple):
     """Labels of a text that may have several, or of each word; None where there are none to choose."""
 
     def plain(self) -> dict[str, Any]:
-        """Return the answer as a row of a file: prediction, score, and what else there is."""
-        found = {"probabilities": dict(self.probabilities), "spans": [span._asdict() for span in self.spans]}
-        labels = {} if self.labels is None else {"labels": list(self.labels)}
-        said = {"prediction": self.text, "score": self.score, **labels}
-        return said | {name: value for name, value in found.items() if value}
+        """Return the answer as a row of a file: prediction and score, and the other fields that are not empty."""
+        row: dict[str, Any] = {"prediction": self.text, "score": self.score}
+        if self.labels is not None:  # no label at all is an answer too
+            row["labels"] = list(self.labels)
+        if self.probabilities:
+            row["probabilities"] = dict(self.probabilities)
+        if self.spans:
+            row["spans"] = [span._asdict() for span in self.spans]
+        return row
+
+
+Answers = list[list[Answer]]
+"""The answers to each of several examples, best first."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class Prediction:
     reference: str
     references: list[str] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
-    """Those of the model, best first; empty where the task answers only a few rows."""
+    """The model's answers, best first; empty where the task answers only a few rows."""
     group: str = ""
 
     @property
@@ -72,24 +78,26 @@ class Prediction:
 
     @property
     def prediction(self) -> str:
-        """The best answer as a person reads it."""
+        """The text of the best answer, "" without one."""
         return self.answers[0].text if self.answers else ""
 
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """The contract of a task. A subclass says what is constant by class attributes: `columns = ("text", "label")`."""
+    """The contract of a task. A subclass sets what is constant as class attributes: `columns = ("text", "label")`."""
 
     kind: ClassVar[str]
-    """What it does; the name of the task where no other is given."""
+    """What the task does; its name where no other is given."""
     generates: ClassVar[bool] = False
     """Whether its answers are texts, written token by token."""
     multi_turn: ClassVar[bool] = False
-    """Whether an answer depends on all that was said before, as in a dialogue."""
+    """Whether an answer depends on all earlier turns, as in a dialogue."""
     cuts_target: ClassVar[bool] = True
-    """Whether a target is a sequence beside its source, of which the end may be cut off."""
+    """Whether a target is a sequence of its own whose end may be cut off."""
+    marks: ClassVar[tuple[str, ...]] = ()
+    """Special tokens that the vocabulary needs beside language tags, such as "<user>"."""
 
-    # What a subclass states, as a class attribute or a property.
+    # Properties, and not class variables: mypy lets a subclass override them by either.
 
     @property
     @abstractmethod
@@ -99,12 +107,12 @@ class Task(ABC):
     @property
     @abstractmethod
     def source_columns(self) -> tuple[str, ...]:
-        """The columns among them that a prediction needs."""
+        """Those of the columns that a prediction needs."""
 
     @property
     @abstractmethod
     def main_metric(self) -> str:
-        """The score that tells how good the task is, 0 to 100, higher is better."""
+        """The score that chooses the best checkpoint: 0 to 100, higher is better."""
 
     @property
     def input_column(self) -> str:
@@ -113,7 +121,7 @@ class Task(ABC):
 
     @property
     def context(self) -> str | None:
-        """The column of what a text is asked about, such as the context of a question; None where there is none."""
+        """The column of a second text that the input refers to, as a question to its context; None without one."""
         return None
 
     @property
@@ -127,13 +135,8 @@ class Task(ABC):
         return ()
 
     @property
-    def marks(self) -> tuple[str, ...]:
-        """Other special tokens that the vocabulary needs, such as "<user>"."""
-        return ()
-
-    @property
     def needs_encoder(self) -> bool:
-        """Whether an encoder reads the source; if not, the decoder continues it."""
+        """Whether an encoder reads the source; otherwise the decoder continues it."""
         return True
 
     @property
@@ -143,7 +146,7 @@ class Task(ABC):
 
     @property
     def max_length(self) -> int | None:
-        """Tokens of the longest source or target, where the task itself cuts rows and nothing else may; None = any."""
+        """Longest source or target in tokens where the task cuts rows itself and nothing else may; None = any."""
         return None
 
     @property
@@ -157,85 +160,73 @@ class Task(ABC):
         """Return the task with what it must know of the training rows, such as the labels; called before training."""
         return self
 
-    @abstractmethod
     def texts(self, row: Row) -> Iterator[str]:
-        """Yield the texts of a row that a tokenizer is trained on."""
+        """Yield the texts of a row that a tokenizer is trained on: by default those of `source_columns`."""
+        return (text for column in self.source_columns if (text := text_of(row, column)))
 
     @abstractmethod
     def examples(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
         """Turn rows into examples; a row may give none, one or several.
 
-        Raises:
-            InputError: If a row does not fit, naming its PLACE.
+        Raises: InputError if a row does not fit, with its PLACE.
         """
 
     def questions(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
-        """Turn rows with `source_columns` alone into examples to be answered."""
+        """Turn rows that need no more than `source_columns` into examples to be answered."""
         return self.examples(rows, tokenizer)
 
     def choose(self, source: str | None, target: str | None) -> tuple[str, str | None]:
         """Return (column of the text, group of the examples) for the languages that a user names.
 
-        Raises:
-            InputError: If the task has no such choice.
+        Raises: InputError if the task has no languages.
         """
         if source is not None or target is not None:
             raise InputError(f"{self.kind} has no languages to choose from; leave out source and target")
         return self.input_column, None
 
-    # From what the head finds to answers and scores.
+    # From the predictions of the head to answers and scores.
 
     @abstractmethod
     def head(self, tokenizer: BaseTokenizer, d_model: int) -> Head:
         """Return the head of the task, on states of width `d_model`."""
 
     @abstractmethod
-    def answers(
-        self, found: Sequence[Any], examples: Sequence[Example], tokenizer: BaseTokenizer
-    ) -> list[list[Answer]]:
-        """Turn what the head found for each example into answers, best first."""
+    def answers(self, found: list[Any], examples: Sequence[Example], tokenizer: BaseTokenizer) -> Answers:
+        """Turn what `Head.predict` found for each example into answers, best first."""
 
     def join(self, parts: Sequence[list[Answer]]) -> list[Answer]:
-        """Return the answers to a row, of those to its parts, where a row is too long to be read at once."""
-        (answers,) = parts
+        """Join the answers to the examples of one row; a task that splits long rows into windows overrides it."""
+        (answers,) = parts  # one example a row, unless the task overrides this
         return answers
 
     def calibrate(self, head: Head, predictions: Sequence[Prediction]) -> list[Prediction]:
-        """Set what of the head is chosen on validation and not trained, such as a threshold, and answer again.
-
-        Called before the scores of a validation during training.
-        """
+        """Set what a head chooses on validation rows, such as a threshold, before they are scored, and answer again."""
         return list(predictions)
 
     @abstractmethod
     def score(self, predictions: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
-        """Compare answers with references: metric name -> value.
-
-        `nll` is the summed negative log-likelihood of `count` targets in nats.
-        """
+        """Return metric name -> value; `nll` is the summed negative log-likelihood of `count` targets, in nats."""
 
     @abstractmethod
     def signatures(self) -> dict[str, str]:
         """Return how each score is computed, so that others can repeat it: metric name -> signature of the scorer.
 
-        Raises:
-            InputError: If a scorer cannot work here because a package is missing; called before training.
+        Raises: InputError if a package that a scorer needs is missing; called before training.
         """
 
     def table(self, predictions: Sequence[Prediction]) -> str:
-        """Return what to print beside the scores, such as those of each class, as a table for people."""
+        """Return a table to print beside the scores, such as the scores of each class; "" for none."""
         return ""
 
     def draw(self, predictions: Sequence[Prediction], folder: Path) -> list[Path]:
-        """Draw pictures of the answers into a folder and return their files; matplotlib is installed."""
+        """Draw pictures of the answers into a folder and return their files; needs matplotlib."""
         return []
 
 
 def text_of(row: Row, column: str) -> str:
-    """Return a text of a row, "" where it has none.
+    """Return the text in a column of a row, "" where it has none.
 
-    Raises:
-        InputError: If there is something else than a text.
+    Raises: InputError if the value is not a text.
     """
     value = row.get(column)
     if value is not None and not isinstance(value, str):
@@ -244,10 +235,9 @@ def text_of(row: Row, column: str) -> str:
 
 
 def texts_of(row: Row, column: str) -> list[str]:
-    """Return a list of texts of a row, of one where it has a text, empty where it has none.
+    """Return the list of texts in a column of a row; a single text is a list of one, a missing value an empty list.
 
-    Raises:
-        InputError: If there is something else.
+    Raises: InputError if the value is neither.
     """
     value = row.get(column)
     values = [value] if isinstance(value, str) else [] if value is None else value

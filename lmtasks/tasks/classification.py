@@ -1,34 +1,33 @@
-"""Classification: a text in, its label out, or as many labels as are right.
-
-A row {"text": "A fine film.", "label": "good"} gives as source the ids of the text and the end token, and as target the
-number of the label among those of the training rows, in the order of the alphabet. With several labels a row,
-{"text": "He won the vote and the cup.", "label": ["politics", "sport"]}, the target is 0 or 1 for each label there is.
-"""
+"""Classification: a text in, its label out, or as many labels as are right."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from lmtasks import metrics
 from lmtasks.batch import Example
 from lmtasks.errors import InputError
-from lmtasks.heads.classification import ClassificationHead, Pooling
-from lmtasks.heads.ngrams import LONGEST, SHORTEST, Ngrams
-from lmtasks.tasks.base import Answer, Prediction, Row, Task, fault, text_of, texts_of
+from lmtasks.heads.classification import LONGEST, SHORTEST, ClassificationHead, Ngrams, Pooling
+from lmtasks.tasks.base import Answer, Answers, Prediction, Row, Task, fault, text_of, texts_of
 from lmtasks.text.base import BaseTokenizer
 
 THRESHOLD = 0.5  # probability from which on a text has a label, where it may have several
-SHOWN = 20  # labels that a complaint lists
+SHOWN = 20  # labels that an error message lists
 
 
 @dataclass(frozen=True)
 class ClassificationTask(Task):
     """Say which label a text has.
+
+    Before: `{"text": "A fine film.", "label": "good"}`.
+    After, where each word is one token: source `A fine film . </s>`, target `[1]`, the place of "good" among the
+    labels in the order of the alphabet. With `multi_label` a row has a list of labels, and the target is a 0 or 1 for
+    each label there is.
 
     Example:
         >>> rows = [{"text": "A fine film.", "label": "good"}, {"text": "Dull.", "label": "bad"}]
@@ -44,13 +43,14 @@ class ClassificationTask(Task):
     pair: bool = False
     """Whether a row has two texts to be read together, "text" and "pair"."""
     balanced: bool = False
-    """Weigh each label by rows / (labels * rows that have it), so that rare ones count as much as frequent ones; where
-    a text may have several, the rows that have it alone are weighed, and not those that lack it."""
+    """Weigh each label by rows / (labels * rows that have it), so that rare ones count as much as frequent ones; with
+    `multi_label` only for the rows that have it."""
     main: Literal["accuracy", "macro_f1"] = "accuracy"
-    """The score that chooses the best checkpoint; with several labels a row accuracy is that of all of them at once."""
+    """The score that chooses the best checkpoint; with `multi_label` accuracy is the share of rows whose labels are all
+    right."""
     pooling: Pooling = "mean"
-    """What stands for the text: the mean of its token states, the maximum of each feature, the first one, or a mean
-    that attention weighs."""
+    """What stands for the text: the mean of its token states, the maximum of each feature, the first state, or a mean
+    weighted by attention."""
     dropout: float = 0.3
     """Share of the features of a text dropped."""
     label_smoothing: float = 0.0
@@ -60,8 +60,8 @@ class ClassificationTask(Task):
     weights: tuple[float, ...] = ()
     """Factor of the loss of each label, computed from the training rows where `balanced` is set."""
     ngrams: int = 0
-    """Read sequences of letters beside the encoder's states, of 2 up to so many bytes; 0: none. Of use where there are
-    only some thousand rows."""
+    """Read sequences of 2 up to so many bytes beside the encoder's states; 0 = none. Helps where there are only some
+    thousand rows."""
 
     def __post_init__(self) -> None:
         if self.ngrams != 0 and not SHORTEST <= self.ngrams <= LONGEST:
@@ -84,66 +84,85 @@ class ClassificationTask(Task):
 
     @property
     def main_metric(self) -> str:
-        """The setting `main`; accuracy of several labels is that of all of them at once."""
+        """The setting `main` under its name in `score`."""
         return "subset_accuracy" if self.multi_label and self.main == "accuracy" else self.main
 
     def learn(self, rows: Iterable[Row]) -> ClassificationTask:
-        """Return the task with the labels of the rows, and their weights; labels that it has already stay.
+        """Return the task with the labels of the rows and their weights; labels that it has already stay.
 
-        Raises:
-            InputError: If there are not two labels at least to choose from.
+        Raises: InputError if there are fewer than two labels to choose from, with `multi_label` none.
         """
         counts: Counter[str] = Counter()
-        total = 0
+        total = 0  # rows that are labelled
         for row in rows:
             given = self._labels(row)
             counts.update(given or [])
             total += given is not None
-        labels = self.labels or tuple(sorted(counts))
+        labels = self.labels or tuple(sorted(counts))  # a trained head keeps its classes
         if len(labels) < (1 if self.multi_label else 2):
             found = f"have the label {labels[0]!r}" if labels else "have no label"
             raise InputError(f"column 'label': all {total} training rows {found}; there is nothing to tell apart")
-        weights = tuple(total / (len(labels) * max(1, counts[label])) for label in labels)
+        weights = tuple(total / (len(labels) * max(1, counts[label])) for label in labels)  # a kept label may be absent
         return replace(self, labels=labels, weights=weights if self.balanced else ())
 
-    def texts(self, row: Row) -> Iterator[str]:
-        """Yield the text, or both."""
-        return (text for column in self.source_columns if (text := text_of(row, column)))
-
     def examples(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
-        """Give an example for each row that has its text, or both; one without label has no target."""
-        return self._examples([(row, self._checked(row)) for row in rows], tokenizer)
+        """Give an example for each row whose texts are not blank; one without label has no target."""
+        kept = []
+        for number, row in enumerate(rows):
+            labels, texts = self._labels(row), [text_of(row, column) for column in self.source_columns]
+            if unknown := [label for label in labels or [] if label not in self.labels]:
+                known = ", ".join(self.labels[:SHOWN]) + (", ..." if len(self.labels) > SHOWN else "")
+                problem = f"column 'label': {unknown[0]!r} is no label of the training rows"
+                raise fault(row, f"{problem}, which are {known or 'unknown yet'}")
+            if all(text.strip() for text in texts):
+                kept.append((number, texts, labels))
+        ids = iter(tokenizer.encode_batch([text for _, texts, _ in kept for text in texts]))
+        examples = []
+        for number, texts, labels in kept:
+            source = tokenizer.frame_source(*(next(ids) for _ in texts))
+            target = [] if labels is None else [self.labels.index(label) for label in labels]
+            if self.multi_label and labels is not None:
+                target = [int(label in labels) for label in self.labels]
+            right = sorted(set(labels or []))
+            examples.append(Example(source, target, "\n".join(texts), ", ".join(right), right, row=number))
+        return examples
 
     def questions(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
-        """Give an example for each row that has its text, or both, whatever its label."""
-        return self._examples([(row, None) for row in rows], tokenizer)
+        """Give an example for each row whose texts are not blank, whatever its label."""
+        return self.examples([{**row, "label": None} for row in rows], tokenizer)  # an unknown label is no fault here
 
     def head(self, tokenizer: BaseTokenizer, d_model: int) -> ClassificationHead:
         """Return a head that chooses among the labels."""
+        settings = self.pooling, self.dropout, self.weights or None, self.multi_label, self.label_smoothing
         ngrams = Ngrams(tokenizer.byte_pieces(), self.ngrams, dropout=self.dropout) if self.ngrams else None
-        return ClassificationHead(
-            d_model,
-            len(self.labels),
-            self.pooling,
-            self.dropout,
-            self.weights or None,
-            self.multi_label,
-            self.label_smoothing,
-            ngrams,
-        )
+        return ClassificationHead(d_model, len(self.labels), *settings, ngrams)
 
-    def answers(
-        self, found: Sequence[Any], examples: Sequence[Example], tokenizer: BaseTokenizer
-    ) -> list[list[Answer]]:
-        """Turn the probabilities of the labels into the likeliest, or all labels that are likelier than not.
+    def answers(self, found: list[list[float]], examples: Sequence[Example], tokenizer: BaseTokenizer) -> Answers:
+        """Turn the probabilities of the labels into the likeliest, with `multi_label` into all from 0.5 on.
 
-        The score is the probability of the answer, with several labels a row that of just these.
+        The score is the probability of the answer, with `multi_label` that of exactly these labels.
         """
-        return [[self._answer(dict(zip(self.labels, shares, strict=True)))] for shares in found]
+        answers = []
+        for shares in found:
+            probabilities = dict(zip(self.labels, shares, strict=True))
+            chosen = self._chosen(probabilities)
+            right = [share if label in chosen else 1 - share for label, share in probabilities.items()]
+            score = math.prod(right) if self.multi_label else probabilities[chosen[0]]  # as if independent
+            falling = dict(sorted(probabilities.items(), key=lambda item: -item[1]))
+            labels = tuple(chosen) if self.multi_label else None
+            answers.append([Answer(", ".join(chosen), score, falling, labels=labels)])
+        return answers
 
     def score(self, predictions: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
-        """Return accuracy and macro F1, of several labels a row micro F1, macro F1 and subset accuracy."""
+        """Return accuracy and macro F1, with `multi_label` micro F1, macro F1 and subset accuracy."""
         return self._scored(predictions).values
+
+    def signatures(self) -> dict[str, str]:
+        """Return the rules of the scores."""
+        if self.multi_label:
+            names: tuple[str, ...] = ("micro_f1", "macro_f1", "subset_accuracy")
+            return dict.fromkeys(names, f"threshold:{THRESHOLD}|macro:all labels")
+        return {"accuracy": "rows right / rows", "macro_f1": "macro:labels that occur"}
 
     def table(self, predictions: Sequence[Prediction]) -> str:
         """Return precision, recall, F1 and number of rows of each label."""
@@ -153,45 +172,14 @@ class ClassificationTask(Task):
         """Draw the confusion matrix, where a row has one label."""
         if self.multi_label:
             return []
-        from lmtasks.reports.confusion import draw_confusion
+        from lmtasks.reports.confusion import draw_confusion  # imports matplotlib
 
-        given, right = [self._given(each)[0] for each in predictions], [each.reference for each in predictions]
         picture = folder / "confusion.png"
-        draw_confusion(metrics.label_scores(given, right, self.labels).confusion, self.labels, picture)
+        draw_confusion(self._confusion(predictions).confusion, self.labels, picture)
         return [picture]
 
-    def signatures(self) -> dict[str, str]:
-        """Return the rules of the scores."""
-        if self.multi_label:
-            names: tuple[str, ...] = ("micro_f1", "macro_f1", "subset_accuracy")
-            return dict.fromkeys(names, f"threshold:{THRESHOLD}|macro:all labels")
-        return {"accuracy": "rows right / rows", "macro_f1": "macro:labels that occur"}
-
-    def _scored(self, predictions: Sequence[Prediction]) -> metrics.Score:
-        given = [self._given(each) for each in predictions]
-        if self.multi_label:
-            return metrics.multi_label_scores(given, [each.references for each in predictions], self.labels)
-        right = [each.reference for each in predictions]
-        return metrics.label_scores([label for (label,) in given], right, self.labels)
-
-    def _given(self, prediction: Prediction) -> list[str]:
-        return self._chosen(prediction.answer.probabilities) if prediction.answer else []
-
-    def _chosen(self, probabilities: Mapping[str, float]) -> list[str]:
-        """Return the likeliest label, or those likelier than not, in the order of the alphabet."""
-        if self.multi_label:
-            return [label for label in self.labels if probabilities[label] >= THRESHOLD]
-        return [max(probabilities, key=probabilities.__getitem__)]
-
-    def _answer(self, probabilities: dict[str, float]) -> Answer:
-        chosen = self._chosen(probabilities)
-        right = [share if label in chosen else 1 - share for label, share in probabilities.items()]
-        score = math.prod(right) if self.multi_label else probabilities[chosen[0]]
-        falling = dict(sorted(probabilities.items(), key=lambda item: -item[1]))
-        return Answer(", ".join(chosen), score, falling, labels=tuple(chosen) if self.multi_label else None)
-
     def _labels(self, row: Row) -> list[str] | None:
-        """Return the labels of a row, None where it is not labelled; of a text with several, commas are between."""
+        """Return the labels of a row, None where it is not labelled; with `multi_label` a text has commas between."""
         if row.get("label") is None:
             return None
         if not self.multi_label:
@@ -200,37 +188,18 @@ class ClassificationTask(Task):
         given = row["label"].split(",") if isinstance(row["label"], str) else texts_of(row, "label")
         return [label for part in given if (label := part.strip())]
 
-    def _checked(self, row: Row) -> list[str] | None:
-        """Return the labels of a row.
+    def _chosen(self, probabilities: Mapping[str, float]) -> list[str]:
+        """Return the likeliest label, with `multi_label` all from the threshold on, in the order of the alphabet."""
+        if self.multi_label:
+            return [label for label in self.labels if probabilities[label] >= THRESHOLD]
+        return [max(probabilities, key=probabilities.__getitem__)]
 
-        Raises:
-            InputError: If one is none of the training rows'.
-        """
-        labels = self._labels(row)
-        for label in labels or []:
-            if label not in self.labels:
-                known = ", ".join(self.labels[:SHOWN]) + (", ..." if len(self.labels) > SHOWN else "")
-                raise fault(
-                    row,
-                    f"column 'label': {label!r} is no label of the training rows, which are {known or 'unknown yet'}",
-                )
-        return labels
+    def _scored(self, predictions: Sequence[Prediction]) -> metrics.LabelledScore:
+        if not self.multi_label:
+            return self._confusion(predictions)
+        given = [self._chosen(each.answer.probabilities) if each.answer else [] for each in predictions]
+        return metrics.multi_label_scores(given, [each.references for each in predictions], self.labels)
 
-    def _examples(self, rows: Sequence[tuple[Row, list[str] | None]], tokenizer: BaseTokenizer) -> list[Example]:
-        texts = [[text_of(row, column) for column in self.source_columns] for row, _ in rows]
-        kept = [number for number, several in enumerate(texts) if all(text.strip() for text in several)]
-        ids = iter(tokenizer.encode_batch([text for number in kept for text in texts[number]]))
-        examples = []
-        for number in kept:
-            labels = rows[number][1]
-            source = tokenizer.frame_source(*(next(ids) for _ in texts[number]))
-            right = sorted(set(labels or []))
-            target, text = self._target(labels), "\n".join(texts[number])
-            examples.append(Example(source, target, text, ", ".join(right), right, row=number))
-        return examples
-
-    def _target(self, labels: list[str] | None) -> list[int]:
-        """Return the number of the one label, or 0 or 1 for each label there is; nothing where it is not known."""
-        if labels is None:
-            return []
-        return [int(label in labels) for label in self.labels] if self.multi_label else [self.labels.index(labels[0])]
+    def _confusion(self, predictions: Sequence[Prediction]) -> metrics.ConfusionScore:
+        given, right = [each.prediction for each in predictions], [each.reference for each in predictions]
+        return metrics.label_scores(given, right, self.labels)

@@ -1,9 +1,7 @@
-"""Dialogue: what was said so far in, the next turn out.
+"""Dialogue: the turns so far in, the next turn out.
 
-A row {"turns": ["Good morning.", "Good morning! What do you want?", "Two loaves."]} gives an example for each turn but
-the first: the reply to "Good morning.", and the reply to the two turns before "Two loaves.". A mark before each turn
-says who speaks (Wolf et al. 2019, "TransferTransfo", section 4.2): the last turn of a history is the user's, the reply
-the model's.
+A mark before each turn says who speaks (Wolf et al. 2019, "TransferTransfo", section 4.2): the last turn of a history
+is the user's, the reply the model's.
 """
 
 from __future__ import annotations
@@ -25,8 +23,9 @@ USER, MODEL = "<user>", "<model>"
 class DialogueTask(Seq2SeqTask):
     """Reply to the turns of a dialogue.
 
-    Before: `{"turns": ["Hello.", "Hello, Anna."]}`.
-    After, where each word is one token: source `<user> Hello . </s>`, target `Hello , Anna . </s>`.
+    Before: `{"turns": ["Hello.", "Hello, Anna.", "Bye."]}`.
+    After, an example for each turn but the first, where each word is one token: source `<user> Hello . </s>`, target
+    `Hello , Anna . </s>`; source `<model> Hello . <user> Hello , Anna . </s>`, target `Bye . </s>`.
 
     Example:
         >>> DialogueTask(history=64).marks
@@ -37,8 +36,8 @@ class DialogueTask(Seq2SeqTask):
     multi_turn = True
     columns = source_columns = ("turns",)
     marks = (USER, MODEL)
-    main_metric = "token_probability"
-    examples_per_row = None
+    main_metric = "token_probability"  # a good reply may share no word with the reference
+    examples_per_row = None  # one for each turn but the first
     example_command = '"Good morning!"'
 
     history: int = 128
@@ -64,34 +63,21 @@ class DialogueTask(Seq2SeqTask):
         turns = _dialogue(row)
         yield from (Pair(tuple(turns[:place]), turns[place], group=str(place)) for place in range(1, len(turns)))
 
-    def examples(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
-        """Make an example of each turn that replies to another one."""
-        # not by `pairs`: each turn is tokenised once, however many histories contain it
-        dialogues = [_dialogue(row) for row in rows]
-        encoded = iter(tokenizer.encode_batch([turn for turns in dialogues for turn in turns]))
-        examples = []
-        for number, turns in enumerate(dialogues):
-            ids = [next(encoded) for _ in turns]
-            examples += [
-                Example(
-                    source=self._source(ids[:place], tokenizer),
-                    target=tokenizer.frame_target(ids[place]),
-                    text="\n".join(turns[:place]),
-                    reference=turns[place],
-                    group=str(place),
-                    row=number,
-                )
-                for place in range(1, len(turns))
-            ]
-        return examples
-
     def questions(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
         """Make an example of each row that has a turn: the reply to all of them."""
-        dialogues = [(number, turns) for number, row in enumerate(rows) if (turns := _turns(row))]
-        return [
-            Example(self._source(tokenizer.encode_batch(turns), tokenizer), [], "\n".join(turns), row=number)
-            for number, turns in dialogues
-        ]
+        turns = [(number, Pair(tuple(turns), "")) for number, row in enumerate(rows) if (turns := _turns(row))]
+        return self.examples_of(turns, tokenizer)
+
+    def frame(self, sources: Sequence[list[int]], language: str | None, tokenizer: BaseTokenizer) -> list[int]:
+        """Return the last turns that fit into the history, each after its mark, or the end of the last one."""
+        marks = [tokenizer.mark(USER), tokenizer.mark(MODEL)]
+        history: list[int] = []
+        for back, turn in enumerate(reversed(sources)):
+            room = self.history - len(tokenizer.frame_source(history)) - 1  # the mark takes one
+            if back and len(turn) > room:  # whole turns only, but for the last
+                break
+            history = [marks[back % 2], *turn[max(0, len(turn) - room) :], *history]
+        return tokenizer.frame_source(history)
 
     def score(self, predictions: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
         """Return perplexity, the mean probability of a token, BLEU-2 and how varied the replies are."""
@@ -109,20 +95,9 @@ class DialogueTask(Seq2SeqTask):
         bleu = metrics.bleu(["a"], [["a"]], self.language, order=2).signature
         return {"bleu2": bleu, "distinct1": words, "distinct2": words}
 
-    def _source(self, turns: Sequence[list[int]], tokenizer: BaseTokenizer) -> list[int]:
-        """Return as many of the last turns as there is room for, the speakers marked; of the last at least its end."""
-        marks = [tokenizer.mark(USER), tokenizer.mark(MODEL)]
-        source = tokenizer.frame_source([])
-        for back, turn in enumerate(reversed(turns)):
-            room = self.history - len(source) - 1
-            if back and len(turn) > room:
-                break
-            source = [marks[back % 2], *turn[max(0, len(turn) - room) :], *source]
-        return source
-
 
 def _dialogue(row: Row) -> list[str]:
-    """Return the turns of a training row; a single text is no dialogue."""
+    """Return the turns of a training row; a single text is refused, because it cannot be a dialogue."""
     if isinstance(row.get("turns"), str):
         problem = f"column 'turns': the text {row['turns'][:40]!r}, expected a list of texts, one for each turn"
         raise fault(row, f"{problem}, as .jsonl .json and .parquet have")

@@ -1,8 +1,6 @@
-"""Generative question answering: the answer to a question about a text is written, in words that need not be there.
+"""Generative question answering: the answer to a question about a text is written, in words of the model's own.
 
-A row {"question": "Who has a cat?", "context": "Anna has a cat.", "answers": ["Anna", "anna"]} gives the source ids of
-question and context, each with the end token, and the target ids of the first answer with its end token. All answers
-are right. With `group_by` each kind of question is scored by itself, as the twenty tasks of bAbI (Weston et al. 2015).
+With `group_by` each kind of question is scored by itself, as the twenty tasks of bAbI (Weston et al. 2015).
 """
 
 from __future__ import annotations
@@ -17,9 +15,9 @@ from lmtasks.tasks.seq2seq import Pair, Seq2SeqTask
 
 @dataclass(frozen=True)
 class FreeAnsweringTask(Seq2SeqTask):
-    """Write the answer to a question about a context.
+    """Write the answer to a question about a context. The first answer is the target, all are references.
 
-    Before: `{"question": "Who has a cat?", "context": "Anna has a cat.", "answers": ["Anna"]}`.
+    Before: `{"question": "Who has a cat?", "context": "Anna has a cat.", "answers": ["Anna", "anna"]}`.
     After, where each word is one token: source `Who has a cat ? </s> Anna has a cat . </s>`, target `Anna </s>`.
 
     Example:
@@ -47,8 +45,7 @@ class FreeAnsweringTask(Seq2SeqTask):
 
     def texts(self, row: Row) -> Iterator[str]:
         """Yield question, context and all answers."""
-        texts = [text_of(row, "question"), text_of(row, "context"), *texts_of(row, "answers")]
-        return (text for text in texts if text)
+        return filter(None, (text_of(row, "question"), text_of(row, "context"), *texts_of(row, "answers")))
 
     def pairs(self, row: Row) -> Iterator[Pair]:
         """Yield question, context and first answer of a row that has the first two."""
@@ -56,14 +53,12 @@ class FreeAnsweringTask(Seq2SeqTask):
         if question.strip() and context.strip():
             answers = [text for text in texts_of(row, "answers") if text.strip()]
             group = text_of(row, self.group_by) if self.group_by else ""
-            yield Pair((question, context), next(iter(answers), ""), tuple(answers), group)
+            yield Pair((question, context), next(iter(answers), ""), tuple(answers), group)  # the first is the target
 
     def score(self, predictions: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
         """Return perplexity, exact match, F1 and ROUGE-L, means over the groups, and the exact match of each."""
-        groups: dict[str, list[Prediction]] = {}
-        for prediction in predictions:
-            groups.setdefault(prediction.group, []).append(prediction)
-        each = {group: self._score(groups[group]) for group in sorted(groups, key=_by_number)}
+        groups = sorted({row.group for row in predictions}, key=lambda group: (len(group), group))  # qa2 before qa10
+        each = {group: self._score([row for row in predictions if row.group == group]) for group in groups}
         means = {metric: sum(scores[metric] for scores in each.values()) / len(each) for metric in self.signatures()}
         own = {metric_name("exact_match", group): scores["exact_match"] for group, scores in each.items()}
         return {"perplexity": metrics.perplexity(nll, count), **means, **(own if len(each) > 1 else {})}
@@ -79,8 +74,3 @@ class FreeAnsweringTask(Seq2SeqTask):
         found = metrics.squad(answers, references, self.language).values
         rouge = metrics.rouge(answers, references, self.language).values
         return {"exact_match": found["exact_match"], "f1": found["f1"], "rouge_l": rouge["rougeL"]}
-
-
-def _by_number(group: str) -> tuple[int, str]:
-    """Sort qa2 before qa10."""
-    return len(group), group

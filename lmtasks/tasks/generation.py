@@ -10,18 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
 from lmtasks import metrics
 from lmtasks.batch import Example
 from lmtasks.errors import InputError
-from lmtasks.heads.base import Head
+from lmtasks.heads.base import Head, Texts
 from lmtasks.heads.language_model import LanguageModelHead
 from lmtasks.heads.seq2seq import Seq2SeqHead
 from lmtasks.metrics.languages import is_written_without_spaces
-from lmtasks.tasks.base import Answer, Prediction, Row, Task, text_of
+from lmtasks.tasks.base import Answer, Answers, Prediction, Row, Task, text_of
 from lmtasks.text.base import BaseTokenizer
 
 
@@ -41,7 +40,7 @@ class GenerationTask(Task):
     kind = "generation"
     generates = True
     columns = source_columns = ("text",)
-    main_metric = "token_probability"
+    main_metric = "token_probability"  # 100 / perplexity: unlike perplexity, higher is better
     examples_per_row = 0  # blocks do not follow rows, so none can be missing
     example_command = '"Once upon a time"'
 
@@ -58,15 +57,12 @@ class GenerationTask(Task):
 
     def __post_init__(self) -> None:
         if min(self.block, self.overlap) < 1 or self.max_answered < 0:
-            raise InputError(
-                f"block {self.block}, overlap {self.overlap}, max_answered {self.max_answered}; give 1, 1, 0 or more"
-            )
+            given = f"block {self.block}, overlap {self.overlap}, max_answered {self.max_answered}"
+            raise InputError(f"{given}; give 1, 1, 0 or more")
         if not 0 <= self.prompt < self.block:
             raise InputError(f"prompt is {self.prompt}; give from 0 to block - 1, which is {self.block - 1}")
         if self.prompt and self.overlap > 1:
-            raise InputError(
-                f"overlap is {self.overlap}, but with a prompt a block is read alone; leave one of them out"
-            )
+            raise InputError(f"overlap is {self.overlap}, but with a prompt a block is read alone; leave one out")
 
     @property
     def needs_encoder(self) -> bool:
@@ -79,21 +75,21 @@ class GenerationTask(Task):
         return self.block + self.overlap - 1
 
     def texts(self, row: Row) -> Iterator[str]:
-        """Yield the text."""
-        return iter([text] if (text := text_of(row, "text")).strip() else [])
+        """Yield the text, unless it is blank."""
+        return filter(str.strip, [text_of(row, "text")])
 
     def examples(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
-        """Give the blocks of the documents, in order; blank documents are left out.
-
-        All but the last block of these rows have the same length.
-        """
-        texts = [(number, text) for number, row in enumerate(rows) if (text := text_of(row, "text")).strip()]
+        """Give the blocks of the documents that are not blank, in order; all but the last have the same length."""
+        texts = {number: text for number, row in enumerate(rows) if (text := text_of(row, "text")).strip()}
         if not texts:
             return []
-        running = RunningText([text for _, text in texts], tokenizer)
-        numbers = [number for number, _ in texts]
-        examples = []
-        for count, (start, first, stop) in enumerate(self._blocks(len(running))):
+        running, numbers = RunningText([*texts.values()], tokenizer), [*texts]
+        length, examples = len(running.ids), []
+        # a language model does not predict the first token, which opens the first document
+        places = range(0, length - self.prompt, self.block) if self.prompt else range(1, length, self.block)
+        for count, place in enumerate(places):
+            start, first = (place, place + self.prompt) if self.prompt else (max(0, place - self.overlap), place)
+            stop = min(place + self.block, length)
             parts = running.parts(first, stop)
             examples.append(
                 Example(
@@ -101,21 +97,12 @@ class GenerationTask(Task):
                     target=running.ids[first:stop],
                     text="\n".join(running.parts(start, first)),
                     reference="\n".join(parts),
-                    references=parts if len(parts) > 1 else [],
-                    group=str(count),
+                    references=parts if len(parts) > 1 else [],  # where documents end, for the counts of scores
+                    group=str(count),  # its own: answers to one row and group would be joined
                     row=numbers[running.document(first)],
                 )
             )
         return examples
-
-    def _blocks(self, length: int) -> Iterator[tuple[int, int, int]]:
-        """Yield where the source begins, where the target begins and where it ends, of each block that has a target."""
-        if self.prompt:
-            places = range(0, length - self.prompt, self.block)
-            yield from ((at, at + self.prompt, min(at + self.block, length)) for at in places)
-        else:  # the first token is what opens the first document, and nothing predicts it
-            places = range(1, length, self.block)
-            yield from ((max(0, at - self.overlap), at, min(at + self.block, length)) for at in places)
 
     def questions(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
         """Give an example for each row: the text so far, as a document that has begun; "" is the beginning of one.
@@ -123,46 +110,38 @@ class GenerationTask(Task):
         Of a long text the last tokens are read, as many as in training.
         """
         texts = [text_of(row, "text") for row in rows]
-        sources = [
-            [tokenizer.eos_id, *ids][-(self.prompt or self.max_length) :] for ids in tokenizer.encode_batch(texts)
-        ]
+        kept = self.prompt or self.max_length  # a longer source has positions that training never had
         return [
-            Example(source, [], text, row=number)
-            for number, (source, text) in enumerate(zip(sources, texts, strict=True))
+            Example([tokenizer.eos_id, *ids][-kept:], [], text, row=number)
+            for number, (text, ids) in enumerate(zip(texts, tokenizer.encode_batch(texts), strict=True))
         ]
 
     def head(self, tokenizer: BaseTokenizer, d_model: int) -> Head:
-        """Return a head that writes after a prompt, or that of a language model."""
+        """Return the head of a language model, or with a prompt that of an encoder and a decoder."""
         if self.prompt:
             return Seq2SeqHead(tokenizer.decoder_start_id, tokenizer.eos_id, tokenizer.suppress_tokens)
         return LanguageModelHead(tokenizer.eos_id, tokenizer.suppress_tokens, self.max_length)
 
-    def answers(
-        self, found: Sequence[Any], examples: Sequence[Example], tokenizer: BaseTokenizer
-    ) -> list[list[Answer]]:
-        """Give what comes after each source, with the blanks it begins with, if any."""
-        sources = [example.source for example in examples]
-        whole = [
-            [*source, *hypothesis.tokens]
-            for source, several in zip(sources, found, strict=True)
-            for hypothesis in several
-        ]
-        texts = iter(tokenizer.decode_batch(whole))
+    def answers(self, found: Texts, examples: Sequence[Example], tokenizer: BaseTokenizer) -> Answers:
+        """Give the text after each source, with the blanks it begins with, if any."""
+        pairs = list(zip([example.source for example in examples], found, strict=True))
+        # decoded with its source, because the two may share a character
+        whole = [[*source, *hypothesis.tokens] for source, several in pairs for hypothesis in several]
+        texts, sources = iter(tokenizer.decode_batch(whole)), tokenizer.decode_batch([source for source, _ in pairs])
         return [
             [Answer(behind(before, next(texts)), hypothesis.score) for hypothesis in several]
-            for before, several in zip(tokenizer.decode_batch(sources), found, strict=True)
+            for before, several in zip(sources, found, strict=True)
         ]
 
     def score(self, predictions: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
-        """Return perplexity by token and word, bits of a character, and the mean probability of a token, in percent.
+        """Return perplexity by token and word, bits per character, and the mean probability of a token, in percent.
 
-        The ends of documents are tokens; they are neither words nor characters, but what they cost is counted.
+        The end of a document is a token, and neither a word nor a character, but its loss is counted.
         """
         ends = sum(max(0, len(each.references) - 1) for each in predictions)  # a line end each, in the references
         characters = sum(len(each.reference) for each in predictions) - ends
-        # blocks follow one upon the other, and cut words; with a prompt there is something between
-        text = (" " if self.prompt else "").join(each.reference for each in predictions)
-        words = text.split()
+        # blocks follow one another and cut words; with a prompt there is a gap between them
+        words = (" " if self.prompt else "").join(each.reference for each in predictions).split()
         return {
             "perplexity": metrics.perplexity(nll, count),
             "perplexity_word": metrics.perplexity(nll, sum(map(len, words)) if self._counts_characters else len(words)),
@@ -183,10 +162,10 @@ class GenerationTask(Task):
 
 
 class RunningText:
-    """Documents one behind the other as tokens: the first one opened by the end token, each closed by it.
+    """Documents one after the other as token ids: an end token opens the first, and one closes each.
 
-    `ids` are the tokens. The characters of a piece are those that begin in it, so that those of all pieces together
-    are the text, though pieces may be parts of characters.
+    A piece of the vocabulary may be a part of a character. Each character belongs to the piece in which it begins, so
+    that the characters of all pieces together are the text.
     """
 
     def __init__(self, texts: Sequence[str], tokenizer: BaseTokenizer) -> None:
@@ -200,13 +179,7 @@ class RunningText:
             self.ids += [*ids, tokenizer.eos_id]
         self._text = "".join(texts)
         self._places = np.concatenate(counts).cumsum()  # characters before each token
-        self._ends = np.flatnonzero(
-            np.array(self.ids) == tokenizer.eos_id
-        )  # the first of them opens the first document
-
-    def __len__(self) -> int:
-        """Return the number of tokens."""
-        return len(self.ids)
+        self._ends = np.flatnonzero(np.array(self.ids) == tokenizer.eos_id)  # the first opens the first document
 
     def document(self, token: int) -> int:
         """Return the number of the document that a token belongs to."""
@@ -220,11 +193,10 @@ class RunningText:
 
 
 def behind(before: str, whole: str) -> str:
-    """Return what of a text comes behind its beginning, the end of which may have been half a character.
+    """Return `whole` without the beginning that it shares with `before`, which may end in half a character.
 
-    Example:
-        >>> behind("Over all", "Over all the hilltops")
-        ' the hilltops'
+    >>> behind("Over all", "Over all the hilltops")
+    ' the hilltops'
     """
     differing = (place for place, (old, new) in enumerate(zip(before, whole, strict=False)) if old != new)
     return whole[next(differing, len(before)) :]

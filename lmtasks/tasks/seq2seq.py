@@ -1,6 +1,6 @@
 """What tasks that write text have in common: their head, their framing, their answers.
 
-A subclass says which texts of a row are read and which one is written, by `pairs`.
+A subclass says in `pairs` which texts of a row are read and which one is written.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from lmtasks.batch import Example
-from lmtasks.heads.base import Head
+from lmtasks.heads.base import Head, Texts
 from lmtasks.heads.seq2seq import Seq2SeqHead
-from lmtasks.tasks.base import Answer, Row, Task
+from lmtasks.tasks.base import Answer, Answers, Row, Task
 from lmtasks.text.base import BaseTokenizer
 
 
@@ -26,7 +26,7 @@ class Pair(NamedTuple):
     references: tuple[str, ...] = ()
     """All right answers, where there may be several."""
     group: str = ""
-    """Rows that are scored together."""
+    """Rows of one group are scored together."""
     language: str | None = None
     """The language wanted of the answer, where the task knows several."""
 
@@ -42,48 +42,49 @@ class Seq2SeqTask(Task):
     prompt_text: str = field(default="", kw_only=True)
     """Text in front of every source, by which a pretrained model knows its task (Raffel et al. 2020, section 2.4)."""
 
+    def texts(self, row: Row) -> Iterator[str]:
+        """Yield all texts of the pairs of a row that are not empty."""
+        return (text for pair in self.pairs(row) for text in (*pair.sources, pair.target) if text)
+
     @abstractmethod
     def pairs(self, row: Row) -> Iterator[Pair]:
         """Yield what to read and to write of a row, nothing where it has no source."""
 
-    def texts(self, row: Row) -> Iterator[str]:
-        """Yield all texts of a row that are not empty."""
-        for pair in self.pairs(row):
-            yield from (text for text in (*pair.sources, pair.target) if text)
-
     def examples(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
         """Make an example of each pair; a missing target is left empty."""
         pairs = [(number, pair) for number, row in enumerate(rows) for pair in self.pairs(row)]
-        # all texts in one call, which tokenises on all cores
-        ids = iter(tokenizer.encode_batch([text for _, pair in pairs for text in self._read_and_written(pair)]))
-        examples = []
-        for number, pair in pairs:
-            sources, target = [next(ids) for _ in pair.sources], next(ids)
-            examples.append(
-                Example(
-                    source=tokenizer.frame_source(*sources, language=pair.language),
-                    target=tokenizer.frame_target(target) if pair.target.strip() else [],
-                    text="\n".join(pair.sources),
-                    reference=pair.target,
-                    references=list(pair.references),
-                    group=pair.group,
-                    row=number,
-                )
+        return self.examples_of(pairs, tokenizer)
+
+    def examples_of(self, pairs: Sequence[tuple[int, Pair]], tokenizer: BaseTokenizer) -> list[Example]:
+        """Make an example of each pair, given with the number of its row."""
+        sources = [[self.prompt_text + pair.sources[0], *pair.sources[1:]] for _, pair in pairs]
+        # each text once, though all histories of a dialogue share their turns, and in one call, which uses all cores
+        every = (text for several, (_, pair) in zip(sources, pairs, strict=True) for text in (*several, pair.target))
+        texts = list(dict.fromkeys(every))
+        ids = dict(zip(texts, tokenizer.encode_batch(texts), strict=True))
+        return [
+            Example(
+                source=self.frame([ids[text] for text in several], pair.language, tokenizer),
+                target=tokenizer.frame_target(ids[pair.target]) if pair.target.strip() else [],
+                text="\n".join(pair.sources),
+                reference=pair.target,
+                references=list(pair.references),
+                group=pair.group,
+                row=number,
             )
-        return examples
+            for several, (number, pair) in zip(sources, pairs, strict=True)
+        ]
+
+    def frame(self, sources: Sequence[list[int]], language: str | None, tokenizer: BaseTokenizer) -> list[int]:
+        """Return what the encoder reads of the token ids of the source texts."""
+        return tokenizer.frame_source(*sources, language=language)
 
     def head(self, tokenizer: BaseTokenizer, d_model: int) -> Head:
         """Return a head that writes text; it has no parameters of its own."""
         tokens = tokenizer.decoder_start_id, tokenizer.eos_id, tokenizer.suppress_tokens
         return Seq2SeqHead(*tokens, self.label_smoothing)
 
-    def answers(
-        self, found: Sequence[Any], examples: Sequence[Example], tokenizer: BaseTokenizer
-    ) -> list[list[Answer]]:
+    def answers(self, found: Texts, examples: Sequence[Example], tokenizer: BaseTokenizer) -> Answers:
         """Turn the hypotheses of the search into texts."""
         texts = iter(tokenizer.decode_batch([hypothesis.tokens for several in found for hypothesis in several]))
         return [[Answer(next(texts), hypothesis.score) for hypothesis in several] for several in found]
-
-    def _read_and_written(self, pair: Pair) -> list[str]:
-        first, *others = pair.sources
-        return [self.prompt_text + first, *others, pair.target]

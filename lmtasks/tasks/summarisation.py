@@ -1,9 +1,4 @@
-"""Summarisation: a long text in, what matters of it out.
-
-A row {"text": "Anna lost her key. She looked for it. Paul found it.", "summary": "Paul found Anna's key."} gives the
-source ids of the text and the target ids of the summary, each with the end token. A row may have several summaries: the
-first is the target, and all are references.
-"""
+"""Summarisation: a long text in, a short one with its main points out."""
 
 from __future__ import annotations
 
@@ -15,12 +10,13 @@ from lmtasks import metrics
 from lmtasks.tasks.base import Prediction, Row, texts_of
 from lmtasks.tasks.seq2seq import Pair, Seq2SeqTask
 
+# a full stop ends a sentence before a blank, and not in "2.5"; Chinese and Japanese have no blank after it
 FIRST_SENTENCE = re.compile(r".*?(?:[.!?](?=\s)|[。！？]|$)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class SummarisationTask(Seq2SeqTask):
-    """Write a short text that says what a long one says.
+    """Write a summary of a text. A row may have several: the first is the target, all are references.
 
     Before: `{"text": "Anna lost her key. Paul found it.", "summary": "Paul found a key."}`.
     After, where each word is one token: source `Anna lost ... it . </s>`, target `Paul found a key . </s>`.
@@ -41,13 +37,13 @@ class SummarisationTask(Seq2SeqTask):
 
     def texts(self, row: Row) -> Iterator[str]:
         """Yield the text and all summaries."""
-        yield from (text for text in (_text(row), *texts_of(row, "summary")) if text)
+        return filter(None, (_text(row), *texts_of(row, "summary")))
 
     def pairs(self, row: Row) -> Iterator[Pair]:
         """Yield the text and its first summary."""
         if (text := _text(row)).strip():
             summaries = [summary for summary in texts_of(row, "summary") if summary.strip()]
-            yield Pair((text,), next(iter(summaries), ""), tuple(summaries))
+            yield Pair((text,), next(iter(summaries), ""), tuple(summaries))  # the first is the target
 
     def score(self, predictions: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
         """Return perplexity, ROUGE-1, 2 and L, and the ROUGE-L that the first sentence of each text would have."""
@@ -65,14 +61,13 @@ class SummarisationTask(Seq2SeqTask):
 def first_sentence(text: str) -> str:
     """Return a text up to its first full stop, a baseline for summaries (Nenkova 2005).
 
-    Example:
-        >>> first_sentence("Anna lost 2.5 keys. Paul found them.")
-        'Anna lost 2.5 keys.'
+    >>> first_sentence("Anna lost 2.5 keys. Paul found them.")
+    'Anna lost 2.5 keys.'
     """
     match = FIRST_SENTENCE.match(text.strip())
     return match[0] if match else ""
 
 
 def _text(row: Row) -> str:
-    """Return the text, which may come as a list of its sentences."""
+    """Return the text, which may be given as a list of its sentences."""
     return " ".join(texts_of(row, "text"))

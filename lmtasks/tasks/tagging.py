@@ -1,23 +1,21 @@
 """Tagging: a sentence as words in, the names in it out, each with its kind.
 
-A row {"words": ["Anna", "lives", "in", "Rome"], "tags": ["B-PER", "O", "O", "B-LOC"]} gives as source the ids of all
-words and the end token, and as target the tag of each word at its first piece (Devlin et al. 2019, section 5.3).
-Words are encoded one by one, so that a word has the same ids whatever stands beside it.
+The first piece of a word bears its tag (Devlin et al. 2019, "BERT", section 5.3). Words are encoded one by one, so that
+a word has the same ids whatever its neighbours.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, pairwise
-from typing import Any, NamedTuple
+from itertools import pairwise
 
 from lmtasks import metrics
 from lmtasks.batch import IGNORE, Example
 from lmtasks.errors import InputError
-from lmtasks.heads.tagging import TaggingHead
-from lmtasks.tasks.base import Answer, Prediction, Row, Span, Task, fault, metric_name, text_of, texts_of
+from lmtasks.heads.tagging import ScoredTags, TaggingHead
+from lmtasks.tasks.base import Answer, Answers, Prediction, Row, Span, Task, fault, metric_name, text_of, texts_of
 from lmtasks.text.base import BaseTokenizer
 from lmtasks.text.tags import OUTSIDE, as_bio, detect_scheme, spans, split_tag
 from lmtasks.text.words import LETTERS, Place, join_words, learn_writing, split_words
@@ -29,10 +27,13 @@ logger = logging.getLogger(__name__)
 class TaggingTask(Task):
     """Find the names in a text.
 
+    Before: `{"words": ["Anna", "lives", "in", "Rome"], "tags": ["B-PER", "O", "O", "B-LOC"]}`.
+    After, where "Anna" has two pieces: source `An na lives in Rome </s>`, target `3 - 0 0 1 -`, the place of each tag
+    in `tags`, where - is IGNORE.
+
     Example:
         >>> row = {"words": ["Anna", "lives", "in", "Rome"], "tags": ["B-PER", "O", "O", "B-LOC"]}
-        >>> task = TaggingTask().learn([row])
-        >>> task.tags
+        >>> TaggingTask().learn([row]).tags
         ['O', 'B-LOC', 'I-LOC', 'B-PER', 'I-PER']
     """
 
@@ -64,8 +65,7 @@ class TaggingTask(Task):
     def learn(self, rows: Iterable[Row]) -> TaggingTask:
         """Return the task with the kinds of names and the writing of the rows; kinds that it has already stay.
 
-        Raises:
-            InputError: If tags are of no scheme or of two, or nothing is tagged.
+        Raises: InputError if the tags are of no scheme or of several, or no word has one.
         """
         words: list[list[str]] = []
         tags: list[list[str]] = []
@@ -82,136 +82,106 @@ class TaggingTask(Task):
         return task
 
     def texts(self, row: Row) -> Iterator[str]:
-        """Give the words with blanks between, as they are encoded: no piece reaches over two."""
+        """Yield the words with blanks between, as they are encoded: no piece spans two words."""
         words = texts_of(row, "words")
         return iter([" ".join(words)] if words else [])
 
-    def examples(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
-        """Give an example for each row that has words; the tags may be of any scheme, row by row."""
-        return self._examples(rows, tokenizer, tagged=True)
+    def examples(self, rows: Sequence[Row], tokenizer: BaseTokenizer, tagged: bool = True) -> list[Example]:
+        """Give an example for each row that has words; each row may have a tag scheme of its own.
+
+        tagged: whether the rows have tags.
+        """
+        sentences = [self._sentence(row) for row in rows]
+        vocabulary = sorted({word for words, _, _ in sentences for word in words})  # each word is encoded once
+        encoded = dict(zip(vocabulary, tokenizer.encode_words(vocabulary, LETTERS in self.writing), strict=True))
+        numbers = {tag: number for number, tag in enumerate(self.tags)}
+        lead = len(tokenizer.frame_source([])) - 1  # special tokens in front of the words; one follows them
+        examples = []
+        for number, (row, (words, text, places)) in enumerate(zip(rows, sentences, strict=True)):
+            if not words:
+                continue
+            entities = self._entities(row, words) if tagged else []
+            ids, target, offsets = [], [IGNORE] * lead, [0, 0] * lead
+            for word, tag, place in zip(words, as_bio(entities, len(words)), places, strict=True):
+                pieces = encoded[word] or [tokenizer.eos_id]  # every word needs a place for its tag
+                ids += pieces
+                target += [numbers[tag], *[IGNORE] * (len(pieces) - 1)]
+                offsets += [*place] * len(pieces)
+            names = [_name(text, places, entity) for entity in entities]
+            references = [f"{name.start}:{name.stop} {name.label}" for name in names]
+            source, target, offsets = tokenizer.frame_source(ids), [*target, IGNORE], [*offsets, 0, 0]
+            examples.append(Example(source, target, text, mark_names(text, names), references, offsets, row=number))
+        return examples
 
     def questions(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
-        """Give an example for each row that has words, or a "text", which is cut to words as the training rows are."""
-        return self._examples(rows, tokenizer, tagged=False)
+        """Give an example for each row that has words, or a "text", which is split as the training rows are."""
+        return self.examples(rows, tokenizer, tagged=False)
 
     def head(self, tokenizer: BaseTokenizer, d_model: int) -> TaggingHead:
-        """Return a head whose answers begin a name before they go on with it."""
+        """Return a head whose answers begin a name before they continue it."""
         tags = self.tags
-        inside = [tag[1:] if tag != OUTSIDE else None for tag in tags]  # the kind of the name that a word is in
-        allowed = [
-            [tag[0] != "I" or kind == before for tag, kind in zip(tags, inside, strict=True)] for before in inside
-        ]
         first = [tag[0] != "I" for tag in tags]
+        # I-PER follows B-PER and I-PER only
+        allowed = [[tag[0] != "I" or before in (f"B{tag[1:]}", tag) for tag in tags] for before in tags]
         pieces = [piece.strip(b" ") for piece in tokenizer.byte_pieces()] if self.spelling else None
         return TaggingHead(d_model, len(tags), allowed, first, None, self.dropout, self.crf, pieces, self.layers)
 
-    def answers(
-        self, found: Sequence[Any], examples: Sequence[Example], tokenizer: BaseTokenizer
-    ) -> list[list[Answer]]:
+    def answers(self, found: ScoredTags, examples: Sequence[Example], tokenizer: BaseTokenizer) -> Answers:
         """Turn tags into names; the score is the probability of all tags of the text together."""
-        return [[self._answer(example, *pair)] for pair, example in zip(found, examples, strict=True)]
+        names_of_tags, answers = self.tags, []
+        for (tags, probability), example in zip(found, examples, strict=True):
+            offsets = list(zip(example.offsets[::2], example.offsets[1::2], strict=True))
+            places = [place for place, target in zip(offsets, example.target, strict=False) if target != IGNORE]
+            entities = spans([names_of_tags[tag] for tag in tags])
+            names = tuple(_name(example.text, places, entity) for entity in entities)
+            # offsets are never cut: each new place behind the end of the target is a word that was cut off
+            behind = [None, *offsets[:-1]][len(example.target) - 1 :]
+            cut_off = sum(before != place for before, place in pairwise(behind))
+            labels = tuple(as_bio(entities, len(places) + cut_off))
+            answers.append([Answer(mark_names(example.text, names), probability, spans=names, labels=labels)])
+        return answers
 
     def score(self, predictions: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
         """Return precision, recall and F1 of the names, and F1 of each kind where there are several."""
         found = self._scored(predictions)
-        kinds = found.by_label if len(self.labels) > 1 else {}
+        kinds = found.by_label if len(self.labels) > 1 else {}  # the F1 of a single kind is that of all
         return found.values | {metric_name("f1", label): values["f1"] for label, values in kinds.items()}
-
-    def table(self, predictions: Sequence[Prediction]) -> str:
-        """Return precision, recall, F1 and number of the names of each kind."""
-        return self._scored(predictions).table
 
     def signatures(self) -> dict[str, str]:
         """Return the rules of the scores, without the number of names."""
         rules = metrics.entity_scores([], [], []).signature.partition("|")[2]
         return dict.fromkeys(("precision", "recall", "f1"), rules)
 
+    def table(self, predictions: Sequence[Prediction]) -> str:
+        """Return precision, recall, F1 and number of the names of each kind."""
+        return self._scored(predictions).table
+
+    def _sentence(self, row: Row) -> tuple[list[str], str, list[Place]]:
+        """Return the words of a row, or of its text, with the text and the place of each word in it."""
+        if words := texts_of(row, "words"):
+            return words, *join_words(words, self.writing)
+        text = text_of(row, "text")
+        places = split_words(text, self.writing)
+        return [text[slice(*place)] for place in places], text, places
+
+    def _entities(self, row: Row, words: Sequence[str]) -> list[tuple[str, int, int]]:
+        """Return the names that the tags of a row mark, (kind, first word, word behind).
+
+        Raises: InputError if a tag is none, or its kind is not in the training rows.
+        """
+        entities = spans(_tags(row, words))
+        for label, start, _ in entities:
+            if label not in self.labels:
+                known = ", ".join(self.labels) or "none: the task has learned from no rows yet"
+                problem = f"column 'tags', word {start + 1}: a name of the kind {label!r}, expected one of {known}"
+                raise fault(row, f"{problem}, which are those of the training rows")
+        return entities
+
     def _scored(self, predictions: Sequence[Prediction]) -> metrics.LabelledScore:
         given = [each.answer.spans if each.answer else () for each in predictions]
         found = [[(span.label, span.start, span.stop) for span in spans] for spans in given]
         right = [[_parsed(reference) for reference in each.references] for each in predictions]
         return metrics.entity_scores(found, right, self.labels)
-
-    def _sentence(self, row: Row) -> Sentence:
-        """Return what stands in the words of a row, or else in its text."""
-        words = texts_of(row, "words")
-        if words:
-            return Sentence(words, *join_words(words, self.writing), row)
-        text = text_of(row, "text")
-        places = split_words(text, self.writing)
-        return Sentence([text[slice(*place)] for place in places], text, places, row)
-
-    def _entities(self, sentence: Sentence) -> list[tuple[str, int, int]]:
-        """Return the names that the tags of a sentence mark, (kind, first word, word behind).
-
-        Raises:
-            InputError: If there is a tag that none is, or a kind that the training rows have not.
-        """
-        entities = spans(_tags(sentence.row, sentence.words))
-        for label, start, _ in entities:
-            if label not in self.labels:
-                known = ", ".join(self.labels) or "none: the task has learned from no rows yet"
-                problem = f"column 'tags', word {start + 1}: a name of the kind {label!r}, expected one of {known}"
-                raise fault(sentence.row, f"{problem}, which are those of the training rows")
-        return entities
-
-    def _examples(self, rows: Sequence[Row], tokenizer: BaseTokenizer, tagged: bool) -> list[Example]:
-        sentences = [self._sentence(row) for row in rows]
-        encoded = self._encode({word for sentence in sentences for word in sentence.words}, tokenizer)
-        numbers = {tag: number for number, tag in enumerate(self.tags)}
-        lead = len(tokenizer.frame_source([])) - 1  # special tokens in front of the words; one follows them
-        examples = []
-        for row, sentence in enumerate(sentences):
-            if not sentence.words:
-                continue
-            entities = self._entities(sentence) if tagged else []
-            tags = [numbers[tag] for tag in as_bio(entities, len(sentence.words))]
-            names = [sentence.span(*entity) for entity in entities]
-            pieces = [encoded[word] for word in sentence.words]
-            firsts = ([tag] + [IGNORE] * (len(piece) - 1) for tag, piece in zip(tags, pieces, strict=True))
-            places = ([*place] * len(piece) for place, piece in zip(sentence.places, pieces, strict=True))
-            example = Example(
-                source=tokenizer.frame_source([*chain.from_iterable(pieces)]),
-                target=[*[IGNORE] * lead, *chain.from_iterable(firsts), IGNORE],
-                text=sentence.text,
-                reference=mark_names(sentence.text, names),
-                references=[f"{name.start}:{name.stop} {name.label}" for name in names],
-                offsets=[*[0, 0] * lead, *chain.from_iterable(places), 0, 0],
-                row=row,
-            )
-            examples.append(example)
-        return examples
-
-    def _encode(self, words: Collection[str], tokenizer: BaseTokenizer) -> dict[str, list[int]]:
-        """Return the ids that each word has inside a text; a word without any gets the end token, for it has a tag."""
-        listed = sorted(words)
-        ids = tokenizer.encode_words(listed, spaced=LETTERS in self.writing)
-        return {word: pieces or [tokenizer.eos_id] for word, pieces in zip(listed, ids, strict=True)}
-
-    def _answer(self, example: Example, tags: Sequence[int], probability: float) -> Answer:
-        """Return the names that tags mark; of a text that was cut, the words behind have none."""
-        words = [place for place, target in enumerate(example.target) if target != IGNORE]
-        places = [(example.offsets[2 * place], example.offsets[2 * place + 1]) for place in words]
-        written = [self.tags[tag] for tag in tags]
-        sentence = Sentence([""] * len(places), example.text, places, {})
-        entities = spans(written)
-        names = tuple(sentence.span(*entity) for entity in entities)
-        labels = tuple(as_bio(entities, len(words) + _cut_off(example)))
-        return Answer(mark_names(example.text, names), probability, spans=names, labels=labels)
-
-
-class Sentence(NamedTuple):
-    """The words of a row and where they stand in its text."""
-
-    words: list[str]
-    text: str
-    places: list[Place]
-    row: Row
-
-    def span(self, label: str, start: int, stop: int) -> Span:
-        """Return the words [start, stop) as a part of the text."""
-        first, last = self.places[start][0], self.places[stop - 1][1]
-        return Span(first, last, self.text[first:last], label)
 
 
 def mark_names(text: str, names: Sequence[Span]) -> str:
@@ -227,8 +197,15 @@ def mark_names(text: str, names: Sequence[Span]) -> str:
     return "".join([*parts, text[before:]])
 
 
+def _name(text: str, places: Sequence[Place], entity: tuple[str, int, int]) -> Span:
+    """Return an entity (label, first word, word behind) as a part of the text."""
+    label, start, stop = entity
+    first, last = places[start][0], places[stop - 1][1]
+    return Span(first, last, text[first:last], label)
+
+
 def _tags(row: Row, words: Sequence[str]) -> list[str]:
-    """Return the tags of a row, after checking that each is one and that there is one for each word."""
+    """Return the tags of a row; checks that they are tags, and as many as there are words."""
     tags = texts_of(row, "tags")
     if len(tags) != len(words):
         raise fault(row, f"{len(words)} words and {len(tags)} tags, expected a tag for each word")
@@ -245,10 +222,3 @@ def _parsed(reference: str) -> metrics.Entity:
     place, _, label = reference.partition(" ")
     start, stop = place.split(":")
     return label, int(start), int(stop)
-
-
-def _cut_off(example: Example) -> int:
-    """Return how many words stand behind the cut of an example that was cut; all pieces of a word have its place."""
-    offsets = example.offsets[:-2]  # without the end
-    places = [None, *zip(offsets[::2], offsets[1::2], strict=True)]
-    return sum(before != place for before, place in pairwise(places[len(example.target) - 1 :]))

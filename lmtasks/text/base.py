@@ -1,7 +1,7 @@
 """The contract of a tokenizer: text to token ids and back, special tokens, and how it frames what a model reads.
 
-Tasks, heads and data know nothing else of a tokenizer, so that another one than ours can stand here: special ids and
-framing are the tokenizer's own (BART: `<s> text </s>`, NLLB: a language code in front, BERT: `[CLS] a [SEP] b [SEP]`).
+Tasks, heads and data know nothing else of a tokenizer, so another one can take the place of ours. Special ids and
+framing are its own (BART: `<s> text </s>`, NLLB: a language code in front, BERT: `[CLS] a [SEP] b [SEP]`).
 """
 
 from __future__ import annotations
@@ -19,9 +19,13 @@ class BaseTokenizer(ABC):
     pad_id: int
     """Fills up rows of a batch; masked wherever it is read."""
     bos_id: int
-    """Begins what a decoder writes, unless `decoder_start_id` says otherwise."""
+    """Begins what a decoder writes, unless `decoder_start_id` is another."""
     eos_id: int
     """Ends every text."""
+    kind: str
+    """What a piece is, for people to read: bpe, unigram, wordpiece, ..."""
+    languages: tuple[str, ...] = ()
+    """The languages that have a tag."""
 
     @property
     def decoder_start_id(self) -> int:
@@ -36,7 +40,7 @@ class BaseTokenizer(ABC):
     def frame_source(self, *texts: Sequence[int], language: str | None = None) -> list[int]:
         """Return what an encoder reads of one text or of several; it ends with one `separator_id`.
 
-        language: the language wanted of the answer, where a model knows several.
+        `language` is the one wanted of the answer, where a model knows several.
         """
         tag = [] if language is None else [self.tag(language)]
         return [*tag, *(token for text in texts for token in (*text, self.separator_id))]
@@ -72,7 +76,7 @@ class BaseTokenizer(ABC):
 
     @abstractmethod
     def encode_words(self, words: list[str], spaced: bool) -> list[list[int]]:
-        """Cut words into the ids that each has inside a text; `spaced`: spaces stand between the words of a text."""
+        """Cut words into the ids that each has inside a text; `spaced`: the text has spaces between its words."""
 
     @abstractmethod
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:

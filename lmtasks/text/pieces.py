@@ -2,14 +2,15 @@
 
 Byte-pair encoding (Sennrich et al. 2016, section 3.2) and unigram (Kudo 2018, section 3.2) over bytes (Radford et al.
 2019, section 2.2), characters with bytes for the rare ones, and plain bytes. Each function takes the texts, the size
-and the names of the special tokens, which get the first ids; the same texts always give the same vocabulary.
+of the vocabulary and the names of the special tokens, which get the first ids. The same texts always give the same
+vocabulary.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -23,16 +24,9 @@ MIN_FREQUENCY = 2  # a merge that is seen once memorises a sentence
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}ー\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"  # no spaces between words
 # GPT-2's split with three changes: combining marks belong to letters (Hindi and decomposed accents would fall apart),
 # an English ending needs the end of a word after it, and scripts without spaces take no space in front.
-_WORDS = "|".join(
-    [
-        r"(?i:['’](?:s|t|re|ve|m|ll|d))(?![\p{L}\p{M}])",
-        rf"[{_UNSPACED}]+",
-        rf" ?[\p{{L}}\p{{M}}&&[^{_UNSPACED}]]+",
-        r" ?\p{N}+",
-        r" ?[^\s\p{L}\p{M}\p{N}]+",
-        r"\s+(?!\S)",
-        r"\s+",
-    ]
+_WORDS = (
+    rf"(?i:['’](?:s|t|re|ve|m|ll|d))(?![\p{{L}}\p{{M}}])|[{_UNSPACED}]+| ?[\p{{L}}\p{{M}}&&[^{_UNSPACED}]]+"
+    r"| ?\p{N}+| ?[^\s\p{L}\p{M}\p{N}]+|\s+(?!\S)|\s+"
 )
 
 
@@ -49,13 +43,11 @@ BYTE_OF = _byte_of_character()
 def learn_bpe(texts: Iterator[str], vocab_size: int, specials: list[str]) -> Tokenizer:
     """Merge the most frequent pair of pieces until there are `vocab_size` pieces, special tokens included."""
     inner = _with_words(models.BPE())
+    alphabet = sorted(BYTE_OF)  # all bytes, also those that no text has
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        min_frequency=MIN_FREQUENCY,
-        special_tokens=list(specials),
-        initial_alphabet=sorted(BYTE_OF),
+        vocab_size=vocab_size, min_frequency=MIN_FREQUENCY, special_tokens=specials, initial_alphabet=alphabet,
         show_progress=False,
-    )
+    )  # fmt: skip
     inner.train_from_iterator(texts, trainer)
     return inner
 
@@ -64,7 +56,7 @@ def learn_unigram(texts: Iterator[str], vocab_size: int, specials: list[str]) ->
     """Drop the pieces that matter least for the likelihood of the texts until `vocab_size` are left."""
     inner = _with_words(models.Unigram())
     trainer = trainers.UnigramTrainer(
-        vocab_size=vocab_size, special_tokens=list(specials), initial_alphabet=sorted(BYTE_OF), show_progress=False
+        vocab_size=vocab_size, special_tokens=specials, initial_alphabet=sorted(BYTE_OF), show_progress=False
     )
     inner.train_from_iterator(texts, trainer)
     pieces = [(piece, score) for piece, score in json.loads(inner.to_str())["model"]["vocab"]]
@@ -95,8 +87,13 @@ def list_bytes(texts: Iterator[str], vocab_size: int, specials: list[str]) -> To
     return inner
 
 
+LEARNERS: dict[Kind, Callable[[Iterator[str], int, list[str]], Tokenizer]] = {
+    "bpe": learn_bpe, "unigram": learn_unigram, "character": learn_characters, "byte": list_bytes
+}  # fmt: skip
+
+
 def kind_of(inner: Tokenizer) -> Kind:
-    """Return the kind of a tokenizer, judged by its parts, as a tokenizer.json has no room for a field of our own."""
+    """Return the kind of a tokenizer by its parts, as a tokenizer.json has no room for a field of our own."""
     model = json.loads(inner.to_str())["model"]
     if model["type"] == "Unigram":
         return "unigram"
@@ -122,7 +119,7 @@ def _with_words(model: models.Model) -> Tokenizer:
     """Return a tokenizer that puts a space before the first word and cuts texts into words and words into bytes."""
     inner = Tokenizer(model)
     # The space is removed again before a script without spaces, and decoding removes one if there is one. A text that
-    # begins with a space gets ours as well, so that decoding does not lose its own.
+    # begins with a space gets ours as well, so that decoding keeps its own.
     no_space = normalizers.Replace(Regex(rf"\A (?=[{_UNSPACED}])"), "")
     inner.normalizer = normalizers.Sequence([normalizers.Prepend(" "), no_space])
     bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)

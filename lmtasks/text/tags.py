@@ -21,8 +21,7 @@ OUTSIDE = "O"
 def split_tag(tag: str) -> tuple[str, str]:
     """Return B-PER as ("B", "PER") and O as ("O", ""); a label may have hyphens or be missing.
 
-    Raises:
-        InputError: If the tag begins with none of B, I, O, E, S, M, L, U.
+    Raises: InputError if the tag begins with none of B, I, O, E, S, M, L, U.
     """
     prefix, _, label = tag.partition("-")
     if len(prefix) != 1 or prefix not in "BIOESMLU" or (prefix == OUTSIDE and label):
@@ -37,9 +36,7 @@ def spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
     before is B or I; any other tag but O begins an entity. So ill-formed tags have a meaning too: O I-PER is one
     entity, B-PER I-LOC are two, and an entity without its E ends where the next tag does not continue it.
 
-    Raises:
-        InputError: If a tag begins with none of the prefixes.
-
+    Raises: InputError if a tag begins with none of the prefixes.
     Source: conlleval, endOfChunk and startOfChunk.
 
     >>> spans(["B-PER", "I-PER", "O", "S-LOC"])
@@ -64,8 +61,7 @@ def detect_scheme(rows: Iterable[Sequence[str]]) -> Scheme:
     M means BMES, L or U BILOU, E or S BIOES. B and I alone are IOB1 if every B follows an entity of the same label and
     some entity begins with I, else BIO.
 
-    Raises:
-        InputError: If a tag begins with none of the prefixes, or two schemes are mixed.
+    Raises: InputError if a tag begins with none of the prefixes, or two schemes are mixed.
     """
     rows = [list(row) for row in rows]
     used = {split_tag(tag)[0] for tag in chain.from_iterable(rows)}
@@ -80,8 +76,7 @@ def detect_scheme(rows: Iterable[Sequence[str]]) -> Scheme:
 def normalise(tags: Sequence[str], scheme: Scheme) -> list[str]:
     """Return the tags of a row as well-formed BIO with the same entities.
 
-    Raises:
-        InputError: If a tag does not belong to the scheme.
+    Raises: InputError if a tag does not belong to the scheme.
     """
     for tag in tags:
         if split_tag(tag)[0] not in PREFIXES[scheme]:
@@ -103,6 +98,7 @@ def as_bio(entities: Iterable[tuple[str, int, int]], length: int) -> list[str]:
 
 
 def _is_iob1(rows: Iterable[Sequence[str]]) -> bool:
+    """Tell whether B only separates entities of one label, and some entity begins with I."""
     begun_with_inside = False
     for row in rows:
         before = (OUTSIDE, "")

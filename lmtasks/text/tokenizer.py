@@ -1,8 +1,8 @@
 """Tokenizer: text to token ids and back, without loss, on the Hugging Face `tokenizers` package.
 
-Nothing is unknown: under every piece there are bytes. A blank goes before the first word of a text, so that it gets
-the pieces it has amid a text (Kudo and Richardson 2018, section 3.2); scripts without blanks between words get none.
-How the pieces are learned stands in `text.pieces`.
+No character is unknown: rare ones are cut into bytes. A space goes before the first word of a text, so that it gets the
+same pieces as inside a text (Kudo and Richardson 2018, section 3.2); scripts without spaces between words get none.
+`text.pieces` shows how the pieces are learned.
 """
 
 from __future__ import annotations
@@ -19,17 +19,7 @@ from tokenizers import AddedToken
 
 from lmtasks.errors import InputError
 from lmtasks.text.base import BaseTokenizer
-from lmtasks.text.pieces import (
-    BYTE_OF,
-    BYTE_PIECES,
-    N_BYTES,
-    Kind,
-    kind_of,
-    learn_bpe,
-    learn_characters,
-    learn_unigram,
-    list_bytes,
-)
+from lmtasks.text.pieces import BYTE_OF, BYTE_PIECES, LEARNERS, N_BYTES, Kind, kind_of
 
 SPECIALS = ("<pad>", "<s>", "</s>")  # ids 0, 1, 2 in every tokenizer
 
@@ -48,7 +38,7 @@ class TokenizerConfig:
     vocab_size: int = 8000
     """Upper bound of the vocabulary in tokens, special tokens included; `byte` always has 256 and the special ones."""
     file: str | None = None
-    """Path of an existing tokenizer.json to use instead of training one; kind and vocab_size then count for nothing."""
+    """Path of an existing tokenizer.json to use instead of training one; kind and vocab_size are then ignored."""
 
 
 class Tokenizer(BaseTokenizer):
@@ -71,11 +61,12 @@ class Tokenizer(BaseTokenizer):
         self._inner = inner
         self.pad_id, self.bos_id, self.eos_id = range(len(SPECIALS))
         self.kind: Kind = kind_of(inner)
-        self._prefixed = inner.normalizer is not None  # the normaliser does nothing but put the blank before a text
-        added = sorted(inner.get_added_tokens_decoder().items())
-        self._special_ids = frozenset(i for i, _ in added)
-        self._tags = {m[1]: i for i, token in added if (m := _TAG.fullmatch(token.content))}
-        self._marks = {token.content: i for i, token in added}
+        self._prefixed = inner.normalizer is not None  # the normaliser only puts the space before a text
+        # sorted by id, so that languages come in the order in which they were given
+        self._marks = {token.content: i for i, token in sorted(inner.get_added_tokens_decoder().items())}
+        self._special_ids = frozenset(self._marks.values())
+        self._tags = {match[1]: i for name, i in self._marks.items() if (match := _TAG.fullmatch(name))}
+        self.languages = tuple(self._tags)
 
     @classmethod
     def train(
@@ -83,11 +74,10 @@ class Tokenizer(BaseTokenizer):
     ) -> Tokenizer:
         """Learn the pieces from `texts`, read once; the same texts always give the same tokenizer.
 
-        Each language gets a tag, and each of `marks`, such as "<user>", a token too. With `config.file` that file is
-        loaded and `texts` is left alone.
+        Each language gets a tag, and each of `marks`, such as "<user>", a token. With `config.file` that file is loaded
+        instead, and `texts` is not read.
 
-        Raises:
-            InputError: vocab_size is too small, there is no text, or the file does not know a language.
+        Raises: InputError if vocab_size is too small, there is no text, or the file lacks a language or mark.
         """
         if config.file is not None:
             tokenizer = cls.load(config.file)
@@ -96,64 +86,62 @@ class Tokenizer(BaseTokenizer):
             for mark in marks:
                 tokenizer.mark(mark)
             return tokenizer
-        specials = list(dict.fromkeys([*SPECIALS, *map(_tag_name, languages), *map(_checked_mark, marks)]))
-        _check_size(config, len(specials))
-        inner = _LEARNERS[config.kind](_checked(texts), config.vocab_size, specials)
-        inner.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in specials])
-        return cls(inner)
+        if config.kind not in LEARNERS:
+            raise InputError(f"tokenizer kind {config.kind!r}: expected one of {', '.join(LEARNERS)}")
+        specials = list(dict.fromkeys([*SPECIALS, *_special_names(languages, marks)]))
+        needed = N_BYTES + len(specials)
+        if config.kind != "byte" and config.vocab_size < needed:
+            parts = f"{N_BYTES} bytes and {len(specials)} special tokens"
+            raise InputError(f"vocab_size {config.vocab_size}: at least {needed} are needed, for {parts}")
+        inner = LEARNERS[config.kind](_checked(texts), config.vocab_size, specials)
+        return cls(_with_specials(inner, specials))
 
     def extended(self, languages: Sequence[str], marks: Sequence[str]) -> Tokenizer:
         """Return a tokenizer that has these tags and marks too, new ones at the end; the other ids are the same."""
-        names = [*map(_tag_name, languages), *map(_checked_mark, marks)]
-        new = [name for name in dict.fromkeys(names) if name not in self._marks]
-        inner = tokenizers.Tokenizer.from_str(self.to_json())
-        inner.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in new])
-        return Tokenizer(inner)
+        new = [name for name in dict.fromkeys(_special_names(languages, marks)) if name not in self._marks]
+        return Tokenizer(_with_specials(tokenizers.Tokenizer.from_str(self.to_json()), new))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Tokenizer:
         """Read a tokenizer.json that `save` wrote.
 
-        Raises:
-            InputError: the file is missing, is no tokenizer.json, or lacks the special tokens.
+        Raises: InputError if the file is missing, is not a tokenizer.json, or lacks bytes or special tokens.
         """
         try:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: cannot be read as a tokenizer.json ({_reason(error)})") from error
-        return _from_json(cls, text, str(path))
+        return cls.from_json(text, str(path))
 
     @classmethod
-    def from_json(cls, text: str) -> Tokenizer:
-        """Rebuild a tokenizer from the text that `to_json` gave."""
-        return _from_json(cls, text, "tokenizer text")
+    def from_json(cls, text: str, place: str = "tokenizer text") -> Tokenizer:
+        """Rebuild a tokenizer from the text that `to_json` gave; errors name its `place`."""
+        try:
+            inner = tokenizers.Tokenizer.from_str(text)
+        except Exception as error:  # the package raises bare Exception
+            raise InputError(f"{place}: this is no tokenizer.json ({_reason(error)})") from error
+        vocabulary = inner.get_vocab()
+        if not (vocabulary.keys() >= BYTE_OF.keys() or vocabulary.keys() >= set(BYTE_PIECES)):
+            fault = f"some of the {N_BYTES} bytes have no piece, so texts would be lost"
+            raise InputError(f"{place}: {fault}; train a tokenizer")
+        if wrong := ", ".join(name for i, name in enumerate(SPECIALS) if vocabulary.get(name) != i):
+            fault = f"{', '.join(SPECIALS)} must be tokens 0, 1, 2, which is wrong for {wrong}"
+            raise InputError(f"{place}: {fault}; train a tokenizer")
+        return cls(inner)
 
     def to_json(self) -> str:
         """Return the whole tokenizer as text in the tokenizer.json format."""
         return self._inner.to_str()
 
-    @property
-    def languages(self) -> tuple[str, ...]:
-        """The languages that have a tag, in the order they were given."""
-        return tuple(self._tags)
-
     def tag(self, language: str) -> int:
-        """Return the id of the token that asks for this language.
-
-        Raises:
-            InputError: the tokenizer has no such tag.
-        """
+        """Return the id of the token that asks for this language. Raises: InputError if there is none."""
         if language not in self._tags:
             known = ", ".join(self._tags) or "none"
             raise InputError(f"the tokenizer has no tag for language {language!r} (it has: {known}); train it with one")
         return self._tags[language]
 
     def mark(self, name: str) -> int:
-        """Return the id of a special token, such as "<user>".
-
-        Raises:
-            InputError: the tokenizer has no such token.
-        """
+        """Return the id of a special token. Raises: InputError if there is none."""
         if name not in self._marks:
             raise InputError(f"the tokenizer has no token {name} (it has: {', '.join(self._marks)}); train it with one")
         return self._marks[name]
@@ -170,88 +158,72 @@ class Tokenizer(BaseTokenizer):
     def __reduce__(self) -> tuple[Callable[[str], Tokenizer], tuple[str]]:
         return Tokenizer.from_json, (self.to_json(),)  # what `tokenizers` pickles itself loses encode_special_tokens
 
-    def encode(self, text: str) -> list[int]:
-        """Cut one text into ids, without special tokens.
-
-        Raises:
-            InputError: the text holds a lone surrogate, which is no character.
-        """
-        return self._encode(text).ids
-
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
-        """Cut many texts into ids, on all cores."""
+        """Cut texts into ids, on all cores. Raises: InputError if one has half of a surrogate pair."""
         try:
             return [row.ids for row in self._inner.encode_batch_fast(texts, add_special_tokens=False)]
-        except TypeError:
+        except TypeError:  # what the package raises for text that is not valid Unicode
             _reject_surrogates(texts)
             raise
 
     def encode_words(self, words: list[str], spaced: bool) -> list[list[int]]:
-        """Cut words into the ids that each has inside a text; a word of blanks alone has no pieces of some kinds."""
-        # the others put a blank before the first word of a text by themselves
-        blank = " " if spaced and self.kind in ("character", "byte") else ""
-        return self.encode_batch([blank + word for word in words])
+        """Cut words into the ids that each has inside a text; some kinds have no pieces for a word of spaces alone."""
+        # the others put a space before the first word of a text by themselves
+        space = " " if spaced and self.kind in ("character", "byte") else ""
+        return self.encode_batch([space + word for word in words])
 
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Cut one text into ids and say which characters `text[start:stop]` each piece is.
+        """Cut one text into ids, and return which characters `text[start:stop]` each piece covers.
 
-        The blank before a word does not count. A piece that is part of a character has the whole character; the
-        blank that was put before the first word has nothing, (0, 0).
+        The space before a word does not count. A piece of a character covers the whole character. The space that was
+        put before the first word covers nothing, (0, 0).
         """
-        encoding = self._encode(text)
-        spans = [_without_blank(text, start, stop) for start, stop in encoding.offsets]
+        try:
+            encoding = self._inner.encode(text, add_special_tokens=False)
+        except TypeError:
+            _reject_surrogates([text])
+            raise
+        spans = []
+        for start, stop in encoding.offsets:
+            spaced = stop - start > 1 and text[start] == " " and not text[start + 1].isspace()
+            spans.append((start + spaced, stop))
         if spans and self._prefixed and self._bytes(encoding.ids[0]) == b" ":
-            spans[0] = (0, 0)  # a text that begins with a blank has two: this one is ours
+            spans[0] = (0, 0)  # a text that begins with a space has two: this one is ours
         return encoding.ids, spans
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Join ids to a text; special tokens are left out, cut characters become U+FFFD."""
-        return self._inner.decode(ids, skip_special_tokens=True)
-
     def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
-        """Join many rows of ids to texts, on all cores."""
+        """Join rows of ids to texts on all cores; special tokens are left out, cut characters become U+FFFD."""
         return self._inner.decode_batch(rows, skip_special_tokens=True)
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        r"""Return the text of each piece, blanks included; parts of a character as `\xe4`, special tokens by name."""
+        r"""Return the text of each piece, spaces included; parts of a character as `\xe4`, special tokens by name."""
         return [
             self._name(i) if i in self._special_ids else self._bytes(i).decode(errors="backslashreplace") for i in ids
         ]
 
     def byte_pieces(self) -> list[bytes]:
-        """Return the bytes of each piece of the vocabulary, blanks included; special tokens have none."""
+        """Return the bytes of each piece of the vocabulary, spaces included; special tokens have none."""
         return [b"" if i in self._special_ids else self._bytes(i) for i in range(len(self))]
-
-    def beginnings(self) -> list[int]:
-        """Return how many characters begin in each piece of the vocabulary; the later bytes of one begin none."""
-        return [sum(byte & 0xC0 != 0x80 for byte in piece) for piece in self.byte_pieces()]
 
     def words(self) -> list[tuple[int, str]]:
         """Return (id, word) of the pieces that are words by themselves, as a table of word vectors would list them.
 
-        These are pieces that begin with a blank, punctuation, and any piece of a script without blanks or of a
-        tokenizer of characters. Others, as "ing" of "going", are words by chance only.
+        These are pieces that begin with a space, punctuation, and any piece of a script without spaces or of a
+        tokenizer of characters. Others, such as "ing" of "going", are words by chance only.
         """
         if self.kind == "character":
             names = ((i, self._name(i)) for i in range(len(self)))
             return [(i, name) for i, name in names if len(name) == 1 and not name.isspace()]
         if not self._prefixed:
             return []
-        texts = ((i, self._bytes(i).decode(errors="replace")) for i in range(len(self)) if i not in self._special_ids)
+        texts = ((i, piece.decode(errors="replace")) for i, piece in enumerate(self.byte_pieces()))
         whole = ((i, text) for i, text in texts if text.strip() and "\N{REPLACEMENT CHARACTER}" not in text)
         return [(i, text.removeprefix(" ")) for i, text in whole if self._stands_alone(text)]
 
     def _stands_alone(self, text: str) -> bool:
-        """Tell whether the split to words keeps `text` apart from a word before it."""
-        takes_blank = self._inner.normalizer.normalize_str(text) != text
-        return text[0] == " " or not takes_blank or unicodedata.category(text[0])[0] in "PS"
-
-    def _encode(self, text: str) -> tokenizers.Encoding:
-        try:
-            return self._inner.encode(text, add_special_tokens=False)
-        except TypeError:
-            _reject_surrogates([text])
-            raise
+        """Tell whether the split into words keeps `text` apart from a word before it."""
+        takes_space = self._inner.normalizer.normalize_str(text) != text
+        return text[0] == " " or not takes_space or unicodedata.category(text[0])[0] in "PS"
 
     def _name(self, i: int) -> str:
         name = self._inner.id_to_token(i)
@@ -268,50 +240,25 @@ class Tokenizer(BaseTokenizer):
         return bytes.fromhex(match[1]) if match else name.encode()
 
 
-_LEARNERS = {"bpe": learn_bpe, "unigram": learn_unigram, "character": learn_characters, "byte": list_bytes}
+def _special_names(languages: Sequence[str], marks: Sequence[str]) -> list[str]:
+    """Return the names of the special tokens of languages and marks."""
+    for language in languages:
+        if not _LANGUAGE.fullmatch(language):
+            raise InputError(f"language {language!r}: expected letters, digits, - and _, such as de or zh-Hans")
+    for mark in marks:
+        if not _MARK.fullmatch(mark):
+            raise InputError(f"mark {mark!r}: expected lower-case letters in angle brackets, such as <user>")
+    return [*(f"<2{language}>" for language in languages), *marks]
 
 
-def _from_json(cls: type[Tokenizer], text: str, place: str) -> Tokenizer:
-    try:
-        inner = tokenizers.Tokenizer.from_str(text)
-    except Exception as error:  # the package raises bare Exception
-        raise InputError(f"{place}: this is no tokenizer.json ({_reason(error)})") from error
-    vocabulary = inner.get_vocab()
-    if not (vocabulary.keys() >= BYTE_OF.keys() or vocabulary.keys() >= set(BYTE_PIECES)):
-        raise InputError(
-            f"{place}: a piece for each of the {N_BYTES} bytes is missing, so texts would be lost; train one"
-        )
-    wrong = [name for i, name in enumerate(SPECIALS) if vocabulary.get(name) != i]
-    if wrong:
-        raise InputError(
-            f"{place}: {', '.join(SPECIALS)} must be tokens 0, 1, 2, which {', '.join(wrong)} is not; train one"
-        )
-    return cls(inner)
-
-
-def _tag_name(language: str) -> str:
-    if not _LANGUAGE.fullmatch(language):
-        raise InputError(f"language {language!r}: expected a code of letters, digits, - and _, such as de or zh-Hans")
-    return f"<2{language}>"
-
-
-def _checked_mark(name: str) -> str:
-    if not _MARK.fullmatch(name):
-        raise InputError(f"mark {name!r}: expected lower-case letters in angle brackets, such as <user>")
-    return name
-
-
-def _check_size(config: TokenizerConfig, n_specials: int) -> None:
-    needed = N_BYTES + n_specials
-    if config.kind not in _LEARNERS:
-        raise InputError(f"tokenizer kind {config.kind!r}: expected one of {', '.join(_LEARNERS)}")
-    if config.kind != "byte" and config.vocab_size < needed:
-        parts = f"{N_BYTES} bytes and {n_specials} special tokens"
-        raise InputError(f"vocab_size {config.vocab_size}: at least {needed} are needed, for {parts}")
+def _with_specials(inner: tokenizers.Tokenizer, names: Iterable[str]) -> tokenizers.Tokenizer:
+    # normalized=False: the normaliser would put a space before their names
+    inner.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
+    return inner
 
 
 def _checked(texts: Iterable[str]) -> Iterator[str]:
-    """Pass the texts on; complain of one that is no text, and in the end if there was nothing in them."""
+    """Yield the texts; raise an InputError for one that is not valid, and in the end if all were empty."""
     empty = True
     for number, text in enumerate(texts, start=1):
         _reject_surrogates([text], number)
@@ -326,17 +273,10 @@ def _reject_surrogates(texts: Sequence[str], first: int = 1) -> None:
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise InputError(
-                f"text {number}, character {error.start + 1}: {text[error.start]!r} is half of a surrogate pair, "
-                "not a character; mend or drop the text"
-            ) from error
+            place = f"text {number}, character {error.start + 1}"
+            fault = f"{text[error.start]!r} is half of a surrogate pair, not a character"
+            raise InputError(f"{place}: {fault}; correct or delete the text") from error
 
 
-def _without_blank(text: str, start: int, stop: int) -> tuple[int, int]:
-    """Move `start` past the blank that a word carries before it."""
-    carries = stop - start > 1 and text[start] == " " and not text[start + 1].isspace()
-    return (start + carries, stop)
-
-
-def _reason(error: BaseException | None) -> str:
+def _reason(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]

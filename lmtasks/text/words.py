@@ -1,8 +1,8 @@
-"""Words: split a raw text into words as the training data do, and join words to a text, with their characters.
+"""Words: split a raw text into words as the training data do, and join words to a text, with the place of each.
 
 Data sets differ in what a word is: single characters in most Chinese ones, "re-imagining" as one word or three, "'s" as
-a word of its own (Penn Treebank, Marcus et al. 1993), "@anna" as one word in tweets. So a few signs are learned from
-the data.
+a word of its own (Penn Treebank, Marcus et al. 1993), "@anna" as one word in tweets. So we learn from the data which
+signs belong to words.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ APOSTROPHES = "'’"
 UNSPACED = ("CJK", "IDEOGRAPHIC", "FULLWIDTH", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
 
 Place = tuple[int, int]
-"""First character of a word in a text, and the end."""
+"""Start and stop of the characters of a word in a text."""
 
 
 def learn_writing(rows: Iterable[Sequence[str]]) -> tuple[str, ...]:
@@ -42,10 +42,10 @@ def learn_writing(rows: Iterable[Sequence[str]]) -> tuple[str, ...]:
     found: Counter[str] = Counter()
     for word, count in words.items():
         shape = _shape(word)
-        if shape[-1:] == "w" and len(word) <= LONGEST_ENDING and not {*APOSTROPHES}.isdisjoint(word):
+        if shape[-1:] == "w" and len(word) <= LONGEST_ENDING and any(sign in word for sign in APOSTROPHES):
             found[word.lower()] += count
             continue
-        inside = {word[match.start() + 1] for match in re.finditer(r"(?=w[^w c]w)", shape)}
+        inside = {word[match.start() + 1] for match in re.finditer(r"(?=w[^w c]w)", shape)}  # signs may overlap: a-b-c
         found.update(dict.fromkeys(inside, count))
         if re.match(r"[^w c]w", shape):
             found[word[0] + LETTERS] += count
@@ -56,7 +56,7 @@ def learn_writing(rows: Iterable[Sequence[str]]) -> tuple[str, ...]:
 
 
 def split_words(text: str, writing: Sequence[str]) -> list[Place]:
-    """Return the places of the words of a raw text, by the signs that `learn_writing` returned.
+    """Return the places of the words of a raw text, by the signs of `learn_writing`.
 
     >>> text = "Anna's re-imagining, 1980!"
     >>> [text[slice(*place)] for place in split_words(text, ("'s", "-", "letters"))]
@@ -66,9 +66,7 @@ def split_words(text: str, writing: Sequence[str]) -> list[Place]:
     if LETTERS not in writing:
         return [(at, at + 1) for at, kind in enumerate(shape) if kind != " "]
     endings = [item for item in writing if len(item) > 1 and not item.endswith(LETTERS)]
-    inside = {item for item in writing if len(item) == 1} | {
-        sign for item in endings for sign in item if sign in APOSTROPHES
-    }
+    inside = {item for item in writing if len(item) == 1} | {*APOSTROPHES}.intersection("".join(endings))
     first = [item[0] for item in writing if item.endswith(LETTERS) and item != LETTERS]
     run = rf"{_one_of(first)}?w+(?:{_one_of(inside)}w+)*|[^ ]"
     return [place for match in re.finditer(run, shape) for place in _without_ending(text, *match.span(), endings)]
@@ -102,6 +100,7 @@ def columns(text: str) -> int:
 
 
 def _without_ending(text: str, start: int, stop: int, endings: Sequence[str]) -> list[Place]:
+    """Return the places of a word and of an ending that is a word of its own."""
     word = text[start:stop].lower()
     for ending in endings:
         if word.endswith(ending) and len(word) > len(ending):
@@ -119,7 +118,7 @@ def _shape(text: str) -> str:
     return "".join(map(_kind, text))
 
 
-@lru_cache(maxsize=10_000)
+@lru_cache(maxsize=10_000)  # looking up a name is slow, and texts repeat few characters
 def _kind(character: str) -> str:
     """Return "w" for a letter or digit, "c" for a character of a script without spaces, " ", or the sign itself."""
     if not character or character.isspace():

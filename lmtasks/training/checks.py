@@ -1,6 +1,6 @@
-"""Check settings before any data is read: mistakes that would otherwise show after hours.
+"""Check the settings before reading any data: mistakes that would otherwise show after hours.
 
-These are the settings of module, data and trainer together; what a class can check alone it checks when it is made.
+These are settings of module, data and trainer together; a class checks its own settings when it is made.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 def check_trainer(trainer: Trainer, stage: str) -> None:
     """Check that the trainer follows the plan, and that each process has the whole model.
 
-    Raises:
-        InputError: If it does not.
+    Raises: InputError if a setting of the trainer prevents it.
     """
     if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
         raise InputError(
@@ -47,10 +46,9 @@ def check_trainer(trainer: Trainer, stage: str) -> None:
 
 
 def check_rows(rows: Rows | Mapping[str, Rows], tasks: Collection[str]) -> None:
-    """Check that rows given by the names of tasks name tasks of the model.
+    """Check that rows given by task name tasks of the model.
 
-    Raises:
-        InputError: If a name is not one of them.
+    Raises: InputError if a name is not one of them.
     """
     for name, own in rows.items() if isinstance(rows, Mapping) else ():
         if name not in tasks:
@@ -58,36 +56,32 @@ def check_rows(rows: Rows | Mapping[str, Rows], tasks: Collection[str]) -> None:
 
 
 def check_tasks(tasks: Mapping[str, Task], backbone: BackboneConfig, max_length: int) -> None:
-    """Check that the backbone has what the tasks need, and that nothing cuts what may not be cut.
+    """Check that the backbone has the encoder and decoder that the tasks need, and that length limits suit the tasks.
 
-    Raises:
-        InputError: If it does not; the line names the task.
+    Raises: InputError if not; the message names the task.
     """
     check_limits(tasks, backbone, max_length)
     for name, task in tasks.items():
         if task.generates and not backbone.has_decoder:
             raise InputError(
-                f"{name} writes texts, and the backbone has no decoder; set model.backbone.decoder_layers to 1 or more"
+                f"{name} writes texts, but the backbone has no decoder; set model.backbone.decoder_layers to 1 or more"
             )
         if task.needs_encoder and not backbone.has_encoder:
             raise InputError(
-                f"{name} reads texts, and the backbone has no encoder; set model.backbone.encoder_layers to 1 or more"
+                f"{name} reads texts, but the backbone has no encoder; set model.backbone.encoder_layers to 1 or more"
             )
         if not task.needs_encoder and backbone.has_encoder:
-            setting = f"model.tasks.{name}" if len(tasks) > 1 else "model"  # of a named module, its own settings
+            setting = f"model.tasks.{name}" if len(tasks) > 1 else "model"  # a named module has its task's settings
             raise InputError(
-                f"{name} continues a text that no encoder reads, and the backbone has one; give it a prompt "
+                f"{name} continues a text without an encoder, but the backbone has one; give it a prompt "
                 f"({setting}.prompt, in tokens), or set model.backbone.encoder_layers to 0"
             )
 
 
 def check_training(module: TaskModule, mixing: Mixing) -> None:
-    """Check what training starts with: the shares of the tasks, the model to initialise from, the frozen parts.
+    """Check the shares of the tasks, the model to initialise from and the frozen parts, before layers are built.
 
-    module: its layers are not built yet.
-
-    Raises:
-        InputError: If a task, a file or a part does not exist, or the sizes of the backbone do not fit together.
+    Raises: InputError if a task, a file or a part does not exist, or the sizes of the backbone do not fit together.
     """
     config = module.training_config
     mixing.check(module.tasks)
@@ -95,18 +89,18 @@ def check_training(module: TaskModule, mixing: Mixing) -> None:
         if path and not Path(path).expanduser().exists():
             hint = "; give a run folder, a model folder or a .ckpt file" if setting == "init_from" else ""
             raise InputError(f"model.training.{setting} {path}: there is no such file or folder{hint}")
-    with torch.device("meta"):  # shapes without numbers
+    with torch.device("meta"):  # shapes without numbers: no memory, no random draws
         backbone = module.backbone_config.build(1)
     parts = [f"backbone.{name}" for name, _ in backbone.named_parameters()]
     parts += [f"heads.{task}" for task in module.tasks]
     parts += [f"joint.{name}" for name, _ in module.joint.named_parameters()]
     for name in config.freeze:
-        # what is inside a head is known only when it is built
+        # the parts of a head are known only once it is built
         check_part(".".join(name.split(".")[:2]) if name.startswith("heads.") else name, parts)
 
 
 def no_task(name: str, tasks: Collection[str]) -> str:
-    """Return the message for a name that is no task's, with the one that was probably meant.
+    """Return the message for a name that no task has, with the closest one.
 
     >>> no_task("moood", ["mood", "french"])
     "the model has no task 'moood'; did you mean mood? it has mood, french"

@@ -113,17 +113,18 @@ class TextDataModule(LightningDataModule):
         """Train the tokenizer if the module has none, and write the token ids; one process on each machine does it."""
         module, stage = self._module(), TrainerFn(self.trainer.state.fn).value
         self._check_settings(stage)
-        splits = {task: self._given(stage, task) for task in module.tasks}
+        splits = {name: self._given(stage, name) for name in module.tasks}
         if stage == "fit":
-            for task, own in splits.items():
-                if self.has("test", task):
+            for name, own in splits.items():
+                if self.has("test", name):
                     own.append("test")  # a mistake in it shows now, not after the training
-        self._find_faults(splits)
+        for name, task in module.tasks.items():
+            self._check_rows(name, task, splits[name])
         self._learn(module, stage)
-        for task, own in splits.items():
+        for name, own in splits.items():
             for split in own:
                 assert module.tokenizer is not None
-                self.encode(split, module.tasks[task], module.tokenizer, task)
+                self.encode(split, module.tasks[name], module.tokenizer, name)
 
     def setup(self, stage: str) -> None:
         """Map the token ids of the stage's splits into memory and lay the plan; every process does it."""
@@ -212,7 +213,7 @@ class TextDataModule(LightningDataModule):
         return splits
 
     def _check_settings(self, stage: str) -> None:
-        """Look for faults that settings alone show."""
+        """Check the settings before any data is read."""
         module, trainer = self._module(), self.trainer
         check_trainer(trainer, stage)
         check_rows(self.rows, module.tasks)
@@ -222,15 +223,14 @@ class TextDataModule(LightningDataModule):
             if trainer.max_steps > 0 and not trainer.fast_dev_run:  # type: ignore[attr-defined]
                 module.training_config.schedule.check(trainer.max_steps)
 
-    def _find_faults(self, splits: Mapping[str, Sequence[str]]) -> None:
-        """Look at what would show late: the first row of each split, and what scores them."""
-        for name, task in self._module().tasks.items():
-            for split in splits[name]:
-                rows = self.rows_of(name)
-                if next(rows.rows(split, _columns(split, task)), None) is None:
-                    raise InputError(f"{rows.path(split)}: there is no row in it, and the split {split!r} needs some")
-            if SCORED.intersection(splits[name]):
-                task.signatures()
+    def _check_rows(self, name: str, task: Task, splits: Sequence[str]) -> None:
+        """Check what would fail late: the first row of each split, and the packages that score them."""
+        rows = self.rows_of(name)
+        for split in splits:
+            if next(rows.rows(split, _columns(split, task)), None) is None:
+                raise InputError(f"{rows.path(split)}: there is no row in it, and the split {split!r} needs some")
+        if SCORED.intersection(splits):
+            task.signatures()
 
     def _learn(self, module: TaskModule, stage: str) -> None:
         """Let the tasks learn from their training rows, and train the tokenizer if the module has none.
@@ -247,8 +247,7 @@ class TextDataModule(LightningDataModule):
             module.train_tokenizer(chain.from_iterable(texts), Path(self.trainer.default_root_dir))
 
     def _texts(self, name: str, task: Task) -> Iterator[str]:
-        for row in self.rows_of(name).rows("train", task.columns):
-            yield from task.texts(row)
+        return chain.from_iterable(map(task.texts, self.rows_of(name).rows("train", task.columns)))
 
     def _mix(self, train: Mapping[str, TaskExamples]) -> Mixture:
         """Lay the plan, and log how long an epoch is."""
@@ -258,15 +257,13 @@ class TextDataModule(LightningDataModule):
         for task, plan in mixture.plans.items():
             share = f"{100 * mixture.wanted(0)[task]:.1f} % of {self.mixing.by}, " if len(train) > 1 else ""
             part = mixture.participation(0)[task]  # 0 = a task that is not trained, at first or at all
-            logger.info(
-                "%s: %s%s rows, %s steps per epoch, %.1f %% padding",
-                self._label("train", task), share, f"{len(plan.lengths):,}",
-                f"{plan.steps_per_epoch / part:,.0f}" if part else "no", 100 * plan.padding,
-            )  # fmt: skip
+            steps = f"{plan.steps_per_epoch / part:,.0f}" if part else "no"
+            rows = f"{share}{len(plan.lengths):,} rows, {steps} steps per epoch"
+            logger.info(f"{self._label('train', task)}: {rows}, {100 * plan.padding:.1f} % padding")
         return mixture
 
     def _label(self, split: str, task: str) -> str:
-        """Return how a split is called in the log."""
+        """Return the name of a split in the log."""
         return f"{split}/{task}" if len(self._module().tasks) > 1 else split
 
     def _within_limits(
@@ -348,6 +345,7 @@ class _TrainingSampler(Sampler):
         self.mixture, self.trainer = mixture, trainer
 
     def __len__(self) -> int:
+        """Return the micro-batches of this process in an epoch."""
         return self.mixture.steps_per_epoch * self.trainer.accumulate_grad_batches
 
     def __iter__(self) -> Iterator[tuple[int, int]]:

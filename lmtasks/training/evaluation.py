@@ -1,14 +1,13 @@
 """Evaluation: the answers of all processes to the rows of one task, scored once.
 
-Answers are gathered by example number and duplicates dropped, so the score is the same at any world size. Losses add up
-as sums.
+Answers are gathered by example number without duplicates, so the score is the same for any number of processes.
+Losses are added as sums.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 import torch
 
@@ -17,26 +16,24 @@ from lmtasks.batch import Batch, Example
 from lmtasks.predict import join_rows
 from lmtasks.tasks.base import Answer, Prediction, Task
 
-T = TypeVar("T")
-
 
 @dataclass
 class Evaluation:
-    """What an evaluation has found for the rows of a task so far."""
+    """The answers and losses of an evaluation of one task so far."""
 
     examples: dict[int, Example] = field(default_factory=dict)
-    """Number of an example -> the example, without its token ids."""
+    """Examples by number, without their token ids."""
     answers: dict[int, list[Answer]] = field(default_factory=dict)
-    """Number of an example -> its answers, best first; none where the task does not ask for them."""
+    """Answers by number of the example, best first; an empty list if the task does not ask for them."""
     nll: float = 0.0
     """Summed negative log-likelihood of the targets in nats."""
     count: int = 0
     """Number of targets."""
 
     def add(self, batch: Batch, answers: Sequence[list[Answer]], loss: Loss | None = None) -> None:
-        """Take in a batch with its answers, and its loss where the targets are known."""
+        """Add a batch with its answers, and its loss if the targets are known."""
         ids = batch.ids.tolist()
-        # scoring needs texts only; ids and offsets would be sent to all processes for nothing
+        # scoring needs only texts, so ids and offsets are not sent to all processes
         slim = (replace(example, source=[], target=[], offsets=[]) for example in batch.examples)
         self.examples.update(zip(ids, slim, strict=True))
         self.answers.update(zip(ids, answers, strict=True))
@@ -46,13 +43,16 @@ class Evaluation:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no example came: a limited evaluation may end before the first batch of a task."""
+        """Whether there was no example: a limited evaluation may end before the first batch of a task."""
         return not self.answers
 
     def gathered(self) -> Evaluation:
-        """Return what all processes have."""
-        merged = Evaluation()
-        for part in gather(self):
+        """Return the evaluation of all processes together."""
+        parts, merged = [self], Evaluation()
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            parts *= torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(parts, self)  # replaces them, in the order of the ranks
+        for part in parts:
             merged.examples.update(part.examples)
             merged.answers.update(part.answers)
             merged.nll += part.nll
@@ -72,14 +72,5 @@ class Evaluation:
         ]
 
     def scores(self, task: Task, predictions: Sequence[Prediction]) -> dict[str, float]:
-        """Return loss (nats a target) and the task's own scores."""
+        """Return the loss in nats per target and the scores of the task."""
         return {"loss": self.nll / max(1, self.count), **task.score(predictions, self.nll, self.count)}
-
-
-def gather(own: T) -> list[T]:
-    """Return what each process has, in the order of their ranks."""
-    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
-        return [own]
-    parts: list = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(parts, own)
-    return parts

@@ -1,4 +1,4 @@
-"""What the machine at hand makes of the trainer's settings: the strategy of several processes, and the precision."""
+"""Trainer settings that depend on the machine: the strategy of several processes, and the precision."""
 
 from __future__ import annotations
 
@@ -16,37 +16,33 @@ logger = logging.getLogger(__name__)
 
 
 def strategy(settings: Any, tasks: Collection[Task]) -> Any:
-    """Return the strategy of the config, or the right one for several processes where it says auto.
+    """Return the strategy of the config, or the right one for several processes if it is auto.
 
-    Raises:
-        InputError: It is ddp_spawn, whose processes share the states of metrics: each row would count several times.
+    Raises: InputError if it is ddp_spawn, whose processes share the states of metrics: each row would count twice.
     """
     if "spawn" in str(settings.strategy):
         raise InputError(f"trainer.strategy is {settings.strategy}, which counts evaluation rows twice; use ddp")
     chosen = "ddp" if settings.strategy == "auto" and _devices(settings) * settings.num_nodes > 1 else settings.strategy
-    leaves_out = len(tasks) > 1 or not all(task.generates for task in tasks)  # some head, or the decoder
+    # a step leaves out the heads of some tasks, or the decoder; ddp would wait for their gradients for ever
+    leaves_out = len(tasks) > 1 or not all(task.generates for task in tasks)
     return f"{chosen}_find_unused_parameters_true" if leaves_out and chosen in ("ddp", "ddp_fork") else chosen
 
 
 def precision(settings: Any) -> Any:
     """Return the precision of the config, or 32-true for bf16-mixed on a CPU that can only emulate it.
 
-    What the config wants is speed, and float32 is the more exact of the two.
+    bf16-mixed is chosen for its speed, which such a CPU does not have; float32 is the more exact of the two.
     """
     on_cpu = settings.accelerator == "cpu" or (settings.accelerator == "auto" and not torch.accelerator.is_available())
     if settings.precision != "bf16-mixed" or not (on_cpu and _emulates_bfloat16()):
         return settings.precision
-    _log("precision: 32-true, because bf16-mixed is slow on this processor, which has no bfloat16 instructions")
+    line = "precision: 32-true, because bf16-mixed is slow on this processor, which has no bfloat16 instructions"
+    rank_zero_only(logger.info)(line)
     return "32-true"
 
 
-@rank_zero_only
-def _log(line: str) -> None:
-    logger.info(line)
-
-
 def _emulates_bfloat16() -> bool:
-    """Tell whether this is an x86 processor without instructions for bfloat16; of others nobody here knows."""
+    """Tell whether this is an x86 processor without bfloat16 instructions; other processors keep the setting."""
     x86 = torch.backends.cpu.get_cpu_capability() in ("NO AVX", "AVX2", "AVX512")
     return x86 and not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
@@ -54,10 +50,10 @@ def _emulates_bfloat16() -> bool:
 def _devices(settings: Any) -> int:
     """Return how many processes the trainer will start on this machine."""
     devices = settings.devices
+    if isinstance(devices, str) and "," in devices:
+        devices = [number for number in devices.split(",") if number.strip()]
     if isinstance(devices, list):
         return len(devices)
-    if isinstance(devices, str) and "," in devices:
-        return len([number for number in devices.split(",") if number.strip()])
     if devices in ("auto", -1, "-1"):
         wants_gpu = settings.accelerator in ("auto", "gpu", "cuda")
         return max(1, torch.cuda.device_count()) if wants_gpu else 1

@@ -1,4 +1,4 @@
-"""Initialise a model from another one: its tokenizer and its backbone; and freeze parts of a model.
+"""Initialise a model from the tokenizer and backbone of another one, and freeze parts of a model.
 
 Heads are always new, so the tasks of the two models may differ.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -17,79 +18,72 @@ from lmtasks.errors import InputError
 from lmtasks.model import start_marks
 from lmtasks.settings import from_plain
 from lmtasks.storage.checkpoint import Saved, find_model, read
+from lmtasks.text.base import BaseTokenizer
 from lmtasks.text.tokenizer import Tokenizer
 
-FREE = ("gradient_checkpointing",)  # settings of a backbone that its weights do not depend on, beside those of dropout
+FREE = ("gradient_checkpointing",)  # settings of a backbone that may differ, as those of dropout may
 logger = logging.getLogger(__name__)
 
 
 class Source:
-    """The model that another one is initialised from: a run folder, model folder or checkpoint, read once."""
+    """The model that another one is initialised from: a run folder, model folder or checkpoint, which is read once."""
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._saved: Saved | None = None
 
     def tokenizer(self, languages: Sequence[str], marks: Sequence[str]) -> Tokenizer:
         """Return the tokenizer of the model, with tokens added at its end for languages and marks that it lacks.
 
-        Raises:
-            InputError: If there is no model.
+        Raises: InputError if there is no model.
         """
-        return Tokenizer.from_json(self._read().tokenizer).extended(languages, marks)
+        return Tokenizer.from_json(self._saved.tokenizer).extended(languages, marks)
 
-    def initialise(self, backbone: Backbone, config: BackboneConfig, tokenizer: Tokenizer) -> None:
-        """Give a backbone, built of `config` for `tokenizer`, the weights of the model's, and forget what was read.
+    @torch.no_grad()
+    def initialise(self, backbone: Backbone, config: BackboneConfig, tokenizer: BaseTokenizer) -> None:
+        """Copy the weights of the model into a backbone that was built of `config` for `tokenizer`.
 
-        Raises:
-            InputError: If there is no model, its backbone has other settings, or its tokens are not the first of
-                `tokenizer`.
+        The embeddings of new tokens stay as they are, and a decoder that the new backbone does not have is left out. If
+        the model generates for several tasks, each with a start token of its own, <s> gets the mean of these.
+
+        Raises: InputError if there is no model, its backbone has other settings, or its tokens are not the first of
+        `tokenizer`.
         """
-        load_backbone(backbone, config, tokenizer, self._read(), self.path)
-        self._saved = None
+        saved, where = self._saved, f"init_from {self.path}: its"
+        old = Tokenizer.from_json(saved.tokenizer)
+        size = len(old)
+        if len(tokenizer) < size or tokenizer.pieces(range(size)) != old.pieces(range(size)):
+            raise InputError(
+                f"{where} {size} tokens are not the first of model.tokenizer; do not set that, or set one that "
+                "extends its tokenizer"
+            )
+        before: BackboneConfig = from_plain(saved.settings["backbone"])
+        if type(before) is not type(config):
+            raise InputError(f"{where} backbone is a {type(before).__name__}, not a {type(config).__name__}")
+        # only learned positions depend on the length
+        free = FREE if getattr(config, "positions", None) == "learned" else (*FREE, "max_length")
+        for name in (each.name for each in dataclasses.fields(config)):
+            was, now = getattr(before, name), getattr(config, name)
+            if was != now and name not in free and "dropout" not in name and (name, now) != ("decoder_layers", 0):
+                raise InputError(f"{where} backbone has {name} {was}, not {now}; set model.backbone likewise")
+        weights = {name.removeprefix("backbone."): tensor for name, tensor in saved.weights.items()}
+        for name, tensor in backbone.state_dict().items():
+            tensor[: len(weights[name])] = weights[name]  # the embeddings may have more rows now
+        began = set(start_marks(from_plain(saved.settings["tasks"])).values())
+        if marks := [i for i in old.suppress_tokens if old.pieces([i])[0] in began]:
+            table = backbone.embedding.weight  # (V, D)
+            table[old.bos_id] = table[marks].mean(0)
+        logger.info("backbone: weights of %s", self.path)
+        del self._saved  # frees the memory
 
-    def _read(self) -> Saved:
-        self._saved = self._saved or read(find_model(self.path))
-        return self._saved
-
-
-@torch.no_grad()
-def load_backbone(backbone: Backbone, config: BackboneConfig, tokenizer: Tokenizer, saved: Saved, path: str) -> None:
-    """Give a backbone, built of `config` for `tokenizer`, the weights of a saved one.
-
-    The embeddings of new tokens stay as they are, and a decoder that the new backbone does not have is left out. If the
-    saved one wrote for several tasks, each with a start token of its own, <s> gets the mean of these.
-
-    Raises:
-        InputError: If the saved one has other settings, or its tokens are not the first of `tokenizer`.
-    """
-    old = Tokenizer.from_json(saved.tokenizer)
-    size = len(old)
-    if len(tokenizer) < size or tokenizer.pieces(range(size)) != old.pieces(range(size)):
-        raise InputError(
-            f"init_from {path}: its {size} tokens are not the first of module.tokenizer; do not set that, or set one "
-            "that extends its tokenizer"
-        )
-    before: BackboneConfig = from_plain(saved.settings["backbone"])
-    if type(before) is not type(config):
-        raise InputError(f"init_from {path}: its backbone is a {type(before).__name__}, not a {type(config).__name__}")
-    if change := next(iter(_changes(before, config)), None):
-        raise InputError(f"init_from {path}: its backbone has {change}; set model.backbone likewise")
-    weights = {name.removeprefix("backbone."): tensor for name, tensor in saved.weights.items()}
-    for name, tensor in backbone.state_dict().items():
-        tensor[: len(weights[name])] = weights[name]
-    began = set(start_marks(from_plain(saved.settings["tasks"])).values())
-    if marks := [i for i in old.suppress_tokens if old.pieces([i])[0] in began]:
-        table = backbone.embedding.weight  # (V, D)
-        table[old.bos_id] = table[marks].mean(0)
-    logger.info("backbone: weights of %s", path)
+    @cached_property
+    def _saved(self) -> Saved:
+        return read(find_model(self.path))
 
 
 def freeze(module: nn.Module, names: Sequence[str]) -> None:
-    """Exclude parameters from training: those called one of `names`, and those inside a part of that name.
+    """Exclude from training the parameters named in `names`, and those inside a part of such a name.
 
-    Raises:
-        InputError: If there is no such part, or a head and the backbone have nothing left to train.
+    Raises: InputError if there is no such part, or a head and the backbone have nothing left to train.
     """
     parameters = dict(module.named_parameters())
     for name in names:
@@ -109,8 +103,7 @@ def freeze(module: nn.Module, names: Sequence[str]) -> None:
 def check_part(name: str, parameters: Iterable[str]) -> None:
     """Check that a model with these parameters has a part of this name.
 
-    Raises:
-        InputError: If it has none; the line lists the parts.
+    Raises: InputError if it has none; the message lists the parts.
     """
     names = list(parameters)
     if not any(f"{own}.".startswith(f"{name}.") for own in names):
@@ -118,14 +111,3 @@ def check_part(name: str, parameters: Iterable[str]) -> None:
         raise InputError(
             f"model.training.freeze: the model has no {name}; it has {', '.join(parts)} and what is in them"
         )
-
-
-def _changes(before: BackboneConfig, now: BackboneConfig) -> list[str]:
-    """Return which settings of two backbones differ that must agree; only learned positions have a length."""
-    free = FREE if getattr(now, "positions", None) == "learned" else (*FREE, "max_length")
-    values = [(each.name, getattr(before, each.name), getattr(now, each.name)) for each in dataclasses.fields(now)]
-    return [
-        f"{name} {old}, not {new}"
-        for name, old, new in values
-        if old != new and name not in free and "dropout" not in name and (name, new) != ("decoder_layers", 0)
-    ]

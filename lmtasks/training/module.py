@@ -33,6 +33,7 @@ from lmtasks.model import Model, start_marks
 from lmtasks.settings import from_plain, to_plain
 from lmtasks.storage import TOKENIZER
 from lmtasks.tasks.base import Answer, Prediction, Row, Task
+from lmtasks.text.base import BaseTokenizer
 from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
 from lmtasks.text.vectors import initialise
 from lmtasks.training.config import Training
@@ -144,7 +145,7 @@ class TaskModule(Model, LightningModule):
             assert self.tokenizer is not None, "set module.tokenizer, or fit with a TextDataModule"
             self.build(self.tokenizer)
 
-    def build(self, tokenizer: Tokenizer) -> None:
+    def build(self, tokenizer: BaseTokenizer) -> None:
         """Build backbone and heads for a tokenizer, with their first weights, as the settings of training say."""
         super().build(tokenizer)
         backbone, _ = self.built()
@@ -322,7 +323,7 @@ class TaskModule(Model, LightningModule):
         if self._trainer is not None and self._trainer.training and self.mixture:
             recount(checkpoint, self.mixture.steps_per_epoch, self.trainer.accumulate_grad_batches)
 
-    def start_over(self, tasks: dict[str, Task], tokenizer: Tokenizer) -> None:
+    def start_over(self, tasks: dict[str, Task], tokenizer: BaseTokenizer) -> None:
         """Take tokenizer and tasks of a saved model, whose weights are loaded next, and drop `init_from`."""
         self.tasks, self.tokenizer = tasks, tokenizer
         self.training_config, self._source = replace(self.training_config, init_from=None), None

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import random
 
-from lmtasks.village import grammar as g
-from lmtasks.village import words
+from lmtasks.village import grammar as g, words
 from lmtasks.village.dice import Dice
 from lmtasks.village.grammar import Pair, Phrase, clause, noun_phrase
 from lmtasks.village.words import Action, Noun

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lmtasks.village import grammar as g
-from lmtasks.village import words
+from lmtasks.village import grammar as g, words
 from lmtasks.village.grammar import Pair, Phrase, clause, noun_phrase, predicate, spell, state
 from lmtasks.village.narrator import Narrator
 

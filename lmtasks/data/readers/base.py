@@ -1,4 +1,4 @@
-"""Rows: the contract of a row format, which gives the rows of a split with the columns that a task asks for."""
+"""Rows: the contract of a row format, which reads the rows of a split with the columns that a task asks for."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ class Rows(ABC):
     """The data of a task: where each split is stored, and in which format."""
 
     option: str = "data.rows"
-    """The option that sets these rows, for error messages: data.rows, or data.rows.NAME for one of several tasks. It is
-    not a setting itself."""
+    """The option that sets these rows, for error messages: data.rows, or data.rows.NAME for one of several tasks."""
 
     def called(self, option: str) -> Self:
         """Return a copy whose error messages name another option."""
         named = copy(self)
-        object.__setattr__(named, "option", option)  # the formats are frozen dataclasses
+        object.__setattr__(
+            named, "option", option
+        )  # the formats are frozen dataclasses, and this is not one of their fields
         return named
 
     @abstractmethod
@@ -27,8 +28,14 @@ class Rows(ABC):
 
     @abstractmethod
     def rows(self, split: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Yield the rows of a split as {column: value}."""
+        """Yield the rows of a split as {column: value}.
+
+        Raises: InputError if the split, a file or a column is missing, or a row is broken; it names the place.
+        """
 
     @abstractmethod
     def fingerprint(self, split: str) -> str:
-        """Return a text that changes whenever the rows of a split change; caches compare it."""
+        """Return a text that changes with the rows of a split, for the names of caches.
+
+        Raises: InputError if the split or its file is missing.
+        """

@@ -17,7 +17,7 @@ from lmtasks.data.readers.formats import file_format, has_columns
 from lmtasks.data.readers.table import Files
 from lmtasks.errors import InputError
 
-PATTERN = frozenset("*?[")
+PATTERN = frozenset("*?[")  # characters that make a path a pattern of glob
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,7 @@ class Documents(Files):
     """How to cut plain text into documents: not at all, at blank lines (paragraph), or at every line."""
 
     def rows(self, split: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Yield the documents of a split as {"text", "place"}, file by file.
-
-        Plain text gives no blank documents, and its line ends are \\n.
-
-        Raises:
-            InputError: If a file, a column or the split is missing, or a row is broken.
-        """
+        """Yield the documents of a split as {"text", "place"}; those of plain text are not blank, \\n ends a line."""
         unit = "line" if split == "predict" else self.unit
         for path in self.paths(split):
             if has_columns(path):
@@ -56,15 +50,12 @@ class Documents(Files):
                 yield {**row, "place": f"{path}, row {number}"}
 
     def paths(self, split: str) -> list[str]:
-        """Return the files of a split, those of a pattern sorted by name, or its hub id.
-
-        Raises:
-            InputError: If the split was not given, or no file matches its pattern.
-        """
+        """Return the files of a split, those of a pattern sorted by name, or its hub id."""
         (path,) = super().paths(split)
-        if file_format(path) == "hub" or not PATTERN.intersection(path) or Path(path).expanduser().exists():
+        pattern = Path(path).expanduser()
+        if file_format(path) == "hub" or not PATTERN.intersection(path) or pattern.exists():  # a name may have a [
             return [path]
-        found = sorted(file for file in glob.glob(str(Path(path).expanduser()), recursive=True) if Path(file).is_file())
+        found = sorted(file for file in glob.glob(str(pattern), recursive=True) if Path(file).is_file())
         if not found:
             raise InputError(f"{path}: no file matches this pattern; * stands for any name and ** for folders too")
         return found

@@ -1,4 +1,4 @@
-"""File formats: the one place that decides by its name what a file holds, or whether a path is a hub id."""
+"""File formats: the one place that decides by a name what a file holds, or whether it is a hub id."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def ending(path: str) -> str:
 def file_format(path: str) -> Format:
     """Return the format of a file, "hub" for the id of a hub set, and "text" for any ending that is not known.
 
-    An id looks like `owner/name`, `owner/name:config` or `owner/name[split]`; it has no ending of a file, and there is
-    no folder `owner` here.
+    An id is `owner/name`, `owner/name:config` or `owner/name[split]`, without the ending of a file. If a folder `owner`
+    exists, the path is a file.
 
     >>> [file_format(path) for path in ("a.csv", "stanfordnlp/sst2", "train.en.gz", "a.bmes")]
     ['csv', 'hub', 'text', 'conll']

@@ -1,8 +1,8 @@
 """Data sets of the Hugging Face hub: their rows, and the names of their labels.
 
 The first request only asks whether the hub answers. Without network `datasets` would retry for half a minute, with a
-warning each time. Here it reads its cache at once, and the error says that the hub cannot be reached instead of blaming
-the name.
+warning each time. Here it reads its cache at once, and the error says that the hub cannot be reached, not that the name
+is wrong.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ TIMEOUT = 10  # seconds that the hub has to answer
 
 @lru_cache(maxsize=16)  # a set is read several times: for the checks, the labels, the tokenizer and the ids
 def hub_table(path: str, split: str) -> Any:
-    """Return a split of a hub set as a `datasets.Dataset`; a split in the path, `owner/name[dev]`, goes before `split`.
+    """Return a split of a hub set as a `datasets.Dataset`; a split in the path, `owner/name[dev]`, replaces `split`.
 
-    Raises:
-        InputError: If the hub has no such set or split, or cannot be reached while the set is not in the cache.
+    Raises: InputError if the hub has no such set or split, or cannot be reached while the set is not in the cache.
     """
     from datasets import load_dataset
     from datasets.exceptions import DatasetNotFoundError
@@ -37,25 +36,20 @@ def hub_table(path: str, split: str) -> Any:
         with _offline(bool(reason)):
             return load_dataset(name, config, split=own_split or split)
     except Exception as error:  # the errors of the hub have no common base
-        fault = f"and the hub gave no split '{own_split or split}' of it ({one_line(error)}); {forms}"
+        told = one_line(error)
+        fault = f"and the hub gave no split '{own_split or split}' of it ({told}); {forms}"
         if isinstance(error, ConnectionError):
-            fault = (
-                f"the Hugging Face hub cannot be reached ({reason or one_line(error)}), and its cache lacks the set; "
-            )
-            fault += "check the network and the proxy, or give a file"
+            hint = "check the network and the proxy, or give a file"
+            fault = f"the Hugging Face hub cannot be reached ({reason or told}), and its cache lacks the set; {hint}"
         elif isinstance(error, DatasetNotFoundError):
-            fault = (
-                f"and the hub has no such set or does not show it without `hf auth login` ({one_line(error)}); {forms}"
-            )
+            fault = f"and the hub has no such set or does not show it without `hf auth login` ({told}); {forms}"
         raise InputError(f"{path}: no such file here, {fault}") from error
 
 
 def named_labels(rows: Iterable[dict[str, Any]], features: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield rows with label numbers replaced by label names, and by None where a row has no label (-1).
+    """Yield rows of a hub set or of a file that `datasets` wrote, with label names for numbers, and None for -1.
 
-    Args:
-        rows: Rows of a hub set, or of a file that `datasets` wrote.
-        features: Their columns, as `datasets.Features.to_dict()` gives them.
+    `features` are their columns, as `datasets.Features.to_dict()` describes them.
     """
     labels = {name: feature for name, feature in features.items() if '"ClassLabel"' in json.dumps(feature)}
     for row in rows:
@@ -83,7 +77,7 @@ def why_no_answer() -> str:
 
 @contextmanager
 def _offline(wanted: bool) -> Iterator[None]:
-    """Let `datasets` read its cache only, if that is wanted."""
+    """Let `datasets` read only its cache, if that is wanted."""
     from datasets import config
 
     before = config.HF_HUB_OFFLINE
@@ -95,6 +89,7 @@ def _offline(wanted: bool) -> Iterator[None]:
 
 
 def _with_names(value: Any, feature: Any) -> Any:
+    """Return a value with label names, by the shapes that a feature can have."""
     match value, feature:
         case int(), {"_type": "ClassLabel", "names": names}:
             return names[value] if 0 <= value < len(names) else None

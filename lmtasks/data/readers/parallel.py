@@ -38,12 +38,8 @@ class ParallelText(Files):
     def rows(self, split: str, columns: Sequence[str]) -> Iterator[dict[str, str | None]]:
         """Yield the rows of a split as {language: text} for the languages in `columns`.
 
-        A language without a value in a row of a table is None, and blank text stays as it is; the caller skips and
-        counts both.
-
-        Raises:
-            InputError: If a file, a column or the split is missing, or a row is broken; or, after the last row, if the
-                files differ in their number of lines.
+        A value that is missing in a table is None, and blank text stays as it is; the caller skips and counts both. If
+        files differ in their number of lines, the error comes after the last row.
         """
         (path,) = super().paths(split)
         if LANG in path:
@@ -52,20 +48,17 @@ class ParallelText(Files):
             yield from (row for _, row in self.table(path, split, columns, nested=False))
 
     def paths(self, split: str) -> list[str]:
-        """Return the files of a split, for `{lang}` those of all languages, or its hub id.
-
-        Raises:
-            InputError: If the split was not given.
-        """
+        """Return the files of a split, for `{lang}` those of all languages, or its hub id."""
         (path,) = super().paths(split)
+        # escape leaves {lang} as it is, and a folder may be called odd[1]
         found = glob.glob(glob.escape(os.path.expanduser(path)).replace(LANG, "*")) if LANG in path else []
         return sorted(file for file in found if os.path.isfile(file)) or [path]
 
 
 def _side_by_side(paths: Mapping[str, str]) -> Iterator[dict[str, str | None]]:
-    """Yield line n of all files as row n; {language: file}."""
+    """Yield line n of all files, {language: path}, as row n."""
     files = [read_lines(path) for path in paths.values()]
-    for number, lines in enumerate(zip_longest(*files)):
+    for number, lines in enumerate(zip_longest(*files)):  # zip would stop without a word about the lines left over
         if None in lines:  # one file has ended: count what the others still have
             rest = [(line is not None) + sum(1 for _ in file) for line, file in zip(lines, files, strict=True)]
             listed = ", ".join(f"{path} has {number + n} lines" for path, n in zip(paths.values(), rest, strict=True))

@@ -1,4 +1,4 @@
-"""Tables, the row format of most tasks: a row of the file is a row of the task. And what all file formats share."""
+"""Tables, the row format of most tasks: a row of the file is a row of the task; and the base of all file formats."""
 
 from __future__ import annotations
 
@@ -38,19 +38,16 @@ class Files(Rows):
         return {"train": self.train, "validation": self.validation, "test": self.test, "predict": self.predict}[split]
 
     def fingerprint(self, split: str) -> str:
-        """Return a text that changes whenever the rows of a split change; caches compare it.
-
-        Raises:
-            InputError: If the split or its file is missing.
-        """
-        settings = repr(replace(self, train=None, validation=None, test=None, predict=None))
+        """Return a text of the split, the settings, and the path, size and time of each file."""
+        settings = repr(
+            replace(self, train=None, validation=None, test=None, predict=None)
+        )  # other splits do not count
         return "\n".join([split, settings, *(fingerprint(path, split) for path in self.paths(split))])
 
     def paths(self, split: str) -> list[str]:
         """Return the files of a split in the order in which they are read, or its hub id.
 
-        Raises:
-            InputError: If the split was not given, or its file is empty.
+        Raises: InputError if the split was not given, its file is empty, or no file matches a pattern.
         """
         path = self.path(split)
         if path is None:
@@ -66,9 +63,6 @@ class Files(Rows):
         """Yield the rows of a table with their numbers and our `columns`; those in `absent` need not exist.
 
         Scalars become exact text and lists lists of texts (if `nested`); null is None.
-
-        Raises:
-            InputError: Naming file, row and column.
         """
         names = {name: self.columns.get(name, name) for name in columns}
         return numbered_rows(path, names, split, nested, absent, self.columns_option)
@@ -90,11 +84,8 @@ class Table(Files):
     def rows(self, split: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Yield the rows of a split with our `columns` and their "place", the file and the row.
 
-        Numbers become exact text and lists become lists of texts; nested lists and objects stay as they are; null is
-        None, and the task decides whether it may be.
-
-        Raises:
-            InputError: If the file, a column or the split is missing, or a row is broken.
+        Numbers become exact text and lists lists of texts; nested lists and objects stay as they are. Null is None: the
+        task decides whether it allows that.
         """
         for path in self.paths(split):
             for number, row in self.table(path, split, columns):

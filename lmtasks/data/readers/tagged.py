@@ -48,16 +48,12 @@ class TaggedWords(Files):
     def rows(self, split: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Yield the sentences of a split as {"words", "tags", "place"}; the place is that of the first word.
 
-        There are no "tags" if they are not among `columns`. The split "predict" may give {"text", "place"} instead.
-        A line that begins a document (-DOCSTART-) ends the sentence before it; comments (# id = 7) are skipped.
-
-        Raises:
-            InputError: If the file, a column or the split is missing, a row is broken, or a sentence does not have as
-                many tags as words.
+        "tags" are left out if they are not among `columns`. The split "predict" may have {"text", "place"} instead. A
+        line that begins a document (-DOCSTART-) ends the sentence before it; comments (# id = 7) are skipped.
         """
         names = ["words"] + ["tags"] * ("tags" in columns)
         for path in self.paths(split):
-            if has_columns(path) and file_format(path) != "tsv":  # a .tsv has one word per line
+            if has_columns(path) and file_format(path) != "tsv":  # here a .tsv has one word per line
                 rows = self._of_table(path, split, names)
             elif split == "predict" and ending(path) == ".txt":
                 rows = ((number, {"text": line}) for number, line in enumerate(read_lines(path), 1))
@@ -67,6 +63,7 @@ class TaggedWords(Files):
                 yield {**row, "place": f"{path}, row {number}"}
 
     def _of_table(self, path: str, split: str, names: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield sentences from lists in a table, or plain texts to tag."""
         texts = ["text"] if split == "predict" else []
         for number, row in self.table(path, split, names + texts, absent=texts and ["words", "text"]):
             if texts and row["words"] is None:
@@ -77,27 +74,28 @@ class TaggedWords(Files):
                 continue
             sentence = {name: row[name] for name in names}
             for name, value in sentence.items():
-                column = f"column '{self.columns.get(name, name)}'"
                 if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-                    raise InputError(f"{path}, row {number}, {column}: {str(value)[:40]}, expected a list of texts")
+                    place = f"{path}, row {number}, column '{self.columns.get(name, name)}'"
+                    raise InputError(f"{place}: {str(value)[:40]}, expected a list of texts")
             if len({*map(len, sentence.values())}) > 1:
                 counts = f"{len(sentence['words'])} words and {len(sentence['tags'])} tags"
                 raise InputError(f"{path}, row {number}: {counts}, expected a tag for each word")
             yield number, sentence
 
     def _of_lines(self, path: str, names: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield sentences from lines with one word each."""
         at: dict[str, int] = {}  # columns that were given by position, from 0
-        for name, column in ((name, self.columns[name]) for name in names if name in self.columns):
-            if not re.fullmatch("[1-9][0-9]*", column):
+        for name in (name for name in names if name in self.columns):
+            if not re.fullmatch("[1-9][0-9]*", column := self.columns[name]):
                 fault = f"'{column}' for {name}, but columns of a file with one word per line are positions from 1"
                 raise InputError(f"""{path}: {fault}, as in {self.columns_option} '{{"words": "1", "tags": "4"}}'""")
             at[name] = int(column) - 1
-        width = 0  # columns of the first line
+        width = 0
         for sentence in _sentences(read_lines(path)):
             rows = []
             for number, line in sentence:
                 fields = line.split("\t") if "\t" in line else re.split(" +", line.rstrip(" "))
-                width = width or len(fields)
+                width = width or len(fields)  # of the first line, with which the others are compared
                 if fault := _fault(fields, width, names, at):
                     raise InputError(f"{path}, row {number}: {fault}")
                 rows.append([fields[at.get(name, DEFAULT[name])] for name in names])
@@ -106,14 +104,13 @@ class TaggedWords(Files):
 
 def _sentences(lines: Iterable[str]) -> Iterator[list[Line]]:
     """Yield the lines of each sentence, without comments."""
-    for between, group in groupby(
-        enumerate(lines, 1), lambda line: not line[1].strip() or line[1].startswith(DOCUMENT)
-    ):
+    ends = groupby(enumerate(lines, 1), lambda line: not line[1].strip() or line[1].startswith(DOCUMENT))
+    for between, group in ends:
         sentence = [] if between else list(group)
         if any("\t" in line for _, line in sentence):  # CoNLL-U: its words have tabs, its comments have none
             sentence = [(number, line) for number, line in sentence if "\t" in line or not line.startswith("#")]
         while sentence and _is_comment(sentence[0][1]):
-            del sentence[0]
+            del sentence[0]  # comments stand before the words
         if sentence:
             yield sentence
 

@@ -7,7 +7,7 @@ is not used: it calls `configure_model` before the module is set up, copies the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,17 +21,16 @@ from lmtasks.errors import InputError
 from lmtasks.storage.checkpoint import read_checkpoint
 from lmtasks.training.callbacks.checkpoints import Checkpoints
 
-TRAINED = "trained_weights"  # key of the weights that the optimiser goes on with; "state_dict" has the average
+TRAINED = "trained_weights"  # key of the weights that the optimiser continues with; "state_dict" has the average
 
 
 def average_checkpoints(paths: Sequence[str | Path]) -> dict[str, Tensor]:
-    """Return the arithmetic mean of the weights of several checkpoints, which are read one at a time.
+    """Return the arithmetic mean of the weights of several checkpoints, reading one file at a time.
 
-    The sum is taken in float64 and the mean returned in the dtype of the last checkpoint; what is not floating point is
-    that of the last checkpoint.
+    The sum is taken in float64 and the mean has the dtype of the last checkpoint. Integers and booleans are those of
+    the last checkpoint.
 
-    Raises:
-        InputError: There is no path, a file cannot be read, or the checkpoints are of different models.
+    Raises: InputError if there is no path, a file cannot be read, or the checkpoints belong to different models.
     Source: Vaswani et al. (2017), section 6.1.
     """
     if not paths:
@@ -39,17 +38,18 @@ def average_checkpoints(paths: Sequence[str | Path]) -> dict[str, Tensor]:
     total: dict[str, Tensor] = {}
     weights: dict[str, Tensor] = {}
     for path in paths:
-        weights = _weights(path)
-        if total:
-            _check_same(total, weights, paths[0], path)
+        checkpoint = read_checkpoint(path)
+        if "state_dict" not in checkpoint:
+            raise InputError(f"{path}: holds no weights (state_dict); give a checkpoint of a training run")
+        weights = checkpoint["state_dict"]
+        for name in sorted(total.keys() | weights.keys()) if total else ():
+            new, first = (tuple(side[name].shape) if name in side else "missing" for side in (weights, total))
+            if new != first:
+                raise InputError(f"{path}: is of another model than {paths[0]}: {name} is {new}, expected {first}")
         for name, weight in weights.items():
-            if weight.is_floating_point():
-                total[name] = total[name].add_(weight) if name in total else weight.double()
-            else:
-                total[name] = weight
-    floats = {name for name, weight in weights.items() if weight.is_floating_point()}
+            total[name] = total[name].add_(weight) if name in total else weight.double()
     return {
-        name: (total[name] / len(paths)).to(weight.dtype) if name in floats else weight
+        name: (total[name] / len(paths)).to(weight.dtype) if weight.is_floating_point() else weight
         for name, weight in weights.items()
     }
 
@@ -66,8 +66,7 @@ class CheckpointAverage:
     def paths(self, checkpoints: Checkpoints) -> list[str]:
         """Choose the files among those that `checkpoints` kept.
 
-        Raises:
-            InputError: `checkpoints` is set to keep fewer than `count`.
+        Raises: InputError if `checkpoints` is set to keep fewer than `count`.
         """
         setting, kept = ("keep_last", checkpoints.keep_last) if self.of == "last" else ("best", checkpoints.best)
         if kept < self.count:
@@ -77,7 +76,8 @@ class CheckpointAverage:
             )
         if self.of == "last":
             return checkpoints.last_paths[-self.count :]
-        return (checkpoints.best_paths or [checkpoints.last_model_path])[: self.count]  # a short run is not validated
+        # a run that ends before its first validation has no scores, only its last checkpoint
+        return (checkpoints.best_paths or [checkpoints.last_model_path])[: self.count]
 
     def weights(self, checkpoints: Checkpoints) -> dict[str, Tensor]:
         """Return the mean weights, for `module.load_state_dict`."""
@@ -85,18 +85,18 @@ class CheckpointAverage:
 
 
 class EMA(Callback):
-    """Keep an exponential moving average of the parameters; it is what is validated, saved and left after training.
+    """Keep an exponential moving average of the parameters, which is validated, saved and left after training.
 
     After each optimiser step `average += (1 - d) * (parameter - average)` with `d = min(decay, (1 + n) / (10 + n))` for
-    n earlier steps, in float32 where parameters have less precision; buffers are not averaged. A checkpoint's
-    "state_dict" has the average, for all that open it; "trained_weights" has what training goes on with.
+    n earlier steps, in float32 where parameters have less precision; buffers are not averaged. In a checkpoint,
+    "state_dict" has the average, for all readers, and "trained_weights" has the weights that training continues with.
     """
 
     def __init__(self, decay: float = 0.999) -> None:
-        """Say how slow the average is.
+        """Set how slowly the average moves.
 
         Args:
-            decay: Part of the average that one step leaves, below 1; 0.999 looks back about a thousand steps.
+            decay: Part of the average that one step leaves, below 1; 0.999 averages over about a thousand steps.
         """
         if not 0 <= decay < 1:
             raise InputError(f"decay={decay} of EMA: choose a number from 0 to below 1, such as 0.999")
@@ -104,13 +104,12 @@ class EMA(Callback):
         self._updates = 0
         self._steps_done = 0
         self._average: dict[str, Tensor] = {}  # by parameter name; a shared parameter once
-        self._trained: dict[str, Tensor] = {}  # what the optimiser goes on with, while the module holds the average
+        self._trained: dict[str, Tensor] = {}  # parameters for the optimiser, while the module holds the average
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start from the parameters as they are, or go on with the average of the checkpoint."""
-        loaded = self._average
+        """Start from the parameters as they are, or continue with the average of the checkpoint."""
         self._average = {
-            name: _precise(loaded.get(name, parameter.detach())).to(parameter.device, copy=True)
+            name: _precise(self._average.get(name, parameter)).to(parameter.device, copy=True)
             for name, parameter in pl_module.named_parameters()
         }
         self._trained = {}
@@ -128,86 +127,55 @@ class EMA(Callback):
         self._updates += 1
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let validation during training see the average."""
+        """Put the average into the module, if training has begun."""
         if self._average:
-            self._use_average(pl_module)
+            self._trained = {name: parameter.detach().clone() for name, parameter in pl_module.named_parameters()}
+            _set_parameters(pl_module, self._average)
+
+    on_train_end = on_validation_start  # the average is left in the module
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give training its parameters back."""
+        """Put the trained parameters back."""
         if self._average:
-            self._use_trained(pl_module)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the average in the module."""
-        self._use_average(pl_module)
+            _set_parameters(pl_module, self._trained)
+            self._trained = {}
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Free the memory."""
         self._average, self._trained = {}, {}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Put the average where the weights are, and the trained weights beside it."""
+        """Save the average as the weights, and the trained weights beside it."""
         if not self._average:
             return
         weights = checkpoint["state_dict"]
         checkpoint[TRAINED] = {name: self._trained.get(name, weights[name]) for name in self._average}
-        for names in _shared_names(pl_module):
-            average = self._average[names[0]]
-            weights.update(dict.fromkeys(names, average))
+        average = {id(parameter): self._average[name] for name, parameter in pl_module.named_parameters()}
+        # a parameter that layers share, as embedding and output do, has several names in the state dict
+        for name, parameter in pl_module.named_parameters(remove_duplicate=False):
+            weights[name] = average[id(parameter)]
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Take the average from the weights of `checkpoint` and put the trained weights into the module."""
-        if trainer.state.fn != TrainerFn.FITTING or TRAINED not in checkpoint:
-            return
-        trained = checkpoint[TRAINED]
-        self._average = {name: checkpoint["state_dict"][name] for name in trained}
-        with torch.no_grad():
-            for name, parameter in pl_module.named_parameters():
-                parameter.copy_(trained[name])
+        if trainer.state.fn == TrainerFn.FITTING and TRAINED in checkpoint:
+            self._average = {name: checkpoint["state_dict"][name] for name in checkpoint[TRAINED]}
+            _set_parameters(pl_module, checkpoint[TRAINED])
 
     def state_dict(self) -> dict[str, Any]:
         """Return the number of updates, on which the warm-up depends."""
         return {"updates": self._updates}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Restore the number of updates."""
         self._updates = state_dict["updates"]
-
-    @torch.no_grad()
-    def _use_average(self, pl_module: LightningModule) -> None:
-        self._trained = {name: parameter.detach().clone() for name, parameter in pl_module.named_parameters()}
-        for name, parameter in pl_module.named_parameters():
-            parameter.copy_(self._average[name])
-
-    @torch.no_grad()
-    def _use_trained(self, pl_module: LightningModule) -> None:
-        for name, parameter in pl_module.named_parameters():
-            parameter.copy_(self._trained[name])
-        self._trained = {}
 
 
 def _precise(tensor: Tensor) -> Tensor:
-    """Return the tensor in float32 if it has less: an average in bfloat16 would not feel a step of one thousandth."""
+    """Return the tensor in float32 if it has less: in bfloat16 an average would lose steps of one thousandth."""
     return tensor.detach().float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor.detach()
 
 
-def _shared_names(pl_module: LightningModule) -> list[list[str]]:
-    """Return the names of each parameter: several where layers share it, as embedding and output do."""
-    names: dict[int, list[str]] = {}
-    for name, parameter in pl_module.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), []).append(name)
-    return list(names.values())
-
-
-def _weights(path: str | Path) -> dict[str, Tensor]:
-    checkpoint = read_checkpoint(path)
-    if "state_dict" not in checkpoint:
-        raise InputError(f"{path}: holds no weights (state_dict); give a checkpoint of a training run")
-    return checkpoint["state_dict"]
-
-
-def _check_same(total: dict[str, Tensor], weights: dict[str, Tensor], first: str | Path, path: str | Path) -> None:
-    for name in sorted(total.keys() | weights.keys()):
-        shapes = [tuple(side[name].shape) if name in side else "missing" for side in (weights, total)]
-        if shapes[0] != shapes[1]:
-            raise InputError(f"{path}: is of another model than {first}: {name} is {shapes[0]}, expected {shapes[1]}")
+@torch.no_grad()
+def _set_parameters(module: LightningModule, values: Mapping[str, Tensor]) -> None:
+    for name, parameter in module.named_parameters():
+        parameter.copy_(values[name])

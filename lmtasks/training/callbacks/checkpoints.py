@@ -1,7 +1,7 @@
-"""Checkpoints that survive: a kill in the middle of a save, a full disk, a flipped bit, a resume.
+"""Checkpoints that survive a kill in the middle of a save, a full disk, a flipped bit and a resume.
 
-Lightning does most of it. Two things are mended here: files are replaced whole or not at all and checked when they are
-read (`SafeCheckpointIO`), and `last.ckpt` is the newest state at every moment (`Checkpoints`).
+Lightning does most of it. Two things are added here: a file is replaced as a whole or not at all and checked when it is
+read (`SafeCheckpointIO`), and `last.ckpt` is always the newest state (`Checkpoints`).
 """
 
 from __future__ import annotations
@@ -31,12 +31,11 @@ PART = ".part"  # ending of a file that is being written
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of `path` when the block ends well; if not, `path` stays as it was.
+    """Open a file that replaces `path` when the block ends without an error; otherwise `path` stays as it was.
 
-    The bytes are on the disk (fsync) before the name is. Files that a killed run left half written are removed.
+    The bytes are on the disk (fsync) before the name is. Partial files of a killed run are removed.
 
-    Raises:
-        InputError: The folder cannot be written, or the disk is full.
+    Raises: InputError if the folder cannot be written, or the disk is full.
     """
     part = path.with_name(f".{path.name}{PART}")
     try:
@@ -50,33 +49,34 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         os.replace(part, path)
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
-        cause = error.__context__ if isinstance(error, RuntimeError) else error  # torch.save hides the OSError so
+        # torch.save raises a RuntimeError while it handles the OSError of a full disk
+        cause = error.__context__ if isinstance(error, RuntimeError) else error
         if not isinstance(cause, OSError):
             raise
         raise InputError(f"{path}: cannot be written: {cause.strerror}; free space or choose another folder") from error
     finally:
-        if part.parent.is_dir():
+        if part.parent.is_dir():  # else unlink raises NotADirectoryError where a parent is a file
             part.unlink(missing_ok=True)
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
-    """Save checkpoints whole or not at all, and check them when they are loaded; for `Trainer(plugins=[...])`.
+    """Save a checkpoint as a whole or not at all, and check it when it is loaded; for `Trainer(plugins=[...])`.
 
-    Paths with a protocol (`s3://`, `gs://`) are written by Lightning; their storage replaces objects whole.
+    Lightning writes paths with a protocol (`s3://`, `gs://`): such storage replaces an object as a whole by itself.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Write `checkpoint` to `path` by `replacing`."""
+        """Write `checkpoint` to `path`, by `replacing`."""
         if storage_options is not None or not _is_local_file_protocol(path):
             super().save_checkpoint(checkpoint, path, storage_options)
-            return
-        with replacing(Path(path)) as file:
-            torch.save(checkpoint, file)
+        else:
+            with replacing(Path(path)) as file:
+                torch.save(checkpoint, file)
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read the checkpoint at `path`; never more than tensors and plain values, whatever `weights_only` says."""
+        """Read the checkpoint at `path`; only tensors and plain values, whatever `weights_only` says."""
         if not _is_local_file_protocol(path):
             return super().load_checkpoint(path, map_location, weights_only=True)
         return read_checkpoint(path, map_location)
@@ -85,9 +85,9 @@ class SafeCheckpointIO(TorchCheckpointIO):
 class Checkpoints(ModelCheckpoint):
     """Keep the best and the last checkpoints of a run in `<run folder>/checkpoints`.
 
-    It saves after every validation (after every epoch where there is none), when training ends or is told to stop
-    (`trainer.should_stop`), and every so many steps or minutes. `step=2000.ckpt` is the state after 2000 optimiser
-    steps; `last.ckpt` is a file of its own and always the newest state, after an interruption the only file of it.
+    A run is saved after every validation (after every epoch if there is none), when training ends or is told to stop
+    (`trainer.should_stop`), and every `every_n_steps` or `every_n_minutes`. `step=2000.ckpt` is the state after 2000
+    optimiser steps. `last.ckpt` is always the newest state, after an interruption the only file of it.
     """
 
     def __init__(
@@ -99,30 +99,30 @@ class Checkpoints(ModelCheckpoint):
         every_n_steps: int | None = None,
         every_n_minutes: float | None = None,
     ) -> None:
-        """Say what to keep.
+        """Set what is kept.
 
         Args:
-            monitor: Name of the logged metric that says which checkpoints are best; None keeps none for their score.
+            monitor: Name of the logged metric that ranks checkpoints; None keeps none for their score.
             mode: Whether a low ("min") or a high ("max") value of `monitor` is better.
-            best: Number of checkpoints with the best scores that are kept.
-            keep_last: Number of newest checkpoints that are kept whatever their score, besides `last.ckpt`.
-            every_n_steps: Save after this many optimiser steps too.
-            every_n_minutes: Save after this many minutes too.
+            best: Number of checkpoints with the best scores to keep.
+            keep_last: Number of newest checkpoints to keep whatever their score, besides `last.ckpt`.
+            every_n_steps: Also save after every so many optimiser steps.
+            every_n_minutes: Also save after every so many minutes.
         """
-        super().__init__(monitor=monitor, mode=mode, save_top_k=best if monitor else 0, save_last=True)
         self.best = best if monitor else 0
+        super().__init__(monitor=monitor, mode=mode, save_top_k=self.best, save_last=True)
         self.keep_last = keep_last
         self.every_n_steps = every_n_steps
         self.every_n_minutes = every_n_minutes
         self._direction = mode
-        self._scores: dict[int, float | None] = {}  # of the checkpoints that are kept, by step
+        self._scores: dict[int, float | None] = {}  # of the checkpoints kept, by step; None if not validated
         self._steps_done = 0
         self._stopping = False
         self._saved_at = time.monotonic()  # seconds
 
     @property
     def state_key(self) -> str:
-        """Return the name under which the state is saved, whatever the settings are."""
+        """Return the key of the saved state; Lightning's own changes with the settings, and a resume would miss it."""
         return KEPT
 
     @property
@@ -136,61 +136,69 @@ class Checkpoints(ModelCheckpoint):
         return [self._path(step) for step in self._keep()[1]]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Settle the folder."""
+        """Set the folder."""
         self.dirpath = trainer.strategy.broadcast(os.path.join(trainer.default_root_dir, CHECKPOINTS))
-        self._fs = get_filesystem(self.dirpath)
+        self._last_path = os.path.join(str(self.dirpath), LAST)
+        self._fs = get_filesystem(self._last_path)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget checkpoints that somebody removed, and say so if an earlier run's `last.ckpt` will be replaced."""
+        """Forget checkpoints that were removed; warn if the `last.ckpt` of an earlier run will be replaced."""
         self._take_stock(trainer)
         self._steps_done = self._last_global_step_saved = trainer.global_step
         self._stopping, self._saved_at = False, time.monotonic()
         if trainer.ckpt_path is None and self._may_save(trainer) and self._fs.exists(self._last_path):
-            rank_zero_warn(f"{self._last_path} is of an earlier run and will be replaced; ckpt_path goes on with it.")
+            rank_zero_warn(f"{self._last_path} is of an earlier run and will be replaced; ckpt_path continues it.")
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
-        """Save when an optimiser step was the last one, or its number or the clock says so."""
+        """Save after the last optimiser step, and when a save is due by steps or minutes."""
+        # the stop is acted on once: min_steps may keep the trainer running with should_stop set
         stopping, self._stopping = trainer.should_stop and not self._stopping, trainer.should_stop
         stepped, self._steps_done = trainer.global_step != self._steps_done, trainer.global_step
         if stepped and (trainer.global_step == trainer.max_steps or self._is_due(trainer)):
-            self._save_unscored(trainer)
+            self.on_train_end(trainer, pl_module)
         elif stopping and self._may_save(trainer):
-            self._save_interrupted(trainer)
+            # only last.ckpt: the same run without an interruption keeps no other file of this step
+            before, self.last_model_path = self._last_global_step_saved, self._last_path
+            self._save_checkpoint(trainer, self._last_path)
+            self._last_global_step_saved = before  # if a time limit stopped it, `on_train_end` saves the step as usual
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save if there is no validation to do it."""
+        """Save if there is no validation."""
         if not trainer.enable_validation or sum(trainer.num_val_batches) == 0:
-            self._save_unscored(trainer)
+            self.on_train_end(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save with the score that validation gave.
+        """Save with the score of the validation.
 
-        Raises:
-            InputError: `monitor` is not among the metrics.
+        Raises: InputError if `monitor` is not among the metrics.
         """
-        if self._may_save(trainer):
-            self._save(trainer, self._score(trainer))
+        if not self._may_save(trainer):
+            return
+        score, metrics = None, trainer.callback_metrics
+        if self.monitor is not None:
+            if self.monitor not in metrics:
+                names = ", ".join(sorted(metrics)) or "none"
+                raise InputError(f"monitor={self.monitor!r} is not a metric of this run; choose one of: {names}")
+            score = trainer.strategy.broadcast(float(metrics[self.monitor]))
+        self._save(trainer, score)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save what was not saved yet."""
-        self._save_unscored(trainer)
+        """Save without a score, unless the step is saved already."""
+        if self._may_save(trainer) and trainer.global_step != self._last_global_step_saved:
+            self._save(trainer, None)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Know what is kept though nothing was left to train: Lightning skips `on_train_start` then."""
+        """Find what is kept if nothing was left to train: Lightning skips `on_train_start` then."""
         self._take_stock(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the scores by step: no paths, so that a run folder may be moved."""
+        """Return the scores by step, without paths, so that a run folder may be moved."""
         return {"monitor": self.monitor, "scores": dict(self._scores)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the saved scores, unless they are of another metric."""
+        """Restore the saved scores, unless they are of another metric."""
         if state_dict["monitor"] == self.monitor:
             self._scores = dict(state_dict["scores"])
-
-    @property
-    def _last_path(self) -> str:
-        return os.path.join(str(self.dirpath), LAST)
 
     def _path(self, step: int) -> str:
         return os.path.join(str(self.dirpath), f"step={step}.ckpt")
@@ -207,41 +215,26 @@ class Checkpoints(ModelCheckpoint):
         late = self.every_n_minutes is not None and trainer.strategy.broadcast(passed >= self.every_n_minutes)
         return late or (self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0)
 
-    def _score(self, trainer: Trainer) -> float | None:
-        if self.monitor is None:
-            return None
-        metrics = trainer.callback_metrics
-        if self.monitor not in metrics:
-            names = ", ".join(sorted(metrics)) or "none"
-            raise InputError(f"monitor={self.monitor!r} is not a metric of this run; choose one of: {names}")
-        return trainer.strategy.broadcast(float(metrics[self.monitor]))
-
-    def _save_unscored(self, trainer: Trainer) -> None:
-        if self._may_save(trainer) and trainer.global_step != self._last_global_step_saved:
-            self._save(trainer, None)
-
     def _save(self, trainer: Trainer, score: float | None) -> None:
-        """Save `step=N.ckpt` if it is among the best or the last, then `last.ckpt`, then remove what no longer is."""
+        """Save `step=N.ckpt` if it is among the best or the last, then `last.ckpt`; then remove what no longer is."""
         step, before = trainer.global_step, set(self._scores)
         self._scores[step] = score
         self.last_model_path = self._last_path
         best, last = self._keep()
         self._scores = {kept: self._scores[kept] for kept in sorted({*best, *last})}
         self._publish()
+        linked = step in self._scores and _is_local_file_protocol(self._last_path)
         if step in self._scores:
             self._save_checkpoint(trainer, self._path(step))
-            self._copy_to_last(trainer, self._path(step))
-        else:
+        if not linked:
             self._save_checkpoint(trainer, self._last_path)
+        elif trainer.is_global_zero:
+            _link(Path(self._path(step)), Path(self._last_path))
+        trainer.strategy.barrier("last.ckpt")
+        # removed last: a kill before this line leaves a file too many, never one too few
         for dropped in before - set(self._scores):
             trainer.strategy.remove_checkpoint(self._path(dropped))
         self._saved_at = time.monotonic()
-
-    def _save_interrupted(self, trainer: Trainer) -> None:
-        """Save `last.ckpt` alone: a run without interruption keeps nothing of this step."""
-        before, self.last_model_path = self._last_global_step_saved, self._last_path
-        self._save_checkpoint(trainer, self._last_path)
-        self._last_global_step_saved = before  # if a time limit stopped it, `on_train_end` saves the step as any other
 
     def _take_stock(self, trainer: Trainer) -> None:
         present = {step: score for step, score in self._scores.items() if self._fs.exists(self._path(step))}
@@ -257,21 +250,13 @@ class Checkpoints(ModelCheckpoint):
         self.best_model_score = self.best_k_models.get(self.best_model_path)
         self.current_score = None
 
-    def _copy_to_last(self, trainer: Trainer, path: str) -> None:
-        """Give the file at `path` the second name `last.ckpt`, which shares its bytes and outlives the first."""
-        if not _is_local_file_protocol(path):
-            self._save_checkpoint(trainer, self._last_path)
-            return
-        if trainer.is_global_zero:
-            _link(Path(path), Path(self._last_path))
-        trainer.strategy.barrier("last.ckpt")
-
     def _find_last_checkpoints(self, trainer: Trainer) -> set[str]:
-        """Tell Lightning what `ckpt_path="last"` means; it asks before `setup`."""
+        """Return the file of `ckpt_path="last"`; Lightning asks before `setup`."""
         return {os.path.join(trainer.default_root_dir, CHECKPOINTS, LAST)}
 
 
 def _link(source: Path, target: Path) -> None:
+    """Give the file `source` the second name `target`, which shares its bytes and outlives the first name."""
     part = target.with_name(f".{target.name}{PART}")
     part.unlink(missing_ok=True)
     try:
@@ -279,16 +264,15 @@ def _link(source: Path, target: Path) -> None:
     except OSError:  # a file system without hard links
         with replacing(target) as file, source.open("rb") as original:
             shutil.copyfileobj(original, file)
-        return
-    os.replace(part, target)
-    _sync_folder(target.parent)
+    else:
+        os.replace(part, target)
+        _sync_folder(target.parent)
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # folders cannot be opened there
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    if os.name != "nt":  # where folders cannot be opened
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,4 +1,4 @@
-"""metrics.csv and TensorBoard: the loggers of a run, and what a resume keeps of the rows before it."""
+"""The loggers of a run, metrics.csv and TensorBoard, and the rows of metrics.csv that a resume keeps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lmtasks.storage import METRICS_FILE
 
 
 def metrics_loggers(folder: Path) -> list[Logger]:
-    """Return the loggers of a run: metrics.csv, and TensorBoard's events where it is installed."""
+    """Return the loggers of a run: metrics.csv, and TensorBoard's events if it is installed."""
     loggers: list[Logger] = [CSVLogger(folder, name="", version="")]
     if find_spec("tensorboard"):
         loggers.append(Events(folder, name="", version="", default_hp_metric=False))
@@ -26,28 +26,21 @@ class Events(TensorBoardLogger):
 
     def save(self) -> None:
         """Flush the events."""
-        super(TensorBoardLogger, self).save()
+        super(TensorBoardLogger, self).save()  # that of Lightning Fabric, which writes no hparams.yaml
 
 
 @rank_zero_only
 def continue_metrics(loggers: Iterable[Logger], step: int) -> None:
-    """Let metrics.csv begin with its rows of the first `step` optimiser steps; those after are computed anew.
+    """Keep the rows of the first `step` optimiser steps in metrics.csv; a resumed run computes the later ones again.
 
-    CSVLogger deletes the file that it finds: it gets those rows as its own. The other processes write no file.
+    CSVLogger deletes the file that it finds, so it is given those rows as its own. The other processes write no file.
     """
     for logger in loggers:
-        if not isinstance(logger, CSVLogger):
+        if not isinstance(logger, CSVLogger) or not (file := Path(logger.log_dir) / METRICS_FILE).is_file():
             continue
-        file = Path(logger.log_dir) / METRICS_FILE
-        if kept := _rows_before(step, file):
-            logger.experiment.metrics.extend(kept)
+        with file.open(encoding="utf-8", newline="") as lines:
+            # a row that a kill cut off may have no step
+            rows = [row for row in csv.DictReader(lines) if row["step"] and int(row["step"]) < step]
+        if rows:
+            logger.experiment.metrics.extend({name: value for name, value in row.items() if value} for row in rows)
             logger.save()
-
-
-def _rows_before(step: int, file: Path) -> list[dict]:
-    """Return the rows of the steps 0 to `step` - 1; a row that a kill cut off may lack its step."""
-    if not file.is_file():
-        return []
-    with file.open(encoding="utf-8", newline="") as lines:
-        rows = [row for row in csv.DictReader(lines) if row["step"] and int(row["step"]) < step]
-    return [{name: value for name, value in row.items() if value} for row in rows]

@@ -1,7 +1,7 @@
 """One line of progress while a model trains, and its validation scores.
 
-On a terminal the line is rewritten in place; in a log file it comes as a plain line every so many steps. It goes to
-stderr, from the first process only.
+A terminal shows one line that is rewritten in place; a log file gets a line every so many steps. The first process
+writes to stderr, the others write nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from collections import deque
 from collections.abc import Sequence
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -22,18 +22,22 @@ from torch import Tensor
 
 from lmtasks.batch import IGNORE, Batch
 from lmtasks.reports.tables import one_line
+from lmtasks.training.steps import last_step
 
-REFRESH = 0.5  # seconds between two pictures of the line on a terminal
+if TYPE_CHECKING:
+    from lmtasks.training.module import TaskModule
+
+REFRESH = 0.5  # seconds between two drawings of the line on a terminal
 CLEAR = "\r\x1b[K"  # go to the start of the line and erase it
 
 
 class Progress(ProgressBar):
-    """Show step, loss, speed and time left on one line, and the validation scores on one line each time.
+    """Show step, loss, speed and time left on one line, and the scores of each validation on one line.
 
-    Of several tasks that line has the main scores and losses only; all are in metrics.csv.
-    The loss is the mean, since the last full line, of what the module logs as `train/<task>/loss`: a step holds
-    sentences of one length, and long ones are harder. The speed counts real targets (tokens without padding), of this
-    process times the number of processes, and leaves out validation; the time left includes it.
+    With several tasks that line has only the main score and loss of each; metrics.csv has all.
+    The loss is the mean of `train/<task>/loss` since the last full line: the sentences of a step are of one length, and
+    long ones are harder. The speed counts real targets (tokens without padding) of this process times the number of
+    processes, without the time of validation; the time left includes validation.
 
     step 400/8000  loss 3.214  12,300 tokens/s  54 min left
     """
@@ -49,7 +53,7 @@ class Progress(ProgressBar):
 
     @property
     def is_enabled(self) -> bool:
-        """Tell whether `LightningModule.print` has to go through this callback."""
+        """Whether `LightningModule.print` has to go through this callback."""
         return self._enabled
 
     def enable(self) -> None:
@@ -57,16 +61,18 @@ class Progress(ProgressBar):
         self._enabled = True
 
     def disable(self) -> None:
-        """Show nothing: Lightning calls it in every process but the first."""
+        """Show nothing; Lightning calls it in every process but the first."""
         self._enabled = False
 
     def print(self, *args: Any, **kwargs: Any) -> None:
-        """Print without tearing the line."""
-        self._erase()
+        """Print after erasing the line."""
+        self._end_line(CLEAR)
         super().print(*args, **kwargs)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clocks."""
+        mixture = cast("TaskModule", pl_module).mixture
+        self._last = last_step(trainer, mixture.steps_per_epoch if mixture else None)
         self._step = self._first_step = trainer.global_step
         self._started = monotonic()
         self._paused = 0.0  # seconds in validation
@@ -91,28 +97,27 @@ class Progress(ProgressBar):
             if (loss := trainer.callback_metrics.get(f"train/{task}/loss")) is not None:
                 self._losses.setdefault(task, []).append(loss)
         self._learning = set()
-        last = self._step == _last_step(trainer)
-        if self._step % self.every == 0 or last or (_on_terminal() and monotonic() - self._shown > REFRESH):
+        if self._step == self._last or self._step % self.every == 0 or self._redraws():
             self._show(self._training_line(trainer))
-        if last:
-            self._close()
+        if self._step == self._last:
+            self._end_line()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock of training."""
         self._validation_started = monotonic()
 
-    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Print the validation scores and let the clock of training go on."""
-        self.reset_dataloader_idx_tracker()
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the validation scores and restart the clock of training."""
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
-            self._erase()
+            self._end_line(CLEAR)
             return
         self._paused += monotonic() - self._validation_started
         scores = {k: v for k, v in trainer.callback_metrics.items() if k.startswith("validation/")}
         if scores and self._enabled:
-            self._erase()
-            width = len(str(_last_step(trainer) or ""))
-            line = one_line(scores, {name: task.main_metric for name, task in pl_module.tasks.items()})
+            self._end_line(CLEAR)
+            width = len(str(self._last or ""))
+            tasks = cast("TaskModule", pl_module).tasks
+            line = one_line(scores, {name: task.main_metric for name, task in tasks.items()})
             print(f"step {trainer.global_step:>{width}}  validation  {line}", file=sys.stderr, flush=True)
 
     def on_validation_batch_end(
@@ -124,97 +129,69 @@ class Progress(ProgressBar):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Show how far validation is, on a terminal."""
-        self.has_dataloader_changed(dataloader_idx)
-        self._show_batch("validation", batch_idx + 1, self.total_val_batches_current_dataloader)
+        """Show how far validation, test or prediction is, on a terminal."""
+        if not self._enabled or not self._redraws():
+            return
+        stage, totals = "validation", trainer.num_val_batches
+        if trainer.sanity_checking:
+            totals = trainer.num_sanity_val_batches
+        elif trainer.testing:
+            stage, totals = "test", trainer.num_test_batches
+        elif trainer.predicting:
+            stage, totals = "predict", trainer.num_predict_batches
+        total = totals[dataloader_idx]
+        self._show(f"{stage}  batch {batch_idx + 1}" + (f"/{total:.0f}" if math.isfinite(total) else ""))
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Show how far the test is, on a terminal."""
-        self.has_dataloader_changed(dataloader_idx)
-        self._show_batch("test", batch_idx + 1, self.total_test_batches_current_dataloader)
-
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Show how far prediction is, on a terminal."""
-        self.has_dataloader_changed(dataloader_idx)
-        self._show_batch("predict", batch_idx + 1, self.total_predict_batches_current_dataloader)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the last line standing."""
-        self._close()
+    on_test_batch_end = on_predict_batch_end = on_validation_batch_end
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Erase the line: results follow."""
-        self.reset_dataloader_idx_tracker()
-        self._erase()
+        """Erase the line: the results follow."""
+        self._end_line(CLEAR)
 
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Erase the line: results follow."""
-        self.reset_dataloader_idx_tracker()
-        self._erase()
+    on_predict_end = on_test_end
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the last line."""
+        self._end_line()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave the last line standing, the message comes under it."""
-        self._close()
+        """Keep the last line; the message comes below it."""
+        self._end_line()
 
     def _training_line(self, trainer: Trainer) -> str:
-        last = _last_step(trainer)
-        parts = [f"step {self._step}/{last}" if last else f"step {self._step}", *self._mean_losses()]
+        parts = [f"step {self._step}/{self._last}" if self._last else f"step {self._step}"]
+        means = {task: float(torch.stack(losses).mean()) for task, losses in sorted(self._losses.items())}
+        parts += [f"{task if len(means) > 1 else 'loss'} {mean:.3f}" for task, mean in means.items()]
         targets = int(self._targets) * trainer.world_size  # waits for the GPU, so the clock is read after it
         now = monotonic()
         trained = now - self._paused
         since, before = self._marks[0]
         if trained > since:
             parts.append(f"{(targets - before) / (trained - since):,.0f} tokens/s")
-        if last:
+        if self._last:
             seconds = (now - self._started) / (self._step - self._first_step)
-            parts.append(f"{_duration(seconds * (last - self._step))} left")
+            parts.append(f"{_duration(seconds * (self._last - self._step))} left")
         if self._step % self.every == 0:
             self._marks.append((trained, targets))
             self._losses = {}
         return "  ".join(parts)
 
-    def _mean_losses(self) -> list[str]:
-        """Return "loss 3.214", or "<task> 3.214" for each of several tasks."""
-        means = {task: float(torch.stack(losses).mean()) for task, losses in sorted(self._losses.items())}
-        return [f"{task if len(means) > 1 else 'loss'} {mean:.3f}" for task, mean in means.items()]
-
-    def _show_batch(self, name: str, batch: int, total: int | float) -> None:
-        if self._enabled and _on_terminal() and monotonic() - self._shown > REFRESH:
-            self._show(f"{name}  batch {batch}" + (f"/{total:.0f}" if math.isfinite(total) else ""))
+    def _redraws(self) -> bool:
+        return _on_terminal() and monotonic() - self._shown > REFRESH
 
     def _show(self, line: str) -> None:
         self._shown = monotonic()
         if _on_terminal():
             width = shutil.get_terminal_size().columns
+            # a line of the full width would wrap in some terminals, and "\r" goes back to its second part only
             print(CLEAR + line[: width - 1], end="", file=sys.stderr, flush=True)
             self._open_line = True
         else:
             print(line, file=sys.stderr, flush=True)
 
-    def _erase(self) -> None:
+    def _end_line(self, text: str = "\n") -> None:
         if self._open_line:
-            print(CLEAR, end="", file=sys.stderr, flush=True)
-        self._open_line = False
-
-    def _close(self) -> None:
-        if self._open_line:
-            print(file=sys.stderr, flush=True)
+            print(text, end="", file=sys.stderr, flush=True)
         self._open_line = False
 
 
@@ -225,16 +202,6 @@ def _duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60} min"
-
-
-def _last_step(trainer: Trainer) -> int | None:
-    """Return the optimiser step at which training ends, None if nobody knows."""
-    # trainer.estimated_stepping_batches would load the data anew, and a stateful loader would lose its position.
-    ends = [trainer.max_steps] if trainer.max_steps > 0 else []
-    batches, epochs = trainer.num_training_batches, trainer.max_epochs
-    if epochs is not None and epochs > 0 and math.isfinite(batches):
-        ends.append(math.ceil(batches / trainer.accumulate_grad_batches) * epochs)
-    return min(ends, default=None)
 
 
 def _on_terminal() -> bool:

@@ -1,4 +1,4 @@
-"""The random numbers of a resumed run go on where those of the saved run stopped, so that dropout is the same."""
+"""A resumed run continues the random numbers of the saved run, so that dropout is the same."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 class RandomState(Callback):
     """Keep the random state of every process in the checkpoint, so that a resumed run draws the same dropout.
 
-    It is restored where the number of processes is the same. Validation leaves the state as it was: how often and how a
-    run is validated does not change what it trains. A data loader draws its seed from the global state whenever it is
-    started; give it a `generator` of its own if the resume at an epoch's end has to be exact too.
+    The state is restored if the number of processes is the same. Validation leaves it as it was, so training does not
+    depend on when and how a run is validated. A data loader draws its seed from the global state whenever it starts;
+    give it a `generator` of its own if a resume at the end of an epoch has to be exact too.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,8 @@ class RandomState(Callback):
         self._before_validation: dict[str, Any] | None = None
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Put one state for each process into `checkpoint`; Lightning calls this on all of them."""
+        """Put the state of each process into `checkpoint`; Lightning calls this on all of them."""
+        # a checkpoint that is saved during validation holds the state of training
         own = self._before_validation or _random_state(pl_module.device)
         states = [own] * trainer.world_size
         if trainer.world_size > 1:
@@ -33,28 +34,29 @@ class RandomState(Callback):
         checkpoint["random_state"] = states
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take this process's state out of `checkpoint`, for the start of training."""
+        """Take the state of this process out of `checkpoint`; training starts with it."""
         states = checkpoint.get("random_state", [])
         if len(states) == trainer.world_size:
             self._to_restore = states[trainer.global_rank]
         elif states:
             rank_zero_warn(
                 f"The checkpoint has the random state of {len(states)} processes and this run has {trainer.world_size}:"
-                " dropout will differ from a run without a break."
+                " dropout will differ from that of an uninterrupted run."
             )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go on drawing where the saved run stopped."""
+        """Restore the state of the saved run."""
+        # on_load_checkpoint is too early: numbers may be drawn between it and the start of training
         if self._to_restore is not None:
             _set_random_state(self._to_restore, pl_module.device)
             self._to_restore = None
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember the state of training."""
+        """Keep the state of training."""
         self._before_validation = _random_state(pl_module.device)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give training its state back."""
+        """Restore the state of training."""
         if self._before_validation is not None:
             _set_random_state(self._before_validation, pl_module.device)
             self._before_validation = None
@@ -64,6 +66,7 @@ def _random_state(device: torch.device) -> dict[str, Any]:
     """Return the state of torch, Python and numpy as tensors and plain values."""
     version, internal, gauss = random.getstate()
     numpy_state: Any = np.random.get_state()
+    # lists, not tuples and arrays: a checkpoint is loaded with weights_only=True
     state = {
         "torch": torch.get_rng_state(),
         "python": [version, list(internal), gauss],

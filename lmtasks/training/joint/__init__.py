@@ -1,1 +1,1 @@
-"""Joint training of several tasks: how much the loss of each counts, and what is done with gradients that conflict."""
+"""Joint training of several tasks: the weights of their losses, and the combination of conflicting gradients."""

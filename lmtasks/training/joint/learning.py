@@ -1,7 +1,7 @@
-"""Joint training: the loss of a micro-batch, and the gradient of a step, of one task or of several.
+"""Joint training: the loss of a micro-batch, and the gradient of a step, of one or several tasks.
 
 Losses of several tasks are weighted, conflicting gradients are combined by a rule, and both can be logged. A rule that
-needs the gradient of each task takes them apart here, for one task too: this is where another gradient rule belongs.
+needs the gradient of each task gets them separately, also with one task: this is the place for another gradient rule.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lmtasks.errors import InputError
-from lmtasks.training.joint.gradients import JointStep, Measured
+from lmtasks.training.joint.gradients import JointStep
 from lmtasks.training.joint.surgery import Surgery
 from lmtasks.training.joint.weighting import Static, Weighting
 
@@ -24,21 +24,21 @@ class JointConfig:
     """How several tasks are trained together."""
 
     weighting: Weighting = field(default_factory=Static)
-    """Weight of each task's loss, beside its share of the step."""
+    """Weight of the loss of each task, a factor beside its share of the step."""
     surgery: Surgery | None = None
     """How conflicting gradients are combined; by default they are added."""
     watch: bool = False
     """Log norms and cosines of the tasks' gradients whenever a step is logged (trainer.log_every_n_steps)."""
 
     def build(self, tasks: Sequence[str]) -> JointLearning:
-        """Return what trains these tasks together."""
+        """Return the joint training of these tasks."""
         return JointLearning(tasks, self)
 
 
 class JointLearning(nn.Module):
-    """Makes the loss of a micro-batch, and the gradient of the whole step.
+    """Computes the loss of a micro-batch, and the gradient of the whole step.
 
-    Raises: InputError for a weighting where there is one task, which has nothing to be weighted against.
+    Raises: InputError if there is a weighting but only one task.
     """
 
     def __init__(self, tasks: Sequence[str], config: JointConfig) -> None:
@@ -54,9 +54,7 @@ class JointLearning(nn.Module):
     def begin(self, parameters: Sequence[nn.Parameter], shared: Sequence[nn.Parameter], scaled: bool) -> None:
         """Prepare to train `parameters`, of which the tasks have `shared` in common.
 
-        Raises:
-            InputError: If gradients must be taken apart, but are `scaled` by the trainer, or nothing that is shared
-                is trained.
+        Raises: InputError if gradients must be separated, but are `scaled` by the trainer or no shared one is trained.
         """
         apart = self._apart_always or self.config.watch
         if len(self.tasks) == 1 and not apart:
@@ -76,17 +74,16 @@ class JointLearning(nn.Module):
     def loss(self, losses: Mapping[str, Tensor], shares: Mapping[str, float], logged: bool) -> Tensor:
         """Return what to call `backward` on for a micro-batch.
 
-        losses: the mean loss of each task that takes part in the step, times its share of it, scalars. `logged`: the
-        step will be written to the logs.
+        losses: the mean loss of each task that takes part in the step, times its share of the step, scalars; logged:
+        whether the step will be written to the logs.
 
-        Raises:
-            InputError: If all that a task uses is frozen.
+        Raises: InputError if all that a task uses is frozen.
         """
         for task, loss in losses.items():
             if not loss.requires_grad:
                 raise InputError(f"model.training.freeze: nothing that {task} uses is left to train; freeze less")
         if self._step is None:
-            (loss,) = losses.values()
+            (loss,) = losses.values()  # of the only task
             return loss
         for task, loss in losses.items():
             self._step.count(task, loss / shares[task])
@@ -96,17 +93,23 @@ class JointLearning(nn.Module):
         return torch.stack(list(weighted.values())).sum()
 
     def finish(self, parts: int, step: int, logged: bool) -> dict[str, Tensor | float]:
-        """End step number `step`, of `parts` micro-batches in this process; return what is to be logged, task/value."""
+        """End step number `step`, of `parts` micro-batches in this process; return values to log, by task/name."""
         if self._step is None:
             return {}
-        weights = self.weights.now() if logged and len(self.tasks) > 1 else {}
+        logs: dict[str, Tensor | float] = {}
+        if logged and len(self.tasks) > 1:  # the weights of this step, before `observe` changes them
+            logs = {f"{task}/weight": weight for task, weight in self.weights.now().items()}
         found = self._step.finish(parts, self.config.surgery, step)
-        self.weights.observe(found.losses, found.norms if self.weights.needs_gradients else None)
-        logs: dict[str, Tensor | float] = {f"{task}/weight": weight for task, weight in weights.items()}
-        return logs | (self._compared(found) if logged and self.config.watch else {})
+        norms, cosines = found.norms, found.cosines
+        self.weights.observe(found.losses, norms if self.weights.needs_gradients else None)
+        if logged and self.config.watch and norms is not None and cosines is not None:  # NaN where a task took no part
+            logs |= {f"{task}/gradient_norm": norm for task, norm in zip(self.tasks, norms, strict=True)}
+            for (i, a), (j, b) in combinations(enumerate(self.tasks), 2):
+                logs[f"{a}/cosine_{b}"] = cosines[i, j].float()
+        return logs
 
     def check(self, names: Iterable[str]) -> None:
-        """Refuse a checkpoint that does not hold what the weighting remembers; names: what it holds of ours."""
+        """Raise InputError if a checkpoint with these names of joint training has another weighting than this run."""
         if set(names) != set(self.state_dict()):
             raise InputError(
                 "the checkpoint was trained with another model.training.joint.weighting than this run has; "
@@ -117,13 +120,3 @@ class JointLearning(nn.Module):
     def _apart_always(self) -> bool:
         """Whether every step needs the gradient of each task."""
         return self.config.surgery is not None or self.weights.needs_gradients
-
-    def _compared(self, found: Measured) -> dict[str, Tensor]:
-        """Return the norm of each task's gradient on what is shared, and the cosine of each two; NaN where one is
-        missing."""
-        assert found.norms is not None
-        assert found.cosines is not None
-        norms = {f"{task}/gradient_norm": norm for task, norm in zip(self.tasks, found.norms, strict=True)}
-        places = {task: place for place, task in enumerate(self.tasks)}
-        pairs = combinations(self.tasks, 2)
-        return norms | {f"{a}/cosine_{b}": found.cosines[places[a], places[b]].float() for a, b in pairs}

@@ -1,4 +1,4 @@
-"""How much the loss of each task counts when several are trained together, as typed settings.
+"""The weights of the losses of several tasks that are trained together, as typed settings.
 
 Uncertainty: Kendall, Gal and Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses" (2018). Dynamic average:
 Liu, Johns and Davison, "End-to-End Multi-Task Learning with Attention" (2019), section 3.2. GradNorm: Chen et al.,
@@ -18,79 +18,63 @@ from torch import Tensor, nn
 
 from lmtasks.errors import InputError
 
-WEIGHTS = "model.training.joint.weighting.weights"  # the setting, for error messages
-LEAST = 1e-3  # what GradNorm leaves of a weight: one of 0 would have no gradient to come back by
-TINY = 1e-12  # a loss below it is taken for it where losses are divided
+SETTING = "model.training.joint.weighting"  # for error messages
+LEAST = 1e-3  # smallest weight of GradNorm: a weight of 0 has no gradient and would stay 0
+TINY = 1e-12  # smallest loss that is divided by
 
 
-class TaskWeights(nn.Module, ABC):
+class TaskWeights(nn.Module):
     """The weights of the losses of several tasks; parameters and buffers hold all that a resume needs."""
 
+    weights: Tensor  # (T,) a buffer of those classes that do not override `weighted` and `now`
     needs_gradients: bool = False
-    """Whether `observe` asks for the norms of the gradients."""
+    """Whether `observe` needs the norms of the gradients."""
 
     def __init__(self, tasks: Sequence[str]) -> None:
         super().__init__()
         self.tasks = tuple(tasks)
 
-    @abstractmethod
     def weighted(self, task: str, loss: Tensor, share: float) -> Tensor:
         """Return what a piece of a step adds to the loss that is minimised.
 
-        `loss` is the mean loss of the piece times the constant `share`, and so is the cost of the weight.
+        `loss` is the mean loss of the piece times the constant `share`; a cost of the weight is multiplied with it too.
         """
+        return self.weights[self.tasks.index(task)] * loss
 
-    @abstractmethod
     def now(self) -> dict[str, float]:
-        """Return the weights as they stand."""
+        """Return the present weights."""
+        return dict(zip(self.tasks, self.weights.tolist(), strict=True))
 
-    @abstractmethod
     def observe(self, losses: Tensor, norms: Tensor | None) -> None:
-        """Learn from an optimiser step; called once after each, with the same numbers on all processes.
+        """Learn from an optimiser step, after each step and with the same numbers on all processes; by default nothing.
 
         `losses` (T,) has the mean loss of each of `tasks`, `norms` (T,) the norm of the gradient of its weighted loss
-        on the backbone; None unless `needs_gradients`. NaN says that a task took no part; infinite counts as NaN.
+        on the backbone, None unless `needs_gradients`. NaN stands for a task that took no part, and so does infinity.
         """
 
 
 @dataclass(frozen=True)
 class Weighting(ABC):
-    """Settings of how much the loss of each task counts."""
+    """Settings of the weights of the losses."""
 
     @abstractmethod
     def build(self, tasks: Sequence[str]) -> TaskWeights:
-        """Return the weights of the tasks of these names, to begin with."""
+        """Return the first weights of the tasks of these names."""
 
 
-class ConstantWeights(TaskWeights):
-    """Weights that a gradient does not reach."""
-
-    weights: Tensor  # (T,)
-
-    def weighted(self, task: str, loss: Tensor, share: float) -> Tensor:
-        return self.weights[self.tasks.index(task)] * loss
-
-    def now(self) -> dict[str, float]:
-        return dict(zip(self.tasks, self.weights.tolist(), strict=True))
-
-
-class StaticWeights(ConstantWeights):
-    """See `Static`. A checkpoint does not hold these weights, so that a resume obeys a setting that was changed."""
+class StaticWeights(TaskWeights):
+    """See `Static`. A checkpoint does not hold these weights, so that a changed setting applies after a resume."""
 
     def __init__(self, tasks: Sequence[str], weights: Sequence[float]) -> None:
         super().__init__(tasks)
         self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32), persistent=False)
 
-    def observe(self, losses: Tensor, norms: Tensor | None) -> None:
-        """Learn nothing."""
-
 
 @dataclass(frozen=True)
 class Static(Weighting):
-    """Weights that stay as they are given.
+    """Constant weights.
 
-    Raises: InputError for a weight that is negative or not finite, and when built for a name that is no task or with
-    nothing but zeros.
+    Raises: InputError if a weight is negative or not finite; in `build`, if a name is no task or all weights are 0.
     """
 
     weights: dict[str, float] = field(default_factory=dict)
@@ -99,55 +83,57 @@ class Static(Weighting):
     def __post_init__(self) -> None:
         for name, weight in self.weights.items():
             if not 0 <= weight < math.inf:
-                raise InputError(f"{WEIGHTS}: {name} has {weight}; give a finite number, 0 or more")
+                raise InputError(f"{SETTING}.weights: {name} has {weight}; give a finite number, 0 or more")
 
     def build(self, tasks: Sequence[str]) -> TaskWeights:
+        """Return constant weights."""
         for name in self.weights:
             if name not in tasks:
                 near = get_close_matches(name, tasks, 1)
                 hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(tasks)}"
-                raise InputError(f"{WEIGHTS}: {name} is no task; {hint}")
+                raise InputError(f"{SETTING}.weights: {name} is no task; {hint}")
         weights = [self.weights.get(task, 1.0) for task in tasks]
         if not any(weights):
-            raise InputError(f"{WEIGHTS}: those of all tasks are 0, which leaves nothing to train; raise one")
+            raise InputError(f"{SETTING}.weights: those of all tasks are 0, which leaves nothing to train; raise one")
         return StaticWeights(tasks, weights)
 
 
 class UncertaintyWeights(TaskWeights):
-    """See `Uncertainty`. The weights exp(-s), with s = log variance, cost s / 2."""
+    """See `Uncertainty`. The weights are exp(-s), with s = log variance, and cost s / 2; the optimiser of the model
+    trains s."""
 
     def __init__(self, tasks: Sequence[str]) -> None:
         super().__init__(tasks)
         self.log_variance = nn.Parameter(torch.zeros(len(self.tasks)))  # (T,)
 
     def weighted(self, task: str, loss: Tensor, share: float) -> Tensor:
+        """Return the weighted loss plus the cost of the weight."""
         log_variance = self.log_variance[self.tasks.index(task)]
         return torch.exp(-log_variance) * loss + share * log_variance / 2
 
     def now(self) -> dict[str, float]:
+        """Return the present weights."""
         return dict(zip(self.tasks, torch.exp(-self.log_variance.detach()).tolist(), strict=True))
-
-    def observe(self, losses: Tensor, norms: Tensor | None) -> None:
-        """Learn nothing: the optimiser of the model moves the variances."""
 
 
 @dataclass(frozen=True)
 class Uncertainty(Weighting):
     """Weights 1 / variance, where the variance of each task is learned together with the model.
 
-    Source: Kendall, Gal and Cipolla (2018), equation 10, as it stands there for cross-entropies.
+    Source: Kendall, Gal and Cipolla (2018), equation 10, in its form for cross-entropies.
     """
 
     def build(self, tasks: Sequence[str]) -> TaskWeights:
+        """Return weights of 1."""
         return UncertaintyWeights(tasks)
 
 
-class DynamicAverageWeights(ConstantWeights):
+class DynamicAverageWeights(TaskWeights):
     """See `DynamicAverage`."""
 
-    steps: Tensor  # () of the running interval
-    total: Tensor  # (T,) sum of the losses in the running interval
-    count: Tensor  # (T,) steps of the running interval in which a task took part
+    steps: Tensor  # () of the present interval
+    total: Tensor  # (T,) sum of the losses in the present interval
+    count: Tensor  # (T,) steps of the present interval in which a task took part
     before: Tensor  # (T,) mean loss of the last interval in which a task took part; NaN before there is one
 
     def __init__(self, tasks: Sequence[str], temperature: float, every: int) -> None:
@@ -162,17 +148,15 @@ class DynamicAverageWeights(ConstantWeights):
 
     @torch.no_grad()
     def observe(self, losses: Tensor, norms: Tensor | None) -> None:
+        """Add the losses to the interval; at its end, set the weights by this interval and the one before."""
         losses = losses.to(self.total)
         self.total += torch.where(losses.isfinite(), losses, 0)
         self.count += losses.isfinite()
         self.steps += 1
-        if self.steps >= self.every:
-            self._close()
-
-    def _close(self) -> None:
-        """End an interval: weigh by it and the one before. A task that has not both counts as one that stands still."""
+        if self.steps < self.every:
+            return
         last = torch.where(self.count > 0, self.total / self.count, self.before)
-        rate = (last / self.before.clamp(min=TINY)).nan_to_num(nan=1.0)
+        rate = (last / self.before.clamp(min=TINY)).nan_to_num(nan=1.0)  # 1 for a task without two intervals
         self.weights.copy_(len(self.tasks) * torch.softmax(rate / self.temperature, dim=0))
         self.before.copy_(last)
         for running in (self.steps, self.total, self.count):
@@ -181,29 +165,29 @@ class DynamicAverageWeights(ConstantWeights):
 
 @dataclass(frozen=True)
 class DynamicAverage(Weighting):
-    """Weights that are the larger the slower a loss has fallen of late; they sum to the number of tasks.
+    """Weights that are larger for a task whose loss falls more slowly; they sum to the number of tasks.
 
+    Raises: InputError if a setting is out of range.
     Source: Liu, Johns and Davison (2019), section 3.2, where the interval is an epoch.
-
-    Raises: InputError for settings out of range.
     """
 
     temperature: float = 2.0
-    """Divisor of the rates at which losses change; the larger, the more alike the weights."""
+    """Divisor of the rates at which losses change; a larger one makes the weights more equal."""
     every: int = 100
-    """Interval over which losses are averaged, in optimiser steps; all weights are 1 until two are over."""
+    """Interval over which losses are averaged, in optimiser steps; all weights are 1 for the first two intervals."""
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:
-            raise InputError(f"model.training.joint.weighting.temperature: {self.temperature}; give a number above 0")
+            raise InputError(f"{SETTING}.temperature: {self.temperature}; give a number above 0")
         if self.every < 1:
-            raise InputError(f"model.training.joint.weighting.every: {self.every}; give 1 step or more")
+            raise InputError(f"{SETTING}.every: {self.every}; give 1 step or more")
 
     def build(self, tasks: Sequence[str]) -> TaskWeights:
+        """Return weights of 1."""
         return DynamicAverageWeights(tasks, self.temperature, self.every)
 
 
-class GradNormWeights(ConstantWeights):
+class GradNormWeights(TaskWeights):
     """See `GradNorm`. Tasks that take no part in a step keep their weights; the others share the rest of the sum."""
 
     needs_gradients = True
@@ -218,50 +202,47 @@ class GradNormWeights(ConstantWeights):
 
     @torch.no_grad()
     def observe(self, losses: Tensor, norms: Tensor | None) -> None:
+        """Take a step of gradient descent on sum_i |G_i - mean(G) r_i ** alpha|, with the second term constant.
+
+        G_i is the norm of the gradient of w_i L_i; r_i is the present over the first loss of task i, divided by the
+        mean of these ratios.
+        """
         assert norms is not None
         losses, norms = losses.to(self.weights), norms.to(self.weights)
-        present = losses.isfinite() & norms.isfinite()
+        present = losses.isfinite() & norms.isfinite()  # (T,), P of them
         if not present.any():
             return
         self.initial.copy_(torch.where(present & self.initial.isnan(), losses, self.initial))
-        self.weights[present] = self._moved(losses[present], norms[present], present)
-
-    def _moved(self, losses: Tensor, norms: Tensor, present: Tensor) -> Tensor:
-        """Return the new weights of the tasks that are `present`, of which there are P.
-
-        They take a step of gradient descent on sum_i |G_i - mean(G) r_i ** alpha|, with the second term constant. G_i
-        is the norm of the gradient of w_i L_i, r_i the part of its first loss that task i has left, over the mean part.
-        """
-        weights = self.weights[present]  # (P,)
+        losses, norms, weights = losses[present], norms[present], self.weights[present]  # (P,)
         left = (losses / self.initial[present].clamp(min=TINY)).clamp(min=TINY)  # (P,)
         wanted = norms.mean() * (left / left.mean()) ** self.alpha  # (P,)
         slope = torch.sign(norms - wanted) * norms / weights  # (P,)
         moved = (weights - self.lr * slope).clamp(min=LEAST)
         rest = len(self.tasks) - self.weights[~present].sum()
-        return (moved * rest / moved.sum()).clamp(min=LEAST)
+        self.weights[present] = (moved * rest / moved.sum()).clamp(min=LEAST)
 
 
 @dataclass(frozen=True)
 class GradNorm(Weighting):
-    """Weights that bring the gradients of all tasks to like norms, larger for a task that lags behind.
+    """Weights that make the gradients of all tasks equally large, and larger for a task that lags behind.
 
     They sum to the number of tasks.
 
+    Raises: InputError if a setting is out of range.
     Source: Chen et al. (2018), Algorithm 1.
-
-    Raises: InputError for settings out of range.
     """
 
     alpha: float = 1.5
-    """How much larger the gradient of a task that lags behind shall be; 0 = as large as the others."""
+    """How much larger the gradient of a task that lags behind becomes; 0 = as large as the others."""
     lr: float = 0.025
     """Learning rate of the weights: a weight moves by this times the norm of the gradient of its unweighted loss."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha < math.inf:
-            raise InputError(f"model.training.joint.weighting.alpha: {self.alpha}; give a number, 0 or more")
+            raise InputError(f"{SETTING}.alpha: {self.alpha}; give a number, 0 or more")
         if not 0 < self.lr < math.inf:
-            raise InputError(f"model.training.joint.weighting.lr: {self.lr}; give a number above 0")
+            raise InputError(f"{SETTING}.lr: {self.lr}; give a number above 0")
 
     def build(self, tasks: Sequence[str]) -> TaskWeights:
+        """Return weights of 1."""
         return GradNormWeights(tasks, self.alpha, self.lr)

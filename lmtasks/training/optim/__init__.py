@@ -1,1 +1,1 @@
-"""Optimisers and the schedule of the learning rate: typed settings, and Muon."""
+"""Optimisers and the schedule of the learning rate, as typed settings."""

@@ -1,8 +1,8 @@
-"""Optimisers as typed settings, so that changing the class never leaves a setting of the class before.
+"""Optimisers as typed settings, so that another class never gets a setting of the class before.
 
 Adam: Kingma and Ba 2015; AdamW: Loshchilov and Hutter 2019; Adafactor: Shazeer and Stern 2018; Muon: Jordan et al.
-2024. All but Muon (`muon.py`) are PyTorch's own. Weight decay applies to the matrices of layers only, never to
-embeddings, norms and biases; a module names further parameters that are no matrices of a layer in `no_decay`.
+2024. All but Muon (`muon.py`) are PyTorch's own. Weight decay applies only to matrices of layers, not to embeddings,
+norms and biases. A module lists its other parameters without weight decay in `no_decay`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lmtasks.errors import InputError
-from lmtasks.training.optim.muon import BatchedMuon
+from lmtasks.training.optim.muon import BatchedMuon, run
 
 
 @dataclass(frozen=True)
@@ -28,19 +28,40 @@ class OptimizerConfig(ABC):
     lr: float = 1e-3
     """Learning rate at its peak."""
     backbone_factor: float = field(default=1.0, kw_only=True)
-    """Learning rate of the backbone as a share of that of the heads."""
+    """Learning rate of the backbone as a multiple of that of the heads."""
 
     def __post_init__(self) -> None:
-        _check_rate("lr", self.lr)
+        for name in (each.name for each in fields(self) if each.name.endswith("lr")):
+            if not 0 <= (rate := getattr(self, name)) < math.inf:
+                raise InputError(f"optimizer: {name} {rate}; give a number, 0 or more")
         if not 0 < self.backbone_factor < math.inf:
             raise InputError(
                 f"optimizer: backbone_factor {self.backbone_factor}; give a number above 0, "
-                "or model.training.freeze: [backbone] for a backbone that stays as it is"
+                "or model.training.freeze: [backbone] for a backbone that is not trained"
             )
 
     @abstractmethod
     def build(self, model: nn.Module) -> Optimizer:
         """Return the optimiser of all parameters of `model`."""
+
+    def _rated(self, model: nn.Module, groups: list[dict[str, Any]], lr: float) -> list[dict[str, Any]]:
+        """Split each group so that the parameters of the backbone have the learning rate lr * backbone_factor.
+
+        Raises: InputError if that factor is not 1 and the model has no backbone.
+        """
+        factor = self.backbone_factor
+        if factor == 1:
+            return groups
+        backbone = getattr(model, "backbone", None)
+        if backbone is None:
+            raise InputError(f"optimizer: backbone_factor {factor}, but the model has no `backbone`; leave it out")
+        ours = set(map(id, backbone.parameters()))  # those that a head borrows, too
+        split = [
+            {**group, "params": [p for p in group["params"] if (id(p) in ours) == is_ours], "lr": rate}
+            for group in groups
+            for is_ours, rate in ((True, lr * factor), (False, lr))
+        ]
+        return [group for group in split if group["params"]]
 
 
 @dataclass(frozen=True)
@@ -53,7 +74,8 @@ class Adam(OptimizerConfig):
     """Added to the root of the second moment."""
 
     def build(self, model: nn.Module) -> Optimizer:
-        groups = _rated(model, [{"params": _trained(model)}], self.lr, self.backbone_factor)
+        """Return Adam over all parameters in one group."""
+        groups = self._rated(model, [{"params": _trained(model)}], self.lr)
         return torch.optim.Adam(groups, self.lr, self.betas, self.eps, fused=True)
 
 
@@ -69,30 +91,32 @@ class AdamW(OptimizerConfig):
     """Share of a matrix taken off, times the learning rate, at every step."""
 
     def build(self, model: nn.Module) -> Optimizer:
-        groups = _rated(model, _decay_groups(model, self.weight_decay), self.lr, self.backbone_factor)
+        """Return AdamW over parameters with and without weight decay."""
+        groups = self._rated(model, _decay_groups(model, self.weight_decay), self.lr)
         return torch.optim.AdamW(groups, self.lr, self.betas, self.eps, fused=True)
 
 
 @dataclass(frozen=True)
 class Adafactor(OptimizerConfig):
-    """Adafactor: second moments as one row and one column a matrix, for large models in little memory.
+    """Adafactor: second moments as one row and one column per matrix, for large models in little memory.
 
-    Its steps are relative: a share of the size of what they change, which falls with 1 / sqrt(step) by itself.
+    Its steps are relative to the size of the parameter that they change, and fall with 1 / sqrt(step) by themselves.
     """
 
     lr: float = 1e-2
-    """Largest share of a parameter's own size that a step changes (Shazeer and Stern 2018, algorithm 5)."""
+    """Largest change of a parameter by a step, relative to its size (Shazeer and Stern 2018, algorithm 5)."""
     weight_decay: float = 0.0
     """Share of a matrix taken off, times the learning rate, at every step."""
 
     def build(self, model: nn.Module) -> Optimizer:
-        groups = _rated(model, _decay_groups(model, self.weight_decay), self.lr, self.backbone_factor)
+        """Return Adafactor over parameters with and without weight decay."""
+        groups = self._rated(model, _decay_groups(model, self.weight_decay), self.lr)
         return torch.optim.Adafactor(groups, self.lr)
 
 
 @dataclass(frozen=True)
 class Muon(OptimizerConfig):
-    """Muon, momentum made orthogonal, for the matrices of the layers; AdamW for embeddings, norms and biases."""
+    """Muon, orthogonalised momentum, for the matrices of the layers; AdamW for embeddings, norms and biases."""
 
     lr: float = 0.02
     """Learning rate of the matrices at its peak."""
@@ -101,26 +125,23 @@ class Muon(OptimizerConfig):
     weight_decay: float = 0.0
     """Share of a matrix taken off, times the learning rate, at every step."""
     adam_lr: float = 2e-3
-    """Learning rate of all the rest at its peak."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_rate("adam_lr", self.adam_lr)
+    """Learning rate of all other parameters at its peak."""
 
     def build(self, model: nn.Module) -> Optimizer:
+        """Return Muon and AdamW as one optimiser; only one of them if the parameters of the other are frozen."""
         matrices, rest = _matrices_and_rest(model)
-        parts: list[Optimizer] = []  # one of them alone where the other's parameters are frozen
+        parts: list[Optimizer] = []
         if matrices:
-            groups = _rated(model, [{"params": matrices}], self.lr, self.backbone_factor)
+            groups = self._rated(model, [{"params": matrices}], self.lr)
             parts.append(BatchedMuon(groups, self.lr, self.weight_decay, self.momentum))
         if rest:
-            groups = _rated(model, [{"params": rest}], self.adam_lr, self.backbone_factor)
+            groups = self._rated(model, [{"params": rest}], self.adam_lr)
             parts.append(torch.optim.AdamW(groups, self.adam_lr, (0.9, 0.98), 1e-9, 0.0, fused=True))
         return Joined(parts)
 
 
 class Joined(Optimizer):
-    """Several optimisers of one model as one, since a Lightning loop steps one."""
+    """Several optimisers of one model as one, because Lightning's automatic optimisation takes only one."""
 
     def __init__(self, parts: list[Optimizer]) -> None:
         self.parts = parts
@@ -129,32 +150,24 @@ class Joined(Optimizer):
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         """Run the closure once, then step every part."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = run(closure)
         for part in self.parts:
             part.step()
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the parts' states in order."""
+        """Return the states of the parts in their order."""
         return {"parts": [part.state_dict() for part in self.parts]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Put back what `state_dict` gave."""
+        """Restore the state that `state_dict` returned."""
         for part, state in zip(self.parts, state_dict["parts"], strict=True):
             part.load_state_dict(state)
         self._share_groups()
 
     def _share_groups(self) -> None:
-        """A schedule sets the rate in `param_groups`: let it be the parts' very groups."""
+        """Make `param_groups` the groups of the parts themselves: a schedule sets the learning rate in them."""
         self.param_groups = [group for part in self.parts for group in part.param_groups]
-
-
-def _check_rate(name: str, rate: float) -> None:
-    if not 0 <= rate < math.inf:
-        raise InputError(f"optimizer: {name} {rate}; give a number, 0 or more")
 
 
 def _trained(model: nn.Module) -> list[Tensor]:
@@ -170,7 +183,7 @@ def _matrices_and_rest(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     matrices: list[Tensor] = []
     rest: list[Tensor] = []
     for parameter in _trained(model):
-        # a tied output weight is the embedding's own parameter, and so no matrix either
+        # a tied output weight is the parameter of the embedding, so it is not among the matrices either
         (matrices if parameter.ndim == 2 and id(parameter) not in others else rest).append(parameter)
     return matrices, rest
 
@@ -178,23 +191,3 @@ def _matrices_and_rest(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
 def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     matrices, rest = _matrices_and_rest(model)
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
-
-
-def _rated(model: nn.Module, groups: list[dict[str, Any]], lr: float, factor: float) -> list[dict[str, Any]]:
-    """Split each group so that the parameters of the backbone learn at the rate lr * factor.
-
-    Raises:
-        InputError: If the model has no backbone that could learn at a rate of its own.
-    """
-    if factor == 1:
-        return groups
-    backbone = getattr(model, "backbone", None)
-    if backbone is None:
-        raise InputError(f"optimizer: backbone_factor {factor}, but the model has no `backbone`; leave it out")
-    ours = set(map(id, backbone.parameters()))
-    split = [
-        {**group, "params": [p for p in group["params"] if (id(p) in ours) == is_ours], "lr": rate}
-        for group in groups
-        for is_ours, rate in ((True, lr * factor), (False, lr))
-    ]
-    return [group for group in split if group["params"]]

@@ -1,4 +1,4 @@
-"""The learning rate over the optimiser steps: a warm-up and what follows it.
+"""The learning rate over the optimiser steps: a warm-up, then a decay or no change.
 
 Vaswani et al. 2017, section 5.3; Loshchilov and Hutter 2017, "SGDR", section 3 (half a cosine, without restarts).
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 from torch.optim import Optimizer
@@ -34,20 +33,20 @@ class Schedule:
     """Factor at the last step, of cosine and linear."""
 
     def build(self, optimizer: Optimizer, steps: int | None) -> LambdaLR:
-        """Return the schedule for a run of `steps` optimiser steps; None where their number is not known.
+        """Return the schedule for a run of `steps` optimiser steps; None if their number is not known.
 
-        Raises:
-            InputError: If cosine or linear need the number of steps, or the run is not longer than the warm-up.
+        Raises: InputError if cosine or linear lack the number of steps, or the run is not longer than the warm-up.
         """
         self.check(steps)
-        return LambdaLR(optimizer, partial(self._factor_after, steps=steps or 0))
+        # LambdaLR counts the steps that are done
+        return LambdaLR(optimizer, lambda done: self.factor(done + 1, steps or 0))
 
     def check(self, steps: int | None) -> None:
-        """Refuse a run that this schedule does not fit; see `build`."""
+        """Raise InputError if a run of `steps` optimiser steps does not suit this schedule; see `build`."""
         if self.kind in ("inverse_sqrt", "constant"):
             return  # they have no end
         if steps is None:
-            raise InputError(f"schedule: {self.kind} must know when the run ends; set trainer.max_steps or max_epochs")
+            raise InputError(f"schedule: {self.kind} needs the end of the run; set trainer.max_steps or max_epochs")
         if steps <= self.warmup:
             raise InputError(
                 f"schedule: the warm-up takes {self.warmup} steps and the whole run only {steps}; "
@@ -65,6 +64,3 @@ class Schedule:
         left = max(0.0, (steps - step) / (steps - self.warmup))
         shape = left if self.kind == "linear" else 0.5 * (1 - math.cos(math.pi * left))
         return self.final + (1 - self.final) * shape
-
-    def _factor_after(self, done: int, steps: int) -> float:
-        return self.factor(done + 1, steps)
