@@ -16,6 +16,10 @@ SMALL = [
     "--trainer.max_steps=2",
     "--trainer.val_check_interval=1",
     "--model.training.schedule.warmup=1",
+    "--model.backbone.encoder_layers=1",
+    "--model.backbone.decoder_layers=1",
+    "--model.decoding.beam=1",
+    "--model.decoding.max_length=6",
     "--trainer.accelerator=cpu",
 ]
 OWN = ["--import", "truecasing"]

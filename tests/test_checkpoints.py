@@ -207,14 +207,6 @@ def test_a_resumed_run_ends_with_the_same_weights_bit_for_bit(tmp_path, stop):
     assert not torch.equal(weights(first), weights(second))
 
 
-def test_validation_does_not_change_training(tmp_path):
-    often = Toy()
-    make_trainer(tmp_path / "a", RandomState(), max_steps=5, val_check_interval=1).fit(often)
-    never = Toy()  # starts from the same seed
-    make_trainer(tmp_path / "b", RandomState(), max_steps=5, limit_val_batches=0).fit(never)
-    assert torch.equal(weights(often), weights(never))
-
-
 def test_the_random_state_of_another_number_of_processes_is_left_alone(tmp_path):
     make_trainer(tmp_path, RandomState(), Checkpoints(), max_steps=1, limit_val_batches=0).fit(Toy())
     checkpoint = read_checkpoint(last_checkpoint(tmp_path))

@@ -233,10 +233,11 @@ model:
     tokenizer: {vocab_size: 300}
     training:
       joint: {weighting: {class_path: Static, init_args: {weights: {mood: 2}}}}
+    decoding: {beam: 1, max_length: 4}
 data:
   rows:
     class_path: Village
-    init_args: {train: 40, validation: 4}
+    init_args: {train: 40, validation: 4, test: 4}
   tokens_per_step: 512
   cache: cache
 trainer: {max_steps: 1, limit_val_batches: 0, accelerator: cpu}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,12 @@ import torch
 
 from lmtasks.tasks.summarisation import SummarisationTask
 from lmtasks.training import hardware
+
+
+def test_a_process_of_the_tests_has_one_thread():
+    assert torch.get_num_threads() == 1, "a test, or a library at import, sets more threads than conftest.py"
+    assert os.environ["OMP_NUM_THREADS"] == os.environ["RAYON_NUM_THREADS"] == "1"  # for the processes that tests start
+    assert os.environ["TOKENIZERS_PARALLELISM"] == "false"
 
 
 @pytest.mark.parametrize(

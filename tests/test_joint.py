@@ -70,7 +70,6 @@ JOINTS = {
     "gradnorm-pcgrad": JointConfig(GradNorm(lr=0.1), PCGrad()),
     "uncertainty-pcgrad": JointConfig(Uncertainty(), PCGrad(), watch=True),
 }
-EVERY = pytest.mark.parametrize("name", JOINTS)
 RARE = {"translation": 1.0, "mood": 0.1, "names": 0.2}  # of these, mood and names are not in every step
 SELDOM = {"translation": 0.05, "mood": 1.0, "names": 1.0}  # of these, the decoder is not in every step
 CHANGING = Mixing(  # mood is not in every step, and a step in two parts has the rows of a whole one
@@ -207,8 +206,9 @@ def test_all_tasks_are_learnt(corpus):
 # Devices and micro-batches.
 
 
-@EVERY
-@pytest.mark.parametrize("mixing", [Mixing(), CHANGING], ids=["size", "changing"])
+@pytest.mark.parametrize(
+    ("name", "mixing"), [*((name, CHANGING) for name in JOINTS), ("plain", Mixing()), ("gradnorm-pcgrad", Mixing())]
+)
 def test_accumulated_micro_batches_take_the_steps_of_whole_batches(corpus, name, mixing):
     whole, cut, seen, parts = Losses(), Losses(), TrainDataset(), TrainDataset()
     one = train(corpus, JOINTS[name], mixing, callbacks=[whole, seen])
@@ -315,8 +315,9 @@ def test_a_parameter_that_no_task_of_a_step_reaches_has_no_gradient(corpus):
     assert reached == {"embedding", "encoder", "mood", "names"}
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-@pytest.mark.parametrize("mixing", [Mixing(), Mixing(rates=SELDOM)], ids=["size", "rates"])
+@pytest.mark.parametrize(
+    ("mixing", "precision"), [(Mixing(), "32-true"), (Mixing(rates=SELDOM), "32-true"), (Mixing(), "bf16-mixed")]
+)
 def test_watching_changes_nothing_of_the_training(corpus, mixing, precision):
     settings = {"max_steps": 9, "log_every_n_steps": 2, "precision": precision}
     plain = train(corpus, mixing=mixing, **settings)
@@ -450,8 +451,9 @@ def saving_run(corpus, steps, mixing, joint=JOINTS["gradnorm-pcgrad"], ckpt_path
     return module, seen.rows
 
 
-@pytest.mark.parametrize("name", ["gradnorm-pcgrad", "uncertainty-pcgrad", "dynamic"])
-@pytest.mark.parametrize("first", [5, 8])
+@pytest.mark.parametrize(
+    ("name", "first"), [("gradnorm-pcgrad", 5), ("gradnorm-pcgrad", 8), ("uncertainty-pcgrad", 8), ("dynamic", 5)]
+)
 def test_a_mixture_goes_on_bit_for_bit(corpus, name, first):
     changing = Mixing(rates=RARE, final_rates={"translation": 0.2, "mood": 1.0, "names": 0.5}, change=9)
     straight, rows = saving_run(corpus, 14, changing, JOINTS[name])

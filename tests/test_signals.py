@@ -22,7 +22,9 @@ from lmtasks.training.callbacks.signals import StopOnSignal
 PATIENCE = 60  # seconds until a test gives up
 # Forked from a process that has used no OpenMP threads, which would not be there in the child; imports are paid once.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload([__name__])
+PROCESSES.set_forkserver_preload(
+    ["lightning.pytorch"]
+)  # and not this file: the server has not our sys.path before 3.13
 
 
 class Endless(LightningModule):
