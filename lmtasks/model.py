@@ -85,8 +85,7 @@ class Model(TaskMethods, nn.Module):
         if self.tokenizer is None:
             raise InputError("the model has no tokenizer yet; fit it, load one, or call build(tokenizer)")
         own = to_plain({"tasks": self.tasks, "backbone": self.backbone_config, "decoding": self.decoding})
-        settings = own | self.training_settings
-        return {"format": FORMAT, "settings": settings, "tokenizer": self.tokenizer.to_json()}
+        return {"format": FORMAT, "settings": own | self.training_settings, **self.tokenizer.to_plain()}
 
     def build(self, tokenizer: BaseTokenizer) -> None:
         """Build backbone and heads for a tokenizer.

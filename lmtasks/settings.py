@@ -57,10 +57,12 @@ def public_name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def find_class(name: str) -> type:
-    """Return the settings class of a name, without importing anything that a file could choose.
+def find_class(name: str, base: type | None = None) -> type:
+    """Return the class of a name, without importing anything that a file could choose.
 
-    Raises: InputError if lmtasks exports no such class, a user's class is not imported, or it is no settings class.
+    It is a settings class (a dataclass), or a kind of `base` if that is given.
+
+    Raises: InputError if lmtasks exports no such class, a user's class is not imported, or it is of another kind.
     """
     module, _, own = name.rpartition(".")
     found = getattr(sys.modules.get(module), own, None) if module else getattr(lmtasks, own, None)
@@ -71,8 +73,10 @@ def find_class(name: str) -> type:
         )
     if found is None:
         raise InputError(f"the model was made with {name}, which lmtasks {lmtasks.__version__} does not have")
-    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):  # a forged file must not call what it likes
-        raise InputError(f"the model names {name}, which is no settings class; do not use a file of unknown origin")
+    fits = isinstance(found, type) and (issubclass(found, base) if base else dataclasses.is_dataclass(found))
+    if not fits:  # a forged file must not call what it likes
+        wanted = base.__name__ if base else "settings class"
+        raise InputError(f"the model names {name}, which is no {wanted}; do not use a file of unknown origin")
     return found
 
 

@@ -7,11 +7,13 @@ import re
 
 import pytest
 import torch
-from tiny import tiny_backbone
+from tiny import fit, tiny_backbone, tiny_module, weights, write_corpus
 
 from lmtasks.batch import IGNORE, Batch
 from lmtasks.decoding import Decoding
+from lmtasks.errors import InputError
 from lmtasks.model import Model
+from lmtasks.storage.model_folder import load, save
 from lmtasks.tasks.answering import SpanAnsweringTask
 from lmtasks.tasks.classification import ClassificationTask
 from lmtasks.tasks.dialogue import DialogueTask
@@ -19,6 +21,7 @@ from lmtasks.tasks.generation import GenerationTask
 from lmtasks.tasks.tagging import TaggingTask
 from lmtasks.tasks.translation import TranslationTask
 from lmtasks.text.base import BaseTokenizer
+from lmtasks.training.callbacks.checkpoints import Checkpoints, SafeCheckpointIO
 
 TEXTS = ["the old dog sleeps", "anna has a cat", "who has a cat ?", "rome", "hello anna"]
 
@@ -69,6 +72,18 @@ class Words(BaseTokenizer):
 
     def to_json(self):
         return json.dumps(self.vocabulary)
+
+    @classmethod
+    def from_json(cls, text):
+        made = cls([])
+        made.vocabulary = json.loads(text)
+        return made
+
+    def extended(self, languages, marks):
+        made = Words([])
+        names = [*(f"<2{language}>" for language in languages), *marks]
+        made.vocabulary = [*self.vocabulary, *(name for name in names if name not in self.vocabulary)]
+        return made
 
 
 TASKS = {
@@ -162,3 +177,38 @@ def test_every_task_answers(model):
     source, target, weights = model.align(TEXTS[0], TEXTS[1], "en-de", "translation")
     assert (source[0], target[-1]) == ("[CLS]", "[END]")
     assert weights.shape == (len(target), len(source))
+
+
+def test_a_model_is_saved_and_loaded_with_its_tokenizer(model, tmp_path):
+    loaded = load(save(model, tmp_path / "model"))
+    assert isinstance(loaded.tokenizer, Words)
+    assert loaded.solve([ROW], "translation", "en-de") == model.solve([ROW], "translation", "en-de")
+
+
+def test_a_run_resumes_and_another_begins_with_its_tokenizer(tmp_path):
+    corpus, words = write_corpus(tmp_path), Words([letter * count for letter in "abcdef" for count in (1, 2, 3)])
+
+    def trained(module, steps, **settings):
+        saving = {"enable_checkpointing": True, "callbacks": [Checkpoints(None)], "plugins": [SafeCheckpointIO()]}
+        return fit(corpus, module, max_steps=steps, **saving, **settings)
+
+    def with_words():
+        module = tiny_module()
+        module.tokenizer = words
+        return module
+
+    last = str(corpus / "run" / "checkpoints" / "last.ckpt")
+    whole = trained(with_words(), 2)
+    trained(with_words(), 1)
+    assert torch.equal(weights(trained(with_words(), 2, ckpt_path=last)), weights(whole))
+    begun = trained(tiny_module(init_from=last), 1)
+    assert isinstance(begun.tokenizer, Words)
+    assert begun.tokenizer.vocabulary == words.vocabulary
+
+
+@pytest.mark.parametrize("forged", ["os.system", "TransformerConfig", "no_such_package.Words", "Words"])
+def test_a_config_that_names_anything_but_a_tokenizer_is_refused(model, tmp_path, forged):
+    config = save(model, tmp_path / "model") / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"tokenizer_class": forged}))
+    with pytest.raises(InputError, match=forged):
+        load(config.parent)

@@ -27,7 +27,6 @@ from lmtasks.errors import InputError
 from lmtasks.settings import first_difference, from_plain
 from lmtasks.storage import RUN_CONFIG, run_folder as folders
 from lmtasks.storage.checkpoint import Saved, checkpoints, read
-from lmtasks.text.tokenizer import Tokenizer
 from lmtasks.training import hardware
 from lmtasks.training.callbacks.averaging import CheckpointAverage
 from lmtasks.training.callbacks.checkpoints import Checkpoints, SafeCheckpointIO
@@ -235,7 +234,7 @@ class FitCLI(LightningCLI):
             changes = [f"the tasks {', '.join(before['tasks'])}, not {', '.join(model.tasks)}"]
         if change := next(filter(None, changes), None):
             raise InputError(f"{path} was trained with {change}; -c {self.folder} takes the settings of the run")
-        model.start_over(before["tasks"], Tokenizer.from_json(saved.tokenizer))
+        model.start_over(before["tasks"], saved.build_tokenizer())
         return path, saved
 
     @rank_zero_only

@@ -25,6 +25,7 @@ from torch import Tensor
 from lmtasks.errors import InputError
 from lmtasks.settings import check_format
 from lmtasks.storage import CHECKPOINTS, CONFIG, LAST, MODEL, TOKENIZER, WEIGHTS
+from lmtasks.text.base import BaseTokenizer
 
 KEPT = "Checkpoints"  # the callback whose state in a checkpoint lists the checkpoints kept so far
 # What zipfile and torch.load raise for files that are damaged or hold something else.
@@ -37,12 +38,16 @@ class Saved:
 
     settings: dict[str, Any]
     """The settings of the model and of its training as plain data."""
-    tokenizer: str
-    """The tokenizer.json as text."""
+    tokenizer: dict[str, str]
+    """Class and content of the tokenizer as plain data."""
     weights: dict[str, Tensor]
     """The state_dict of the module."""
     step: int = 0
     """Optimiser steps done; 0 for a model folder, which does not store them."""
+
+    def build_tokenizer(self) -> BaseTokenizer:
+        """Build the tokenizer. Raises: InputError if its text is damaged, or its class is not known here."""
+        return BaseTokenizer.from_plain(self.tokenizer)
 
 
 def read(place: Path) -> Saved:
@@ -53,13 +58,16 @@ def read(place: Path) -> Saved:
     if place.is_dir():
         settings = read_settings(place)
         with _naming(place):
-            return Saved(settings, (place / TOKENIZER).read_text(encoding="utf-8"), load_file(place / WEIGHTS))
+            text = (place / TOKENIZER).read_text(encoding="utf-8")
+            tokenizer = {"tokenizer_class": settings.pop("tokenizer_class", "Tokenizer"), "tokenizer": text}
+            return Saved(settings, tokenizer, load_file(place / WEIGHTS))
     checkpoint = read_checkpoint(place)
     if not isinstance(checkpoint, dict) or "lmtasks" not in checkpoint:
         raise InputError(f"{place}: a checkpoint, but not one that lmtasks wrote; give the .ckpt of a `lmtasks fit`")
     own, step = checkpoint["lmtasks"], checkpoint.get("global_step", 0)
     check_format(own.get("format"), place)
-    return Saved(own["settings"], own["tokenizer"], checkpoint["state_dict"], step)
+    tokenizer = {name: own[name] for name in ("tokenizer_class", "tokenizer")}
+    return Saved(own["settings"], tokenizer, checkpoint["state_dict"], step)
 
 
 def read_settings(place: Path) -> dict[str, Any]:

@@ -21,7 +21,6 @@ from lmtasks.model import Model
 from lmtasks.settings import from_plain, to_plain
 from lmtasks.storage import CARD, CONFIG, METRICS, TOKENIZER, WEIGHTS
 from lmtasks.storage.checkpoint import find_model, read
-from lmtasks.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -47,7 +46,7 @@ def save(model: Model, folder: str | Path, metrics: Mapping[str, float] | None =
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     described, metrics = model.describe(), dict(metrics or {})
-    config = {"format": described["format"], **described["settings"]}
+    config = {name: described[name] for name in ("format", "tokenizer_class")} | described["settings"]
     texts = {
         CONFIG: json.dumps(config, indent=2, ensure_ascii=False) + "\n",
         TOKENIZER: described["tokenizer"],
@@ -82,7 +81,7 @@ def load(path: str | Path, device: str = "cpu") -> Model:
         own = {name: from_plain(plain) for name, plain in saved.settings.items() if name in OWN}
         # The settings of training stay plain data: they may name classes that are not installed here.
         model = Model(**own, training={name: plain for name, plain in saved.settings.items() if name not in OWN})
-        model.build(Tokenizer.from_json(saved.tokenizer))
+        model.build(saved.build_tokenizer())
         model.load_weights(saved.weights)
     except InputError as error:
         raise InputError(f"{place}: {error}") from error

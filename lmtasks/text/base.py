@@ -9,8 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from lmtasks.settings import find_class, public_name
 
 
 class BaseTokenizer(ABC):
@@ -105,6 +108,31 @@ class BaseTokenizer(ABC):
     @abstractmethod
     def to_json(self) -> str:
         """Return the whole tokenizer as text in the tokenizer.json format."""
+
+    @classmethod
+    @abstractmethod
+    def from_json(cls, text: str) -> BaseTokenizer:
+        """Build the tokenizer of which `to_json` gave the text. Raises: InputError if the text is damaged."""
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return class and content as plain data, as a saved model keeps them."""
+        return {"tokenizer_class": public_name(type(self)), "tokenizer": self.to_json()}
+
+    @staticmethod
+    def from_plain(plain: Mapping[str, Any]) -> BaseTokenizer:
+        """Build what `to_plain` described.
+
+        Raises: InputError if the text is damaged, or the class is not known here; see `settings.find_class`.
+        """
+        kind: type[BaseTokenizer] = find_class(plain["tokenizer_class"], BaseTokenizer)
+        return kind.from_json(plain["tokenizer"])
+
+    @abstractmethod
+    def extended(self, languages: Sequence[str], marks: Sequence[str]) -> BaseTokenizer:
+        """Return a tokenizer that has these tags and marks too, new ones at the end; the other ids are the same.
+
+        Raises: InputError if tokens cannot be added.
+        """
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the tokenizer.json."""

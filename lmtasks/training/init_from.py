@@ -19,7 +19,6 @@ from lmtasks.model import start_marks
 from lmtasks.settings import from_plain
 from lmtasks.storage.checkpoint import Saved, find_model, read
 from lmtasks.text.base import BaseTokenizer
-from lmtasks.text.tokenizer import Tokenizer
 
 FREE = ("gradient_checkpointing",)  # settings of a backbone that may differ, as those of dropout may
 logger = logging.getLogger(__name__)
@@ -31,12 +30,12 @@ class Source:
     def __init__(self, path: str) -> None:
         self.path = path
 
-    def tokenizer(self, languages: Sequence[str], marks: Sequence[str]) -> Tokenizer:
+    def tokenizer(self, languages: Sequence[str], marks: Sequence[str]) -> BaseTokenizer:
         """Return the tokenizer of the model, with tokens added at its end for languages and marks that it lacks.
 
         Raises: InputError if there is no model.
         """
-        return Tokenizer.from_json(self._saved.tokenizer).extended(languages, marks)
+        return self._saved.build_tokenizer().extended(languages, marks)
 
     @torch.no_grad()
     def initialise(self, backbone: Backbone, config: BackboneConfig, tokenizer: BaseTokenizer) -> None:
@@ -49,7 +48,7 @@ class Source:
         `tokenizer`.
         """
         saved, where = self._saved, f"init_from {self.path}: its"
-        old = Tokenizer.from_json(saved.tokenizer)
+        old = saved.build_tokenizer()
         size = len(old)
         if len(tokenizer) < size or tokenizer.pieces(range(size)) != old.pieces(range(size)):
             raise InputError(

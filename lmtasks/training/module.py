@@ -129,10 +129,10 @@ class TaskModule(Model, LightningModule):
 
     def share(self, broadcast: Callable[[Any], Any]) -> None:
         """Give tokenizer and tasks of the first process to all; `broadcast` returns what that one has."""
-        own = None if self.tokenizer is None else self.tokenizer.to_json()
+        own = None if self.tokenizer is None else self.tokenizer.to_plain()
         shared, tasks = broadcast((own, to_plain(self.tasks)))
         if own != shared:  # each node trains its own, from data and versions that may differ
-            self.tokenizer = Tokenizer.from_json(shared)
+            self.tokenizer = BaseTokenizer.from_plain(shared)
         self.tasks = from_plain(tasks)
 
     def connect(self, mixture: Mixture) -> None:
@@ -313,8 +313,8 @@ class TaskModule(Model, LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that the weights belong to the tokenizer of this run; correct Lightning's counts of micro-batches."""
         assert self.tokenizer is not None
-        saved = checkpoint.get("lmtasks", {}).get("tokenizer")
-        if saved is None or Tokenizer.from_json(saved).fingerprint != self.tokenizer.fingerprint:
+        saved = checkpoint.get("lmtasks")
+        if saved is None or BaseTokenizer.from_plain(saved).fingerprint != self.tokenizer.fingerprint:
             raise InputError(
                 "the checkpoint was trained with another tokenizer than this run has; "
                 "start a new run with init_from, or give the tokenizer.json of its run as tokenizer.file"
