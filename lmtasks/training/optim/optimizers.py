@@ -44,6 +44,10 @@ class OptimizerConfig(ABC):
     def build(self, model: nn.Module) -> Optimizer:
         """Return the optimiser of all parameters of `model`."""
 
+    def groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+        """Return all parameters in groups: only matrices of layers decay, the backbone has its own learning rate."""
+        return self._rated(model, _decay_groups(model, weight_decay), self.lr)
+
     def _rated(self, model: nn.Module, groups: list[dict[str, Any]], lr: float) -> list[dict[str, Any]]:
         """Split each group so that the parameters of the backbone have the learning rate lr * backbone_factor.
 
@@ -92,8 +96,7 @@ class AdamW(OptimizerConfig):
 
     def build(self, model: nn.Module) -> Optimizer:
         """Return AdamW over parameters with and without weight decay."""
-        groups = self._rated(model, _decay_groups(model, self.weight_decay), self.lr)
-        return torch.optim.AdamW(groups, self.lr, self.betas, self.eps, fused=True)
+        return torch.optim.AdamW(self.groups(model, self.weight_decay), self.lr, self.betas, self.eps, fused=True)
 
 
 @dataclass(frozen=True)
@@ -110,8 +113,7 @@ class Adafactor(OptimizerConfig):
 
     def build(self, model: nn.Module) -> Optimizer:
         """Return Adafactor over parameters with and without weight decay."""
-        groups = self._rated(model, _decay_groups(model, self.weight_decay), self.lr)
-        return torch.optim.Adafactor(groups, self.lr)
+        return torch.optim.Adafactor(self.groups(model, self.weight_decay), self.lr)
 
 
 @dataclass(frozen=True)
