@@ -516,7 +516,7 @@ def test_all_processes_take_tokenizer_and_tasks_of_the_first():
     for mine in (own, None):
         module = tiny_module()
         module.tokenizer = mine
-        module.share(lambda _: (first.to_json(), to_plain(tasks)))
+        module.share(lambda _: (first.to_plain(), to_plain(tasks)))
         assert module.tokenizer.fingerprint == first.fingerprint
         assert module.tasks == tasks
 
