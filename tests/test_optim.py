@@ -338,5 +338,5 @@ def test_the_first_step_has_the_first_rate_and_the_last_the_last():
 )
 @pytest.mark.parametrize("rate", [-1.0, math.nan, math.inf])
 def test_an_impossible_rate_is_refused_when_it_is_given(kind, name, rate):
-    with pytest.raises(InputError, match=rf"^optimizer: {name} {rate}; give a number, 0 or more"):
+    with pytest.raises(InputError, match=rf"^model\.training\.optimizer: {name} {rate}; give a number, 0 or more"):
         kind(**{name: rate})

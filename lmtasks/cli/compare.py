@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     runs_help = "run folder or model folder; RUN=TASK calls its only task as the other runs do"
     parser.add_argument("runs", metavar="RUN", nargs="+", help=runs_help)
     parser.add_argument("--json", action="store_true", help="print a JSON object")
-    pictures_help = "draw the losses there, and the agreement of the tasks' gradients in runs with model.joint.watch"
+    pictures_help = "draw the losses there, and the agreement of the tasks' gradients (model.training.joint.watch)"
     parser.add_argument("--pictures", metavar="FOLDER", help=pictures_help)
 
 

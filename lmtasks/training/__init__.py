@@ -1,1 +1,1 @@
-"""What happens around training: checkpoints, averages of weights, signals, progress."""
+"""Training: the modules and the data module, optimisers, joint training of several tasks, callbacks."""

@@ -1,4 +1,4 @@
-"""Optimisers as typed settings, so that another class never gets a setting of the class before.
+"""One settings class per optimiser.
 
 Adam: Kingma and Ba 2015; AdamW: Loshchilov and Hutter 2019; Adafactor: Shazeer and Stern 2018; Muon: Jordan et al.
 2024. All but Muon (`muon.py`) are PyTorch's own. Weight decay applies only to matrices of layers, not to embeddings,
@@ -20,6 +20,8 @@ from torch.optim import Optimizer
 from lmtasks.errors import InputError
 from lmtasks.training.optim.muon import BatchedMuon, run
 
+SETTING = "model.training.optimizer"  # for error messages
+
 
 @dataclass(frozen=True)
 class OptimizerConfig(ABC):
@@ -33,10 +35,10 @@ class OptimizerConfig(ABC):
     def __post_init__(self) -> None:
         for name in (each.name for each in fields(self) if each.name.endswith("lr")):
             if not 0 <= (rate := getattr(self, name)) < math.inf:
-                raise InputError(f"optimizer: {name} {rate}; give a number, 0 or more")
+                raise InputError(f"{SETTING}: {name} {rate}; give a number, 0 or more")
         if not 0 < self.backbone_factor < math.inf:
             raise InputError(
-                f"optimizer: backbone_factor {self.backbone_factor}; give a number above 0, "
+                f"{SETTING}: backbone_factor {self.backbone_factor}; give a number above 0, "
                 "or model.training.freeze: [backbone] for a backbone that is not trained"
             )
 
@@ -46,7 +48,9 @@ class OptimizerConfig(ABC):
 
     def groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         """Return all parameters in groups: only matrices of layers decay, the backbone has its own learning rate."""
-        return self._rated(model, _decay_groups(model, weight_decay), self.lr)
+        matrices, rest = _matrices_and_rest(model)
+        groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+        return self._rated(model, groups, self.lr)
 
     def _rated(self, model: nn.Module, groups: list[dict[str, Any]], lr: float) -> list[dict[str, Any]]:
         """Split each group so that the parameters of the backbone have the learning rate lr * backbone_factor.
@@ -58,7 +62,7 @@ class OptimizerConfig(ABC):
             return groups
         backbone = getattr(model, "backbone", None)
         if backbone is None:
-            raise InputError(f"optimizer: backbone_factor {factor}, but the model has no `backbone`; leave it out")
+            raise InputError(f"{SETTING}: backbone_factor {factor}, but the model has no `backbone`; leave it out")
         ours = set(map(id, backbone.parameters()))  # those that a head borrows, too
         split = [
             {**group, "params": [p for p in group["params"] if (id(p) in ours) == is_ours], "lr": rate}
@@ -188,8 +192,3 @@ def _matrices_and_rest(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
         # a tied output weight is the parameter of the embedding, so it is not among the matrices either
         (matrices if parameter.ndim == 2 and id(parameter) not in others else rest).append(parameter)
     return matrices, rest
-
-
-def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    matrices, rest = _matrices_and_rest(model)
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]

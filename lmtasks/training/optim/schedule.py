@@ -46,11 +46,13 @@ class Schedule:
         if self.kind in ("inverse_sqrt", "constant"):
             return  # they have no end
         if steps is None:
-            raise InputError(f"schedule: {self.kind} needs the end of the run; set trainer.max_steps or max_epochs")
+            raise InputError(
+                f"model.training.schedule: {self.kind} needs the end of the run; set trainer.max_steps or max_epochs"
+            )
         if steps <= self.warmup:
             raise InputError(
-                f"schedule: the warm-up takes {self.warmup} steps and the whole run only {steps}; "
-                "set a shorter model.training.schedule.warmup"
+                f"model.training.schedule: the warm-up takes {self.warmup} steps and the whole run only {steps}; "
+                "set a shorter warmup"
             )
 
     def factor(self, step: int, steps: int) -> float:
