@@ -198,7 +198,7 @@ def test_faults_show_before_the_tokenizer_is_trained(corpus, monkeypatch, fault)
 def test_cutting_keeps_the_end_token(corpus):
     write(corpus, "train", [("a b c d e f", "f e d c b a"), ("a", "b")])
     data = prepared(corpus, tiny_data(corpus, max_length=6, too_long="cut"))
-    batch = data.batch("train", "translation", [0, 1])
+    batch = data.examples["train"]["translation"].batch([0, 1])
     tokenizer = data._module().tokenizer
     assert batch.source[0].tolist() == [*tokenizer.encode("a b c d e f")[:5], tokenizer.eos_id]
     assert batch.target[0].tolist() == [*tokenizer.encode("f e d c b a")[:5], tokenizer.eos_id]

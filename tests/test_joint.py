@@ -594,7 +594,7 @@ def test_a_task_is_found_by_its_name_or_by_what_it_does(served):
 
 def test_a_head_answers_alone_with_the_backbone(served, corpus):
     module = train(corpus, max_steps=3).eval()
-    batch = module.trainer.datamodule.batch("train", "mood", range(4))
+    batch = module.trainer.datamodule.examples["train"]["mood"].batch(range(4))
     found = module.heads["mood"].predict(module.backbone, batch, Decoding())
     texts = [json.loads(line)["text"] for line in (corpus / "moods.train.jsonl").read_text().splitlines()][:4]
     assert [dict(zip(module.tasks["mood"].labels, row, strict=True)) for row in found] == [

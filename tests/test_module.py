@@ -419,7 +419,8 @@ def test_validation_loss_is_the_mean_over_all_targets_without_smoothing(corpus, 
     data, total, count = trained.trainer.datamodule, 0.0, 0
     with torch.no_grad():
         for i in range(ROWS["validation"]):
-            loss = trained.heads["translation"].loss(trained.backbone, data.batch("validation", "translation", [i]))
+            batch = data.examples["validation"]["translation"].batch([i])
+            loss = trained.heads["translation"].loss(trained.backbone, batch)
             total, count = total + float(loss.nll), count + int(loss.count)
     assert scores["validation/translation/loss"] == pytest.approx(total / count, rel=1e-4)
     assert scores["validation/translation/perplexity"] == pytest.approx(
@@ -446,7 +447,7 @@ def test_several_directions_share_a_model_and_must_be_named(corpus):
             module.translate("a b", **languages)
     data = module.trainer.datamodule
     assert len(data.mixture.plans["translation"].lengths) == 3 * ROWS["train"]
-    first = data.batch("train", "translation", range(3))
+    first = data.examples["train"]["translation"].batch(range(3))
     assert first.source[:, 0].tolist() == [module.tokenizer.tag(language) for language in ("de", "fr", "en")]
 
 

@@ -322,7 +322,7 @@ def test_a_task_with_nothing_left_to_learn_is_refused(corpus):
 def test_a_head_of_several_answers_alone_with_the_backbone(corpus):
     module = fit(corpus, several_module(), several_data(corpus), max_steps=3).eval()
     for task in module.tasks:
-        batch = module.trainer.datamodule.batch("train", task, range(3))
+        batch = module.trainer.datamodule.examples["train"][task].batch(range(3))
         found = module.heads[task].predict(module.backbone, batch, Decoding(beam=1, max_length=5))
         assert len(found) == 3
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from lmtasks.errors import InputError
-from lmtasks.text.tags import as_bio, detect_scheme, normalise, spans, split_tag
+from lmtasks.text.tags import as_bio, detect_scheme, spans, split_tag
 
 ENTITIES = [("PER", 0, 2), ("PER", 2, 5), ("LOC", 6, 7), ("LOC", 7, 8), ("PER.NAM", 8, 11)]
 WRITTEN = {
@@ -49,7 +49,7 @@ def test_every_scheme_is_detected_read_and_rewritten(scheme):
     tags = WRITTEN[scheme].split()
     assert detect_scheme([tags]) == scheme
     assert spans(tags) == ENTITIES
-    assert normalise(tags, scheme) == WRITTEN["BIO"].split() == as_bio(ENTITIES, len(tags))
+    assert as_bio(ENTITIES, len(tags)) == WRITTEN["BIO"].split()
 
 
 @given(st.lists(ANY_TAG, max_size=12))
@@ -65,15 +65,14 @@ def test_ill_formed_tags_mean_what_seqeval_takes_them_for(tags):
 
 
 @given(st.lists(ANY_TAG, max_size=12))
-def test_bio_keeps_the_entities_and_is_stable(tags):
+def test_bio_keeps_the_entities(tags):
     bio = as_bio(spans(tags), len(tags))
     assert spans(bio) == spans(tags)
-    assert normalise(bio, "BIO") == bio
 
 
 def test_tags_without_labels_cut_words():
     assert spans(["B", "M", "E", "S"]) == [("", 0, 3), ("", 3, 4)]
-    assert normalise(["B", "M", "E", "S"], "BMES") == ["B", "I", "I", "B"]
+    assert as_bio([("", 0, 3), ("", 3, 4)], 4) == ["B", "I", "I", "B"]
     assert split_tag("B-PER-NAM") == ("B", "PER-NAM")
 
 
@@ -94,16 +93,14 @@ def test_few_tags_are_enough_to_detect_a_scheme(rows, scheme):
 
 @pytest.mark.parametrize("tag", ["NOUN", "", "X-PER", "O-PER", "b-per", "BI-PER"])
 def test_what_is_no_tag_is_named(tag):
-    for read in (spans, lambda tags: detect_scheme([tags]), lambda tags: normalise(tags, "BIO")):
+    for read in (spans, lambda tags: detect_scheme([tags])):
         with pytest.raises(InputError, match=f"tag {tag!r}.*B-PER"):
             read(["O", tag])
 
 
-def test_mixed_schemes_and_foreign_tags_are_named():
+def test_mixed_schemes_are_named():
     with pytest.raises(InputError, match="begin with M, U: no one scheme"):
         detect_scheme([["M-A", "U-A"]])
-    with pytest.raises(InputError, match="'S-A' is none of BIO, which has B, I, O"):
-        normalise(["S-A"], "BIO")
 
 
 def test_random_entities_survive_every_scheme():

@@ -128,7 +128,9 @@ class BackboneConfig(ABC):
     """Sizes and choices of a backbone: data, which builds the layers when the vocabulary is known."""
 
     encoder_layers: int
+    """Layers of the encoder; 0 = none."""
     decoder_layers: int
+    """Layers of the decoder; 0 = none."""
     compiles: ClassVar[bool] = True  # whether torch.compile makes it faster
 
     @property

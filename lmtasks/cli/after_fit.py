@@ -48,7 +48,7 @@ def finish(
 
 
 def print_scores(module: TaskModule, scores: Mapping[str, float]) -> None:
-    """Print the scores, what a task has to say beside them, and how they were computed."""
+    """Print the scores, and each task's table, and how the scores were computed."""
     print(score_table(scores, {name: task.main_metric for name, task in module.tasks.items()}))
     for name, predictions in module.predictions.items():
         if table := module.tasks[name].table(predictions):
@@ -69,7 +69,7 @@ def _draw_predictions(module: TaskModule, folder: Path) -> None:
 
 
 def _missing_splits(tasks: list[str], untested: list[str], data: TextDataModule, model: str) -> list[str]:
-    """Return what splits that the data or a task does not have mean for the scores and for the model."""
+    """Return a line for each missing split, with what that means for the scores and the model."""
     if not (data.has("validation") or data.has("test")):
         return [f"no validation rows and no test rows: there are no scores, and the model is {model}"]
     lines, biased = [], "by which checkpoints are chosen too"

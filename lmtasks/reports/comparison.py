@@ -52,8 +52,11 @@ class Mean:
     """The mean scores of the first column and of another one, over the tasks that both have."""
 
     tasks: tuple[str, ...]
+    """The tasks that both columns have."""
     first: float
+    """Mean score of the first column."""
     own: float
+    """Mean score of the other column."""
 
     @property
     def gain(self) -> float:

@@ -35,6 +35,7 @@ class Answer(NamedTuple):  # Lightning copies predictions, and cannot copy a fro
     """A model's answer to one row."""
 
     text: str
+    """The answer as text, such as a translation, a label or the words of a span; "" where there is none."""
     score: float
     """Confidence of the model; for a written text log-probability / length ** length_penalty."""
     probabilities: Mapping[str, float] = {}
@@ -65,11 +66,15 @@ class Prediction:
     """A row of an evaluation with its answers, for scorers and for people to read."""
 
     text: str
+    """The source, for people to read."""
     reference: str
+    """The right answer, for people to read; "" where none is known."""
     references: list[str] = field(default_factory=list)
+    """All right answers, for scorers."""
     answers: list[Answer] = field(default_factory=list)
     """The model's answers, best first; empty where the task answers only a few rows."""
     group: str = ""
+    """Which of the task's groups the row belongs to, such as the direction "en-de"; "" without groups."""
 
     @property
     def answer(self) -> Answer | None:

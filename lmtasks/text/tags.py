@@ -73,17 +73,6 @@ def detect_scheme(rows: Iterable[Sequence[str]]) -> Scheme:
     raise InputError(f"tags begin with {', '.join(sorted(used))}: no one scheme of {', '.join(get_args(Scheme))} fits")
 
 
-def normalise(tags: Sequence[str], scheme: Scheme) -> list[str]:
-    """Return the tags of a row as well-formed BIO with the same entities.
-
-    Raises: InputError if a tag does not belong to the scheme.
-    """
-    for tag in tags:
-        if split_tag(tag)[0] not in PREFIXES[scheme]:
-            raise InputError(f"tag {tag!r} is none of {scheme}, which has {', '.join(PREFIXES[scheme])}")
-    return as_bio(spans(tags), len(tags))
-
-
 def as_bio(entities: Iterable[tuple[str, int, int]], length: int) -> list[str]:
     """Return the BIO tags of `length` words with these entities (label, start, stop), which do not overlap.
 

@@ -1,9 +1,9 @@
 """TextDataModule: rows -> token ids, once and cached -> the batches of the plan.
 
-Rows come from row formats (`ParallelText`, `Village`), their meaning from the tasks, their ids from the tokenizer.
-What passes between data and module is this: the data module asks the TaskModule for its tasks and tokenizer, lets the
-tasks learn from the training rows and the tokenizer train on their texts (`learn`, `train_tokenizer`, `share`), and
-gives it the mixture that training follows (`connect`). All the rest is in the batches. It works alone too:
+Row formats (`ParallelText`, `Village`) read the rows, tasks turn them into examples, the tokenizer gives the token ids.
+The data module asks the TaskModule for its tasks and tokenizer. It lets the tasks learn from the training rows and the
+tokenizer train on their texts (`learn`, `train_tokenizer`, `share`), and gives the module the mixture that training
+follows (`connect`). Everything else is in the batches. It works without a module too:
 `data.encode("train", task, tokenizer)`.
 """
 
@@ -26,7 +26,6 @@ from lightning import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from lmtasks.batch import Batch
 from lmtasks.data.datasets import EvalDataset, TaskExamples, TrainDataset
 from lmtasks.data.mixing import Mixing, Mixture
 from lmtasks.data.plan import evaluation_batches
@@ -44,19 +43,19 @@ logger = logging.getLogger(__name__)
 
 
 class TextDataModule(LightningDataModule):
-    """Texts of one or several tasks, in batches of like length.
+    """Texts of one or several tasks, in batches of texts of similar length.
 
     Args:
-        rows: Where the texts lie and in which form; of several tasks, {name of the task: rows}, or one for all.
-        tokens_per_step: Size of an optimiser step over all devices, tasks and accumulated batches, in padded tokens; of
-            source and target the longer counts.
-        mixing: The share of each of several tasks.
-        max_length: Longest source and target in tokens, the end token counted.
-        too_long: What happens to longer rows of training; evaluation always cuts the source and keeps the row.
+        rows: The row format; for several tasks, {task: rows}, or one format for all.
+        tokens_per_step: Size of an optimiser step over all devices, tasks and accumulated batches, in padded tokens; a
+            row counts with the longer of source and target.
+        mixing: The share of each task, if there are several.
+        max_length: Longest source and target in tokens, end token included.
+        too_long: What happens to longer training rows; evaluation always cuts the source and keeps the row.
         tokens_per_batch: Size of an evaluation batch in padded tokens.
-        seed: Seed of the order of training.
+        seed: Seed of the order of the training rows.
         workers: Processes that make batches; 0 makes them in the training process, which is enough for most texts.
-        cache: Folder of the tokenised rows; by default beside the caches of `datasets`.
+        cache: Folder of the tokenised rows; by default `lmtasks` in the cache folder of `datasets`.
     """
 
     trainer: Trainer  # set by Lightning
@@ -90,7 +89,7 @@ class TextDataModule(LightningDataModule):
         """The examples that are used, by split and task, after `setup`."""
 
     def has(self, split: str, task: str | None = None) -> bool:
-        """Tell whether there are rows of a split, of a task or of any."""
+        """Tell whether a split has rows: those of a task, or those of any task if none is named."""
         every = self.rows.values() if isinstance(self.rows, Mapping) else [self.rows]
         return any(rows.path(split) is not None for rows in (every if task is None else [self.rows_of(task)]))
 
@@ -109,7 +108,7 @@ class TextDataModule(LightningDataModule):
         return self.rows[task]
 
     def prepare_data(self) -> None:
-        """Train the tokenizer if the module has none, and write the token ids; one process on each machine does it."""
+        """Train the tokenizer if the module has none, and write the token ids, in one process on each machine."""
         module, stage = self._module(), TrainerFn(self.trainer.state.fn).value
         self._check_settings(stage)
         splits = {name: self._given(stage, name) for name in module.tasks}
@@ -126,7 +125,7 @@ class TextDataModule(LightningDataModule):
                 self.encode(split, module.tasks[name], module.tokenizer, name)
 
     def setup(self, stage: str) -> None:
-        """Map the token ids of the stage's splits into memory and lay the plan; every process does it."""
+        """Map the token ids of the stage's splits into memory and make the plan of steps, in every process."""
         # the plan deals the rows to the processes; Lightning asks before the first loader, which may be validation's
         self.trainer._accelerator_connector.use_distributed_sampler = False
         module = self._module()
@@ -143,9 +142,9 @@ class TextDataModule(LightningDataModule):
             module.connect(self.mixture)
 
     def encode(self, split: str, task: Task, tokenizer: BaseTokenizer, name: str | None = None) -> TokenizedDataset:
-        """Return the examples of a split, from the cache if they are there; `name` is that of the task in the module.
+        """Return the examples of a split, from the cache if they are there; `name` is what the module calls the task.
 
-        Raises: InputError if the split has no rows with text in them.
+        Raises: InputError if no row of the split has text.
         """
         rows, columns = self.rows_of(name or task.kind), _columns(split, task)
         file = cache_file(self.cache, rows, split, task, tokenizer)
@@ -156,33 +155,32 @@ class TextDataModule(LightningDataModule):
         return encoded
 
     def train_dataloader(self) -> DataLoader:
-        """Return the micro-batches of this process, from the step on at which the run stands."""
+        """Return the micro-batches of this process, starting at the current step."""
         assert self.mixture is not None
         steps = TrainDataset(self.examples["train"], self.mixture)
         return self._loader(_TrainingSampler(self.mixture, self.trainer), steps)
 
     def val_dataloader(self) -> DataLoader | list:
-        """Return the batches of validation of this process."""
+        """Return the validation batches of this process."""
         return self._evaluation_loader("validation")
 
     def test_dataloader(self) -> DataLoader | list:
-        """Return the batches of the test of this process."""
+        """Return the test batches of this process."""
         return self._evaluation_loader("test")
 
     def predict_dataloader(self) -> DataLoader | list:
-        """Return the batches to predict of this process."""
+        """Return the batches that this process predicts."""
         return self._evaluation_loader("predict")
 
-    def batch(self, split: str, task: str, ids: np.ndarray | Sequence[int]) -> Batch:
-        """Return some of the examples of a task in a split that are used as a batch."""
-        return self.examples[split][task].batch(ids)
-
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resume must find the same: step k has the same rows only then."""
+        """Return what must be the same in a resumed run, so that step k has the same rows."""
         return {} if self.mixture is None else self.mixture.identity
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Check that the steps done were steps of the plan of now."""
+        """Check that the steps done so far were steps of the present plan.
+
+        Raises: InputError if they were not.
+        """
         if self.mixture is None or not state_dict:
             return
         before, now = state_dict, self.mixture.identity
@@ -201,7 +199,10 @@ class TextDataModule(LightningDataModule):
         return module
 
     def _given(self, stage: str, task: str) -> list[str]:
-        """Return the splits of a stage that a task has; one that is not trained may lack all."""
+        """Return the splits of a stage that a task has; outside `fit` a task may have none.
+
+        Raises: InputError if no task has any, or the task has no training rows in `fit`.
+        """
         wanted, *_ = possible = SPLITS[TrainerFn(stage).value]
         splits = [split for split in possible if self.has(split, task)]
         if (stage == "fit" and "train" not in splits) or not any(map(self.has, possible)):
@@ -222,7 +223,7 @@ class TextDataModule(LightningDataModule):
                 module.training_config.schedule.check(trainer.max_steps)
 
     def _check_rows(self, name: str, task: Task, splits: Sequence[str]) -> None:
-        """Check what would fail late: the first row of each split, and the packages that score them."""
+        """Check early that the first row of each split is readable and the packages for its scores are installed."""
         rows = self.rows_of(name)
         for split in splits:
             if next(rows.rows(split, _columns(split, task)), None) is None:
@@ -233,14 +234,14 @@ class TextDataModule(LightningDataModule):
     def _learn(self, module: TaskModule, stage: str) -> None:
         """Let the tasks learn from their training rows, and train the tokenizer if the module has none.
 
-        The rows of a task that learns from them are read once for both.
+        If a task learns from its rows, one pass over them serves the task and the tokenizer.
         """
         texts: list[Iterable[str]] = []
         for name, task in list(module.tasks.items()):
-            noting = _Noting(self.rows_of(name).rows("train", task.columns), task, module.tokenizer is None)
+            rows = _RowsWithTexts(self.rows_of(name).rows("train", task.columns), task, module.tokenizer is None)
             if stage == "fit":
-                module.learn(name, noting)
-            texts.append(noting.texts if noting.finished else self._texts(name, task))
+                module.learn(name, rows)
+            texts.append(rows.texts if rows.finished else self._texts(name, task))
         if module.tokenizer is None:
             module.train_tokenizer(chain.from_iterable(texts), Path(self.trainer.default_root_dir))
 
@@ -248,7 +249,7 @@ class TextDataModule(LightningDataModule):
         return chain.from_iterable(map(task.texts, self.rows_of(name).rows("train", task.columns)))
 
     def _mix(self, train: Mapping[str, TaskExamples]) -> Mixture:
-        """Lay the plan, and log how long an epoch is."""
+        """Make the plan of steps, and log how long an epoch is."""
         lengths = {task: examples.lengths for task, examples in train.items()}
         targets = {task: examples.targets for task, examples in train.items()}
         mixture = Mixture(lengths, targets, self.tokens_per_step, _parts(self.trainer), self.seed, self.mixing)
@@ -267,7 +268,7 @@ class TextDataModule(LightningDataModule):
     def _within_limits(
         self, split: str, name: str, task: Task, tokenized: TokenizedDataset, pad_id: int
     ) -> TaskExamples:
-        """Return the examples to use, and log what is left out or cut."""
+        """Return the examples to use, and log how many are left out or cut."""
         source, target = tokenized.source.lengths, tokenized.target.lengths
         long = (source > self.max_length) | ((target > self.max_length) & task.cuts_target)
         wanted = tokenized.target.counts if split == "train" else target  # a step needs at least one target
@@ -292,7 +293,7 @@ class TextDataModule(LightningDataModule):
         return TaskExamples(name, tokenized, kept, self.max_length, pad_id, task.cuts_target, every)
 
     def _evaluation_loader(self, split: str) -> DataLoader | list:
-        """Return the batches of the tasks in turn, so that the first few have all; each process has as many of each."""
+        """Return batches of the tasks in turn, so that the first few cover all tasks, equally many in each process."""
         given, rank, world_size = self.examples.get(split, {}), self.trainer.global_rank, self.trainer.world_size
         turns: list[list[tuple[str, np.ndarray]]] = []
         for task, examples in given.items():
@@ -305,7 +306,7 @@ class TextDataModule(LightningDataModule):
         return self._loader(batches, EvalDataset(given)) if batches else []
 
     def _loader(self, sampler: Iterable, dataset: Dataset) -> DataLoader:
-        """`batch_size=None`: what the sampler names, the dataset turns into a whole batch."""
+        """Return a loader with `batch_size=None`: the dataset makes a whole batch of each item of the sampler."""
         loader = DataLoader(
             dataset,
             batch_size=None,
@@ -313,15 +314,15 @@ class TextDataModule(LightningDataModule):
             num_workers=self.workers,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.workers > 0,
-            generator=torch.Generator(),  # the global one is left to dropout: a resume starts a loader more
+            generator=torch.Generator(),  # not the global one, of dropout: a resume starts one loader more
             worker_init_fn=_leave_signals,
         )
         atexit.register(_end_workers, weakref.ref(loader))
         return loader
 
 
-class _Noting:
-    """The rows of a task; the texts in them are noted, if `wanted`, while somebody reads the rows."""
+class _RowsWithTexts:
+    """Iterate over rows and, if `wanted`, collect their tokenizer texts; all texts stay in memory."""
 
     def __init__(self, rows: Iterable[Row], task: Task, wanted: bool) -> None:
         self.texts: list[str] = []
@@ -337,13 +338,13 @@ class _Noting:
 
 
 class _TrainingSampler(Sampler):
-    """Names (step, part) of this process for the rest of the epoch in which the trainer stands."""
+    """Yield the (step, part) of each micro-batch of this process until the current epoch ends."""
 
     def __init__(self, mixture: Mixture, trainer: Trainer) -> None:
         self.mixture, self.trainer = mixture, trainer
 
     def __len__(self) -> int:
-        """Return the micro-batches of this process in an epoch."""
+        """Return how many micro-batches this process has in an epoch."""
         return self.mixture.steps_per_epoch * self.trainer.accumulate_grad_batches
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
@@ -358,18 +359,18 @@ class _TrainingSampler(Sampler):
         if _parts(self.trainer) != self.mixture.parts:
             raise InputError(
                 f"the plan was laid for {self.mixture.parts} micro-batches a step, now it is {_parts(self.trainer)}; "
-                "keep accumulate_grad_batches the same all through a run, without GradientAccumulationScheduler"
+                "keep accumulate_grad_batches the same throughout a run, without GradientAccumulationScheduler"
             )
 
 
 def _leave_signals(worker: int) -> None:
-    """Let the training process alone answer SIGINT and SIGTERM: it saves first and ends its workers then."""
+    """Ignore SIGINT and SIGTERM in a worker: the training process saves first and then ends its workers."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
 def _end_workers(loader: weakref.ref[DataLoader]) -> None:
-    """End what workers are left before Python does: it sends SIGTERM, which they ignore, and waits for ever."""
+    """End the remaining workers before Python does: it sends SIGTERM, which they ignore, and waits for ever."""
     workers = getattr(loader(), "_iterator", None)
     if workers is not None:
         workers._shutdown_workers()
@@ -380,5 +381,5 @@ def _columns(split: str, task: Task) -> tuple[str, ...]:
 
 
 def _parts(trainer: Trainer) -> int:
-    """Return the micro-batches of a step."""
+    """Return how many micro-batches a step has, over all processes."""
     return trainer.world_size * trainer.accumulate_grad_batches

@@ -18,10 +18,13 @@ logger = logging.getLogger(__name__)
 def strategy(settings: Any, tasks: Collection[Task]) -> Any:
     """Return the strategy of the config, or the right one for several processes if it is auto.
 
-    Raises: InputError if it is ddp_spawn, whose processes share the states of metrics: each row would count twice.
+    Raises: InputError if it spawns processes: they end with training, and with them the tokenizer and the layers.
     """
     if "spawn" in str(settings.strategy):
-        raise InputError(f"trainer.strategy is {settings.strategy}, which counts evaluation rows twice; use ddp")
+        raise InputError(
+            f"trainer.strategy is {settings.strategy}, whose processes end with training and take the model with them; "
+            "use ddp"
+        )
     chosen = "ddp" if settings.strategy == "auto" and _devices(settings) * settings.num_nodes > 1 else settings.strategy
     # a step leaves out the heads of some tasks, or the decoder; ddp would wait for their gradients for ever
     leaves_out = len(tasks) > 1 or not all(task.generates for task in tasks)

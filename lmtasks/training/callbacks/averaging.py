@@ -59,7 +59,7 @@ class CheckpointAverage:
     """Which checkpoints make up the final weights."""
 
     of: Literal["last", "best"] = "last"
-    """Whether the newest checkpoints are averaged or those with the best scores."""
+    """Whether to average the newest checkpoints or those with the best scores."""
     count: int = 10
     """Number of checkpoints; a run that kept fewer averages those it has. `Checkpoints` must keep as many."""
 
@@ -85,18 +85,18 @@ class CheckpointAverage:
 
 
 class EMA(Callback):
-    """Keep an exponential moving average of the parameters, which is validated, saved and left after training.
+    """Keep an exponential moving average of the parameters: validate it, save it, leave it in the module at the end.
 
     After each optimiser step `average += (1 - d) * (parameter - average)` with `d = min(decay, (1 + n) / (10 + n))` for
     n earlier steps, in float32 where parameters have less precision; buffers are not averaged. In a checkpoint,
-    "state_dict" has the average, for all readers, and "trained_weights" has the weights that training continues with.
+    "state_dict" has the average, which every reader takes, and "trained_weights" the weights for further training.
     """
 
     def __init__(self, decay: float = 0.999) -> None:
         """Set how slowly the average moves.
 
         Args:
-            decay: Part of the average that one step leaves, below 1; 0.999 averages over about a thousand steps.
+            decay: Share of the average that a step keeps, below 1; 0.999 averages over about a thousand steps.
         """
         if not 0 <= decay < 1:
             raise InputError(f"decay={decay} of EMA: choose a number from 0 to below 1, such as 0.999")

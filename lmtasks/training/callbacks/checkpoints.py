@@ -1,4 +1,4 @@
-"""Checkpoints that survive a kill in the middle of a save, a full disk, a flipped bit and a resume.
+"""Checkpoints that stay readable after a kill during a save or on a full disk, and that detect damaged files.
 
 Lightning does most of it. Two things are added here: a file is replaced as a whole or not at all and checked when it is
 read (`SafeCheckpointIO`), and `last.ckpt` is always the newest state (`Checkpoints`).
@@ -33,7 +33,7 @@ PART = ".part"  # ending of a file that is being written
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a file that replaces `path` when the block ends without an error; otherwise `path` stays as it was.
 
-    The bytes are on the disk (fsync) before the name is. Partial files of a killed run are removed.
+    The bytes are on the disk (fsync) before the file is renamed. Partial files of a killed run are removed.
 
     Raises: InputError if the folder cannot be written, or the disk is full.
     """
@@ -62,7 +62,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 class SafeCheckpointIO(TorchCheckpointIO):
     """Save a checkpoint as a whole or not at all, and check it when it is loaded; for `Trainer(plugins=[...])`.
 
-    Lightning writes paths with a protocol (`s3://`, `gs://`): such storage replaces an object as a whole by itself.
+    Lightning handles paths with a protocol (`s3://`, `gs://`): such storage replaces an object as a whole by itself.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
@@ -87,7 +87,7 @@ class Checkpoints(ModelCheckpoint):
 
     A run is saved after every validation (after every epoch if there is none), when training ends or is told to stop
     (`trainer.should_stop`), and every `every_n_steps` or `every_n_minutes`. `step=2000.ckpt` is the state after 2000
-    optimiser steps. `last.ckpt` is always the newest state, after an interruption the only file of it.
+    optimiser steps. `last.ckpt` is always the newest state; after an interruption it is the only file of that state.
     """
 
     def __init__(
@@ -102,12 +102,12 @@ class Checkpoints(ModelCheckpoint):
         """Set what is kept.
 
         Args:
-            monitor: Name of the logged metric that ranks checkpoints; None keeps none for their score.
+            monitor: Name of the logged metric that ranks checkpoints; with None, scores do not count.
             mode: Whether a low ("min") or a high ("max") value of `monitor` is better.
             best: Number of checkpoints with the best scores to keep.
-            keep_last: Number of newest checkpoints to keep whatever their score, besides `last.ckpt`.
-            every_n_steps: Also save after every so many optimiser steps.
-            every_n_minutes: Also save after every so many minutes.
+            keep_last: Number of newest checkpoints to keep regardless of score, besides `last.ckpt`.
+            every_n_steps: Optimiser steps between additional saves.
+            every_n_minutes: Minutes between additional saves.
         """
         self.best = best if monitor else 0
         super().__init__(monitor=monitor, mode=mode, save_top_k=self.best, save_last=True)
@@ -216,7 +216,7 @@ class Checkpoints(ModelCheckpoint):
         return late or (self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0)
 
     def _save(self, trainer: Trainer, score: float | None) -> None:
-        """Save `step=N.ckpt` if it is among the best or the last, then `last.ckpt`; then remove what no longer is."""
+        """Save `step=N.ckpt` if it is among the best or the last, then `last.ckpt`; then remove those that are not."""
         step, before = trainer.global_step, set(self._scores)
         self._scores[step] = score
         self.last_model_path = self._last_path

@@ -34,16 +34,16 @@ CLEAR = "\r\x1b[K"  # go to the start of the line and erase it
 class Progress(ProgressBar):
     """Show step, loss, speed and time left on one line, and the scores of each validation on one line.
 
-    With several tasks that line has only the main score and loss of each; metrics.csv has all.
-    The loss is the mean of `train/<task>/loss` since the last full line: the sentences of a step are of one length, and
-    long ones are harder. The speed counts real targets (tokens without padding) of this process times the number of
-    processes, without the time of validation; the time left includes validation.
+    With several tasks a line of scores has only the main score and the loss of each; metrics.csv has all of them. The
+    loss is the mean of `train/<task>/loss` since the last full line, because the texts of one step have similar
+    lengths, and long ones are harder. The speed counts real targets (tokens without padding) of this process times the
+    number of processes, without the time of validation; the time left includes validation.
 
     step 400/8000  loss 3.214  12,300 tokens/s  54 min left
     """
 
     def __init__(self, every: int = 100) -> None:
-        """`every`: steps between two lines where stderr is no terminal, and over which the speed is averaged."""
+        """Set `every`, the steps between two lines if stderr is no terminal, and over which the speed is averaged."""
         super().__init__()
         self.every = every
         self._enabled = True

@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 class RandomState(Callback):
     """Keep the random state of every process in the checkpoint, so that a resumed run draws the same dropout.
 
-    The state is restored if the number of processes is the same. Validation leaves it as it was, so training does not
+    The state is restored if the number of processes is the same. Validation does not change it, so training does not
     depend on when and how a run is validated. A data loader draws its seed from the global state whenever it starts;
     give it a `generator` of its own if a resume at the end of an epoch has to be exact too.
     """

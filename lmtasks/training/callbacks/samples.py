@@ -19,14 +19,14 @@ LONGEST = 600  # characters of a text that are shown
 
 
 class Samples(Callback):
-    """Print the same rows at each validation, so that one sees the model learn; write more rows to the run folder."""
+    """Print the same rows at each validation, which shows progress; write more rows to the run folder."""
 
     def __init__(self, shown: int = 2, kept: int = 20) -> None:
-        """`shown` rows of each task go to stderr, `kept` to samples.txt."""
+        """Set how many rows of each task are printed to stderr (`shown`) and written to samples.txt (`kept`)."""
         self.shown, self.kept = shown, kept
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the answers of a validation or test, which has just been scored."""
+        """Show the answers of the validation or test that has just been scored."""
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
         rows = cast("TaskModule", pl_module).predictions

@@ -24,8 +24,8 @@ IMPATIENCE = 1.0  # seconds; launchers forward Ctrl-C, so that one may arrive tw
 class StopOnSignal(Callback):
     """Stop training at SIGTERM or SIGINT to any process: `Checkpoints` saves, then all raise SystemExit(143 or 130).
 
-    The running optimiser step or validation is finished first. A second SIGINT ends the process at once and leaves the
-    checkpoint before as it was. Data loader workers must ignore both signals (`worker_init_fn`): a terminal and SLURM
+    The running optimiser step or validation is finished first. A second SIGINT ends the process at once; the previous
+    checkpoint stays as it was. Data loader workers must ignore both signals (`worker_init_fn`): a terminal and SLURM
     send them to every process.
     """
 
@@ -37,7 +37,7 @@ class StopOnSignal(Callback):
         self._steps_done = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Replace the signal handlers of Lightning, which it sets just before the sanity check and before training."""
+        """Replace the handlers that Lightning sets just before the sanity check and before training."""
         self._steps_done = trainer.global_step
         if threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else
             signal.signal(signal.SIGTERM, self._receive)
@@ -66,7 +66,7 @@ class StopOnSignal(Callback):
     on_validation_start = on_train_epoch_end = on_train_batch_start
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Exit with the code of the signal also if it came during the last validation."""
+        """Exit with the code of the signal, even if it came during the last validation."""
         self._agree(trainer)
         self.on_train_batch_start(trainer, pl_module)
 

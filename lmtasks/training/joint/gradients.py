@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lmtasks.training.joint.surgery import Surgery
 
-AT_ONCE = 1 << 16  # numbers of a row that are converted to float64 together
+AT_ONCE = 1 << 16  # columns that are converted to float64 together
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,12 @@ class Measured:
 
 
 class JointStep:
-    """Collects losses and gradients over the micro-batches of a step, and returns them at its end."""
+    """Collect losses and gradients over the micro-batches of a step, and return them at its end."""
 
     def __init__(
         self, tasks: Sequence[str], parameters: Sequence[nn.Parameter], shared: Sequence[nn.Parameter]
     ) -> None:
-        """`parameters` are those of the model, `shared` those among them on which gradients are compared."""
+        """Begin the first step: `parameters` of the model, and the `shared` ones on which gradients are compared."""
         self.tasks = list(tasks)
         self.shared = [parameter for parameter in shared if parameter.requires_grad]
         ours = set(map(id, self.shared))
@@ -64,9 +64,9 @@ class JointStep:
         self._losses[task] = self._losses.get(task, 0) + loss.detach().float()
 
     def take(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """Separate the gradients of a micro-batch, and return what to call `backward` on in place of the losses.
+        """Separate the gradients of a micro-batch, and return the scalar for `backward`.
 
-        losses: the share of each task in the loss of the step, scalars. `backward` gives parameters that are not shared
+        losses: the weighted loss of each task, scalars. `backward` gives parameters that are not shared
         their usual gradients, and shared ones a gradient of 0, to which `finish` adds. A parameter that no task uses
         has no gradient, as usual: an optimiser leaves it alone.
         """

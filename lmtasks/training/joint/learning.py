@@ -1,7 +1,7 @@
 """Joint training: the loss of a micro-batch, and the gradient of a step, of one or several tasks.
 
 Losses of several tasks are weighted, conflicting gradients are combined by a rule, and both can be logged. A rule that
-needs the gradient of each task gets them separately, also with one task: this is the place for another gradient rule.
+needs the gradient of each task gets it separately, even if there is only one task. Add other gradient rules here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class JointConfig:
     """How several tasks are trained together."""
 
     weighting: Weighting = field(default_factory=Static)
-    """Weight of the loss of each task, a factor beside its share of the step."""
+    """Weight of the loss of each task, multiplied with its share of the step."""
     surgery: Surgery | None = None
     """How conflicting gradients are combined; by default they are added."""
     watch: bool = False
@@ -36,7 +36,7 @@ class JointConfig:
 
 
 class JointLearning(nn.Module):
-    """Computes the loss of a micro-batch, and the gradient of the whole step.
+    """Compute the loss of a micro-batch, and the gradient of the whole step.
 
     Raises: InputError if there is a weighting but only one task.
     """
@@ -72,12 +72,12 @@ class JointLearning(nn.Module):
         self._step = JointStep(self.tasks, parameters, shared)
 
     def loss(self, losses: Mapping[str, Tensor], shares: Mapping[str, float], logged: bool) -> Tensor:
-        """Return what to call `backward` on for a micro-batch.
+        """Return the scalar for `backward` of a micro-batch.
 
         losses: the mean loss of each task that takes part in the step, times its share of the step, scalars; logged:
         whether the step will be written to the logs.
 
-        Raises: InputError if all that a task uses is frozen.
+        Raises: InputError if all parameters that a task uses are frozen.
         """
         for task, loss in losses.items():
             if not loss.requires_grad:
@@ -109,7 +109,10 @@ class JointLearning(nn.Module):
         return logs
 
     def check(self, names: Iterable[str]) -> None:
-        """Raise InputError if a checkpoint with these names of joint training has another weighting than this run."""
+        """Check that a checkpoint with these names of joint parameters has the weighting of this run.
+
+        Raises: InputError if it has another one.
+        """
         if set(names) != set(self.state_dict()):
             raise InputError(
                 "the checkpoint was trained with another model.training.joint.weighting than this run has; "

@@ -26,7 +26,7 @@ class Surgery(ABC):
     def weights(self, gramian: Tensor, step: int) -> Tensor:
         """Return the weights (T,) of the gradients of T tasks, whose weighted sum the optimiser follows.
 
-        `gramian` (T, T), in float64, has the inner products of the gradients; its row is 0 for a task without gradient.
+        `gramian` (T, T), in float64, has the inner products of the gradients; the row of a task without gradient is 0.
         A task whose gradient is not finite is left out: the loss scaler handles the sum, which is not finite either.
         The same `gramian` and `step` give the same weights on all processes.
         """
@@ -34,7 +34,7 @@ class Surgery(ABC):
 
 @dataclass(frozen=True)
 class PCGrad(Surgery):
-    """Remove from each gradient its component against each other gradient, in random order; then add up.
+    """Remove from each gradient what conflicts with each other gradient, in random order; then add up.
 
     Source: Yu et al. (2020), Algorithm 1.
     """

@@ -35,9 +35,10 @@ class TaskWeights(nn.Module):
         self.tasks = tuple(tasks)
 
     def weighted(self, task: str, loss: Tensor, share: float) -> Tensor:
-        """Return what a piece of a step adds to the loss that is minimised.
+        """Return the weighted loss of a micro-batch, which is added to the loss that is minimised.
 
-        `loss` is the mean loss of the piece times the constant `share`; a cost of the weight is multiplied with it too.
+        `loss` is the mean loss of the micro-batch times the constant `share` of the task in the step; a cost of the
+        weight is multiplied by `share` too.
         """
         return self.weights[self.tasks.index(task)] * loss
 
@@ -46,10 +47,10 @@ class TaskWeights(nn.Module):
         return dict(zip(self.tasks, self.weights.tolist(), strict=True))
 
     def observe(self, losses: Tensor, norms: Tensor | None) -> None:
-        """Learn from an optimiser step, after each step and with the same numbers on all processes; by default nothing.
+        """Update the weights after an optimiser step, from the same numbers on all processes; by default do nothing.
 
         `losses` (T,) has the mean loss of each of `tasks`, `norms` (T,) the norm of the gradient of its weighted loss
-        on the backbone, None unless `needs_gradients`. NaN stands for a task that took no part, and so does infinity.
+        on the backbone, None unless `needs_gradients`. NaN or infinity stands for a task that took no part.
         """
 
 
@@ -59,7 +60,7 @@ class Weighting(ABC):
 
     @abstractmethod
     def build(self, tasks: Sequence[str]) -> TaskWeights:
-        """Return the first weights of the tasks of these names."""
+        """Return the initial weights of the tasks with these names."""
 
 
 class StaticWeights(TaskWeights):
