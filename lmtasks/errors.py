@@ -11,6 +11,11 @@ class InputError(ValueError):
     """One line: what was given, what was wanted, what to do; with file, row and column where data are at fault."""
 
 
+def one_line(error: BaseException) -> str:
+    """Return the message of an error on one line, or the name of its type if it has no message."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def did_you_mean(given: str, known: Iterable[str], otherwise: str) -> str:
     """Return the known name that was probably meant, or what to say where none is near.
 

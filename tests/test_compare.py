@@ -222,6 +222,7 @@ def test_the_command_prints_json_and_takes_a_model_folder_for_its_run(tmp_path, 
         (["joint", "--pictures", "no/where"], "there is no folder no"),
         (["broken"], "not a whole model folder"),
         (["text"], "metrics.csv"),
+        (["foreign"], "foreign.*: the model was made with own.Task, a class that is not imported"),
     ],
 )
 def test_what_cannot_be_compared_is_told_in_one_line(tmp_path, joint, monkeypatch, capsys, arguments, fault):
@@ -231,6 +232,10 @@ def test_what_cannot_be_compared_is_told_in_one_line(tmp_path, joint, monkeypatc
     write_run(tmp_path / "unscored", tasks=("mood",))
     write_run(tmp_path / "text", {"mood": 1.0}, [{"step": 3, "train/mood/loss": "low"}])
     (write_run(tmp_path / "broken", {"mood": 1.0}) / "model" / "config.json").write_text("{")
+    config = write_run(tmp_path / "foreign", {"mood": 1.0}) / "model" / "config.json"
+    saved = json.loads(config.read_text())
+    saved["tasks"]["mood"] = {"class_path": "own.Task"}
+    config.write_text(json.dumps(saved))
     assert main(["compare", *arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert re.search(fault, line), line

@@ -10,7 +10,7 @@ import pytest
 from lmtasks.errors import InputError
 from lmtasks.metrics.score import LabelledScore, labelled_scores
 from lmtasks.reports.pictures import ENDINGS, check_picture, picture
-from lmtasks.text.words import columns
+from lmtasks.text.columns import columns
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

@@ -108,6 +108,15 @@ class Source(NamedTuple):
         return Source(*(part[sources] for part in self))
 
 
+def backward_order(mask: Tensor) -> Tensor:
+    """Return the positions (B, S) of the tokens of mask (B, S), last first, then those of the padding on the right.
+
+    Each row is its own inverse.
+    """
+    order = torch.arange(mask.size(1), device=mask.device)
+    return torch.where(mask, mask.sum(dim=1, keepdim=True) - 1 - order, order)
+
+
 class BidirectionalLayer(nn.Module):
     """Two recurrent layers that read the sentence from either end (Bahdanau et al., section 3.2).
 
@@ -121,7 +130,7 @@ class BidirectionalLayer(nn.Module):
         self.back = LAYERS[cell](d_input, d_hidden, batch_first=True)
 
     def forward(self, x: Tensor, reverse: Tensor) -> Tensor:
-        """Read x (B, S, D), with the positions in backward order in `reverse` (B, S): (B, S, 2H)."""
+        """Read x (B, S, D), with the positions in `reverse` (B, S) as `backward_order` gives them: (B, S, 2H)."""
         ahead, _ = self.ahead(x)  # (B, S, H)
         back, _ = self.back(_reorder(x, reverse))  # (B, S, H)
         return torch.cat([ahead, _reorder(back, reverse)], dim=-1)

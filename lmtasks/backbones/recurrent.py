@@ -16,7 +16,15 @@ from torch import Tensor, nn
 
 from lmtasks.backbones.base import NO_ENCODER, NO_SOURCE, Backbone, BackboneConfig, Memory, State, per_layer
 from lmtasks.backbones.dropout import Dropout
-from lmtasks.backbones.recurrence import CELLS, LAYERS, AdditiveAttention, BidirectionalLayer, LSTMCell, Source
+from lmtasks.backbones.recurrence import (
+    CELLS,
+    LAYERS,
+    AdditiveAttention,
+    BidirectionalLayer,
+    LSTMCell,
+    Source,
+    backward_order,
+)
 from lmtasks.errors import InputError
 
 
@@ -79,8 +87,7 @@ class RecurrentEncoder(Backbone):
 
     def encode(self, source: Tensor, mask: Tensor) -> Memory:
         """Read source ids (B, S) with mask (B, S), True = a real token; the padding is on the right."""
-        order = torch.arange(source.shape[1], device=source.device)
-        reverse = torch.where(mask, mask.sum(dim=1, keepdim=True) - 1 - order, order)  # (B, S), its own inverse
+        reverse = backward_order(mask)  # (B, S)
         x = self._embed(source)  # (B, S, D)
         for layer in self.encoder:
             x = layer(self.dropout(x), reverse)  # (B, S, 2H)

@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import NoReturn
 
 import lmtasks
-from lmtasks.errors import InputError, did_you_mean
+from lmtasks.errors import InputError, did_you_mean, one_line
 
 COMMANDS = {
     "fit": ("fit", "train a model, test its best checkpoint, write the model folder"),
@@ -129,7 +129,7 @@ def _import(modules: Sequence[str]) -> None:
             import_module(name)
         except Exception as error:
             hint = f"; give the name of the module, {name[:-3]}" if name.endswith(".py") else ""
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            reason = f"{type(error).__name__}: {one_line(error)}"
             raise InputError(f"--import {name or 'MODULE'}: this module cannot be imported: {reason}{hint}") from error
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lmtasks.backbones.base import Backbone
 from lmtasks.backbones.dropout import Dropout
 from lmtasks.backbones.loss import Loss
-from lmtasks.backbones.recurrence import BidirectionalLayer
+from lmtasks.backbones.recurrence import BidirectionalLayer, backward_order
 from lmtasks.batch import IGNORE, Batch
 from lmtasks.decoding import Decoding
 from lmtasks.heads.base import Head
@@ -92,9 +92,7 @@ class SpanHead(Head):
             x = self.attention(x, question, context, same)
         if self.match is not None and same is not None:
             x = x + self.match.embed(same).to(x.dtype)
-        order = torch.arange(x.size(1), device=x.device)
-        reverse = torch.where(mask, mask.sum(1, keepdim=True) - 1 - order, order)  # (B, S), its own inverse
-        read = x
+        read, reverse = x, backward_order(mask)  # (B, S, D), (B, S)
         for layer in self.layers:
             read = layer(self.dropout(read), reverse)  # (B, S, D)
         x = torch.cat((x, read), dim=-1) if len(self.layers) else x

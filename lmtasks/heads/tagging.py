@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lmtasks.backbones.base import Backbone
 from lmtasks.backbones.dropout import Dropout
 from lmtasks.backbones.loss import Loss
-from lmtasks.backbones.recurrence import BidirectionalLayer
+from lmtasks.backbones.recurrence import BidirectionalLayer, backward_order
 from lmtasks.batch import IGNORE, Batch
 from lmtasks.decoding import Decoding
 from lmtasks.heads.base import Head
@@ -85,12 +85,11 @@ class TaggingHead(Head):
         lengths = words.sum(1, keepdim=True)  # (B, 1)
         width = max(1, int(lengths.max()))
         places = (~words).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]  # (B, W), first pieces in order
-        order = torch.arange(width, device=words.device)
-        mask = order < lengths  # (B, W)
+        mask = torch.arange(width, device=words.device) < lengths  # (B, W)
         x = states.gather(1, places.unsqueeze(-1).expand(-1, -1, states.size(-1)))  # (B, W, D)
         if self.spelling is not None:
             x = torch.cat((x, self.spelling(batch.source, places, words).to(x.dtype)), dim=-1)
-        reverse = torch.where(mask, lengths - 1 - order, order)  # (B, W), its own inverse
+        reverse = backward_order(mask)  # (B, W)
         for layer in self.layers:
             x = layer(self.dropout(x), reverse)  # (B, W, D)
         emissions = self.emission(self.dropout(x))  # (B, W, K)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from lmtasks.errors import InputError
-from lmtasks.reports.tables import align
+from lmtasks.text.columns import align
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmtasks.reports.pictures import draw_cells, picture
-from lmtasks.text.words import columns
+from lmtasks.text.columns import columns
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from lmtasks.errors import InputError
-from lmtasks.reports.tables import align
 from lmtasks.settings import from_plain
 from lmtasks.storage import CONFIG, METRICS, METRICS_FILE, MODEL
 from lmtasks.storage.checkpoint import find_model, read_settings
+from lmtasks.text.columns import align
 
 ALONE = "alone"  # the column of several runs that have one task each
 EMPTY = (None, "", "nan")  # cells of metrics.csv without a number: a task took no part
@@ -250,9 +250,12 @@ def as_plain(comparison: Comparison) -> dict[str, Any]:
 
 def _read(name: str, path: Path, renamed: str) -> Run:
     place = find_model(path)
+    settings = read_settings(place)
     try:
-        tasks = from_plain(read_settings(place)["tasks"])
+        tasks = from_plain(settings["tasks"])
         metrics = {task: str(value.main_metric) for task, value in tasks.items()}
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from error
     except (TypeError, KeyError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(f"{place}: its settings do not fit this version of lmtasks ({reason})") from error

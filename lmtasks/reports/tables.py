@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from lmtasks.text.words import columns
+from lmtasks.text.columns import align
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,13 +55,14 @@ def score_table(metrics: Mapping[str, float | Tensor], main: Mapping[str, str] |
     return "\n".join(align(lines, left=1))
 
 
-def one_line(metrics: Mapping[str, float | Tensor], main: Mapping[str, str]) -> str:
+def scores_line(metrics: Mapping[str, float | Tensor], main: Mapping[str, str]) -> str:
     """Return the scores of one split side by side, in columns that stay where they are at the next validation.
 
     With several tasks each shows its main score (`main` is {task: metric}) and its loss; the mean of the main scores
     comes last.
 
-    >>> one_line({"test/fr/bleu": 31.2, "test/fr/loss": 1.91, "test/fr/chrf": 57.1, "test/score": 31.2}, {"fr": "bleu"})
+    >>> scores = {"test/fr/bleu": 31.2, "test/fr/loss": 1.91, "test/fr/chrf": 57.1, "test/score": 31.2}
+    >>> scores_line(scores, {"fr": "bleu"})
     'fr  bleu   31.20  loss  1.9100  chrf   57.10'
     """
     scores = _sort_scores(metrics)
@@ -74,23 +75,6 @@ def one_line(metrics: Mapping[str, float | Tensor], main: Mapping[str, str]) -> 
         means = (value for name, value in metrics.items() if name.endswith(f"/{SCORE}") and name.count("/") == 1)
         parts += [f"{SCORE} {_number(float(mean)):>7}" for mean in means]
     return " | ".join(parts)
-
-
-def align(rows: Sequence[Sequence[str]], left: int) -> list[str]:
-    """Return rows of cells as lines with straight columns: the first `left` flush left, the others flush right.
-
-    >>> align([["task", "bleu"], ["北京", "31.20"]], left=1)
-    ['task   bleu', '北京  31.20']
-    """
-    widths = [max(map(columns, cells)) for cells in zip(*rows, strict=True)]  # str.ljust counts 北京 as 2, not as 4
-    lines = []
-    for row in rows:
-        cells = []
-        for place, (width, cell) in enumerate(zip(widths, row, strict=True)):
-            blanks = " " * (width - columns(cell))
-            cells.append(cell + blanks if place < left else blanks + cell)
-        lines.append("  ".join(cells).rstrip())
-    return lines
 
 
 def _uneven_table(

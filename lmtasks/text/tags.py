@@ -13,7 +13,7 @@ from typing import Literal, get_args
 from lmtasks.errors import InputError
 
 Scheme = Literal["BIO", "IOB1", "BIOES", "BMES", "BILOU"]
-PREFIXES: dict[Scheme, str] = {"BIO": "BIO", "IOB1": "BIO", "BIOES": "BIOES", "BMES": "BMESO", "BILOU": "BILOU"}
+PREFIXES: dict[Scheme, str] = {"BIOES": "BIOES", "BMES": "BMESO", "BILOU": "BILOU"}
 SAME = {"M": "I", "L": "E", "U": "S"}  # middle, last and unit are other names for inside, end and single
 OUTSIDE = "O"
 
@@ -67,8 +67,8 @@ def detect_scheme(rows: Iterable[Sequence[str]]) -> Scheme:
     used = {split_tag(tag)[0] for tag in chain.from_iterable(rows)}
     if used <= set("BIO"):
         return "IOB1" if _is_iob1(rows) else "BIO"
-    for scheme in ("BIOES", "BMES", "BILOU"):
-        if used <= set(PREFIXES[scheme]):
+    for scheme, prefixes in PREFIXES.items():
+        if used <= set(prefixes):
             return scheme
     raise InputError(f"tags begin with {', '.join(sorted(used))}: no one scheme of {', '.join(get_args(Scheme))} fits")
 

@@ -89,16 +89,6 @@ def join_words(words: Sequence[str], writing: Sequence[str]) -> tuple[str, list[
     return "".join(parts), places
 
 
-def columns(text: str) -> int:
-    """Return how many columns of a terminal a text takes: East Asian characters take two, combining ones none.
-
-    >>> columns("abc"), columns("北京")
-    (3, 4)
-    """
-    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
-    return len(text) + wide - sum(unicodedata.combining(letter) > 0 for letter in text)
-
-
 def _without_ending(text: str, start: int, stop: int, endings: Sequence[str]) -> list[Place]:
     """Return the places of a word and of an ending that is a word of its own."""
     word = text[start:stop].lower()

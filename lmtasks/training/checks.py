@@ -6,7 +6,6 @@ These are settings of module, data and trainer together; a class checks its own 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from lmtasks.backbones.base import BackboneConfig
 from lmtasks.data.limits import check_limits
 from lmtasks.data.mixing import Mixing
 from lmtasks.data.readers.base import Rows
-from lmtasks.errors import InputError
+from lmtasks.errors import InputError, did_you_mean
 from lmtasks.tasks.base import Task
 from lmtasks.training.init_from import check_part
 
@@ -119,6 +118,5 @@ def no_task(name: str, tasks: Collection[str]) -> str:
     >>> no_task("moood", ["mood", "french"])
     "the model has no task 'moood'; did you mean mood? it has mood, french"
     """
-    near = get_close_matches(name, tasks, n=1)
-    meant = f"did you mean {near[0]}? it" if near else "it"
-    return f"the model has no task {name!r}; {meant} has {', '.join(tasks)}"
+    meant = did_you_mean(name, tasks, "")
+    return f"the model has no task {name!r}; {meant}{' ' if meant else ''}it has {', '.join(tasks)}"

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lmtasks.data.readers.formats import file_format
-from lmtasks.data.readers.hub import hub_table, named_labels, one_line
-from lmtasks.errors import InputError
+from lmtasks.data.readers.hub import hub_table, named_labels
+from lmtasks.errors import InputError, one_line
 
 Record = tuple[int, dict[str, Any]]  # row number, the row under the file's own column names
 Row = TypeVar("Row", str, list[str])

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 from lmtasks.data.readers.formats import HUB_ID
-from lmtasks.errors import InputError
+from lmtasks.errors import InputError, one_line
 
 TIMEOUT = 10  # seconds that the hub has to answer
 
@@ -54,11 +54,6 @@ def named_labels(rows: Iterable[dict[str, Any]], features: Mapping[str, Any]) ->
     labels = {name: feature for name, feature in features.items() if '"ClassLabel"' in json.dumps(feature)}
     for row in rows:
         yield row | {name: _with_names(row[name], labels[name]) for name in labels if name in row}
-
-
-def one_line(error: BaseException) -> str:
-    """Return the message of an error on one line, or the name of its type if it has no message."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def why_no_answer() -> str:

@@ -21,7 +21,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from lmtasks.batch import IGNORE, Batch
-from lmtasks.reports.tables import one_line
+from lmtasks.reports.tables import scores_line
 from lmtasks.training.steps import last_step
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Progress(ProgressBar):
             self._end_line(CLEAR)
             width = len(str(self._last or ""))
             tasks = cast("TaskModule", pl_module).tasks
-            line = one_line(scores, {name: task.main_metric for name, task in tasks.items()})
+            line = scores_line(scores, {name: task.main_metric for name, task in tasks.items()})
             print(f"step {trainer.global_step:>{width}}  validation  {line}", file=sys.stderr, flush=True)
 
     def on_validation_batch_end(

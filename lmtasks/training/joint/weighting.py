@@ -11,12 +11,11 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
 import torch
 from torch import Tensor, nn
 
-from lmtasks.errors import InputError
+from lmtasks.errors import InputError, did_you_mean
 
 SETTING = "model.training.joint.weighting"  # for error messages
 LEAST = 1e-3  # smallest weight of GradNorm: a weight of 0 has no gradient and would stay 0
@@ -90,8 +89,7 @@ class Static(Weighting):
         """Return constant weights."""
         for name in self.weights:
             if name not in tasks:
-                near = get_close_matches(name, tasks, 1)
-                hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(tasks)}"
+                hint = did_you_mean(name, tasks, f"choose from {', '.join(tasks)}")
                 raise InputError(f"{SETTING}.weights: {name} is no task; {hint}")
         weights = [self.weights.get(task, 1.0) for task in tasks]
         if not any(weights):
