@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from lmtasks.data.limits import check_limits
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
 from lmtasks.predict import Predictor, TaskMethods
-from lmtasks.settings import FORMAT, to_plain
+from lmtasks.settings import FORMAT, public_name, to_plain
 from lmtasks.tasks.base import Answer, Row, Task
 from lmtasks.text.base import BaseTokenizer
 
@@ -101,6 +102,16 @@ class Model(TaskMethods, nn.Module):
             if name in marks:
                 head.begin_with(tokenizer.mark(marks[name]))
 
+    def example_commands(self, folder: str | Path) -> list[str]:
+        """Return a command for each task that tries it, with the model in `folder`."""
+        classes = [public_name(type(own)) for own in (*self.tasks.values(), self.backbone_config)]
+        modules = {name.rpartition(".")[0] for name in classes} - {"", "__main__"}  # those of a user's own classes
+        imports = "".join(f" --import {module}" for module in sorted(modules))
+        names = {name: f" --task {name}" if len(self.tasks) > 1 else "" for name in self.tasks}
+        return [
+            f"lmtasks run {folder}{imports}{names[name]} {task.example_command}" for name, task in self.tasks.items()
+        ]
+
     def built(self) -> tuple[Backbone, BaseTokenizer]:
         """Return backbone and tokenizer.
 
@@ -113,15 +124,21 @@ class Model(TaskMethods, nn.Module):
     # Use: a predictor holds everything an answer needs, and is safe to share between threads.
 
     def predictor(self) -> Predictor:
-        """Return what answers rows with the weights of this model; later training changes its answers too.
+        """Return what answers rows with the weights of this model, without dropout, whatever mode the model is in.
+
+        They share the parameters: later training changes the answers too.
 
         Raises: InputError if the model has no layers yet.
         """
         backbone, tokenizer = self.built()
-        heads = self.heads
-        if self.training:  # modules that train keep their dropout: answer with others that share the parameters
-            backbone, heads = _in_eval_mode(backbone), _in_eval_mode(heads)
-        return Predictor(self.tasks, tokenizer, backbone, heads, self.decoding)
+        return Predictor(self.tasks, tokenizer, _in_eval_mode(backbone), _in_eval_mode(self.heads), self.decoding)
+
+    def _predictor(self) -> Predictor:
+        """Return a predictor for one call, with the modules themselves where their mode allows it."""
+        backbone, tokenizer = self.built()
+        if self.training:
+            return self.predictor()
+        return Predictor(self.tasks, tokenizer, backbone, self.heads, self.decoding)
 
     def solve(
         self,
@@ -132,19 +149,19 @@ class Model(TaskMethods, nn.Module):
         prefix: str = "",
     ) -> list[list[Answer]]:
         """Return for each row its answers, best first; see `Predictor.solve`."""
-        return self.predictor().solve(rows, task, group, decoding, prefix)
+        return self._predictor().solve(rows, task, group, decoding, prefix)
 
     def stream(
         self, text: str | Row = "", task: str | None = None, decoding: Decoding | None = None, group: str | None = None
     ) -> Iterator[str]:
         """Yield the answer to one text, or one row, piece by piece; see `Predictor.stream`."""
-        return self.predictor().stream(text, task, decoding, group)
+        return self._predictor().stream(text, task, decoding, group)
 
     def align(
         self, text: str, answer: str | None = None, group: str | None = None, task: str | None = None
     ) -> tuple[list[str], list[str], Tensor]:
         """Return source pieces, target pieces and the alignment (T, S); see `Predictor.align`."""
-        return self.predictor().align(text, answer, group, task)
+        return self._predictor().align(text, answer, group, task)
 
     # Weights.
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TypeVar, cast
 
 import numpy as np
@@ -75,15 +74,6 @@ class TaskMethods(ABC):
             raise InputError(f"{found[0]} does {task.kind}, not {kind}; choose another task, or another method")
         return found[0], task
 
-    def example_commands(self, folder: str | Path) -> list[str]:
-        """Return a command for each task that tries it, with the model in `folder`."""
-        own = {type(task).__module__.partition(".")[0] for task in self.tasks.values()} - {"lmtasks"}
-        imports = "".join(f" --import {module}" for module in sorted(own))
-        names = {name: f" --task {name}" if len(self.tasks) > 1 else "" for name in self.tasks}
-        return [
-            f"lmtasks run {folder}{imports}{names[name]} {task.example_command}" for name, task in self.tasks.items()
-        ]
-
     def translate(
         self,
         texts: Texts,
@@ -105,7 +95,7 @@ class TaskMethods(ABC):
         rows = [{column: text} for text in _several(texts)]
         return _like(texts, [best.text for best, *_ in self.solve(rows, name, group, decoding, prefix)])
 
-    def generate(self, prompts: Texts, decoding: Decoding | None = None, task: str | None = None) -> Texts:
+    def generate(self, prompts: Texts = "", decoding: Decoding | None = None, task: str | None = None) -> Texts:  # type: ignore[assignment]
         """Continue a prompt, or several; each answer is what comes after the prompt.
 
         An empty prompt is the beginning of a text. `Decoding(beam=1, sample=True, ...)` draws texts at random.
@@ -231,7 +221,7 @@ class Predictor(TaskMethods):
         several answers, a label) comes as one piece at the end.
         """
         (name, chosen), search = self.find_task(task), decoding or self.decoding
-        row = {chosen.source_columns[0]: text} if isinstance(text, str) else text
+        row = _row(chosen, text) if isinstance(text, str) else text
         if not chosen.generates or search.beam > 1 or search.n_best > 1:
             yield self.solve([row], name, group, search)[0][0].text
             return
@@ -263,7 +253,9 @@ class Predictor(TaskMethods):
         name, chosen = self.find_task(task)
         if chosen.context or not chosen.generates:
             raise InputError(f"{name} has no alignment to show: it needs a task that writes a text for a text")
-        row = dict.fromkeys(chosen.source_columns, text)
+        if not text.strip():
+            raise InputError("there is no text to align; give one")
+        row = _row(chosen, text)
         words = self.solve([row], name, group)[0][0].text if answer is None else answer
         (question,) = self._questions(name, chosen, [row], group)
         target = self.tokenizer.frame_target(self.tokenizer.encode(words))
@@ -311,6 +303,12 @@ def _check(rows: Sequence[Row], name: str, task: Task) -> None:
             raise InputError(f"row {number} of those asked: {name} reads {readable}, and it has {', '.join(row)}")
         if lacking := [column for column in needed if row.get(column) is None]:
             raise InputError(f"row {number} of those asked: {name} reads {readable}, and it has no {lacking[0]!r}")
+
+
+def _row(task: Task, text: str) -> Row:
+    """Return a row with this text; the source columns of a task that reads one text, such as languages, all have it."""
+    columns = (task.input_column,) if task.context or not task.generates else task.source_columns
+    return dict.fromkeys(columns, text)
 
 
 def _several(texts: str | Iterable[str]) -> list[str]:

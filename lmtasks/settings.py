@@ -65,7 +65,9 @@ def find_class(name: str, base: type | None = None) -> type:
     Raises: InputError if lmtasks exports no such class, a user's class is not imported, or it is of another kind.
     """
     module, _, own = name.rpartition(".")
-    found = getattr(sys.modules.get(module), own, None) if module else getattr(lmtasks, own, None)
+    # vars, not getattr: a module that loads names when they are asked for would import what the file chooses
+    loaded = vars(sys.modules[module]) if module in sys.modules else {}
+    found = loaded.get(own) if module else getattr(lmtasks, own, None)
     if found is None and module:
         raise InputError(
             f"the model was made with {name}, a class that is not imported here; import {module} first (in the shell: "
@@ -121,8 +123,11 @@ def _build(kind: type, arguments: dict[str, Any]) -> Any:
     known = {field.name for field in dataclasses.fields(kind)}
     if unknown := sorted(arguments.keys() - known):
         raise InputError(f"the model sets {kind.__name__}.{unknown[0]}, which lmtasks {lmtasks.__version__} lacks")
-    hints = get_type_hints(kind)
-    return kind(**{name: _as_typed(item, hints[name]) for name, item in arguments.items()})
+    try:
+        hints = get_type_hints(kind)
+    except NameError:  # a user's class may name types that it imports for type checkers only
+        hints = {}
+    return kind(**{name: _as_typed(item, hints.get(name)) for name, item in arguments.items()})
 
 
 def _as_typed(value: Any, hint: Any) -> Any:
@@ -132,7 +137,11 @@ def _as_typed(value: Any, hint: Any) -> Any:
         return next((typed for each in inner if (typed := _as_typed(value, each)) is not value), value)
     if origin is tuple and isinstance(value, list):
         each = [inner[0]] * len(value) if inner[1:] == (...,) else inner
-        return tuple(_as_typed(item, kind) for item, kind in zip(value, each, strict=False))
+        if len(each) != len(value):
+            raise InputError(f"the model has the setting {value}, expected {len(each)} values; the file is damaged")
+        return tuple(_as_typed(item, kind) for item, kind in zip(value, each, strict=True))
+    if origin is list and isinstance(value, list):
+        return [_as_typed(item, inner[0]) for item in value]
     if origin is dict and isinstance(value, dict):
         return {key: _as_typed(item, inner[1]) for key, item in value.items()}
     return value

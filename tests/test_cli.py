@@ -211,13 +211,13 @@ def test_a_resume_stays_in_its_folder_and_keeps_its_metrics(cli, work):
 def test_a_resume_refuses_what_it_cannot_change(cli):
     status, _, (line,) = cli("fit", "-c", "tiny.yaml", "--ckpt_path", "last", "--model.training.optimizer.lr", 0.5)
     assert status == 2
-    assert "was trained with training.optimizer.lr = 0.001, not 0.5" in line
+    assert "was trained with model.training.optimizer.lr = 0.001, not 0.5" in line
 
 
 def test_a_resume_refuses_another_schedule(cli):
     status, _, (line,) = cli("fit", "-c", "tiny.yaml", "--ckpt_path", "last", "--model.training.schedule.warmup", 5)
     assert status == 2
-    assert "was trained with training.schedule.warmup = 1000, not 5" in line
+    assert "was trained with model.training.schedule.warmup = 1000, not 5" in line
 
 
 SEVERAL = """# lmtasks fit -c several.yaml
@@ -290,7 +290,7 @@ def test_a_resume_may_watch_weigh_and_mend_otherwise(cli, several):
     assert (float(last["train/french/weight"]), float(last["train/mood/weight"])) == (0.5, 1)
     status, _, (line,) = cli(*resume, 3, "--model.training.joint.weighting", "GradNorm")
     assert status == 2
-    assert "was trained with training.joint.weighting = Static, not GradNorm" in line
+    assert "was trained with model.training.joint.weighting = Static, not GradNorm" in line
 
 
 def test_test_gives_the_table_that_fit_printed_of_averaged_weights(cli, work):

@@ -526,6 +526,18 @@ def test_a_module_of_a_loaded_model_trains_with_dropout_and_settings_of_its_own(
     assert any(not tensor.equal(before[name]) for name, tensor in module.weights().items())
 
 
+def test_a_module_of_a_loaded_model_freezes_parts_and_begins_with_its_own_weights(served):
+    module = TaskModule.of(deepcopy(served), Training(freeze=("backbone.encoder",)))
+    assert not any(parameter.requires_grad for parameter in module.backbone.encoder.parameters())
+    with pytest.raises(InputError, match=r"the model has no nonsense"):
+        TaskModule.of(deepcopy(served), Training(freeze=("nonsense",)))
+    with pytest.raises(InputError, match="the model has its weights"):
+        TaskModule.of(served, Training(init_from="runs/other"))
+    began = deepcopy(served)
+    began._training_settings["training"]["init_args"]["init_from"] = "runs/gone"
+    assert TaskModule.of(began).training_config.init_from is None
+
+
 def test_predictions_say_to_which_task_they_belong(corpus, served):
     rows = several_rows(corpus, mood=Table(predict=str(corpus / "moods.test.jsonl")))
     module = TaskModule.of(served)

@@ -118,6 +118,14 @@ def test_a_model_that_trains_answers_without_dropout_and_goes_on_training(model)
 
 
 @EVERY
+def test_a_predictor_made_in_evaluation_mode_keeps_it(model):
+    predictor = model.eval().predictor()
+    expected = [call() for call in calls(predictor)]
+    model.train()
+    assert [call() for call in calls(predictor)] == expected
+
+
+@EVERY
 def test_an_optimiser_step_changes_the_answers_of_a_predictor_made_before(model):
     model.train()
     predictor = model.predictor()

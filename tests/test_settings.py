@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import types
 from dataclasses import dataclass, field
 
 import pytest
@@ -28,6 +29,7 @@ from lmtasks import (
 )
 from lmtasks.errors import InputError
 from lmtasks.settings import FORMAT, check_format, find_class, first_difference, from_plain, to_plain
+from lmtasks.storage.checkpoint import saved_in
 
 SETTINGS = [
     TranslationTask(("en-de", "de-en"), label_smoothing=0.2),
@@ -141,3 +143,27 @@ def test_a_folder_of_another_library_is_said_to_be_one(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(InputError, match=r"config.json: not the settings of a model of lmtasks"):
         lmtasks.load(tmp_path)
+
+
+def test_a_tuple_of_another_length_is_refused():
+    plain = to_plain(AdamW()) | {"init_args": {"betas": [0.9, 0.98, 0.5]}}
+    with pytest.raises(InputError, match=r"expected 2 values"):
+        from_plain(plain)
+
+
+def test_a_name_never_makes_a_loaded_module_load_more(monkeypatch):
+    asked = []
+    lazy = types.ModuleType("lazy_package")
+    lazy.__getattr__ = asked.append
+    monkeypatch.setitem(sys.modules, "lazy_package", lazy)
+    with pytest.raises(InputError, match="not imported here"):
+        find_class("lazy_package.Client")
+    assert not asked
+
+
+def test_a_checkpoint_of_another_kind_is_one_clear_line():
+    for own in (None, "text", {"format": FORMAT, "settings": {}}):
+        with pytest.raises(InputError, match=r"last.ckpt: a checkpoint, but not one that lmtasks wrote"):
+            saved_in({"lmtasks": own}, "last.ckpt")
+    with pytest.raises(InputError, match=r"last.ckpt: written by an older version"):
+        saved_in({"lmtasks": {"settings": {}, "tokenizer": ""}}, "last.ckpt")

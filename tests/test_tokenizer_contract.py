@@ -128,6 +128,13 @@ def test_sources_have_the_frame_of_the_tokenizer():
     assert (german.target, french.target) == ([*text, 4], [*words.encode("rome"), 4])
 
 
+def test_a_prompt_stands_before_the_turns_that_are_left_of_a_long_history():
+    words, task = Words([*TEXTS, "reply"]), DialogueTask(history=7, prompt_text="reply ")
+    (example,) = task.questions([{"turns": ["who has a cat ?", "rome", "hello anna"]}], words)
+    turn = [words.mark("<user>"), *words.encode("hello anna")]
+    assert example.source == [1, *words.encode("reply"), *turn, 2]
+
+
 def test_spans_and_tags_stand_where_their_words_do():
     words = Words()
     windows = examples("answers", words)

@@ -30,6 +30,12 @@ def finish(
         return 0
     weights = average.weights(kept) if average else read_checkpoint(kept.best_model_path)["state_dict"]
     module.load_state_dict(weights)
+    used = (
+        f"the average of {len(average.paths(kept))} checkpoints, the {average.of} ones"
+        if average
+        else kept.best_model_path
+    )
+    say(f"weights: {used}")
     untested = [name for name in module.tasks if data.has("validation", name) and not data.has("test", name)]
     model = "an average of checkpoints" if average else "that of the last checkpoint"
     for line in _missing_splits(list(module.tasks), untested, data, model):

@@ -180,7 +180,9 @@ def _unknown(fault: Fault, spot: Setting, written: Sequence[Setting], options: I
         name, hint = spot.name, "--help lists the settings"
         known = [option.lstrip("-") for option in options]
         known += [each.name for each in written if not f"{name}.".startswith(f"{each.name}.")]
-    near = get_close_matches(name, known, n=1, cutoff=0.7) + [each for each in known if each.endswith(f".{name}")]
+    first, dot, rest = name.partition(".")
+    near = get_close_matches(name, known, n=1, cutoff=0.7)
+    near += [f"{each}{dot}{rest}" for each in known if each.endswith(f".{first}")]  # it stands in a group
     hint = f"did you mean {spot.shown.removesuffix(name)}{near[0]}?" if near else hint
     return f"there is no setting {spot.shown}; {hint}"
 

@@ -22,8 +22,7 @@ import lmtasks
 from lmtasks.cli.after_fit import finish, print_scores
 from lmtasks.cli.errors import explain
 from lmtasks.cli.messages import Sizes, quiet, say
-from lmtasks.data.readers.hub import one_line
-from lmtasks.errors import InputError
+from lmtasks.errors import InputError, one_line
 from lmtasks.settings import first_difference, from_plain
 from lmtasks.storage import RUN_CONFIG, run_folder as folders
 from lmtasks.storage.checkpoint import Saved, checkpoints, read
@@ -220,15 +219,17 @@ class FitCLI(LightningCLI):
         mode: Any = getattr(self.trainer.checkpoint_callback, "mode", "max")  # whether a high score is better
         path = find(self.config.ckpt_path, self.folder, mode)
         saved = read(path)
-        before = from_plain(saved.settings)
+        names = ("backbone", "tasks", "training") if resuming else ("backbone", "tasks")
+        before = {name: from_plain(saved.settings[name]) for name in names}  # an optimiser may be missing here
         pairs = [("backbone", before["backbone"], model.backbone_config), ("tasks", before["tasks"], model.tasks)]
         if resuming:
             was, now = before["training"], model.training_config
-            pairs += [("training.optimizer", was.optimizer, now.optimizer)]
-            pairs += [("training.schedule", was.schedule, now.schedule)]
+            pairs += [("model.training.optimizer", was.optimizer, now.optimizer)]
+            pairs += [("model.training.schedule", was.schedule, now.schedule)]
             weightings = (was.joint.weighting, now.joint.weighting)
             if model.joint.weights.state_dict() or type(weightings[0]) is not type(weightings[1]):
-                pairs.append(("training.joint.weighting", *weightings))  # settings of what the checkpoint remembers
+                # settings of what the checkpoint remembers
+                pairs.append(("model.training.joint.weighting", *weightings))
         changes = [first_difference(old, new, name) for name, old, new in pairs]
         if list(before["tasks"]) != list(model.tasks):  # their order is that of their weights and of their steps
             changes = [f"the tasks {', '.join(before['tasks'])}, not {', '.join(model.tasks)}"]

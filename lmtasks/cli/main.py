@@ -124,7 +124,7 @@ def _import(modules: Sequence[str]) -> None:
     """Import modules of the user, also from the current folder, so that configs and models may name their classes."""
     for name in modules:
         if os.getcwd() not in sys.path:
-            sys.path.insert(0, os.getcwd())
+            sys.path.append(os.getcwd())  # at the end: no file here takes the place of a package
         try:
             import_module(name)
         except Exception as error:

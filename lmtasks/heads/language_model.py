@@ -96,8 +96,9 @@ class Rolling(Backbone):
         self.backbone, self.context = backbone, context
         self.embedding, self.d_model = backbone.embedding, backbone.d_model
 
-    def _output(self) -> tuple[Tensor, Tensor | None]:
-        return self.backbone._output()
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Score every token: (..., D) -> (..., V)."""
+        return self.backbone.logits(hidden)
 
     def init_state(self, memory: Memory | None) -> RollingState:
         """Return the state before the first token."""

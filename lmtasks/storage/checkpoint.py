@@ -61,13 +61,21 @@ def read(place: Path) -> Saved:
             text = (place / TOKENIZER).read_text(encoding="utf-8")
             tokenizer = {"tokenizer_class": settings.pop("tokenizer_class", "Tokenizer"), "tokenizer": text}
             return Saved(settings, tokenizer, load_file(place / WEIGHTS))
-    checkpoint = read_checkpoint(place)
-    if not isinstance(checkpoint, dict) or "lmtasks" not in checkpoint:
+    return saved_in(read_checkpoint(place), place)
+
+
+def saved_in(checkpoint: Any, place: object) -> Saved:
+    """Return the model that a checkpoint holds.
+
+    Raises: InputError if it is not written by lmtasks, or in another format; the message names `place`.
+    """
+    own = checkpoint.get("lmtasks") if isinstance(checkpoint, dict) else None
+    if isinstance(own, dict):
+        check_format(own.get("format"), place)
+    if not isinstance(own, dict) or not {"settings", "tokenizer_class", "tokenizer"} <= own.keys():
         raise InputError(f"{place}: a checkpoint, but not one that lmtasks wrote; give the .ckpt of a `lmtasks fit`")
-    own, step = checkpoint["lmtasks"], checkpoint.get("global_step", 0)
-    check_format(own.get("format"), place)
     tokenizer = {name: own[name] for name in ("tokenizer_class", "tokenizer")}
-    return Saved(own["settings"], tokenizer, checkpoint["state_dict"], step)
+    return Saved(own["settings"], tokenizer, checkpoint["state_dict"], checkpoint.get("global_step", 0))
 
 
 def read_settings(place: Path) -> dict[str, Any]:

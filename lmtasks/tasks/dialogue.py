@@ -69,15 +69,16 @@ class DialogueTask(Seq2SeqTask):
         return self.examples_of(turns, tokenizer)
 
     def frame(self, sources: Sequence[list[int]], language: str | None, tokenizer: BaseTokenizer) -> list[int]:
-        """Return the last turns that fit into the history, each after its mark, or the end of the last one."""
+        """Return prompt_text and the last turns that fit into the history, each after its mark; of the last its end."""
         marks = [tokenizer.mark(USER), tokenizer.mark(MODEL)]
+        prompt = tokenizer.encode(self.prompt_text) if self.prompt_text else []
         history: list[int] = []
         for back, turn in enumerate(reversed(sources)):
-            room = self.history - len(tokenizer.frame_source(history)) - 1  # the mark takes one
+            room = self.history - len(tokenizer.frame_source(prompt + history)) - 1  # the mark takes one
             if back and len(turn) > room:  # whole turns only, but for the last
                 break
             history = [marks[back % 2], *turn[max(0, len(turn) - room) :], *history]
-        return tokenizer.frame_source(history)
+        return tokenizer.frame_source(prompt + history)
 
     def score(self, predictions: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
         """Return perplexity, the mean probability of a token, BLEU-2 and how varied the replies are."""

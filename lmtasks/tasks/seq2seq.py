@@ -57,7 +57,8 @@ class Seq2SeqTask(Task):
 
     def examples_of(self, pairs: Sequence[tuple[int, Pair]], tokenizer: BaseTokenizer) -> list[Example]:
         """Make an example of each pair, given with the number of its row."""
-        sources = [[self.prompt_text + pair.sources[0], *pair.sources[1:]] for _, pair in pairs]
+        prompt = "" if self.multi_turn else self.prompt_text  # the first of several turns may be left out
+        sources = [[prompt + pair.sources[0], *pair.sources[1:]] for _, pair in pairs]
         # each text once, though all histories of a dialogue share their turns, and in one call, which uses all cores
         every = (text for several, (_, pair) in zip(sources, pairs, strict=True) for text in (*several, pair.target))
         texts = list(dict.fromkeys(every))

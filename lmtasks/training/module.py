@@ -1,8 +1,8 @@
 """TaskModule: a Model under Lightning, the only class with training logic.
 
 A training step: `training_step` gets a batch of each task that takes part, the head of the task computes its loss on
-the backbone, and `joint` makes of these losses what is called `backward` on. Before the optimiser steps, what the tasks
-brought is logged. Evaluation scores all rows once, gathered by row number over all processes.
+the backbone, and `joint` turns the losses into one scalar for `backward`. The loss of each task is logged before the
+optimiser steps. Evaluation scores all rows once, gathered by row number over all processes.
 
 The trainer calls prepare_data and setup of the data module, which trains the tokenizer and hands over the mixture, then
 `configure_model`, which builds the layers. The modules named after tasks are in `modules.py`.
@@ -32,6 +32,7 @@ from lmtasks.heads.base import Head
 from lmtasks.model import Model, start_marks
 from lmtasks.settings import from_plain, to_plain
 from lmtasks.storage import TOKENIZER
+from lmtasks.storage.checkpoint import saved_in
 from lmtasks.tasks.base import Answer, Prediction, Row, Task
 from lmtasks.text.base import BaseTokenizer
 from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
@@ -76,7 +77,7 @@ class TaskModule(Model, LightningModule):
         self.tokenizer_config, self.training_config, self.validation_decoding = tokenizer, training, validation_decoding
         self.joint = training.joint.build(list(self.tasks))
         self.mixture: Mixture | None = None
-        """Which rows make step k, of training; the data module hands it over."""
+        """The training mixture: which rows make step k. The data module sets it by `connect`."""
         self.predictions: dict[str, list[Prediction]] = {}
         """The rows of the last evaluation with their answers, by task."""
         self._source = Source(training.init_from) if training.init_from else None
@@ -88,11 +89,17 @@ class TaskModule(Model, LightningModule):
         """Return a module that trains, validates or tests a model, as it was trained or with other settings.
 
         They share tasks and layers.
+
+        Raises: InputError if `training` asks for first weights, which the model has.
         """
+        if training and (training.init_from or training.vectors):
+            raise InputError("the model has its weights; leave out training.init_from and training.vectors")
         settings = from_plain(model.training_settings)
-        settings |= {"training": training or settings["training"]}
+        before = training or settings.get("training", Training())
+        settings |= {"training": replace(before, init_from=None, vectors=None)}
         module = TaskModule(model.tasks, model.backbone_config, decoding=model.decoding, **settings)
         module.tokenizer, module.backbone, module.heads = model.tokenizer, model.backbone, model.heads
+        module._freeze_and_compile()
         module.train()  # a loaded model is in evaluation mode, without dropout
         return module
 
@@ -154,8 +161,12 @@ class TaskModule(Model, LightningModule):
             logger.info("vectors: %.1f %% of the vocabulary found in %s", 100 * found, vectors)
         if self._source:
             self._source.initialise(backbone, self.backbone_config, tokenizer)
+        self._freeze_and_compile()
+
+    def _freeze_and_compile(self) -> None:
         freeze(self, self.training_config.freeze)
         if self.training_config.compile:
+            backbone, _ = self.built()
             for name in ("encode", "decode"):
                 setattr(backbone, name, torch.compile(getattr(backbone, name), dynamic=True))
 
@@ -275,7 +286,7 @@ class TaskModule(Model, LightningModule):
 
     def _answer(self, batch: Batch, decoding: Decoding) -> list[list[Answer]]:
         """Return the answers to the examples of a batch, none to those that are not asked."""
-        predictor = self.predictor()
+        predictor = self._predictor()
         if batch.asked is None or len(batch.asked) == len(batch):
             return predictor.answer_batch(batch, decoding)
         answers: list[list[Answer]] = [[] for _ in range(len(batch))]
@@ -313,17 +324,18 @@ class TaskModule(Model, LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that the weights belong to the tokenizer of this run; correct Lightning's counts of micro-batches."""
         assert self.tokenizer is not None
-        saved = checkpoint.get("lmtasks")
-        if saved is None or BaseTokenizer.from_plain(saved).fingerprint != self.tokenizer.fingerprint:
+        saved = saved_in(checkpoint, self.trainer.ckpt_path if self._trainer else "the checkpoint")
+        if saved.build_tokenizer().fingerprint != self.tokenizer.fingerprint:
             raise InputError(
                 "the checkpoint was trained with another tokenizer than this run has; "
-                "start a new run with init_from, or give the tokenizer.json of its run as tokenizer.file"
+                "start a new run with model.training.init_from, or give the tokenizer.json of its run as "
+                "model.tokenizer.file"
             )
         self.joint.check(name.removeprefix(JOINT) for name in checkpoint["state_dict"] if name.startswith(JOINT))
         if self._trainer is not None and self._trainer.training and self.mixture:
             recount(checkpoint, self.mixture.steps_per_epoch, self.trainer.accumulate_grad_batches)
 
     def start_over(self, tasks: dict[str, Task], tokenizer: BaseTokenizer) -> None:
-        """Take tokenizer and tasks of a saved model, whose weights are loaded next, and drop `init_from`."""
+        """Take tokenizer and tasks of a saved model, whose weights are loaded next, and drop its first weights."""
         self.tasks, self.tokenizer = tasks, tokenizer
-        self.training_config, self._source = replace(self.training_config, init_from=None), None
+        self.training_config, self._source = replace(self.training_config, init_from=None, vectors=None), None

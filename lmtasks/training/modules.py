@@ -225,8 +225,8 @@ class ClassificationModule(TaskModule):
         super().__init__(_only(task), backbone, tokenizer, training)
 
 
-SentimentModule = ClassificationModule
-"""The same under the name of its most usual use."""
+class SentimentModule(ClassificationModule):
+    """A ClassificationModule under the name of its most usual use."""
 
 
 class TaggingModule(TaskModule):
