@@ -61,6 +61,7 @@ def main() -> None:
         times = {side: seconds(side.resolve(), arguments.steps) for side in order}
         for name, before in times[arguments.before].items():
             rounds.setdefault(name, []).append(before / times[arguments.after][name])
+            print(f"round {number + 1}: {name} {rounds[name][-1]:.3f}", file=sys.stderr, flush=True)
     for name, ratios in rounds.items():
         print(f"{name:<24}  before / after {statistics.median(ratios):.3f} ({min(ratios):.3f}..{max(ratios):.3f})")
 
