@@ -68,6 +68,10 @@ class DialogueTask(Seq2SeqTask):
         turns = [(number, Pair(tuple(turns), "")) for number, row in enumerate(rows) if (turns := _turns(row))]
         return self.examples_of(turns, tokenizer)
 
+    def prompted(self, pair: Pair) -> tuple[str, ...]:
+        """Return the turns alone: `frame` puts the prompt before those that fit, as the first may be left out."""
+        return pair.sources
+
     def frame(self, sources: Sequence[list[int]], language: str | None, tokenizer: BaseTokenizer) -> list[int]:
         """Return prompt_text and the last turns that fit into the history, each after its mark; of the last its end."""
         marks = [tokenizer.mark(USER), tokenizer.mark(MODEL)]

@@ -57,8 +57,7 @@ class Seq2SeqTask(Task):
 
     def examples_of(self, pairs: Sequence[tuple[int, Pair]], tokenizer: BaseTokenizer) -> list[Example]:
         """Make an example of each pair, given with the number of its row."""
-        prompt = "" if self.multi_turn else self.prompt_text  # the first of several turns may be left out
-        sources = [[prompt + pair.sources[0], *pair.sources[1:]] for _, pair in pairs]
+        sources = [self.prompted(pair) for _, pair in pairs]
         # each text once, though all histories of a dialogue share their turns, and in one call, which uses all cores
         every = (text for several, (_, pair) in zip(sources, pairs, strict=True) for text in (*several, pair.target))
         texts = list(dict.fromkeys(every))
@@ -75,6 +74,11 @@ class Seq2SeqTask(Task):
             )
             for several, (number, pair) in zip(sources, pairs, strict=True)
         ]
+
+    def prompted(self, pair: Pair) -> tuple[str, ...]:
+        """Return the texts that are read of a pair, the first one after `prompt_text`."""
+        first, *others = pair.sources
+        return (self.prompt_text + first, *others)
 
     def frame(self, sources: Sequence[list[int]], language: str | None, tokenizer: BaseTokenizer) -> list[int]:
         """Return what the encoder reads of the token ids of the source texts."""
