@@ -29,6 +29,8 @@ class Example:
     offsets: list[int] = field(default_factory=list)
     """Start and stop, one after the other, of the characters of `text` that each source token covers; empty where no
     answer is a part of the text."""
+    prefix: list[int] = field(default_factory=list)
+    """Tokens with which a written answer must begin, such as the code of its language."""
     group: str = ""
     """Rows that are scored together, such as a translation direction."""
     row: int = 0

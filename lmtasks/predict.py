@@ -193,7 +193,7 @@ class Predictor(TaskMethods):
         name, chosen = self.find_task(task)
         examples = self._questions(name, chosen, rows, group)
         lengths = np.array([[len(example.source)] * 2 for example in examples]).reshape(-1, 2)
-        begin = self.tokenizer.encode(prefix) if prefix else []
+        begin = self.tokenizer.encode_targets([prefix])[0] if prefix else []
         found: dict[int, list[Answer]] = {}
         for picked in evaluation_batches(lengths, TOKENS_PER_BATCH):
             batch = Batch.of(name, [examples[i] for i in picked], self.tokenizer.pad_id, picked)
@@ -229,7 +229,7 @@ class Predictor(TaskMethods):
         for example in self._questions(name, chosen, [row], group):
             tokens: list[int] = []
             written = shown = ""
-            for token in head.stream(self.backbone, example.source, search):
+            for token in head.stream(self.backbone, example.source, search, example.prefix):
                 tokens.append(token)
                 ((best,),) = chosen.answers([[Hypothesis(tokens, 0.0, 0.0)]], [example], self.tokenizer)
                 written = best.text
@@ -258,7 +258,7 @@ class Predictor(TaskMethods):
         row = _row(chosen, text)
         words = self.solve([row], name, group)[0][0].text if answer is None else answer
         (question,) = self._questions(name, chosen, [row], group)
-        target = self.tokenizer.frame_target(self.tokenizer.encode(words))
+        target = [*question.prefix, *self.tokenizer.encode_targets([words])[0], self.tokenizer.eos_id]
         batch = Batch.of(name, [Example(question.source, target)], self.tokenizer.pad_id).to(self.backbone.device)
         weights = cast(Head, self.heads[name]).alignment(self.backbone, batch)[0].float().cpu()
         return self.tokenizer.pieces(question.source), self.tokenizer.pieces(target), weights

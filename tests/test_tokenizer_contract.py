@@ -40,7 +40,7 @@ class Words(BaseTokenizer):
     separator_id = property(lambda self: self.separator)
     suppress_tokens = property(lambda self: [i for i in range(9) if i != self.eos_id])
 
-    def frame_source(self, *texts, language=None):
+    def frame_source(self, *texts, language=None, source_language=None):
         return [self.bos_id, *super().frame_source(*texts, language=language)]
 
     def __len__(self):

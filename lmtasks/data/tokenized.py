@@ -31,11 +31,11 @@ Make = Callable[[Sequence[Row], BaseTokenizer], list[Example]]
 ROWS_AT_ONCE = 2000  # enough for all cores, few enough that their texts do not fill the memory
 SESSION = uuid4().hex  # stands for code typed into an interpreter, which has no file
 READ = "rows"  # key in the metadata of an Arrow batch: how many rows were read for its examples
-FORMAT = "3"  # part of the hash: count up when the columns or their meaning change
+FORMAT = "4"  # part of the hash: count up when the columns or their meaning change
 NUMBERS, TEXT = pa.list_(pa.int32()), pa.string()
 SCHEMA = pa.schema({  # the fields of an Example
     "source": NUMBERS, "target": NUMBERS, "text": TEXT, "reference": TEXT, "references": pa.list_(TEXT),
-    "offsets": NUMBERS, "group": TEXT, "row": pa.int64(),
+    "offsets": NUMBERS, "prefix": NUMBERS, "group": TEXT, "row": pa.int64(),
 })  # fmt: skip
 
 

@@ -36,11 +36,14 @@ class Head(nn.Module, ABC):
     def predict(self, backbone: Backbone, batch: Batch, decoding: Decoding, prefix: Sequence[int] = ()) -> list[Any]:
         """Return what is found for each row, as plain Python that the task turns into answers.
 
-        A head that writes text follows `decoding` and begins each text with `prefix`; the others ignore both.
+        A head that writes text follows `decoding` and begins each text with the prefix of its example and `prefix`;
+        the others ignore both.
         """
 
-    def stream(self, backbone: Backbone, source: Sequence[int], decoding: Decoding) -> Iterator[int]:
-        """Iterate over the tokens of the text for one source, each as soon as it is chosen, without the end token.
+    def stream(
+        self, backbone: Backbone, source: Sequence[int], decoding: Decoding, prefix: Sequence[int] = ()
+    ) -> Iterator[int]:
+        """Iterate over the tokens of the text for one source, each as soon as it is chosen, without prefix and end.
 
         Raises: InputError with a beam, which knows its text only at the end, or with several hypotheses.
         """

@@ -57,10 +57,12 @@ class LanguageModelHead(Head):
         begin, ids = [prefix] * len(batch) if prefix else None, batch.ids.tolist()
         return search(backbone, None, decoding, self.end, self.end, self.suppress_tokens, begin, ids, prompts)
 
-    def stream(self, backbone: Backbone, source: Sequence[int], decoding: Decoding) -> Iterator[int]:
+    def stream(
+        self, backbone: Backbone, source: Sequence[int], decoding: Decoding, prefix: Sequence[int] = ()
+    ) -> Iterator[int]:
         """Iterate over the tokens that continue one source; see `Head.stream`."""
         backbone, (prompt,) = self._begin(backbone, [source], decoding)
-        return stream(backbone, None, decoding, self.end, self.end, self.suppress_tokens, prompt=prompt)
+        return stream(backbone, None, decoding, self.end, self.end, self.suppress_tokens, prefix, prompt=prompt)
 
     def _begin(
         self, backbone: Backbone, sources: Sequence[Sequence[int]], decoding: Decoding

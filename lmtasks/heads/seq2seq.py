@@ -38,17 +38,20 @@ class Seq2SeqHead(Head):
         return backbone.loss(hidden, batch.target, self.label_smoothing if self.training else 0.0)
 
     def predict(self, backbone: Backbone, batch: Batch, decoding: Decoding, prefix: Sequence[int] = ()) -> Texts:
-        """Return the `n_best` texts found for each source, best first; all begin with `prefix`."""
+        """Return the `n_best` texts found for each source, best first; all begin with prefixes, see `Head.predict`."""
         memory = backbone.encode(batch.source, batch.source_mask)
-        begin, ids = [prefix] * len(batch) if prefix else None, batch.ids.tolist()
+        own = [example.prefix for example in batch.examples] or [[]] * len(batch)
+        begin, ids = [[*each, *prefix] for each in own], batch.ids.tolist()
         return search(backbone, memory, decoding, self.start, self.end, self.suppress_tokens, begin, ids)
 
     @torch.no_grad()
-    def stream(self, backbone: Backbone, source: Sequence[int], decoding: Decoding) -> Iterator[int]:
+    def stream(
+        self, backbone: Backbone, source: Sequence[int], decoding: Decoding, prefix: Sequence[int] = ()
+    ) -> Iterator[int]:
         """Read one source and iterate over the tokens of its text; see `Head.stream`."""
         read = torch.tensor([[*source]], device=backbone.device)  # (1, S)
         memory = backbone.encode(read, torch.ones_like(read, dtype=torch.bool))
-        return stream(backbone, memory, decoding, self.start, self.end, self.suppress_tokens)
+        return stream(backbone, memory, decoding, self.start, self.end, self.suppress_tokens, prefix)
 
     def alignment(self, backbone: Backbone, batch: Batch) -> Tensor:
         """Return how much each token of batch.target (B, T) reads of each of batch.source (B, S): (B, T, S)."""

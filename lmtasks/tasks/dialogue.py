@@ -72,7 +72,7 @@ class DialogueTask(Seq2SeqTask):
         """Return the turns alone: `frame` puts the prompt before those that fit, as the first may be left out."""
         return pair.sources
 
-    def frame(self, sources: Sequence[list[int]], language: str | None, tokenizer: BaseTokenizer) -> list[int]:
+    def frame(self, sources: Sequence[list[int]], pair: Pair, tokenizer: BaseTokenizer) -> list[int]:
         """Return prompt_text and the last turns that fit into the history, each after its mark; of the last its end."""
         marks = [tokenizer.mark(USER), tokenizer.mark(MODEL)]
         prompt = tokenizer.encode(self.prompt_text) if self.prompt_text else []

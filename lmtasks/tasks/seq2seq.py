@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import ClassVar, NamedTuple
 
 from lmtasks.batch import Example
@@ -28,7 +29,9 @@ class Pair(NamedTuple):
     group: str = ""
     """Rows of one group are scored together."""
     language: str | None = None
-    """The language wanted of the answer, where the task knows several."""
+    """The language of the answer."""
+    source_language: str | None = None
+    """The language of the source."""
 
 
 @dataclass(frozen=True)
@@ -59,30 +62,38 @@ class Seq2SeqTask(Task):
         """Make an example of each pair, given with the number of its row."""
         sources = [self.prompted(pair) for _, pair in pairs]
         # each text once, though all histories of a dialogue share their turns, and in one call, which uses all cores
-        every = (text for several, (_, pair) in zip(sources, pairs, strict=True) for text in (*several, pair.target))
-        texts = list(dict.fromkeys(every))
-        ids = dict(zip(texts, tokenizer.encode_batch(texts), strict=True))
-        return [
-            Example(
-                source=self.frame([ids[text] for text in several], pair.language, tokenizer),
-                target=tokenizer.frame_target(ids[pair.target]) if pair.target.strip() else [],
-                text="\n".join(pair.sources),
-                reference=pair.target,
-                references=list(pair.references),
-                group=pair.group,
-                row=number,
+        read = list(dict.fromkeys(chain.from_iterable(sources)))
+        written = list(dict.fromkeys(pair.target for _, pair in pairs))
+        ids = dict(zip(read, tokenizer.encode_batch(read), strict=True))
+        targets = dict(zip(written, tokenizer.encode_targets(written), strict=True))
+        examples = []
+        for several, (number, pair) in zip(sources, pairs, strict=True):
+            language = pair.language if self.languages or tokenizer.names_languages else None
+            target = tokenizer.frame_target(targets[pair.target], language) if pair.target.strip() else []
+            examples.append(
+                Example(
+                    source=self.frame([ids[text] for text in several], pair, tokenizer),
+                    target=target,
+                    text="\n".join(pair.sources),
+                    reference=pair.target,
+                    references=list(pair.references),
+                    prefix=tokenizer.target_prefix(language),
+                    group=pair.group,
+                    row=number,
+                )
             )
-            for several, (number, pair) in zip(sources, pairs, strict=True)
-        ]
+        return examples
 
     def prompted(self, pair: Pair) -> tuple[str, ...]:
         """Return the texts that are read of a pair, the first one after `prompt_text`."""
         first, *others = pair.sources
         return (self.prompt_text + first, *others)
 
-    def frame(self, sources: Sequence[list[int]], language: str | None, tokenizer: BaseTokenizer) -> list[int]:
+    def frame(self, sources: Sequence[list[int]], pair: Pair, tokenizer: BaseTokenizer) -> list[int]:
         """Return what the encoder reads of the token ids of the source texts."""
-        return tokenizer.frame_source(*sources, language=language)
+        # a model of a single target language needs no tag
+        language = pair.language if self.languages or tokenizer.names_languages else None
+        return tokenizer.frame_source(*sources, language=language, source_language=pair.source_language)
 
     def head(self, tokenizer: BaseTokenizer, d_model: int) -> Head:
         """Return a head that writes text; it has no parameters of its own."""

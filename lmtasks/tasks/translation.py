@@ -87,8 +87,7 @@ class TranslationTask(Seq2SeqTask):
         for direction in self.directions:
             source, target = split_direction(direction)
             if (text := text_of(row, source)).strip():
-                language = target if self.languages else None  # a single target language needs no tag
-                yield Pair((text,), text_of(row, target), group=direction, language=language)
+                yield Pair((text,), text_of(row, target), (), direction, target, source)
 
     def choose(self, source: str | None, target: str | None) -> tuple[str, str | None]:
         """Return (source language, direction) of the one direction with these languages; None stands for any.

@@ -29,6 +29,8 @@ class BaseTokenizer(ABC):
     """What a piece is, for people to read: bpe, unigram, wordpiece, ..."""
     languages: tuple[str, ...] = ()
     """The languages that have a tag."""
+    names_languages: bool = False
+    """Whether every text is framed with the code of its language, as those of NLLB are."""
 
     @property
     def decoder_start_id(self) -> int:
@@ -40,17 +42,23 @@ class BaseTokenizer(ABC):
         """The token at the end of each of several texts that are read together."""
         return self.eos_id
 
-    def frame_source(self, *texts: Sequence[int], language: str | None = None) -> list[int]:
+    def frame_source(
+        self, *texts: Sequence[int], language: str | None = None, source_language: str | None = None
+    ) -> list[int]:
         """Return what an encoder reads of one text or of several; it ends with one `separator_id`.
 
-        `language` is the one wanted of the answer, where a model knows several.
+        `language` is the one wanted of the answer, where a model knows several; `source_language` that of the texts.
         """
         tag = [] if language is None else [self.tag(language)]
         return [*tag, *(token for text in texts for token in (*text, self.separator_id))]
 
-    def frame_target(self, text: Sequence[int]) -> list[int]:
+    def frame_target(self, text: Sequence[int], language: str | None = None) -> list[int]:
         """Return what a decoder is trained to write."""
-        return [*text, self.eos_id]
+        return [*self.target_prefix(language), *text, self.eos_id]
+
+    def target_prefix(self, language: str | None = None) -> list[int]:
+        """Return the tokens with which every written text must begin, such as the code of its language."""
+        return []
 
     @abstractmethod
     def __len__(self) -> int:
@@ -76,6 +84,10 @@ class BaseTokenizer(ABC):
     def encode(self, text: str) -> list[int]:
         """Cut one text into ids, without special tokens."""
         return self.encode_batch([text])[0]
+
+    def encode_targets(self, texts: list[str]) -> list[list[int]]:
+        """Cut texts that a decoder writes; some models of translation cut the two languages by different pieces."""
+        return self.encode_batch(texts)
 
     @abstractmethod
     def encode_words(self, words: list[str], spaced: bool) -> list[list[int]]:
