@@ -55,7 +55,8 @@ class Model(TaskMethods, nn.Module):
         if wrong := [name for name in tasks if not NAME.fullmatch(name)]:
             raise InputError(f"model.tasks: a task cannot be called {wrong[0]!r}; use letters, digits, - and _")
         self.tasks = dict(tasks)
-        self.backbone_config, self.decoding = backbone, decoding
+        self.backbone_config, self.origin = backbone.resolve()
+        self.decoding = decoding
         self._training_settings = dict(training or {})
         self.tokenizer: BaseTokenizer | None = None
         self.backbone: Backbone | None = None
@@ -95,6 +96,8 @@ class Model(TaskMethods, nn.Module):
         """
         check_limits(self.tasks, self.backbone_config)
         backbone = self.backbone_config.build(len(tokenizer))
+        if self.origin:
+            self.origin.initialise(backbone, self.backbone_config, tokenizer)
         self.tokenizer, self.backbone = tokenizer, backbone
         marks = start_marks(self.tasks)
         for name, task in self.tasks.items():

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from lmtasks.backbones.loss import Loss, linear_cross_entropy
 from lmtasks.errors import InputError
+from lmtasks.text.base import BaseTokenizer
 
 NO_ENCODER = "this backbone has no encoder (encoder_layers=0) and cannot read a source; set encoder_layers to 1 or more"
 NO_DECODER = "this backbone has no decoder (decoder_layers=0) and cannot write a text; set decoder_layers to 1 or more"
@@ -123,6 +124,18 @@ class Backbone(nn.Module):
         return self.embedding.weight if self.output_weight is None else self.output_weight, self.output_bias
 
 
+class Origin(ABC):
+    """What a backbone comes from that is not new: another model, which gives its tokenizer and its weights."""
+
+    @abstractmethod
+    def tokenizer(self, languages: Sequence[str], marks: Sequence[str]) -> BaseTokenizer:
+        """Return its tokenizer, with tokens added at the end for languages and marks that it lacks."""
+
+    @abstractmethod
+    def initialise(self, backbone: Backbone, config: BackboneConfig, tokenizer: BaseTokenizer) -> None:
+        """Copy its weights into a backbone that was built of `config` for `tokenizer`."""
+
+
 @dataclass(frozen=True)
 class BackboneConfig(ABC):
     """Sizes and choices of a backbone: data, which builds the layers when the vocabulary is known."""
@@ -151,6 +164,10 @@ class BackboneConfig(ABC):
     @abstractmethod
     def build(self, vocab_size: int) -> Backbone:
         """Return the backbone with fresh random weights for `vocab_size` tokens."""
+
+    def resolve(self) -> tuple[BackboneConfig, Origin | None]:
+        """Return the settings to build, and where the first weights come from; None = they are drawn at random."""
+        return self, None
 
     def _check_layers(self) -> None:
         if min(self.encoder_layers, self.decoder_layers) < 0 or not self.encoder_layers + self.decoder_layers:

@@ -95,6 +95,12 @@ class TransformerConfig(BackboneConfig):
     """Compute layers again in the backward pass: less memory, about a third more time."""
     convolution: int = 0
     """Tokens (an odd number) that the convolution of each encoder layer spans (QANet, section 2.2); 0 = none."""
+    segments: int = 0
+    """Rows of the table that tells a source's first text from its second (BERT, section 3); 0 = no table."""
+    separator: int = 0
+    """Id of the token that ends each text of a source, where there is a table of segments."""
+    embedding_rows: int = 0
+    """Least rows of the embedding: pretrained models often have more of them than their tokenizer has tokens."""
 
     @property
     def max_positions(self) -> int | None:
@@ -128,7 +134,7 @@ class TransformerConfig(BackboneConfig):
             raise InputError(
                 f"rotary positions turn pairs of features, but a head is {self.head_width} wide; make it even"
             )
-        return Transformer(self, vocab_size)
+        return Transformer(self, max(vocab_size, self.embedding_rows))
 
 
 class TransformerState(State):
@@ -174,6 +180,7 @@ class Transformer(Backbone):
         self.d_model = config.d_model
         self.max_length = config.max_positions
         self.embedding = nn.Embedding(vocab_size, config.d_model)
+        self.segments = nn.Embedding(config.segments, config.d_model) if config.segments else None
         self.encoder = Stack(config, config.encoder_layers, causal=False) if config.has_encoder else None
         self.decoder = Stack(config, config.decoder_layers, causal=True) if config.has_decoder else None
         if config.has_decoder and not config.tied_embeddings:
@@ -196,7 +203,12 @@ class Transformer(Backbone):
         """Read source ids (B, S) with mask (B, S), True = a real token."""
         if self.encoder is None:
             raise InputError(NO_ENCODER)
-        return Memory(self.encoder(self._embed(source), mask[:, None, None, :]), mask)
+        x = self._embed(source)  # (B, S, D)
+        if self.segments is not None:
+            ends = source == self.config.separator
+            texts = ends.cumsum(1) - ends.long()  # (B, S) how many texts end before each token
+            x = x + self.segments(texts.clamp(max=self.config.segments - 1))
+        return Memory(self.encoder(x, mask[:, None, None, :]), mask)
 
     def decode(self, target: Tensor, memory: Memory | None) -> Tensor:
         """Read the whole target (B, T), each position seeing itself and those before it: (B, T, D)."""

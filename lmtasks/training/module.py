@@ -72,15 +72,20 @@ class TaskModule(Model, LightningModule):
             raise InputError(
                 "model.training.compile is for a Transformer; a recurrent backbone would compile every length anew"
             )
-        if training.init_from and tokenizer.file:
-            raise InputError("model.training.init_from brings a tokenizer of its own; leave out model.tokenizer.file")
+        if training.init_from:
+            if self.origin:
+                raise InputError("model.backbone is pretrained; leave out model.training.init_from")
+            self.origin = Source(training.init_from)
+        if self.origin and (tokenizer.file or training.vectors):
+            unwanted = "tokenizer.file" if tokenizer.file else "training.vectors"
+            brings = "model.training.init_from" if training.init_from else "a pretrained model.backbone"
+            raise InputError(f"{brings} brings tokenizer and embeddings of its own; leave out model.{unwanted}")
         self.tokenizer_config, self.training_config, self.validation_decoding = tokenizer, training, validation_decoding
         self.joint = training.joint.build(list(self.tasks))
         self.mixture: Mixture | None = None
         """The training mixture: which rows make step k. The data module sets it by `connect`."""
         self.predictions: dict[str, list[Prediction]] = {}
         """The rows of the last evaluation with their answers, by task."""
-        self._source = Source(training.init_from) if training.init_from else None
         self._evaluations = {name: Evaluation() for name in self.tasks}
         self._sums: dict[str, Tensor] = {}  # (2,) nll and number of targets of each task in this step so far
 
@@ -126,8 +131,8 @@ class TaskModule(Model, LightningModule):
         languages = tuple(dict.fromkeys(language for task in tasks for language in task.languages))
         own = [mark for task in tasks for mark in task.marks]
         marks = tuple(dict.fromkeys([*own, *start_marks(self.tasks).values()]))
-        if self._source:
-            self.tokenizer = self._source.tokenizer(languages, marks)
+        if self.origin:
+            self.tokenizer = self.origin.tokenizer(languages, marks)
         else:
             self.tokenizer = Tokenizer.train(texts, self.tokenizer_config, languages, marks)
         folder.mkdir(parents=True, exist_ok=True)
@@ -159,8 +164,6 @@ class TaskModule(Model, LightningModule):
         if vectors := self.training_config.vectors:
             found = initialise(backbone.embedding, tokenizer, vectors)
             logger.info("vectors: %.1f %% of the vocabulary found in %s", 100 * found, vectors)
-        if self._source:
-            self._source.initialise(backbone, self.backbone_config, tokenizer)
         self._freeze_and_compile()
 
     def _freeze_and_compile(self) -> None:
@@ -338,4 +341,4 @@ class TaskModule(Model, LightningModule):
     def start_over(self, tasks: dict[str, Task], tokenizer: BaseTokenizer) -> None:
         """Take tokenizer and tasks of a saved model, whose weights are loaded next, and drop its first weights."""
         self.tasks, self.tokenizer = tasks, tokenizer
-        self.training_config, self._source = replace(self.training_config, init_from=None, vectors=None), None
+        self.training_config, self.origin = replace(self.training_config, init_from=None, vectors=None), None
