@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from lmtasks.tasks.summarisation import SummarisationTask as SummarisationTask
     from lmtasks.tasks.tagging import TaggingTask as TaggingTask
     from lmtasks.tasks.translation import TranslationTask as TranslationTask
+    from lmtasks.text.pretrained import Framing as Framing, PretrainedTokenizer as PretrainedTokenizer
     from lmtasks.text.tokenizer import Tokenizer as Tokenizer, TokenizerConfig as TokenizerConfig
     from lmtasks.training.callbacks.averaging import EMA as EMA
     from lmtasks.training.callbacks.checkpoints import Checkpoints as Checkpoints
@@ -100,6 +101,7 @@ _FILES = {
     "tasks.summarisation": ("SummarisationTask",),
     "tasks.tagging": ("TaggingTask",),
     "tasks.translation": ("TranslationTask",),
+    "text.pretrained": ("Framing", "PretrainedTokenizer"),
     "text.tokenizer": ("Tokenizer", "TokenizerConfig"),
     "training.callbacks.averaging": ("EMA",),
     "training.callbacks.checkpoints": ("Checkpoints",),
