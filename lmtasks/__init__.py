@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lmtasks.heads.tagging import TaggingHead as TaggingHead
     from lmtasks.model import Model as Model
     from lmtasks.predict import Predictor as Predictor
+    from lmtasks.pretrained.pretrained import Pretrained as Pretrained
     from lmtasks.storage.model_folder import load as load, save as save
     from lmtasks.tasks.answering import SpanAnsweringTask as SpanAnsweringTask
     from lmtasks.tasks.base import Task as Task
@@ -91,6 +92,7 @@ _FILES = {
     "heads.tagging": ("TaggingHead",),
     "model": ("Model",),
     "predict": ("Predictor",),
+    "pretrained.pretrained": ("Pretrained",),
     "storage.model_folder": ("load", "save"),
     "tasks.answering": ("SpanAnsweringTask",),
     "tasks.base": ("Task",),

@@ -6,7 +6,6 @@ The layers on top of the encoder (pooler, masked tokens, next sentence) are left
 from __future__ import annotations
 
 from lmtasks.backbones.transformer import TransformerConfig
-from lmtasks.errors import InputError
 from lmtasks.pretrained.family import ACTIVATIONS, Family
 from lmtasks.pretrained.table import Table
 from lmtasks.pretrained.tokenizers import byte_level_bpe, special_ids, word_pieces
@@ -90,8 +89,10 @@ class Bert(Family):
 
     def rename(self, name: str) -> str:
         """Drop the name of the encoder, which classes with a layer on top of it put first."""
-        return name.removeprefix(self.prefix).replace("LayerNorm.gamma", "LayerNorm.weight").replace(
-            "LayerNorm.beta", "LayerNorm.bias"
+        return (
+            name.removeprefix(self.prefix)
+            .replace("LayerNorm.gamma", "LayerNorm.weight")
+            .replace("LayerNorm.beta", "LayerNorm.bias")
         )
 
     def tokenizer(self) -> PretrainedTokenizer:

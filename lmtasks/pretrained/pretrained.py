@@ -6,15 +6,14 @@ was trained from a pretrained one needs neither its folder nor this package.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 
 from lmtasks.backbones.base import Backbone, BackboneConfig, Origin
 from lmtasks.backbones.transformer import TransformerConfig
-from lmtasks.errors import InputError, did_you_mean
+from lmtasks.errors import InputError
 from lmtasks.model import Model
 from lmtasks.pretrained.bert import Bert, DistilBert, Roberta
 from lmtasks.pretrained.family import Family
@@ -62,7 +61,9 @@ class Pretrained(BackboneConfig):
             "decoder_layers": _layers("decoder", found.decoder_layers, self.decoder_layers),
             "gradient_checkpointing": self.gradient_checkpointing,
         }
-        chosen |= {name: value for name in ("dropout", "attention_dropout") if (value := getattr(self, name)) is not None}
+        chosen |= {
+            name: value for name in ("dropout", "attention_dropout") if (value := getattr(self, name)) is not None
+        }
         return replace(found, **chosen), PretrainedOrigin(family)
 
     def build(self, vocab_size: int) -> Backbone:
@@ -110,9 +111,8 @@ def find_family(folder: Folder) -> Family:
     """Return a model as one of its family. Raises: InputError if its architecture is none that lmtasks reads."""
     known = {model_type: family for family in FAMILIES for model_type in family.model_types}
     if folder.model_type not in known:
-        near = did_you_mean(folder.model_type, known)
         raise InputError(
-            f"{folder.name}: {CONFIG} has model_type {folder.model_type!r}, which lmtasks does not read{near}; it reads "
+            f"{folder.name}: {CONFIG} has model_type {folder.model_type!r}, which lmtasks does not read; it reads "
             f"{', '.join(known)}"
         )
     return known[folder.model_type](folder)

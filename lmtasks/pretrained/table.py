@@ -93,7 +93,9 @@ def _copy(parameter: Tensor, parts: list[Tensor], name: str) -> None:
         fits = len(part) <= rows if name in OF_TOKENS else len(part) == rows
         if not fits or part.shape[1:] != parameter.shape[1:] or not part.is_floating_point():
             wanted = (rows, *parameter.shape[1:])
-            raise InputError(f"its {name} is {tuple(part.shape)} {part.dtype}, expected {wanted} floating-point numbers")
+            raise InputError(
+                f"its {name} is {tuple(part.shape)} {part.dtype}, expected {wanted} floating-point numbers"
+            )
         parameter[number * rows : number * rows + len(part)] = part
 
 
