@@ -45,7 +45,7 @@ class Table:
         """
         named = {rename(name): name for name in tensors.names()}
         present = {self._original(name): own for name, own in named.items()}
-        used = set()
+        used: set[str] = set()
         for name, parameter in backbone.named_parameters():
             if (theirs := self._names(name)) is None:
                 continue

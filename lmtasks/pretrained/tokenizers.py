@@ -49,7 +49,8 @@ def byte_level_bpe(folder: Folder) -> JsonPieces:
         return JsonPieces(text)
     vocabulary = json.loads(required(folder, "vocab.json"))
     lines = required(folder, "merges.txt").splitlines()
-    merges = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
+    pairs = (line.split() for line in lines if line and not line.startswith("#version"))
+    merges = [(left, right) for left, right in pairs]
     inner = tokenizers.Tokenizer(models.BPE(vocabulary, merges))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
