@@ -52,6 +52,8 @@ LAYERS = [
     "data.*",
     "predict",
     "model",
+    "pretrained.marian_binary",
+    "pretrained.*",
     "storage.checkpoint",
     "storage.model_folder storage.run_folder",
     "reports.*",
@@ -85,6 +87,7 @@ WITHOUT_LIGHTNING = (
     "reports",
     "predict",
     "model",
+    "pretrained",
 )  # what a model in use is made of, and what else can do without a trainer
 REACHED = {  # what is `Any` for a type checker -> the files, or rooms, that may use it
     "datamodule": ("cli.",),  # of LightningCLI; nothing that trains looks for the data through the trainer

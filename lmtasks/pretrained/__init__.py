@@ -1,0 +1,1 @@
+"""Models of others, read from their own files."""
