@@ -7,6 +7,7 @@ Unlike `Tokenizer` it may be lossy: what the original lower-cases or does not kn
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -148,8 +149,8 @@ class PretrainedTokenizer(BaseTokenizer):
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[Span]]:
         """Cut one text into ids, and return which characters `text[start:stop]` of the raw text each piece covers.
 
-        Spaces around a word do not count. A space that the tokenizer puts before a word covers nothing, before the
-        first one (0, 0).
+        Spaces around a word do not count; the accents of its last character do, where the tokenizer drops them. A
+        space that the tokenizer puts before a word covers nothing, before the first one (0, 0).
         """
         reject_surrogates([text])
         ids, spans = self._pieces.encode_with_offsets(text)
@@ -157,7 +158,7 @@ class PretrainedTokenizer(BaseTokenizer):
         trimmed = [_trimmed(text, span, space) for span, space in zip(spans, blank, strict=True)]
         if blank[:1] == [True] and trimmed[0][0] == trimmed[0][1]:
             trimmed[0] = (0, 0)
-        return ids, trimmed
+        return ids, _with_accents(text, trimmed)
 
     def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """Join rows of ids to texts; special tokens, languages and ids of no token are left out."""
@@ -242,6 +243,16 @@ def _trimmed(text: str, span: Span, space: bool) -> Span:
         return start, start
     stop = start + len(covered.rstrip())
     return stop - len(covered.strip()), stop
+
+
+def _with_accents(text: str, spans: list[Span]) -> list[Span]:
+    """Let spans include the combining marks that follow their characters and that no piece covers."""
+    longer = []
+    for (start, stop), following in zip(spans, [*(start for start, _ in spans[1:]), len(text)], strict=False):
+        while start < stop < following and unicodedata.category(text[stop])[0] == "M":
+            stop += 1
+        longer.append((start, stop))
+    return longer
 
 
 def _read(plain: dict[str, Any]) -> Pieces:

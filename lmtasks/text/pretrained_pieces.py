@@ -183,8 +183,11 @@ class SentencePieces(Pieces):
             found: dict[str, Any] = {"pieces": [part.text], "offsets": [(0, len(part.text))]}
             if not part.whole:
                 found = self._processor.encode(part.text, out_type="offset_mapping")
-            pieces += found["pieces"]
-            spans += [(part.start + start, part.start + stop) for start, stop in found["offsets"]]
+            for piece, (start, stop) in zip(found["pieces"], found["offsets"], strict=True):
+                # of the pieces of one character, such as a ligature, the package lets only the last one cover it
+                before = not part.text[start:stop].strip() and piece.strip(f"{_SPACE} ")
+                pieces.append(piece)
+                spans.append((part.start + (stop if before else start), part.start + stop + bool(before)))
         return self._known(pieces), spans
 
     def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
