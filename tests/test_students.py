@@ -10,9 +10,21 @@ from marian_files import FLOAT32, INT8, SETTINGS, TEXT, items, write, write_rows
 from lmtasks.backbones.transformer import TransformerConfig
 from lmtasks.errors import InputError
 from lmtasks.pretrained.marian_binary import read
-from lmtasks.pretrained.students import student
+from lmtasks.pretrained.folder import Folder
+from lmtasks.pretrained.pretrained import Pretrained
+from lmtasks.pretrained.students import Student
 
 YML = ("special:model.yml", TEXT, (4,), b"a: 1")
+
+
+def student(path):
+    """Return the settings of the student in a file, and the weights of our backbone after it was loaded."""
+    family = Student(Folder(str(path.parent)))
+    config = family.settings()
+    backbone = config.build(0)
+    with family.tensors() as tensors:
+        family.table().load(backbone, tensors, family.rename)
+    return config, backbone.state_dict()
 
 
 # The file
@@ -84,7 +96,7 @@ def test_a_model_of_marian_loads_into_our_transformer(tmp_path, int8, autoreg, m
     config, weights = student(write(tmp_path / "model.bin", items(**choices), int8, **choices))
     assert config == TransformerConfig(
         d_model=8, n_heads=2, d_ff=12, encoder_layers=2, decoder_layers=1, norm_position="post", norm_eps=1e-6,
-        output_bias=True, decoder_mixing=mixing, zero_start=True,
+        output_bias=True, decoder_mixing=mixing, zero_start=True, embedding_rows=11,
     )  # fmt: skip
     backbone = config.build(11)
     backbone.load_state_dict(weights)  # strict
@@ -119,11 +131,11 @@ def test_multipliers_of_activations_are_left_out(tmp_path):
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"decoder_l1_rnn_Wf": None}, "no decoder_l1_rnn_Wf, which its model.yml asks for"),
-    ({"Wpos": np.ones((4, 8))}, "Wpos has no place in our Transformer"),
-    ({"decoder_l1_rnn_W": np.ones((8, 6))}, "candidate.weight from .6, 8., but .8, 8. by its model.yml"),
-    ({"encoder_l1_self_Wk": np.ones((4, 8))}, "query_key_value.weight from .8, 4., but .8, 8. by its model.yml"),
-    ({"Wemb": np.array(1.0)}, "embedding.weight from .1, 1., but .1, 8. by its model.yml"),
+    ({"decoder_l1_rnn_Wf": None}, "its weights lack decoder_l0_rnn_Wf, the decoder.layers.0.self_attention.forget.weight"),
+    ({"Wpos": np.ones((4, 8))}, "its weights have Wpos, a name that is not known here"),
+    ({"decoder_l1_rnn_W": np.ones((8, 6))}, r"candidate.weight is \(6, 8\) torch.float32, expected \(8, 8\) floating-point"),
+    ({"encoder_l1_self_Wk": np.ones((4, 8))}, r"query_key_value.weight is \(8, 4\) torch.float32, expected \(8, 8\) floating-point"),
+    ({"Wemb": np.ones((11, 4))}, r"embedding.weight is \(11, 4\) torch.float32, expected \(11, 8\) floating-point"),
 ])  # fmt: skip
 def test_weights_that_do_not_fit_the_settings_are_refused(tmp_path, change, message):
     changed = {name: array for name, array in (items() | change).items() if array is not None}
@@ -145,5 +157,5 @@ def test_weights_that_do_not_fit_the_settings_are_refused(tmp_path, change, mess
     ("enc-depth", "six", "a number from 1"),
 ])  # fmt: skip
 def test_what_our_transformer_cannot_express_is_refused_by_its_key(tmp_path, key, value, expected):
-    with pytest.raises(InputError, match=f"{key} .*, expected {expected}"):
+    with pytest.raises(InputError, match=f"{key} .*, and lmtasks reads {expected} only"):
         student(write(tmp_path / "model.bin", items(), **{key: value}))

@@ -7,17 +7,28 @@ begins with a zero vector, so that its models know no start token.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lmtasks.backbones.transformer import TransformerConfig
+from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
+from lmtasks.pretrained.family import Family
+from lmtasks.pretrained.folder import STUDENT
 from lmtasks.pretrained.marian_binary import read
+from lmtasks.pretrained.table import Row, Table
+from lmtasks.pretrained.tokenizers import sentence_piece
+from lmtasks.tasks.base import Task
+from lmtasks.tasks.translation import TranslationTask
+from lmtasks.text.pretrained import Framing, PretrainedTokenizer
 
 # Ours after encoder.layers.N or decoder.layers.N -> Marian's after encoder_lN or decoder_lN; several are joined.
 # fmt: off
@@ -78,85 +89,95 @@ EXPRESSIBLE: dict[str, tuple[Any, ...]] = {  # key of model.yml -> what our Tran
     "right-left":                            (False,),
 }
 # fmt: on
-LEFT_OUT = "_QuantMultA"  # the end of the names of items for int8 activations, which float32 does not need
+LEFT_OUT = ("*_QuantMultA",)  # for int8 activations, which float32 does not need
+END, UNKNOWN = 0, 1
+DIRECTION = re.compile(r"\.([a-z]{2,3})([a-z]{2,3})\.")
 
 
-def student(path: str | Path) -> tuple[TransformerConfig, dict[str, Tensor]]:
-    """Read a model of Marian (.bin): the settings of our Transformer, and its state_dict in float32.
+class Student(Family):
+    """A translation model in Marian's own format: one file of weights and settings, and the tokenizer beside it."""
 
-    Build it with as many tokens as `embedding.weight` has rows. Token 0 ends a text, token 1 is the unknown one.
+    model_types: ClassVar[tuple[str, ...]] = (STUDENT,)
 
-    Raises: InputError if the file cannot be read, or if the model has what our Transformer has not.
-    """
-    arrays, settings = read(path)
-    config = _config(settings, path)
-    parts = {}
-    for ours, theirs in _table(config):
-        missing = [name for name in theirs if name not in arrays]
-        if missing:
-            raise InputError(f"{path}: no {missing[0]}, which its model.yml asks for; give a whole model of Marian")
-        parts[ours] = [_tensor(name, arrays.pop(name)) for name in theirs]
-    unknown = [name for name in arrays if not name.endswith(LEFT_OUT)]
-    if unknown:
-        raise InputError(f"{path}: {unknown[0]} has no place in our Transformer; such a model cannot be read")
-    with torch.device("meta"):
-        backbone = config.build(len(parts["embedding.weight"][0]))
-    shapes = {name: parameter.shape for name, parameter in backbone.named_parameters()}
-    for ours, tensors in parts.items():
-        wanted = (shapes[ours][0] // len(tensors), *shapes[ours][1:])
-        found = next((tuple(tensor.shape) for tensor in tensors if tensor.shape != wanted), None)
-        if found:
-            raise InputError(
-                f"{path}: {ours} from {found}, but {wanted} by its model.yml; give a model that Marian wrote"
-            )
-    return config, {ours: torch.cat(tensors) for ours, tensors in parts.items()}
+    @property
+    def file(self) -> Path:
+        """The file of weights and settings."""
+        assert self.folder.student_file is not None, "what makes a folder one of this family"
+        return self.folder.student_file
 
+    @cached_property
+    def _model(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """The arrays of the file, and its model.yml."""
+        return read(self.file)
 
-def _config(settings: dict[str, Any], path: str | Path) -> TransformerConfig:
-    """Translate model.yml; a key that it lacks is newer than the model, whose choice is then the first."""
-    for key, choices in EXPRESSIBLE.items():
-        if settings.get(key, choices[0]) not in choices:
-            wanted = " or ".join(repr(choice) for choice in choices)
-            raise InputError(f"{path}: {key} {settings[key]!r}, expected {wanted}; such a model cannot be read")
-    recurs = settings.get("transformer-decoder-autoreg") == "rnn"
-    if recurs and settings.get("dec-cell") != "ssru":
-        raise InputError(f"{path}: dec-cell {settings.get('dec-cell')!r}, expected 'ssru'; such a model cannot be read")
+    def settings(self) -> TransformerConfig:
+        """Translate model.yml; a key that it lacks is newer than the model, whose choice is then the first."""
+        _, given = self._model
+        for key, choices in EXPRESSIBLE.items():
+            if given.get(key, choices[0]) not in choices:
+                self._refuse(key, given[key], " or ".join(map(repr, choices)))
+        recurs = given.get("transformer-decoder-autoreg") == "rnn"
+        if recurs and given.get("dec-cell") != "ssru":
+            self._refuse("dec-cell", given.get("dec-cell"), "'ssru'")
+        return TransformerConfig(
+            d_model=self._size("dim-emb"),
+            n_heads=self._size("transformer-heads"),
+            d_ff=self._size("transformer-dim-ffn"),
+            encoder_layers=self._size("enc-depth"),
+            decoder_layers=self._size("dec-depth"),
+            norm_position="post",
+            norm_eps=1e-6,
+            activation="silu" if given.get("transformer-ffn-activation") == "swish" else "relu",
+            output_bias=not given.get("output-omit-bias", False),
+            decoder_mixing="ssru" if recurs else "attention",
+            zero_start=True,
+            embedding_rows=len(self._model[0]["Wemb"]),
+        )
 
-    def size(key: str) -> int:
-        found = settings.get(key)
+    def table(self) -> Table:
+        """Return the names, with layers counted from 0."""
+        reads = SSRU if self.settings().decoder_mixing == "ssru" else ATTENTION
+        encoder, decoder = ATTENTION | FEED_FORWARD, reads | CROSS_ATTENTION | FEED_FORWARD
+        return Table((*OUTSIDE.items(), *_rows("encoder", encoder), *_rows("decoder", decoder)), LEFT_OUT)
+
+    def rename(self, name: str) -> str:
+        """Count layers from 0, and not from 1 as Marian does."""
+        return re.sub(r"(?<=coder_l)\d+", lambda match: str(int(match[0]) - 1), name)
+
+    @contextmanager
+    def tensors(self) -> Iterator[Mapping[str, Tensor]]:
+        """Give the arrays in PyTorch's orientation."""
+        arrays, _ = self._model
+        yield {name: _tensor(name, array) for name, array in arrays.items()}
+
+    def tokenizer(self) -> PretrainedTokenizer:
+        """Return the pieces, framed `text </s>`; there is no token that begins a text, nor one for padding."""
+        pieces = sentence_piece(self.folder, ".spm")
+        return PretrainedTokenizer(pieces, Framing(END, END, END, END, END, suppress=(UNKNOWN,)))
+
+    def tasks(self) -> dict[str, Task]:
+        """Return translation, in the direction that the name of the file ends with: model.enpt.bin."""
+        match = DIRECTION.search(self.file.name)
+        return {"translation": TranslationTask((f"{match[1]}-{match[2]}" if match else "src-trg",))}
+
+    def decoding(self) -> Decoding:
+        """Return a greedy search, for which students are made; config.yml beside the model may say otherwise."""
+        return Decoding(beam=1, max_ratio=2.5)
+
+    def _size(self, key: str) -> int:
+        found = self._model[1].get(key)
         if not isinstance(found, int) or found < 1:
-            raise InputError(f"{path}: {key} {found!r}, expected a number from 1; give a model that Marian wrote")
-        return found
+            self._refuse(key, found, "a number from 1")
+        return int(found)
 
-    return TransformerConfig(
-        d_model=size("dim-emb"),
-        n_heads=size("transformer-heads"),
-        d_ff=size("transformer-dim-ffn"),
-        encoder_layers=size("enc-depth"),
-        decoder_layers=size("dec-depth"),
-        norm_position="post",
-        norm_eps=1e-6,
-        activation="silu" if settings.get("transformer-ffn-activation") == "swish" else "relu",
-        output_bias=not settings.get("output-omit-bias", False),
-        decoder_mixing="ssru" if recurs else "attention",
-        zero_start=True,
-    )
+    def _refuse(self, key: str, found: Any, wanted: str) -> NoReturn:
+        raise InputError(f"{self.file}: model.yml has {key} {found!r}, and lmtasks reads {wanted} only")
 
 
-def _table(config: TransformerConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield our name of every parameter and Marian's names of its parts."""
-    for ours, theirs in OUTSIDE.items():
-        if ours != "output_bias" or config.output_bias:
-            yield ours, theirs
-    reads = SSRU if config.decoder_mixing == "ssru" else ATTENTION
-    encoder, decoder = ATTENTION | FEED_FORWARD, reads | CROSS_ATTENTION | FEED_FORWARD
-    for side, layers, table in (
-        ("encoder", config.encoder_layers, encoder),
-        ("decoder", config.decoder_layers, decoder),
-    ):
-        for i in range(layers):
-            for ours, theirs in table.items():
-                yield f"{side}.layers.{i}.{ours}", tuple(f"{side}_l{i + 1}_{name}" for name in theirs)
+def _rows(side: str, table: Mapping[str, tuple[str, ...]]) -> Iterator[Row]:
+    """Yield the rows of the layers of one side."""
+    for ours, theirs in table.items():
+        yield f"{side}.layers.{{i}}.{ours}", tuple(f"{side}_l{{i}}_{name}" for name in theirs)
 
 
 def _tensor(name: str, array: np.ndarray) -> Tensor:

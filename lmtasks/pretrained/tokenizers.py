@@ -10,7 +10,7 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
 from lmtasks.errors import InputError
 from lmtasks.pretrained.folder import TOKENIZER, Folder
-from lmtasks.text.pretrained_pieces import JsonPieces
+from lmtasks.text.pretrained_pieces import JsonPieces, SentencePieces, sentence_pieces
 
 SETTINGS = ("special_tokens_map.json", "tokenizer_config.json")
 
@@ -55,6 +55,17 @@ def byte_level_bpe(folder: Folder) -> JsonPieces:
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
     return _with_specials(folder, inner, ("<s>", "<pad>", "</s>", "<unk>", "<mask>"))
+
+
+def sentence_piece(folder: Folder, ending: str) -> JsonPieces | SentencePieces:
+    """Return tokenizer.json, or the only sentencepiece model whose name ends so, with its own ids."""
+    if (text := folder.text(TOKENIZER)) is not None:
+        return JsonPieces(text)
+    found = folder.files(ending)
+    if len(found) != 1:
+        raise InputError(f"{folder.name}: there is no tokenizer in it, neither {TOKENIZER} nor one file *{ending}")
+    model = found[0].read_bytes()
+    return SentencePieces(model, {piece: i for i, piece in enumerate(sentence_pieces(model))})
 
 
 def special_names(folder: Folder) -> dict[str, str]:
