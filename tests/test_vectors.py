@@ -138,11 +138,11 @@ def test_bytes_are_no_words(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "fault"),
     [
-        (["1000 300", "the 1 2 3 4"], "row 2: 4 numbers, row 1 has 300"),
+        (["1000 300", "the 1 2 3 4"], "row 2: 4 numbers, expected 300"),
         (["5 0", "the 1 2 3 4"], "row 1: no numbers"),
         (["the", "dog"], "row 1: no numbers"),
         (["no vectors, only prose", "the 1 2 3"], "row 1, column 2: 'vectors,', expected a number"),
-        ([*LINES, "cat 1 2 3"], "row 8: 3 numbers, row 1 has 4"),
+        ([*LINES, "cat 1 2 3"], "row 8: 3 numbers, expected 4"),
         ([*LINES, "cat 1 2 3 4 5"], "row 8: 5 numbers"),
         (["the 1 2 3 4", "", "dog 1 2 3 4"], "row 2: 0 numbers"),
         (["the 1 2 3 4", "dog 1 two 3 4"], "row 2, column 3: 'two'"),

@@ -82,7 +82,8 @@ def _split(path: Path, row: int, line: str, width: int) -> tuple[str, list[str]]
     while more < len(parts) - 1 and _NUMBER.fullmatch(parts[-1 - more]):
         more += 1
     if len(numbers) < width or more:
-        raise InputError(f"{path}, row {row}: {len(numbers) + more} numbers, row 1 has {width}; the row is broken")
+        place, given = f"{path}, row {row}", len(numbers) + more
+        raise InputError(f"{place}: {given} numbers, expected {width} as row 1 says; correct or delete the row")
     return word, numbers
 
 
