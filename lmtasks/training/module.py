@@ -163,7 +163,8 @@ class TaskModule(Model, LightningModule):
         backbone, _ = self.built()
         if vectors := self.training_config.vectors:
             found = initialise(backbone.embedding, tokenizer, vectors)
-            logger.info("vectors: %.1f %% of the vocabulary found in %s", 100 * found, vectors)
+            said = "vectors: %.1f %% of the words of the vocabulary found in %s (%.1f %% of the whole vocabulary)"
+            logger.info(said, 100 * found.words, vectors, 100 * found.vocabulary)
         self._freeze_and_compile()
 
     def _freeze_and_compile(self) -> None:
