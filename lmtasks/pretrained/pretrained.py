@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 
@@ -86,9 +87,14 @@ class PretrainedOrigin(Origin):
         """The commit on the hub; None for a folder."""
         return self.family.folder.revision
 
+    @cached_property
+    def own_tokenizer(self) -> BaseTokenizer:
+        """Its tokenizer as it is."""
+        return self.family.tokenizer()
+
     def tokenizer(self, languages: Sequence[str], marks: Sequence[str]) -> BaseTokenizer:
         """Return its tokenizer, with tokens added at the end for languages and marks that it lacks."""
-        return self.family.tokenizer().extended(languages, marks)
+        return self.own_tokenizer.extended(languages, marks)
 
     @torch.no_grad()
     def initialise(self, backbone: Backbone, config: BackboneConfig, tokenizer: BaseTokenizer) -> None:
@@ -96,7 +102,7 @@ class PretrainedOrigin(Origin):
 
         Raises: InputError if weights are missing, left over or of another size, or cannot be read.
         """
-        own, name = len(self.family.tokenizer()), self.family.folder.name
+        own, name = len(self.own_tokenizer), self.family.folder.name
         with self.family.tensors() as tensors:
             try:
                 self.family.table().load(backbone, tensors, self.family.rename)
