@@ -35,7 +35,7 @@ LAYERS = [
     "text.*",
     "backbones.loss",
     "backbones.base backbones.dropout",
-    "backbones.attention",
+    "backbones.attention backbones.lora",
     "backbones.transformer backbones.recurrent",
     "decoding.*",
     "metrics.*",
@@ -50,7 +50,7 @@ LAYERS = [
     "village.*",
     "data.plan data.limits data.tokenized",
     "data.*",
-    "predict",
+    "predict adapters",
     "model",
     "storage.checkpoint",
     "storage.model_folder storage.run_folder",
@@ -84,6 +84,7 @@ WITHOUT_LIGHTNING = (
     "storage",
     "reports",
     "predict",
+    "adapters",
     "model",
 )  # what a model in use is made of, and what else can do without a trainer
 REACHED = {  # what is `Any` for a type checker -> the files, or rooms, that may use it

@@ -39,7 +39,7 @@ from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
 from lmtasks.text.vectors import initialise
 from lmtasks.training.config import Training
 from lmtasks.training.evaluation import Evaluation
-from lmtasks.training.init_from import Source, freeze
+from lmtasks.training.init_from import Source, adapt, check_trained, freeze, parameters_in
 from lmtasks.training.steps import last_step, recount
 
 JOINT = "joint."  # how the names of the weights of joint training begin
@@ -82,6 +82,7 @@ class TaskModule(Model, LightningModule):
         """The rows of the last evaluation with their answers, by task."""
         self._source = Source(training.init_from) if training.init_from else None
         self._evaluations = {name: Evaluation() for name in self.tasks}
+        self._resting: list[tuple[int, list[nn.Parameter]]] = []  # (step after which they are trained, parameters)
         self._sums: dict[str, Tensor] = {}  # (2,) nll and number of targets of each task in this step so far
 
     @staticmethod
@@ -164,9 +165,11 @@ class TaskModule(Model, LightningModule):
         self._freeze_and_compile()
 
     def _freeze_and_compile(self) -> None:
+        backbone, _ = self.built()
+        if self.training_config.lora:
+            adapt(backbone, self.training_config.lora)
         freeze(self, self.training_config.freeze)
         if self.training_config.compile:
-            backbone, _ = self.built()
             for name in ("encode", "decode"):
                 setattr(backbone, name, torch.compile(getattr(backbone, name), dynamic=True))
 
@@ -199,8 +202,14 @@ class TaskModule(Model, LightningModule):
     # Training.
 
     def on_fit_start(self) -> None:
-        """Prepare joint training."""
+        """Prepare joint training, and find the parts that are trained later.
+
+        Raises: InputError if there is no such part, or nothing of a task would be trained until then.
+        """
         self._sums = {}
+        thaw = self.training_config.thaw
+        self._resting = [(step, parameters_in(self, [name], "thaw")) for name, step in thaw.items()]
+        check_trained(self, [parameter for _, resting in self._resting for parameter in resting], "thaw")
         self.joint.begin(list(self.parameters()), list(self.built()[0].parameters()), scaled=self._scaler is not None)
 
     def training_step(self, batches: Sequence[Batch], batch_idx: int) -> Tensor:
@@ -213,10 +222,18 @@ class TaskModule(Model, LightningModule):
         return self.joint.loss(losses, {batch.task: batch.weight for batch in batches}, self._logged)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Log the losses of the step, let joint training finish the gradient, and log what it found."""
+        """Log the losses of the step, let joint training finish the gradient, and log what it found.
+
+        Parts that are trained later lose their gradients, before these are clipped: no optimiser then moves them,
+        their moments or their decay. They keep requires_grad, because DistributedDataParallel decides at the start
+        which gradients it averages.
+        """
         trainer = self.trainer
         self._log_losses()
         found = self.joint.finish(trainer.accumulate_grad_batches, trainer.global_step, self._logged)
+        for step, parameters in self._resting:
+            for parameter in parameters if trainer.global_step < step else ():
+                parameter.grad = None
         if self._logged and self.mixture and len(self.tasks) > 1:
             found |= self.mixture.report(trainer.global_step + 1)
         self.log_dict({f"train/{name}": value for name, value in found.items()})
