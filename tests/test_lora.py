@@ -230,6 +230,16 @@ def test_a_resumed_run_equals_a_straight_one(corpus, base, tmp_path):
     assert torch.equal(weights(run(6, ckpt_path=last_checkpoint(tmp_path))), weights(straight))
 
 
+def test_a_resumed_run_needs_the_model_no_more_that_it_began_from(corpus, base, tmp_path):
+    module = tuned(corpus, base, "mood", max_steps=3, callbacks=[Checkpoints()], folder=tmp_path)
+    resumed = several_module(tasks=module.tasks, lora=LoRA(rank=2), init_from="nowhere")
+    resumed.start_over(module.tasks, module.tokenizer)
+    data = several_data(corpus, rows={"mood": several_rows(corpus)["mood"]})
+    saving = {"callbacks": [Checkpoints()], "enable_checkpointing": True, "default_root_dir": tmp_path}
+    fit(corpus, resumed, data, max_steps=5, ckpt_path=last_checkpoint(tmp_path), **saving)
+    assert torch.equal(weights(resumed), weights(tuned(corpus, base, "mood")))
+
+
 def test_a_checkpoint_loads_merged_and_goes_on_apart(corpus, base, tmp_path):
     module = tuned(corpus, base, "mood", callbacks=[Checkpoints()], folder=tmp_path).eval()
     assert any("lora_up" in name for name in torch.load(last_checkpoint(tmp_path))["state_dict"])
@@ -245,18 +255,22 @@ def test_whole_weights_take_adapters_out(mood, corpus, base):
     torch.testing.assert_close(logits(module.eval().backbone), logits(mood.backbone), rtol=0, atol=1e-5)
 
 
-def test_lora_without_a_trained_backbone_is_refused(corpus):
+def test_lora_without_a_trained_backbone_or_on_a_layer_that_is_none_is_refused(corpus, base):
     with pytest.raises(InputError, match=r"lora adapts a trained backbone; set model.training.init_from"):
-        fit(corpus, tiny_module(lora=LoRA()))
+        tiny_module(lora=LoRA())
     with pytest.raises(InputError, match=r"no linear layer qkv"):
-        fit(corpus, tiny_module(lora=LoRA(layers=("qkv",))))
+        fit(corpus, tiny_module(lora=LoRA(layers=("qkv",)), init_from=str(base)))
 
 
 def test_a_loaded_model_is_tuned_by_an_adapter(base, corpus):
     module = TaskModule.of(load(base), Training(Adam(0.01), lora=LoRA(rank=2)))
     fit(corpus, module, max_steps=2)
     assert fingerprint(module.backbone) == fingerprint(load(base).backbone)
-    assert installed(module.backbone)
+    before = weights(module.backbone)
+    fit(corpus, TaskModule.of(module), max_steps=2)  # the same adapter goes on
+    assert not torch.equal(before, weights(module.backbone))
+    with pytest.raises(InputError, match=r"an adapter of other settings in use; call use_adapter\(None\) before"):
+        TaskModule.of(module, Training(lora=LoRA(rank=3)))
 
 
 # The files, and several adapters on one backbone.

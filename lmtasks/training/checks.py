@@ -107,8 +107,6 @@ def check_training(module: TaskModule, mixing: Mixing) -> None:
         backbone = module.backbone_config.build(1)
         if config.lora:
             put(backbone, adapters(backbone, config.lora))
-    if config.lora and not (config.init_from or module.backbone or module.trainer.ckpt_path):
-        raise InputError("model.training.lora adapts a trained backbone; set model.training.init_from")
     parts = [f"backbone.{name}" for name, _ in backbone.named_parameters()]
     parts += [f"heads.{task}" for task in module.tasks]
     parts += [f"joint.{name}" for name, _ in module.joint.named_parameters()]

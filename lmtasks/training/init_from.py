@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from lmtasks.backbones.base import Backbone, BackboneConfig
-from lmtasks.backbones.lora import LoRA, adapters, installed, is_adapter, put
+from lmtasks.backbones.lora import SETTING, LoRA, adapters, installed, is_adapter, put
 from lmtasks.errors import InputError
 from lmtasks.model import start_marks
 from lmtasks.settings import from_plain
@@ -136,9 +136,12 @@ def check_part(name: str, parameters: Iterable[str], setting: str) -> None:
 def adapt(backbone: Backbone, config: LoRA) -> None:
     """Put adapters into a backbone, if it has none, and exclude everything else of it from training.
 
-    Raises: InputError if the backbone lacks one of the layers named, or is recurrent.
+    Raises: InputError if the backbone lacks one of the layers named, is recurrent, or has adapters of other settings.
     """
-    if not installed(backbone):
+    present = installed(backbone)
+    if any(layer.config != config for layer in present.values()):
+        raise InputError(f"{SETTING}: the model has an adapter of other settings in use; call use_adapter(None) before")
+    if not present:
         put(backbone, adapters(backbone, config))
     for name, parameter in backbone.named_parameters():
         parameter.requires_grad_(is_adapter(name))

@@ -74,6 +74,8 @@ class TaskModule(Model, LightningModule):
             )
         if training.init_from and tokenizer.file:
             raise InputError("model.training.init_from brings a tokenizer of its own; leave out model.tokenizer.file")
+        if training.lora and not training.init_from:
+            raise InputError("model.training.lora adapts a trained backbone; set model.training.init_from")
         self.tokenizer_config, self.training_config, self.validation_decoding = tokenizer, training, validation_decoding
         self.joint = training.joint.build(list(self.tasks))
         self.mixture: Mixture | None = None
@@ -97,8 +99,9 @@ class TaskModule(Model, LightningModule):
             raise InputError("the model has its weights; leave out training.init_from and training.vectors")
         settings = from_plain(model.training_settings)
         before = training or settings.get("training", Training())
-        settings |= {"training": replace(before, init_from=None, vectors=None)}
+        settings |= {"training": replace(before, init_from=None, vectors=None, lora=None)}
         module = TaskModule(model.tasks, model.backbone_config, decoding=model.decoding, **settings)
+        module.training_config = replace(module.training_config, lora=before.lora)
         module.tokenizer, module.backbone, module.heads = model.tokenizer, model.backbone, model.heads
         module._freeze_and_compile()
         module.train()  # a loaded model is in evaluation mode, without dropout
