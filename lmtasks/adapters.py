@@ -96,6 +96,7 @@ def save_adapter(model: Model, file: str | Path) -> Path:
         for name, tensor in model.state_dict().items()
         if name.startswith("heads.") or is_adapter(name)
     }
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
     save_file(weights, file, metadata={KEY: json.dumps(plain, ensure_ascii=False)})
     return Path(file)
 

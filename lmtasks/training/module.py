@@ -103,7 +103,7 @@ class TaskModule(Model, LightningModule):
         module = TaskModule(model.tasks, model.backbone_config, decoding=model.decoding, **settings)
         module.training_config = replace(module.training_config, lora=before.lora)
         module.tokenizer, module.backbone, module.heads = model.tokenizer, model.backbone, model.heads
-        module._freeze_and_compile()
+        module._adapt_freeze_and_compile()
         module.train()  # a loaded model is in evaluation mode, without dropout
         return module
 
@@ -165,9 +165,9 @@ class TaskModule(Model, LightningModule):
             logger.info("vectors: %.1f %% of the vocabulary found in %s", 100 * found, vectors)
         if self._source:
             self._source.initialise(backbone, self.backbone_config, tokenizer)
-        self._freeze_and_compile()
+        self._adapt_freeze_and_compile()
 
-    def _freeze_and_compile(self) -> None:
+    def _adapt_freeze_and_compile(self) -> None:
         backbone, _ = self.built()
         if self.training_config.lora:
             adapt(backbone, self.training_config.lora)
