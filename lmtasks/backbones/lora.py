@@ -65,7 +65,7 @@ class LoRALinear(nn.Linear):
     A starts random and B at 0, so that the layer begins as it was. The P parts of a fused layer have an A and a B each.
     """
 
-    # Neither decays: decay would pull the product towards 0, that is towards the first weights, and unevenly so.
+    # Neither decays: rank and alpha keep their product small, and decay of one would only let the other grow.
     no_decay = (DOWN, UP)
     lora_scale: Tensor
 
