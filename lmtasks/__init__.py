@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lmtasks.heads.tagging import TaggingHead as TaggingHead
     from lmtasks.model import Model as Model
     from lmtasks.predict import Predictor as Predictor
+    from lmtasks.pretrained.pretrained import Pretrained as Pretrained
     from lmtasks.storage.model_folder import load as load, save as save
     from lmtasks.tasks.answering import SpanAnsweringTask as SpanAnsweringTask
     from lmtasks.tasks.base import Task as Task
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from lmtasks.tasks.summarisation import SummarisationTask as SummarisationTask
     from lmtasks.tasks.tagging import TaggingTask as TaggingTask
     from lmtasks.tasks.translation import TranslationTask as TranslationTask
+    from lmtasks.text.pretrained import Framing as Framing, PretrainedTokenizer as PretrainedTokenizer
     from lmtasks.text.tokenizer import Tokenizer as Tokenizer, TokenizerConfig as TokenizerConfig
     from lmtasks.training.callbacks.averaging import EMA as EMA
     from lmtasks.training.callbacks.checkpoints import Checkpoints as Checkpoints
@@ -94,6 +96,7 @@ _FILES = {
     "heads.tagging": ("TaggingHead",),
     "model": ("Model",),
     "predict": ("Predictor",),
+    "pretrained.pretrained": ("Pretrained",),
     "storage.model_folder": ("load", "save"),
     "tasks.answering": ("SpanAnsweringTask",),
     "tasks.base": ("Task",),
@@ -104,6 +107,7 @@ _FILES = {
     "tasks.summarisation": ("SummarisationTask",),
     "tasks.tagging": ("TaggingTask",),
     "tasks.translation": ("TranslationTask",),
+    "text.pretrained": ("Framing", "PretrainedTokenizer"),
     "text.tokenizer": ("Tokenizer", "TokenizerConfig"),
     "training.callbacks.averaging": ("EMA",),
     "training.callbacks.checkpoints": ("Checkpoints",),

@@ -57,7 +57,8 @@ class Model(TaskMethods, nn.Module):
         if wrong := [name for name in tasks if not NAME.fullmatch(name)]:
             raise InputError(f"model.tasks: a task cannot be called {wrong[0]!r}; use letters, digits, - and _")
         self.tasks = dict(tasks)
-        self.backbone_config, self.decoding = backbone, decoding
+        self.backbone_config, self.origin = backbone.resolve()
+        self.decoding = decoding
         self._training_settings = dict(training or {})
         self.tokenizer: BaseTokenizer | None = None
         self.backbone: Backbone | None = None
@@ -99,6 +100,8 @@ class Model(TaskMethods, nn.Module):
         """
         check_limits(self.tasks, self.backbone_config)
         backbone = self.backbone_config.build(len(tokenizer))
+        if self.origin:
+            self.origin.initialise(backbone, self.backbone_config, tokenizer)
         self.tokenizer, self.backbone = tokenizer, backbone
         self.heads = self._heads_of(self.tasks)
 

@@ -52,6 +52,9 @@ LAYERS = [
     "data.*",
     "predict adapters",
     "model",
+    "pretrained.folder pretrained.marian_binary pretrained.__init__",
+    "pretrained.table pretrained.family pretrained.tokenizers",
+    "pretrained.*",
     "storage.checkpoint",
     "storage.model_folder storage.run_folder",
     "reports.*",
@@ -86,6 +89,7 @@ WITHOUT_LIGHTNING = (
     "predict",
     "adapters",
     "model",
+    "pretrained",
 )  # what a model in use is made of, and what else can do without a trainer
 REACHED = {  # what is `Any` for a type checker -> the files, or rooms, that may use it
     "datamodule": ("cli.",),  # of LightningCLI; nothing that trains looks for the data through the trainer

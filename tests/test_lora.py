@@ -25,6 +25,7 @@ from lmtasks.adapters import read_adapter, save_adapter
 from lmtasks.backbones.lora import LoRA, LoRALinear, adapters, fingerprint, installed, merge, merged, put, take_out
 from lmtasks.backbones.recurrent import RecurrentConfig
 from lmtasks.errors import InputError
+from lmtasks.model import Model
 from lmtasks.storage import ADAPTER, WEIGHTS
 from lmtasks.storage.checkpoint import last_checkpoint
 from lmtasks.storage.model_folder import load, save
@@ -256,7 +257,7 @@ def test_whole_weights_take_adapters_out(mood, corpus, base):
 
 
 def test_lora_without_a_trained_backbone_or_on_a_layer_that_is_none_is_refused(corpus, base):
-    with pytest.raises(InputError, match=r"lora adapts a trained backbone; set model.training.init_from"):
+    with pytest.raises(InputError, match=r"lora adapts a trained backbone; set init_from beside it"):
         tiny_module(lora=LoRA())
     with pytest.raises(InputError, match=r"no linear layer qkv"):
         fit(corpus, tiny_module(lora=LoRA(layers=("qkv",)), init_from=str(base)))
@@ -306,6 +307,16 @@ def test_adapters_on_one_backbone_answer_as_merged_models_do(corpus, base, mood,
     model.use_adapter(None)
     assert model.translate(TEXTS) == own
     assert not installed(model)
+
+
+def test_a_backbone_without_tasks_takes_adapters(base, mood, tmp_path):
+    loaded = load(base)
+    model = Model({}, loaded.backbone_config)
+    model.build(loaded.tokenizer)
+    model.backbone.load_state_dict(loaded.backbone.state_dict())
+    model.eval().add_adapter("mood", save_adapter(mood, tmp_path / "mood.safetensors"))
+    model.use_adapter("mood")
+    assert model.classify(TEXTS) == mood.classify(TEXTS)
 
 
 def test_a_predictor_keeps_its_adapter(base, mood, tmp_path):

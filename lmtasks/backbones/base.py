@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from lmtasks.backbones.loss import Loss, linear_cross_entropy
 from lmtasks.errors import InputError
+from lmtasks.text.base import BaseTokenizer
 
 NO_ENCODER = "this backbone has no encoder (encoder_layers=0) and cannot read a source; set encoder_layers to 1 or more"
 NO_DECODER = "this backbone has no decoder (decoder_layers=0) and cannot write a text; set decoder_layers to 1 or more"
@@ -133,6 +133,18 @@ class Backbone(nn.Module):
         return self.embedding.weight if self.output_weight is None else self.output_weight, self.output_bias
 
 
+class Origin(ABC):
+    """What a backbone comes from that is not new: another model, which gives its tokenizer and its weights."""
+
+    @abstractmethod
+    def tokenizer(self, languages: Sequence[str], marks: Sequence[str]) -> BaseTokenizer:
+        """Return its tokenizer, with tokens added at the end for languages and marks that it lacks."""
+
+    @abstractmethod
+    def initialise(self, backbone: Backbone, config: BackboneConfig, tokenizer: BaseTokenizer) -> None:
+        """Copy its weights into a backbone that was built of `config` for `tokenizer`."""
+
+
 @dataclass(frozen=True)
 class BackboneConfig(ABC):
     """Sizes and choices of a backbone: data, which builds the layers when the vocabulary is known."""
@@ -141,7 +153,6 @@ class BackboneConfig(ABC):
     """Layers of the encoder; 0 = none."""
     decoder_layers: int
     """Layers of the decoder; 0 = none."""
-    compiles: ClassVar[bool] = True  # whether torch.compile makes it faster
 
     @property
     def has_encoder(self) -> bool:
@@ -158,9 +169,18 @@ class BackboneConfig(ABC):
         """Longest source and target in tokens; None = any."""
         return None
 
+    @property
+    def compiles(self) -> bool:
+        """Whether torch.compile makes it faster."""
+        return True
+
     @abstractmethod
     def build(self, vocab_size: int) -> Backbone:
         """Return the backbone with fresh random weights for `vocab_size` tokens."""
+
+    def resolve(self) -> tuple[BackboneConfig, Origin | None]:
+        """Return the settings to build, and where the first weights come from; None = they are drawn at random."""
+        return self, None
 
     def _check_layers(self) -> None:
         if min(self.encoder_layers, self.decoder_layers) < 0 or not self.encoder_layers + self.decoder_layers:

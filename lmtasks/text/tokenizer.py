@@ -88,7 +88,7 @@ class Tokenizer(BaseTokenizer):
             return tokenizer
         if config.kind not in LEARNERS:
             raise InputError(f"tokenizer kind {config.kind!r}: expected one of {', '.join(LEARNERS)}")
-        specials = list(dict.fromkeys([*SPECIALS, *_special_names(languages, marks)]))
+        specials = list(dict.fromkeys([*SPECIALS, *special_names(languages, marks)]))
         needed = N_BYTES + len(specials)
         if config.kind != "byte" and config.vocab_size < needed:
             parts = f"{N_BYTES} bytes and {len(specials)} special tokens"
@@ -98,7 +98,7 @@ class Tokenizer(BaseTokenizer):
 
     def extended(self, languages: Sequence[str], marks: Sequence[str]) -> Tokenizer:
         """Return a tokenizer that has these tags and marks too, new ones at the end; the other ids are the same."""
-        new = [name for name in dict.fromkeys(_special_names(languages, marks)) if name not in self._marks]
+        new = [name for name in dict.fromkeys(special_names(languages, marks)) if name not in self._marks]
         return Tokenizer(_with_specials(tokenizers.Tokenizer.from_str(self.to_json()), new))
 
     @classmethod
@@ -163,7 +163,7 @@ class Tokenizer(BaseTokenizer):
         try:
             return [row.ids for row in self._inner.encode_batch_fast(texts, add_special_tokens=False)]
         except TypeError:  # what the package raises for text that is not valid Unicode
-            _reject_surrogates(texts)
+            reject_surrogates(texts)
             raise
 
     def encode_words(self, words: list[str], spaced: bool) -> list[list[int]]:
@@ -181,7 +181,7 @@ class Tokenizer(BaseTokenizer):
         try:
             encoding = self._inner.encode(text, add_special_tokens=False)
         except TypeError:
-            _reject_surrogates([text])
+            reject_surrogates([text])
             raise
         spans = []
         for start, stop in encoding.offsets:
@@ -240,7 +240,7 @@ class Tokenizer(BaseTokenizer):
         return bytes.fromhex(match[1]) if match else name.encode()
 
 
-def _special_names(languages: Sequence[str], marks: Sequence[str]) -> list[str]:
+def special_names(languages: Sequence[str], marks: Sequence[str]) -> list[str]:
     """Return the names of the special tokens of languages and marks."""
     for language in languages:
         if not _LANGUAGE.fullmatch(language):
@@ -261,14 +261,15 @@ def _checked(texts: Iterable[str]) -> Iterator[str]:
     """Yield the texts; raise an InputError for one that is not valid, and in the end if all were empty."""
     empty = True
     for number, text in enumerate(texts, start=1):
-        _reject_surrogates([text], number)
+        reject_surrogates([text], number)
         empty = empty and not text
         yield text
     if empty:
         raise InputError("there is no text to train a tokenizer from")
 
 
-def _reject_surrogates(texts: Sequence[str], first: int = 1) -> None:
+def reject_surrogates(texts: Sequence[str], first: int = 1) -> None:
+    """Check that texts are valid Unicode; errors count them from `first`. Raises: InputError if one is not."""
     for number, text in enumerate(texts, first):
         try:
             text.encode()

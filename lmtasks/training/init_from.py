@@ -13,7 +13,7 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from lmtasks.backbones.base import Backbone, BackboneConfig
+from lmtasks.backbones.base import Backbone, BackboneConfig, Origin
 from lmtasks.backbones.lora import SETTING, LoRA, adapters, installed, is_adapter, put
 from lmtasks.errors import InputError
 from lmtasks.model import start_marks
@@ -25,7 +25,7 @@ FREE = ("gradient_checkpointing",)  # settings of a backbone that may differ, as
 logger = logging.getLogger(__name__)
 
 
-class Source:
+class Source(Origin):
     """The model that another one is initialised from: a run folder, model folder or checkpoint, which is read once."""
 
     def __init__(self, path: str) -> None:

@@ -70,19 +70,24 @@ class TaskModule(Model, LightningModule):
         super().__init__(tasks, backbone, decoding)
         if training.compile and not backbone.compiles:
             raise InputError(
-                "model.training.compile is for a Transformer; a recurrent backbone would compile every length anew"
+                "model.training.compile is for attention; a recurrent backbone or SSRU would compile every length anew"
             )
-        if training.init_from and tokenizer.file:
-            raise InputError("model.training.init_from brings a tokenizer of its own; leave out model.tokenizer.file")
-        if training.lora and not training.init_from:
-            raise InputError("model.training.lora adapts a trained backbone; set model.training.init_from")
+        if training.init_from:
+            if self.origin:
+                raise InputError("model.backbone is pretrained; leave out model.training.init_from")
+            self.origin = Source(training.init_from)
+        if self.origin and (tokenizer.file or training.vectors):
+            unwanted = "tokenizer.file" if tokenizer.file else "training.vectors"
+            brings = "model.training.init_from" if training.init_from else "a pretrained model.backbone"
+            raise InputError(f"{brings} brings tokenizer and embeddings of its own; leave out model.{unwanted}")
+        if training.lora and not self.origin:
+            raise InputError("model.training.lora adapts a trained backbone; set init_from beside it")
         self.tokenizer_config, self.training_config, self.validation_decoding = tokenizer, training, validation_decoding
         self.joint = training.joint.build(list(self.tasks))
         self.mixture: Mixture | None = None
         """The training mixture: which rows make step k. The data module sets it by `connect`."""
         self.predictions: dict[str, list[Prediction]] = {}
         """The rows of the last evaluation with their answers, by task."""
-        self._source = Source(training.init_from) if training.init_from else None
         self._evaluations = {name: Evaluation() for name in self.tasks}
         self._resting: list[tuple[int, list[nn.Parameter]]] = []  # (step after which they are trained, parameters)
         self._sums: dict[str, Tensor] = {}  # (2,) nll and number of targets of each task in this step so far
@@ -130,8 +135,8 @@ class TaskModule(Model, LightningModule):
         languages = tuple(dict.fromkeys(language for task in tasks for language in task.languages))
         own = [mark for task in tasks for mark in task.marks]
         marks = tuple(dict.fromkeys([*own, *start_marks(self.tasks).values()]))
-        if self._source:
-            self.tokenizer = self._source.tokenizer(languages, marks)
+        if self.origin:
+            self.tokenizer = self.origin.tokenizer(languages, marks)
         else:
             self.tokenizer = Tokenizer.train(texts, self.tokenizer_config, languages, marks)
         folder.mkdir(parents=True, exist_ok=True)
@@ -162,9 +167,8 @@ class TaskModule(Model, LightningModule):
         backbone, _ = self.built()
         if vectors := self.training_config.vectors:
             found = initialise(backbone.embedding, tokenizer, vectors)
-            logger.info("vectors: %.1f %% of the vocabulary found in %s", 100 * found, vectors)
-        if self._source:
-            self._source.initialise(backbone, self.backbone_config, tokenizer)
+            said = "vectors: %.1f %% of the words of the vocabulary found in %s (%.1f %% of the whole vocabulary)"
+            logger.info(said, 100 * found.words, vectors, 100 * found.vocabulary)
         self._adapt_freeze_and_compile()
 
     def _adapt_freeze_and_compile(self) -> None:
@@ -358,4 +362,4 @@ class TaskModule(Model, LightningModule):
     def start_over(self, tasks: dict[str, Task], tokenizer: BaseTokenizer) -> None:
         """Take tokenizer and tasks of a saved model, whose weights are loaded next, and drop its first weights."""
         self.tasks, self.tokenizer = tasks, tokenizer
-        self.training_config, self._source = replace(self.training_config, init_from=None, vectors=None), None
+        self.training_config, self.origin = replace(self.training_config, init_from=None, vectors=None), None

@@ -1,0 +1,115 @@
+"""Family: what models of one architecture have in common, whoever trained them. One subclass a file."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar, NoReturn
+
+from torch import Tensor
+
+from lmtasks.backbones.transformer import TransformerConfig
+from lmtasks.decoding import Decoding
+from lmtasks.errors import InputError
+from lmtasks.pretrained.folder import Folder
+from lmtasks.pretrained.table import Table
+from lmtasks.tasks.base import Task
+from lmtasks.text.base import BaseTokenizer
+
+ACTIVATIONS = {
+    "relu": "relu",
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "silu": "silu",
+    "swish": "silu",
+}  # their name -> ours
+
+
+class Family(ABC):
+    """The model in a folder, as one of its family."""
+
+    model_types: ClassVar[tuple[str, ...]]
+    """What config.json calls the architectures of the family."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder, self.config = folder, folder.config
+
+    @abstractmethod
+    def settings(self) -> TransformerConfig:
+        """Translate config.json into the settings of our Transformer.
+
+        Raises: InputError if it asks for what our Transformer does not do.
+        """
+
+    @abstractmethod
+    def table(self) -> Table:
+        """Return the names of its weights."""
+
+    @abstractmethod
+    def tokenizer(self) -> BaseTokenizer:
+        """Return its tokenizer, with its framing.
+
+        Raises: InputError if its files are missing or damaged.
+        """
+
+    def rename(self, name: str) -> str:
+        """Return a name of the weights file as the table has it: without what a class puts before all names."""
+        return name
+
+    def tensors(self) -> AbstractContextManager[Mapping[str, Tensor]]:
+        """Open its weights, which are read one at a time.
+
+        Raises: InputError if there are none, or they cannot be read, inside the context too.
+        """
+        return self.folder.tensors()
+
+    def tasks(self) -> dict[str, Task]:
+        """Return what the model does without further training."""
+        return {}
+
+    def decoding(self) -> Decoding:
+        """Return the settings of generation that come with the model."""
+        return decoding_of(self.folder.generation)
+
+    def setting(self, name: str) -> Any:
+        """Return a setting of config.json. Raises: InputError if it is missing."""
+        if self.config.get(name) is None:
+            raise InputError(f"{self.folder.name}: config.json has no {name}, which a {self.folder.model_type} needs")
+        return self.config[name]
+
+    def choice(self, name: str, known: Mapping[str, str], default: str) -> Any:
+        """Return our word for a setting that is one of several. Raises: InputError if it is none of the known ones."""
+        value = self.config.get(name, default)
+        if value not in known:
+            self.refuse(name, known)
+        return known[value]
+
+    def refuse(self, name: str, wanted: Collection[Any]) -> NoReturn:
+        """Raise the InputError for a setting that our Transformer does not have."""
+        given, several = self.config.get(name), " or ".join(map(str, wanted))
+        raise InputError(f"{self.folder.name}: config.json has {name} {given!r}, and lmtasks reads {several} only")
+
+
+def decoding_of(generation: Mapping[str, Any]) -> Decoding:
+    """Translate settings of generation, by the names that transformers gives them.
+
+    Their max_length counts the token that the decoder begins with, ours does not.
+    """
+    beam = 1 if generation.get("do_sample") else int(generation.get("num_beams") or 1)
+    longest = generation.get("max_new_tokens") or int(generation.get("max_length") or 20) - 1
+    drawn = {"temperature": "temperature", "top_k": "top_k", "top_p": "top_p"} if generation.get("do_sample") else {}
+    return Decoding(
+        beam=beam,
+        length_penalty=float(generation.get("length_penalty") or 1.0),
+        max_length=longest,
+        max_ratio=0.0,
+        min_length=max(0, int(generation.get("min_length") or 0) - 1),
+        early_stop={True: "beam", "never": "exact"}.get(generation.get("early_stopping", False), "estimate"),
+        sample=bool(generation.get("do_sample")),
+        repetition_penalty=float(generation.get("repetition_penalty") or 1.0),
+        no_repeat_ngram=int(generation.get("no_repeat_ngram_size") or 0),
+        **{ours: generation[theirs] for theirs, ours in drawn.items() if generation.get(theirs) is not None},
+    )

@@ -1,0 +1,189 @@
+"""Folder: the files of a model in the layout of the Hugging Face hub, from a folder or from the hub itself.
+
+Nothing in them is executed: weights are read from safetensors, or from .bin files with weights_only=True, and a
+config.json that names code of its own is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from lmtasks.errors import InputError, one_line
+
+CONFIG, GENERATION, TOKENIZER = "config.json", "generation_config.json", "tokenizer.json"
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+STUDENT = "marian-student"  # the family of a model in Marian's own format, which has no config.json
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+|[\w.-]+")
+FILE_NAME = re.compile(r"[\w.-]+")  # of a part of the weights: never a path
+READ_ERRORS = (SafetensorError, OSError, ValueError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError)
+
+
+class Folder:
+    """A model of others: its config, and its other files when they are asked for.
+
+    Args:
+        name: A folder, or an id on the Hugging Face hub, whose files are downloaded once and cached.
+        revision: A branch, tag or commit on the hub; the commit that was found is kept as `revision`.
+
+    Raises: InputError if there is no such folder or id, or its config cannot be used.
+    """
+
+    def __init__(self, name: str, revision: str | None = None) -> None:
+        self.name, self.revision = name, revision
+        self._local = Path(name) if Path(name).exists() else None
+        if self._local is None and not could_be_hub_id(name):
+            raise InputError(f"{name}: there is no such folder; give one, or the id of a model on the Hugging Face hub")
+        path = self.path(CONFIG)
+        if path is None and self.student_file is not None:
+            self.config: dict[str, Any] = {"model_type": STUDENT}
+            return
+        if path is None:
+            raise InputError(f"{name}: there is no {CONFIG} in it; give the folder of a model, or its id on the hub")
+        if self._local is None:
+            self.revision = path.parent.name  # a snapshot of the cache is called after its commit
+        self.config = self._read_json(path)
+        if "auto_map" in self.config:
+            raise InputError(f"{name}: {CONFIG} names code of its own (auto_map), which lmtasks does not run")
+
+    @property
+    def model_type(self) -> str:
+        """The family, as config.json calls it; "" where it does not."""
+        return str(self.config.get("model_type", ""))
+
+    @cached_property
+    def student_file(self) -> Path | None:
+        """The weights in Marian's own format, model.NAME.bin in a folder; None if there are none, or several."""
+        found = [path for path in self.files(".bin") if path.name.startswith("model")]
+        return found[0] if len(found) == 1 else None
+
+    @cached_property
+    def generation(self) -> dict[str, Any]:
+        """The settings of generation: generation_config.json, and config.json, where older models have them."""
+        path = self.path(GENERATION)
+        return self.config | (self._read_json(path) if path else {})
+
+    def path(self, file: str) -> Path | None:
+        """Return the path of a file, None if the model has none of this name."""
+        if self._local is not None:
+            path = self._local / file
+            return path if path.is_file() else None
+        return self._download(file)
+
+    def files(self, ending: str) -> list[Path]:
+        """Return the files of a folder whose names end so, none of a model on the hub."""
+        return [] if self._local is None else sorted(self._local.glob(f"*{ending}"))
+
+    def text(self, *files: str) -> str | None:
+        """Return the text of the first of these files that the model has, None if it has none of them."""
+        path = next(filter(None, map(self.path, files)), None)
+        with self._naming():
+            return None if path is None else path.read_text(encoding="utf-8")
+
+    def json(self, file: str) -> dict[str, Any]:
+        """Return the content of a JSON file, {} if the model has none of this name."""
+        path = self.path(file)
+        return self._read_json(path) if path else {}
+
+    @contextmanager
+    def tensors(self) -> Iterator[Mapping[str, Tensor]]:
+        """Open the weights.
+
+        Raises: InputError if there are none, or they cannot be read, inside the context too.
+        """
+        file, path = next(((file, path) for file in WEIGHTS if (path := self.path(file))), (None, None))
+        if file is None or path is None:
+            raise InputError(f"{self.name}: there are no weights in it ({', '.join(WEIGHTS[:3])})")
+        with self._naming():
+            places = {}
+            if file.endswith("index.json"):
+                places = {name: self._part(part) for name, part in self._read_json(path)["weight_map"].items()}
+            yield Tensors(places or dict.fromkeys(_names(path), path))
+
+    def _part(self, file: str) -> Path:
+        """Return the path of a part of the weights."""
+        path = self.path(file) if FILE_NAME.fullmatch(file) else None
+        if path is None:
+            raise InputError(f"{self.name}: the index of its weights names {file!r}, which it does not have")
+        return path
+
+    def _read_json(self, path: Path) -> dict[str, Any]:
+        with self._naming():
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(found, dict):
+                raise ValueError(f"{path.name} holds no settings")
+            return found
+
+    def _download(self, file: str) -> Path | None:
+        """Return the path of a file in the cache of the hub, downloaded if it is not there."""
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+        try:
+            return Path(hf_hub_download(self.name, file, revision=self.revision))
+        except LocalEntryNotFoundError as error:
+            if file != CONFIG:  # the cache has the model, and this file is none of it
+                return None
+            reason = f"the Hugging Face hub cannot be reached, and its cache lacks the model ({one_line(error)})"
+        except EntryNotFoundError:
+            return None
+        except Exception as error:  # the errors of the hub have no common base
+            reason = f"and the hub gave no such model ({one_line(error)})"
+        raise InputError(f"{self.name}: there is no such folder here, {reason}")
+
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        """Name the model in the error if a file of it cannot be read."""
+        try:
+            yield
+        except READ_ERRORS as error:
+            raise InputError(f"{self.name}: cannot be read ({one_line(error)}); download or copy it again") from error
+
+
+class Tensors(Mapping[str, Tensor]):
+    """The weights of a model by their names, read one at a time."""
+
+    def __init__(self, places: dict[str, Path]) -> None:
+        self._places = places
+        self._open: dict[Path, Any] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        """Return the number of tensors."""
+        return len(self._places)
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Return a tensor."""
+        path = self._places[name]
+        if path not in self._open:
+            self._open[path] = _opened(path)
+        weights = self._open[path]
+        return weights[name] if isinstance(weights, dict) else weights.get_tensor(name)
+
+
+def could_be_hub_id(name: str) -> bool:
+    """Tell whether a name that is no path here may be an id on the hub: not where its first part is a folder."""
+    return HUB_ID.fullmatch(name) is not None and not Path(name.split("/")[0]).exists()
+
+
+def _names(path: Path) -> list[str]:
+    return list(_opened(path).keys())
+
+
+def _opened(path: Path) -> Any:
+    """Return the weights of a file, mapped into memory: a dict of tensors, or what safetensors gives."""
+    if path.suffix == ".safetensors":
+        return safe_open(path, framework="pt")
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)

@@ -1,0 +1,149 @@
+"""Pretrained: a backbone that begins with the weights of a model that others have trained.
+
+It stands where the settings of a backbone stand. What is built and saved afterwards is our own Transformer, which needs
+neither the folder nor this package any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from lmtasks.backbones.base import Backbone, BackboneConfig, Origin
+from lmtasks.backbones.transformer import TransformerConfig
+from lmtasks.errors import InputError
+from lmtasks.model import Model
+from lmtasks.pretrained.bert import Bert, DistilBert, Roberta
+from lmtasks.pretrained.family import Family
+from lmtasks.pretrained.folder import CONFIG, Folder
+from lmtasks.pretrained.students import Student
+from lmtasks.text.base import BaseTokenizer
+
+ALL = -1  # of the layers
+FAMILIES: tuple[type[Family], ...] = (Bert, Roberta, DistilBert, Student)
+OF_TOKENS = ("output_weight", "output_bias")  # beside the embedding: parameters with a row for each token
+
+
+@dataclass(frozen=True)
+class Pretrained(BackboneConfig):
+    """The backbone of a model that others have trained, with its tokenizer and framing.
+
+    Example:
+        >>> Pretrained("google-bert/bert-base-uncased", decoder_layers=2).name
+        'google-bert/bert-base-uncased'
+    """
+
+    name: str
+    """A folder with config.json, weights and tokenizer, or the id of a model on the Hugging Face hub."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub; a run keeps the commit that it found."""
+    dropout: float | None = None
+    """Share of features dropped after the embedding and after each sublayer; by default that of the model."""
+    attention_dropout: float | None = None
+    """Share of attention weights dropped; by default that of the model."""
+    gradient_checkpointing: bool = False
+    """Compute layers again in the backward pass: less memory, about a third more time."""
+    encoder_layers: int = field(default=ALL, kw_only=True)
+    """Layers of the encoder that are kept, from the first one; -1 = all."""
+    decoder_layers: int = field(default=ALL, kw_only=True)
+    """Layers of the decoder that are kept; -1 = all, 0 = an encoder only. Over an encoder alone they are new."""
+
+    def resolve(self) -> tuple[TransformerConfig, PretrainedOrigin]:
+        """Return the settings of our Transformer, and where its weights come from.
+
+        Raises: InputError if there is no such model, or its architecture is not supported.
+        """
+        family = find_family(Folder(self.name, self.revision))
+        found = family.settings()
+        config = replace(
+            found,
+            dropout=found.dropout if self.dropout is None else self.dropout,
+            attention_dropout=found.attention_dropout if self.attention_dropout is None else self.attention_dropout,
+            gradient_checkpointing=self.gradient_checkpointing,
+            encoder_layers=_layers("encoder", found.encoder_layers, self.encoder_layers),
+            decoder_layers=_layers("decoder", found.decoder_layers, self.decoder_layers),
+        )
+        return config, PretrainedOrigin(family)
+
+    def build(self, vocab_size: int) -> Backbone:
+        """Return the backbone with its weights, and new rows of the embedding up to `vocab_size`."""
+        config, origin = self.resolve()
+        backbone = config.build(vocab_size)
+        origin.initialise(backbone, config, origin.tokenizer((), ()))
+        return backbone
+
+
+class PretrainedOrigin(Origin):
+    """The tokenizer and the weights of a model that others have trained."""
+
+    def __init__(self, family: Family) -> None:
+        self.family = family
+
+    @property
+    def revision(self) -> str | None:
+        """The commit on the hub; None for a folder."""
+        return self.family.folder.revision
+
+    def tokenizer(self, languages: Sequence[str], marks: Sequence[str]) -> BaseTokenizer:
+        """Return its tokenizer, with tokens added at the end for languages and marks that it lacks."""
+        return self.family.tokenizer().extended(languages, marks)
+
+    @torch.no_grad()
+    def initialise(self, backbone: Backbone, config: BackboneConfig, tokenizer: BaseTokenizer) -> None:
+        """Copy the weights; tokens that were added get the mean of the others.
+
+        Raises: InputError if weights are missing, left over or of another size, or cannot be read.
+        """
+        own, name = len(self.family.tokenizer()), self.family.folder.name
+        with self.family.tensors() as tensors:
+            try:
+                self.family.table().load(backbone, tensors, self.family.rename)
+            except InputError as error:
+                raise InputError(f"{name}: {error}; lmtasks does not read this model") from error
+        rows = [backbone.embedding.weight, *(getattr(backbone, each) for each in OF_TOKENS)]
+        for table in rows:
+            if table is not None and len(tokenizer) > own:
+                table[own : len(tokenizer)] = table[:own].mean(0)
+
+
+def find_family(folder: Folder) -> Family:
+    """Return a model as one of its family. Raises: InputError if its architecture is none that lmtasks reads."""
+    known = {model_type: family for family in FAMILIES for model_type in family.model_types}
+    if folder.model_type not in known:
+        raise InputError(
+            f"{folder.name}: {CONFIG} has model_type {folder.model_type!r}, which lmtasks does not read; it reads "
+            f"{', '.join(known)}"
+        )
+    return known[folder.model_type](folder)
+
+
+def open_model(name: str, revision: str | None = None) -> Model:
+    """Return a model of others, with what it does without further training.
+
+    Raises: InputError if there is no such model, or it does nothing by itself.
+    """
+    config, origin = Pretrained(name, revision).resolve()
+    tasks = origin.family.tasks()
+    if not tasks:
+        raise InputError(
+            f"{name}: a {origin.family.folder.model_type} does nothing before it is trained for a task; "
+            f"begin a model with it: backbone=Pretrained({name!r})"
+        )
+    model = Model(tasks, config, origin.family.decoding())
+    model.origin = origin
+    model.build(origin.tokenizer((), ()))
+    model.origin = None
+    return model
+
+
+def _layers(part: str, found: int, wanted: int) -> int:
+    """Return how many layers of a part are kept, or new where the pretrained model has none."""
+    if wanted == ALL:
+        return found
+    if wanted < (part == "encoder") or (found and wanted > found) or (part == "encoder" and not found):
+        raise InputError(
+            f"model.backbone.{part}_layers {wanted}: the pretrained model has {found}; -1 takes all of them"
+        )
+    return wanted

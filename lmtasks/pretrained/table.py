@@ -1,0 +1,108 @@
+"""Tables of weight names: which tensors of a model of others are which parameters of our backbone, in both directions.
+
+A row has our name and theirs. `{i}` stands for the number of a layer and `*` for weight or bias. Several names of
+theirs are stacked in our tensor, as query, key and value are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+
+from lmtasks.errors import InputError
+
+Row = tuple[str, tuple[str, ...]]
+OF_TOKENS = ("embedding.weight", "output_weight", "output_bias")  # have a row for each token
+
+
+@dataclass(frozen=True)
+class Table:
+    """The weights of one architecture.
+
+    Raises: InputError, in `load` and `names`, if a tensor is missing or none of the table.
+    """
+
+    rows: tuple[Row, ...]
+    """Our name, and theirs."""
+    left_out: tuple[str, ...] = ()
+    """Names of theirs, with * for any part, that our backbone does not have or computes."""
+    copies: Mapping[str, str] | None = None
+    """{name: name of the tensor that it repeats}, where weights are tied; a file may hold either, or both."""
+    fresh: tuple[str, ...] = ()
+    """How our names begin that they do not have, such as those of a decoder over an encoder: drawn at random."""
+
+    @torch.no_grad()
+    def load(self, backbone: nn.Module, tensors: Mapping[str, Tensor], rename: Callable[[str], str]) -> None:
+        """Copy the tensors into the parameters of `backbone`, one by one; an embedding may have more rows than theirs.
+
+        `rename` turns a name of the file into that of the table.
+        """
+        named = {rename(name): name for name in tensors}
+        present = {self._original(name): own for name, own in named.items()}
+        used: set[str] = set()
+        for name, parameter in backbone.named_parameters():
+            if (theirs := self._names(name)) is None:
+                continue
+            used.update(theirs)
+            if missing := next((each for each in theirs if each not in present), None):
+                raise InputError(f"its weights lack {missing}, the {name} of the backbone")
+            _copy(parameter, [tensors[present[each]] for each in theirs], name)
+        self._check_unused(named, used)
+
+    def names(self, backbone: nn.Module) -> Iterator[tuple[str, Tensor]]:
+        """Yield the parameters of a backbone under their names, as the original model would have them."""
+        for name, parameter in backbone.named_parameters():
+            theirs = self._names(name) or ()
+            yield from zip(theirs, parameter.detach().chunk(len(theirs)) if theirs else (), strict=True)
+
+    def _names(self, ours: str) -> tuple[str, ...] | None:
+        """Return the names of theirs that make up a parameter of ours, None if they have none."""
+        for pattern, theirs in self.rows:
+            if match := _pattern(pattern).fullmatch(ours):
+                values = match.groupdict()
+                return tuple(_filled(each, values) for each in theirs)
+        if ours.startswith(self.fresh):
+            return None
+        raise AssertionError(f"no row of the table has our {ours}")
+
+    def _original(self, name: str) -> str:
+        return (self.copies or {}).get(name, name)
+
+    def _check_unused(self, named: Iterable[str], used: set[str]) -> None:
+        """Check that every tensor is used, named as left out, or of a layer that the backbone does without."""
+        known = [_pattern(each) for _, theirs in self.rows for each in theirs]
+        for name in sorted(named):
+            own = self._original(name)
+            if own in used or any(fnmatchcase(own, pattern) for pattern in self.left_out):
+                continue
+            if not any(pattern.fullmatch(own) for pattern in known):
+                raise InputError(f"its weights have {name}, a name that is not known here")
+
+
+def _copy(parameter: Tensor, parts: list[Tensor], name: str) -> None:
+    """Copy tensors, stacked, into a parameter; of one with a row for each token only the first rows."""
+    rows = len(parameter) // len(parts)
+    for number, part in enumerate(parts):
+        part = part[0] if part.ndim > parameter.ndim else part  # Marian's output bias is (1, V)
+        fits = len(part) <= rows if name in OF_TOKENS else len(part) == rows
+        if not fits or part.shape[1:] != parameter.shape[1:] or not part.is_floating_point():
+            wanted = (rows, *parameter.shape[1:])
+            raise InputError(
+                f"its {name} is {tuple(part.shape)} {part.dtype}, expected {wanted} floating-point numbers"
+            )
+        parameter[number * rows : number * rows + len(part)] = part
+
+
+def _pattern(pattern: str) -> re.Pattern[str]:
+    """Return the regular expression of a name with {i} and *."""
+    escaped = re.escape(pattern).replace(r"\{i\}", r"(?P<i>\d+)").replace(r"\*", r"(?P<part>weight|bias)")
+    return re.compile(escaped)
+
+
+def _filled(pattern: str, values: Mapping[str, str]) -> str:
+    return pattern.replace("{i}", values.get("i", "")).replace("*", values.get("part", ""))

@@ -1,0 +1,108 @@
+"""Read the tokenizer files of a model: tokenizer.json as it is, or the older files that mean the same."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import tokenizers
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
+
+from lmtasks.errors import InputError
+from lmtasks.pretrained.folder import TOKENIZER, Folder
+from lmtasks.text.pretrained_pieces import JsonPieces, SentencePieces, sentence_pieces
+
+SETTINGS = ("special_tokens_map.json", "tokenizer_config.json")
+
+
+def word_pieces(folder: Folder) -> JsonPieces:
+    """Return tokenizer.json, or what the vocab.txt of a BERT means.
+
+    Source: Devlin et al. 2019, BERT's tokenization.py.
+    """
+    if (text := folder.text(TOKENIZER)) is not None:
+        return JsonPieces(text)
+    vocabulary = required(folder, "vocab.txt")
+    settings = folder.json("tokenizer_config.json")
+    lower = bool(settings.get("do_lower_case", True))
+    inner = tokenizers.Tokenizer(
+        models.WordPiece(
+            {piece: i for i, piece in enumerate(vocabulary.splitlines())},
+            unk_token=special_names(folder).get("unk_token", "[UNK]"),
+            max_input_chars_per_word=100,
+        )
+    )
+    inner.normalizer = normalizers.BertNormalizer(
+        clean_text=True,
+        handle_chinese_chars=bool(settings.get("tokenize_chinese_chars", True)),
+        strip_accents=settings.get("strip_accents"),
+        lowercase=lower,
+    )
+    inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    inner.decoder = decoders.WordPiece()
+    return _with_specials(folder, inner, ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"))
+
+
+def byte_level_bpe(folder: Folder) -> JsonPieces:
+    """Return tokenizer.json, or what vocab.json and merges.txt of GPT-2's kind mean (Radford et al. 2019)."""
+    if (text := folder.text(TOKENIZER)) is not None:
+        return JsonPieces(text)
+    vocabulary = json.loads(required(folder, "vocab.json"))
+    lines = required(folder, "merges.txt").splitlines()
+    pairs = (line.split() for line in lines if line and not line.startswith("#version"))
+    merges = [(left, right) for left, right in pairs]
+    inner = tokenizers.Tokenizer(models.BPE(vocabulary, merges))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    return _with_specials(folder, inner, ("<s>", "<pad>", "</s>", "<unk>", "<mask>"))
+
+
+def sentence_piece(folder: Folder, ending: str) -> JsonPieces | SentencePieces:
+    """Return tokenizer.json, or the only sentencepiece model whose name ends so, with its own ids."""
+    if (text := folder.text(TOKENIZER)) is not None:
+        return JsonPieces(text)
+    found = folder.files(ending)
+    if len(found) != 1:
+        raise InputError(f"{folder.name}: there is no tokenizer in it, neither {TOKENIZER} nor one file *{ending}")
+    model = found[0].read_bytes()
+    return SentencePieces(model, {piece: i for i, piece in enumerate(sentence_pieces(model))})
+
+
+def special_names(folder: Folder) -> dict[str, str]:
+    """Return the names of the special tokens, {"pad_token": "<pad>", ...}, that the files of the tokenizer give."""
+    names: dict[str, str] = {}
+    for file in SETTINGS:
+        for role, token in folder.json(file).items():
+            name = token.get("content") if isinstance(token, dict) else token
+            if role.endswith("_token") and isinstance(name, str):
+                names[role] = name
+    return names
+
+
+def special_ids(folder: Folder, pieces: JsonPieces, **names: str) -> list[int]:
+    """Return the ids of special tokens by their roles, such as pad="[PAD]"; the files may call them otherwise.
+
+    Raises: InputError if the tokenizer has no such token.
+    """
+    given = special_names(folder)
+    ids = []
+    for role, default in names.items():
+        name = given.get(f"{role}_token", default)
+        if name not in pieces.marks:
+            raise InputError(f"{folder.name}: its tokenizer has no token {name} ({role}); its files are not complete")
+        ids.append(pieces.marks[name])
+    return ids
+
+
+def required(folder: Folder, file: str) -> str:
+    """Return the text of a file of the tokenizer. Raises: InputError if the model does not have it."""
+    if (text := folder.text(file)) is None:
+        raise InputError(f"{folder.name}: there is no tokenizer in it, neither {TOKENIZER} nor {file}")
+    return text
+
+
+def _with_specials(folder: Folder, inner: tokenizers.Tokenizer, names: tuple[str, ...]) -> JsonPieces:
+    given: Any = {*names, *special_names(folder).values()}
+    known = [name for name in given if inner.token_to_id(name) is not None]
+    inner.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in sorted(known)])
+    return JsonPieces(inner.to_str())
