@@ -309,6 +309,18 @@ def test_adapters_on_one_backbone_answer_as_merged_models_do(corpus, base, mood,
     assert not installed(model)
 
 
+def test_a_model_that_writes_for_several_tasks_takes_adapters_that_write_nothing(corpus, tmp_path):
+    tasks = {name: several_tasks()["translation"] for name in ("one", "two")}
+    rows = {name: several_rows(corpus)["translation"] for name in tasks}
+    several = fit(corpus, several_module(tasks=tasks), several_data(corpus, rows=rows), max_steps=2)
+    folder = save(several, tmp_path / "several")
+    module = tuned(corpus, folder, "mood").eval()
+    model = load(folder)
+    model.add_adapter("mood", save_adapter(module, tmp_path / "mood.safetensors"))
+    model.use_adapter("mood")
+    assert model.classify(TEXTS) == module.classify(TEXTS)
+
+
 def test_a_backbone_without_tasks_takes_adapters(base, mood, tmp_path):
     loaded = load(base)
     model = Model({}, loaded.backbone_config)

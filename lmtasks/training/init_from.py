@@ -28,8 +28,9 @@ logger = logging.getLogger(__name__)
 class Source(Origin):
     """The model that another one is initialised from: a run folder, model folder or checkpoint, which is read once."""
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, path: str, writers: int = 1) -> None:
+        """Set where the model is, and how many tasks of the new one write text."""
+        self.path, self.writers = path, writers
 
     def tokenizer(self, languages: Sequence[str], marks: Sequence[str]) -> BaseTokenizer:
         """Return the tokenizer of the model, with tokens added at its end for languages and marks that it lacks.
@@ -43,7 +44,8 @@ class Source(Origin):
         """Copy the weights of the model into a backbone that was built of `config` for `tokenizer`.
 
         The embeddings of new tokens stay as they are, and a decoder that the new backbone does not have is left out. If
-        the model generates for several tasks, each with a start token of its own, <s> gets the mean of these.
+        the model generates for several tasks, each with a start token of its own, and the new one for one, <s> gets the
+        mean of these.
 
         Raises: InputError if there is no model, its backbone has other settings, or its tokens are not the first of
         `tokenizer`.
@@ -69,7 +71,8 @@ class Source(Origin):
         for name, tensor in backbone.state_dict().items():
             tensor[: len(weights[name])] = weights[name]  # the embeddings may have more rows now
         began = set(start_marks(from_plain(saved.settings["tasks"])).values())
-        if marks := [i for i in old.suppress_tokens if old.pieces([i])[0] in began]:
+        marks = [i for i in old.suppress_tokens if old.pieces([i])[0] in began]
+        if marks and self.writers == 1:
             table = backbone.embedding.weight  # (V, D)
             table[old.bos_id] = table[marks].mean(0)
         logger.info("backbone: weights of %s", self.path)

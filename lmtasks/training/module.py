@@ -75,7 +75,7 @@ class TaskModule(Model, LightningModule):
         if training.init_from:
             if self.origin:
                 raise InputError("model.backbone is pretrained; leave out model.training.init_from")
-            self.origin = Source(training.init_from)
+            self.origin = Source(training.init_from, sum(task.generates for task in tasks.values()))
         if self.origin and (tokenizer.file or training.vectors):
             unwanted = "tokenizer.file" if tokenizer.file else "training.vectors"
             brings = "model.training.init_from" if training.init_from else "a pretrained model.backbone"
