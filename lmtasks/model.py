@@ -183,8 +183,11 @@ class Model(TaskMethods, nn.Module):
 
 
 def start_marks(tasks: Mapping[str, Task]) -> dict[str, str]:
-    """Return the token with which the decoder begins the texts of each task, where it writes for several."""
-    writers = [name for name, task in tasks.items() if task.generates]
+    """Return the token with which the decoder begins the texts of each task, where it writes for several.
+
+    Tasks that a prompt tells apart need none, nor does a single one beside them.
+    """
+    writers = [name for name, task in tasks.items() if task.generates and not task.names_itself]
     return {name: f"<task-{name}>" for name in writers} if len(writers) > 1 else {}
 
 

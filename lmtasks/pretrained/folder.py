@@ -132,6 +132,8 @@ class Folder:
         """Name the model in the error if a file of it cannot be read."""
         try:
             yield
+        except InputError:  # says it already
+            raise
         except READ_ERRORS as error:
             raise InputError(f"{self.name}: cannot be read ({one_line(error)}); download or copy it again") from error
 
