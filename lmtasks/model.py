@@ -8,9 +8,11 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from lmtasks.backbones.base import Backbone, BackboneConfig
@@ -95,6 +97,8 @@ class Model(TaskMethods, nn.Module):
         Raises: InputError if a task reads more tokens at once than the backbone can.
         """
         check_limits(self.tasks, self.backbone_config)
+        if torch.get_default_dtype() == torch.float16 and self.backbone_config.overflows_in_float16:
+            raise InputError("the states of a T5 exceed the largest number of float16; give torch.bfloat16 as dtype")
         backbone = self.backbone_config.build(len(tokenizer))
         if self.origin:
             self.origin.initialise(backbone, self.backbone_config, tokenizer)
@@ -180,6 +184,22 @@ class Model(TaskMethods, nn.Module):
         given = {name: tensor for name, tensor in weights.items() if name.startswith(PARTS)}
         kept = {name: tensor for name, tensor in self.state_dict().items() if not name.startswith(PARTS)}
         self.load_state_dict(given | kept)
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype | None) -> Iterator[None]:
+    """Let layers be built of numbers of this type; None = as PyTorch is set.
+
+    Raises: InputError if it is no type of floating-point numbers.
+    """
+    before = torch.get_default_dtype()
+    if dtype is not None and not dtype.is_floating_point:
+        raise InputError(f"dtype {dtype} holds no floating-point numbers; give torch.float32 or torch.bfloat16")
+    torch.set_default_dtype(dtype or before)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def start_marks(tasks: Mapping[str, Task]) -> dict[str, str]:

@@ -40,7 +40,7 @@ LONGEST_PATH = 255  # characters; a longer context is a text, whatever it looks 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command: its own, and one for each field of Decoding."""
     add = parser.add_argument
-    add("model", metavar="MODEL", help="run folder, model folder or .ckpt file")
+    add("model", metavar="MODEL", help="run folder, model folder, .ckpt file or hub id")
     add("texts", metavar="TEXT", nargs="*", help="texts to answer; without any, stdin is read")
     input_help = "answer the rows of a .jsonl, .json, .csv, .tsv or .parquet, or each line of any other file; also .gz"
     add("--input", metavar="FILE", help=input_help)

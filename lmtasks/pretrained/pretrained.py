@@ -14,7 +14,7 @@ import torch
 from lmtasks.backbones.base import Backbone, BackboneConfig, Origin
 from lmtasks.backbones.transformer import TransformerConfig
 from lmtasks.errors import InputError
-from lmtasks.model import Model
+from lmtasks.model import Model, default_dtype
 from lmtasks.pretrained.bert import Bert, DistilBert, Roberta
 from lmtasks.pretrained.family import Family
 from lmtasks.pretrained.folder import CONFIG, Folder
@@ -119,8 +119,8 @@ def find_family(folder: Folder) -> Family:
     return known[folder.model_type](folder)
 
 
-def open_model(name: str, revision: str | None = None) -> Model:
-    """Return a model of others, with what it does without further training.
+def open_model(name: str, revision: str | None = None, dtype: torch.dtype | None = None) -> Model:
+    """Return a model of others, with what it does without further training, and weights of type `dtype`.
 
     Raises: InputError if there is no such model, or it does nothing by itself.
     """
@@ -133,7 +133,8 @@ def open_model(name: str, revision: str | None = None) -> Model:
         )
     model = Model(tasks, config, origin.family.decoding())
     model.origin = origin
-    model.build(origin.tokenizer((), ()))
+    with default_dtype(dtype):
+        model.build(origin.tokenizer((), ()))
     model.origin = None
     return model
 
