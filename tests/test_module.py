@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -365,9 +366,10 @@ def test_gradient_checkpointing_changes_no_gradient(corpus):
     torch.testing.assert_close(weights(plain), weights(again), rtol=0, atol=1e-6)
 
 
-def test_a_recurrent_backbone_is_not_compiled_for_each_length():
-    with pytest.raises(InputError, match=r"model.training.compile is for a Transformer"):
-        tiny_module(backbone=RecurrentConfig(), compile=True)
+@pytest.mark.parametrize("backbone", [RecurrentConfig(), tiny_backbone(decoder_mixing="ssru")])
+def test_what_is_recurrent_is_not_compiled_for_each_length(backbone):
+    with pytest.raises(InputError, match=r"model.training.compile is for attention"):
+        tiny_module(backbone=backbone, compile=True)
 
 
 @pytest.mark.slow
@@ -379,12 +381,14 @@ def test_compiled_layers_train_and_answer_as_plain_ones(corpus):
     assert compiled.eval().translate("a b") == plain.eval().translate("a b")
 
 
-def test_vectors_begin_the_embedding(corpus):
+def test_vectors_begin_the_embedding(corpus, caplog):
     file = corpus / "vectors.txt"
     numbers = [float(i) for i in range(1, 9)]
     file.write_text(f"a {' '.join(map(str, numbers))}\nelephant {' '.join(map(str, numbers[::-1]))}\n")
     other = dataclasses.replace(tiny_module().tokenizer_config, kind="bpe", vocab_size=290)
-    module = fit(corpus, tiny_module(vectors=str(file), tokenizer=other, optimizer=Adam(0.0)))
+    with caplog.at_level("INFO", "lmtasks"):
+        module = fit(corpus, tiny_module(vectors=str(file), tokenizer=other, optimizer=Adam(0.0)))
+    assert re.search(rf"vectors: \d+\.\d % of the words of the vocabulary found in {file} \(", caplog.text)
     rows = [i for i, word in module.tokenizer.words() if word == "a"]
     assert rows
     for row in rows:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -149,7 +148,6 @@ class BackboneConfig(ABC):
     """Layers of the encoder; 0 = none."""
     decoder_layers: int
     """Layers of the decoder; 0 = none."""
-    compiles: ClassVar[bool] = True  # whether torch.compile makes it faster
 
     @property
     def has_encoder(self) -> bool:
@@ -170,6 +168,11 @@ class BackboneConfig(ABC):
     def overflows_in_float16(self) -> bool:
         """Whether states may exceed the largest number of float16, 65,504."""
         return False
+
+    @property
+    def compiles(self) -> bool:
+        """Whether torch.compile makes it faster."""
+        return True
 
     @abstractmethod
     def build(self, vocab_size: int) -> Backbone:

@@ -120,9 +120,9 @@ class T5(Family):
 
         The weights decide: transformers 5 writes tie_word_embeddings true whatever they are.
         """
-        with self.folder.tensors() as tensors:
-            embedding = next((name for name in EMBEDDINGS if name in tensors.names()), OUTPUT)
-            return OUTPUT not in tensors.names() or torch.equal(tensors[OUTPUT], tensors[embedding])
+        with self.tensors() as tensors:
+            embedding = next((name for name in EMBEDDINGS if name in tensors), OUTPUT)
+            return OUTPUT not in tensors or torch.equal(tensors[OUTPUT], tensors[embedding])
 
     def table(self) -> Table:
         """Return the names."""

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from lmtasks.errors import InputError
-from lmtasks.pretrained.folder import Tensors
 
 Row = tuple[str, tuple[str, ...]]
 OF_TOKENS = ("embedding.weight", "output_weight", "output_bias")  # have a row for each token
@@ -38,12 +37,12 @@ class Table:
     """How our names begin that they do not have, such as those of a decoder over an encoder: drawn at random."""
 
     @torch.no_grad()
-    def load(self, backbone: nn.Module, tensors: Tensors, rename: Callable[[str], str]) -> None:
+    def load(self, backbone: nn.Module, tensors: Mapping[str, Tensor], rename: Callable[[str], str]) -> None:
         """Copy the tensors into the parameters of `backbone`, one by one; an embedding may have more rows than theirs.
 
         `rename` turns a name of the file into that of the table.
         """
-        named = {rename(name): name for name in tensors.names()}
+        named = {rename(name): name for name in tensors}
         present = {self._original(name): own for name, own in named.items()}
         used: set[str] = set()
         for copy, original in (self.copies or {}).items():

@@ -92,10 +92,12 @@ def load(path: str | Path, device: str = "cpu", dtype: torch.dtype | None = None
 
 
 def is_foreign(path: str | Path) -> bool:
-    """Tell whether others have trained a model: it is an id on the hub, or a folder with a config.json of theirs."""
+    """Tell whether others have trained a model: an id on the hub, or a folder with a config.json or file of theirs."""
     path = Path(path)
     if not path.exists():
         return is_hub_id(str(path))
+    if not (path / CONFIG).exists():
+        return any(path.glob("model*.bin"))  # Marian's own format
     try:
         config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -30,7 +30,7 @@ class Training:
     freeze: tuple[str, ...] = ()
     """Names of parts that are not trained, such as backbone.encoder."""
     vectors: str | None = None
-    """A GloVe or word2vec text file that gives the first embeddings of the words in it."""
+    """A file of word vectors of any width (GloVe, word2vec, fastText .vec, .npy) that gives their first embeddings."""
     compile: bool = False
     """Compile encode and decode with torch.compile; worth the minutes it takes on a GPU."""
     joint: JointConfig = JointConfig()

@@ -70,7 +70,7 @@ class TaskModule(Model, LightningModule):
         super().__init__(tasks, backbone, decoding)
         if training.compile and not backbone.compiles:
             raise InputError(
-                "model.training.compile is for a Transformer; a recurrent backbone would compile every length anew"
+                "model.training.compile is for attention; a recurrent backbone or SSRU would compile every length anew"
             )
         if training.init_from:
             if self.origin:
@@ -163,7 +163,8 @@ class TaskModule(Model, LightningModule):
         backbone, _ = self.built()
         if vectors := self.training_config.vectors:
             found = initialise(backbone.embedding, tokenizer, vectors)
-            logger.info("vectors: %.1f %% of the vocabulary found in %s", 100 * found, vectors)
+            said = "vectors: %.1f %% of the words of the vocabulary found in %s (%.1f %% of the whole vocabulary)"
+            logger.info(said, 100 * found.words, vectors, 100 * found.vocabulary)
         self._freeze_and_compile()
 
     def _freeze_and_compile(self) -> None:
