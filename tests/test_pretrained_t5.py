@@ -191,6 +191,14 @@ def test_bytes_and_sentencepieces_stand_for_a_missing_tokenizer_json(tmp_path):
         assert tokenizer.frame_source(tokenizer.encode(text)) == original(text)["input_ids"]
 
 
+def test_dropout_is_everywhere_where_t5_has_it(tmp_path):
+    save_t5(tmp_path)
+    set_config(tmp_path, dropout_rate=0.2)
+    for given, wanted in ((None, 0.2), (0.0, 0.0)):
+        config, _ = Pretrained(str(tmp_path), dropout=given, attention_dropout=given).resolve()
+        assert (config.dropout, config.attention_dropout, config.activation_dropout) == (wanted,) * 3
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

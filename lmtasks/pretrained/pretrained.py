@@ -41,7 +41,8 @@ class Pretrained(BackboneConfig):
     revision: str | None = None
     """Branch, tag or commit on the hub; a run keeps the commit that it found."""
     dropout: float | None = None
-    """Share of features dropped after the embedding and after each sublayer; by default that of the model."""
+    """Share of features dropped after the embedding, after each sublayer and, where the model does so, in feed-forward
+    layers; by default that of the model."""
     attention_dropout: float | None = None
     """Share of attention weights dropped; by default that of the model."""
     gradient_checkpointing: bool = False
@@ -58,9 +59,11 @@ class Pretrained(BackboneConfig):
         """
         family = find_family(Folder(self.name, self.revision))
         found = family.settings()
+        inner = self.dropout if found.activation_dropout else 0.0
         config = replace(
             found,
             dropout=found.dropout if self.dropout is None else self.dropout,
+            activation_dropout=found.activation_dropout if inner is None else inner,
             attention_dropout=found.attention_dropout if self.attention_dropout is None else self.attention_dropout,
             gradient_checkpointing=self.gradient_checkpointing,
             encoder_layers=_layers("encoder", found.encoder_layers, self.encoder_layers),
