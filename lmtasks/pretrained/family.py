@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, Literal, NoReturn
 
 from torch import Tensor
 
@@ -26,6 +26,7 @@ ACTIVATIONS = {
     "silu": "silu",
     "swish": "silu",
 }  # their name -> ours
+EARLY_STOP: dict[Any, Literal["exact", "beam"]] = {True: "beam", "never": "exact"}  # their early_stopping -> ours
 
 
 class Family(ABC):
@@ -80,7 +81,7 @@ class Family(ABC):
             raise InputError(f"{self.folder.name}: config.json has no {name}, which a {self.folder.model_type} needs")
         return self.config[name]
 
-    def choice(self, name: str, known: Mapping[str, str], default: str) -> Any:
+    def choice(self, name: str, known: Mapping[str, Any], default: str) -> Any:
         """Return our word for a setting that is one of several. Raises: InputError if it is none of the known ones."""
         value = self.config.get(name, default)
         if value not in known:
@@ -96,18 +97,19 @@ class Family(ABC):
 def decoding_of(generation: Mapping[str, Any]) -> Decoding:
     """Translate settings of generation, by the names that transformers gives them.
 
-    Their max_length counts the token that the decoder begins with, ours does not.
+    Their max_length counts the token that the decoder begins with, ours does not; without one, their 20 would cut most
+    texts off, and ours holds.
     """
     beam = 1 if generation.get("do_sample") else int(generation.get("num_beams") or 1)
-    longest = generation.get("max_new_tokens") or int(generation.get("max_length") or 20) - 1
+    longest = generation.get("max_new_tokens") or int(generation.get("max_length") or Decoding.max_length + 1) - 1
     drawn = {"temperature": "temperature", "top_k": "top_k", "top_p": "top_p"} if generation.get("do_sample") else {}
     return Decoding(
         beam=beam,
         length_penalty=float(generation.get("length_penalty") or 1.0),
         max_length=longest,
         max_ratio=0.0,
-        min_length=max(0, int(generation.get("min_length") or 0) - 1),
-        early_stop={True: "beam", "never": "exact"}.get(generation.get("early_stopping", False), "estimate"),
+        min_length=int(generation.get("min_length") or 0),
+        early_stop=EARLY_STOP.get(generation.get("early_stopping", False), "estimate"),
         sample=bool(generation.get("do_sample")),
         repetition_penalty=float(generation.get("repetition_penalty") or 1.0),
         no_repeat_ngram=int(generation.get("no_repeat_ngram_size") or 0),

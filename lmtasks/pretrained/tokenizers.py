@@ -10,7 +10,7 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
 from lmtasks.errors import InputError
 from lmtasks.pretrained.folder import TOKENIZER, Folder
-from lmtasks.text.pretrained_pieces import JsonPieces, SentencePieces, sentence_pieces
+from lmtasks.text.pretrained_pieces import JsonPieces, Pieces, SentencePieces, byt5_pieces, sentence_pieces
 
 SETTINGS = ("special_tokens_map.json", "tokenizer_config.json")
 
@@ -57,6 +57,24 @@ def byte_level_bpe(folder: Folder) -> JsonPieces:
     return _with_specials(folder, inner, ("<s>", "<pad>", "</s>", "<unk>", "<mask>"))
 
 
+def t5_pieces(folder: Folder) -> Pieces:
+    """Return tokenizer.json, or what the spiece.model of a T5 means; byT5 has neither.
+
+    Marks stand after the pieces, <extra_id_0> last. Source: Raffel et al. 2020, section 3.1.4.
+    """
+    settings = folder.json("tokenizer_config.json")
+    if settings.get("tokenizer_class") == "ByT5Tokenizer":
+        return byt5_pieces(settings.get("extra_ids", 125))
+    if (text := folder.text(TOKENIZER)) is not None:
+        return JsonPieces(text)
+    if (path := folder.path("spiece.model")) is None:
+        raise InputError(f"{folder.name}: there is no tokenizer in it, neither {TOKENIZER} nor spiece.model")
+    names = sentence_pieces(model := path.read_bytes())
+    marks = [f"<extra_id_{n}>" for n in reversed(range(settings.get("extra_ids", 100)))]
+    ids = {name: i for i, name in enumerate((*names, *marks))}
+    return SentencePieces(model, ids | folder.json("added_tokens.json"), ("<pad>", "</s>", "<unk>", *marks))
+
+
 def sentence_piece(folder: Folder, ending: str) -> JsonPieces | SentencePieces:
     """Return tokenizer.json, or the only sentencepiece model whose name ends so, with its own ids."""
     if (text := folder.text(TOKENIZER)) is not None:
@@ -79,7 +97,7 @@ def special_names(folder: Folder) -> dict[str, str]:
     return names
 
 
-def special_ids(folder: Folder, pieces: JsonPieces, **names: str) -> list[int]:
+def special_ids(folder: Folder, pieces: Pieces, **names: str) -> list[int]:
     """Return the ids of special tokens by their roles, such as pad="[PAD]"; the files may call them otherwise.
 
     Raises: InputError if the tokenizer has no such token.
