@@ -102,7 +102,7 @@ PINS = {  # what is wrong -> (the text of the config, options, kind of the repor
     ),
     "number instead of a class": (
         CONFIG, "--model.backbone 3",
-        "class", "--model.backbone must be a class with its settings, not '3'; there are RecurrentConfig,",
+        "class", "--model.backbone must be a class with its settings, not '3'; there are Pretrained,",
     ),
     "list instead of a class": (
         ROWS_APART.replace(ROWS, "mood: [3]"), "",
