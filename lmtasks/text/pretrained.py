@@ -7,14 +7,15 @@ Unlike `Tokenizer` it may be lossy: what the original lower-cases or does not kn
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from lmtasks.errors import InputError, did_you_mean, one_line
 from lmtasks.settings import from_plain, to_plain
 from lmtasks.text.base import BaseTokenizer
-from lmtasks.text.pretrained_pieces import JsonPieces, Pieces, Span
+from lmtasks.text.pretrained_pieces import JsonPieces, Pieces, SentencePieces, Span
 from lmtasks.text.tokenizer import reject_surrogates, special_names
 
 
@@ -138,8 +139,8 @@ class PretrainedTokenizer(BaseTokenizer):
 
         Some tokenizers put a space before every text. Without `spaced` it is left out where it is a piece of its own.
         """
-        (first, *_), *_ = self.encode_batch(["a"])
-        begins = self._pieces.as_bytes(first).startswith(b" ")  # whether it puts the space before a word by itself
+        # whether the tokenizer puts the space before a word by itself
+        begins = self._pieces.as_bytes(self.encode("a")[0]).startswith(b" ")
         encoded = self.encode_batch([" " + word if spaced and not begins else word for word in words])
         if spaced:
             return encoded
@@ -148,12 +149,16 @@ class PretrainedTokenizer(BaseTokenizer):
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[Span]]:
         """Cut one text into ids, and return which characters `text[start:stop]` of the raw text each piece covers.
 
-        Spaces around a word do not count. A space that the tokenizer puts before a word covers nothing.
+        Spaces around a word do not count; the accents of its last character do, where the tokenizer drops them. A
+        space that the tokenizer puts before a word covers nothing, before the first one (0, 0).
         """
         reject_surrogates([text])
         ids, spans = self._pieces.encode_with_offsets(text)
-        blank = [self._pieces.as_bytes(i) == b" " for i in ids]
-        return ids, [_trimmed(text, span, space) for span, space in zip(spans, blank, strict=True)]
+        blank = [self._pieces.as_bytes(i).isspace() for i in ids]
+        trimmed = [_trimmed(text, span, space) for span, space in zip(spans, blank, strict=True)]
+        if blank[:1] == [True] and trimmed[0][0] == trimmed[0][1]:
+            trimmed[0] = (0, 0)
+        return ids, _with_accents(text, trimmed)
 
     def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """Join rows of ids to texts; special tokens, languages and ids of no token are left out."""
@@ -240,5 +245,15 @@ def _trimmed(text: str, span: Span, space: bool) -> Span:
     return stop - len(covered.strip()), stop
 
 
-def _read(plain: dict[str, object]) -> Pieces:
-    return JsonPieces(json.dumps(plain))
+def _with_accents(text: str, spans: list[Span]) -> list[Span]:
+    """Let spans include the combining marks that follow their characters and that no piece covers."""
+    longer = []
+    for (start, stop), following in zip(spans, [*(start for start, _ in spans[1:]), len(text)], strict=False):
+        while start < stop < following and unicodedata.category(text[stop])[0] == "M":
+            stop += 1
+        longer.append((start, stop))
+    return longer
+
+
+def _read(plain: dict[str, Any]) -> Pieces:
+    return SentencePieces.from_plain(plain) if "specials" in plain else JsonPieces(json.dumps(plain))
