@@ -35,6 +35,7 @@ from lmtasks.errors import InputError
 quick = settings(max_examples=25, deadline=None, derandomize=True)
 seeds = st.integers(0, 10_000)
 penalties = st.sampled_from([-0.5, 0.0, 0.6, 1.0, 2.0])
+stops = st.sampled_from(["exact", "beam", "estimate"])
 
 
 # Against brute force
@@ -97,7 +98,7 @@ def test_exact_early_stop_changes_nothing(seed, penalty, beam, n_best):
 
 
 @quick
-@given(seeds, st.sampled_from(["exact", "beam"]), st.integers(1, 4))
+@given(seeds, stops, st.integers(1, 4))
 def test_a_batch_finds_what_each_source_finds_alone(seed, early_stop, beam):
     model = table_model(seed, sources=5, vocab=7)
     memory = table_memory(model, [4, 1, 0, 2, 3], [3, 1, 4, 1, 5])
@@ -160,7 +161,7 @@ def test_a_narrow_beam_returns_different_texts_with_their_true_scores(seed):
 
 
 @quick
-@given(seeds, penalties, st.integers(2, 4), st.integers(1, 2), st.sampled_from(["exact", "beam"]), st.integers(0, 2))
+@given(seeds, penalties, st.integers(2, 4), st.integers(1, 2), stops, st.integers(0, 2))
 def test_a_narrow_beam_finds_what_a_beam_of_plain_lists_finds(seed, penalty, beam, n_best, early_stop, ngram):
     model = table_model(seed, sources=3, vocab=7, sharpness=2.5)
     memory = table_memory(model, [1, 0, 2])
@@ -172,7 +173,7 @@ def test_a_narrow_beam_finds_what_a_beam_of_plain_lists_finds(seed, penalty, bea
 
 
 def naive_beam(model: Table, memory: Memory, decoding: Decoding) -> list[Hypothesis]:
-    """Beam search over lists, which stops early only for "beam"."""
+    """Beam search over lists, which stops early only for "beam" and "estimate"."""
     open_: list[tuple[float, list[int]]] = [(0.0, [])]
     finished: list[Hypothesis] = []
     while open_ and not (decoding.early_stop == "beam" and len(finished) >= decoding.beam):
@@ -189,6 +190,11 @@ def naive_beam(model: Table, memory: Memory, decoding: Decoding) -> list[Hypothe
             if text[-1] == END:
                 finished.append(Hypothesis.of(text[:-1], total, decoding.length_penalty))
         open_ = [(total, text) for total, text in ranked if text[-1] != END][: decoding.beam]
+        scores = sorted((text.score for text in finished), reverse=True)
+        if decoding.early_stop == "estimate" and open_ and len(scores) >= decoding.beam:
+            total, text = open_[0]
+            if total / len(text) ** decoding.length_penalty <= scores[decoding.beam - 1]:
+                break
     return sorted(finished, key=lambda text: -text.score)[: decoding.n_best]
 
 
@@ -202,6 +208,21 @@ def test_the_exact_bound_does_not_stop_before_a_long_certain_text():
     late = run(model, memory, Decoding(2, length_penalty=1.0, max_length=12, **FREE_RATIO))[0][0]
     assert late.tokens == [3] * 8
     assert late.score == pytest.approx(math.log(0.7) / 9, abs=1e-4)
+
+
+def test_the_estimate_stops_before_a_long_certain_text_that_the_exact_bound_waits_for():
+    # Token 4 (p = 0.1) leads to certainty, but after two tokens log 0.1 / 2 is below the scores of the two ended.
+    def logits(history: list[int]) -> dict[int, float]:
+        if history == [3]:
+            return {3: 0.1, END: 0.9}
+        return {END: 0.6, 3: 0.3, 4: 0.1} if not history else {4: 1.0} if len(history) < 9 else {END: 1.0}
+
+    found = {}
+    for early_stop in ("exact", "estimate"):
+        decoding = Decoding(2, max_length=10, early_stop=early_stop, **FREE_RATIO)
+        model = Scripted(logits, vocab=5)
+        found[early_stop] = run(model, table_memory(model, [0]), decoding)[0][0].tokens, len(model.rows_seen)
+    assert found == {"exact": ([4] * 9, 10), "estimate": ([], 2)}
 
 
 def test_the_exact_bound_is_safe_when_long_texts_are_punished():

@@ -21,11 +21,12 @@ def beam_search(backbone: Backbone, state: State, given: Tensor, rules: Rules) -
     The beam begins with one hypothesis per source and widens as far as there are different continuations.
     """
     decoding, n_best = rules.decoding, rules.decoding.n_best
+    kept = decoding.beam if decoding.early_stop == "estimate" else n_best
     found: list[list[Hypothesis]] = [[] for _ in given]
     sources = torch.arange(len(given), device=given.device)  # (B',) those still open
     history = given[:, 1:]  # (B' * K, t)
     totals = torch.zeros(len(given), 1, device=given.device)  # (B', K) log probability of each open hypothesis
-    best = totals.new_full((len(given), n_best), -torch.inf)  # (B', n) scores of the best finished ones, falling
+    best = totals.new_full((len(given), kept), -torch.inf)  # (B', n) scores of the best finished ones, falling
     ended_count = torch.zeros_like(sources)  # (B',)
     hidden = backbone.step(given, state)[:, -1]  # (B' * K, D)
     while True:
@@ -38,7 +39,7 @@ def beam_search(backbone: Backbone, state: State, given: Tensor, rules: Rules) -
         ended = candidates.masked_fill(~is_end, -torch.inf)[:, : decoding.beam]
         scores = ended / lengths[:, None] ** decoding.length_penalty  # (B', min(beam, C))
         better = scores > best[:, -1:]
-        best = torch.cat((best, scores), 1).topk(n_best).values
+        best = torch.cat((best, scores), 1).topk(kept).values
         ended_count += (ended > -torch.inf).sum(1)
 
         width = min(decoding.beam, totals.size(1) * (log_p.size(1) - 1))
@@ -87,13 +88,19 @@ def is_done(
     """Return for which sources the search is over: (B',) bool.
 
     `open_total` is the log probability of the best open hypothesis, -inf if none is left; `worst` is the score of the
-    last of the n best finished ones, -inf if there are fewer; `lengths` and `limits` count tokens of text, all (B',).
+    last of the best finished ones that count, -inf if there are fewer; `lengths` and `limits` count tokens of text, all
+    (B',).
 
     "exact" is safe: a continuation has log p <= open_total <= 0 and a length L with length < L <= limit. Its score
     log p / L^a is at most open_total / L^a, which grows with L if a > 0 and falls if a < 0, so it is at most the value
     at L = limit or at L = length + 1.
+
+    "estimate" takes the present length for L, as transformers does by default: with a > 0 it may miss a better, longer
+    text.
     """
     if decoding.early_stop == "beam":
         return (ended_count >= decoding.beam) | (open_total == -torch.inf)
     longest = limits if decoding.length_penalty > 0 else lengths + 1
+    if decoding.early_stop == "estimate":
+        longest = lengths
     return open_total / longest**decoding.length_penalty <= worst

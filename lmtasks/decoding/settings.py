@@ -27,13 +27,16 @@ class Decoding:
     n_best: int = 1
     """Hypotheses returned for each source; with `sample`, independent samples."""
     max_length: int = 256
-    """Longest text in tokens, counting prefix and end but not a prompt; a hypothesis of this length must end."""
+    """Longest text in tokens, counting prefix and end but not a prompt; a hypothesis of this length must end.
+
+    That of transformers also counts the first token that the decoder reads, and may cut a text off."""
     max_ratio: float = 4.0
     """Most target tokens for each source token, plus 10, which stops a model that repeats itself; 0 = no such limit."""
     min_length: int = 0
     """Shortest text in tokens, counting prefix and end but not a prompt."""
-    early_stop: Literal["exact", "beam"] = "exact"
-    """Stop a source when no open hypothesis can still beat the n best (exact), or when `beam` have ended (beam)."""
+    early_stop: Literal["exact", "beam", "estimate"] = "exact"
+    """Stop a source when no open hypothesis can still beat the n best (exact), when `beam` have ended (beam), or when
+    the best open one, as it is now, does not beat the worst of the `beam` best that have ended (estimate)."""
     sample: bool = False
     """Draw each token at random from the model's distribution instead of searching for a likely text; needs beam 1."""
     temperature: float = 1.0
@@ -66,8 +69,8 @@ class Decoding:
             raise InputError(f"decoding.min_p is {self.min_p}; give a share from 0 (all tokens) to 1")
         if not math.isfinite(self.length_penalty) or not math.isfinite(self.max_ratio):
             raise InputError("decoding.length_penalty and decoding.max_ratio must be finite numbers")
-        if self.early_stop not in ("exact", "beam"):
-            raise InputError(f"decoding.early_stop is {self.early_stop!r}; give 'exact' or 'beam'")
+        if self.early_stop not in ("exact", "beam", "estimate"):
+            raise InputError(f"decoding.early_stop is {self.early_stop!r}; give 'exact', 'beam' or 'estimate'")
         if self.min_length > self.max_length:
             raise InputError(f"decoding.min_length {self.min_length} is above max_length {self.max_length}; lower it")
         if self.sample and self.beam > 1:
