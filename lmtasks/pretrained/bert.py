@@ -5,6 +5,8 @@ The layers on top of the encoder (pooler, masked tokens, next sentence) are left
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from lmtasks.backbones.transformer import TransformerConfig
 from lmtasks.pretrained.family import ACTIVATIONS, Family
 from lmtasks.pretrained.table import Table
@@ -25,7 +27,7 @@ LAYER = (  # of an encoder; the norm of a sublayer stands with its output
 EMBEDDINGS = (
     ("embedding.weight",          ("embeddings.word_embeddings.weight",)),
     ("encoder.places",            ("embeddings.position_embeddings.weight",)),
-    ("segments.weight",           ("embeddings.token_type_embeddings.weight",)),  # RoBERTa has one row: the same for all
+    ("segments.weight",           ("embeddings.token_type_embeddings.weight",)),  # of one row in RoBERTa
     ("encoder.embedding_norm.*",  ("embeddings.LayerNorm.*",)),
 )
 DISTILLED = (
@@ -48,7 +50,7 @@ FRESH = ("decoder.", "output_bias")  # a decoder over an encoder is new
 class Bert(Family):
     """An encoder, with learned positions and a norm after each sublayer."""
 
-    model_types = ("bert",)
+    model_types: ClassVar[tuple[str, ...]] = ("bert",)
     prefix = "bert."
 
     def settings(self) -> TransformerConfig:

@@ -86,7 +86,7 @@ class Family(ABC):
 def decoding_of(generation: Mapping[str, Any]) -> Decoding:
     """Translate settings of generation, by the names that transformers gives them.
 
-    Their max_length counts the token that the decoder begins with, ours does not. Sampling is taken over where it is on.
+    Their max_length counts the token that the decoder begins with, ours does not.
     """
     beam = 1 if generation.get("do_sample") else int(generation.get("num_beams") or 1)
     longest = generation.get("max_new_tokens") or int(generation.get("max_length") or 20) - 1

@@ -59,7 +59,7 @@ class Folder:
 
     @cached_property
     def generation(self) -> dict[str, Any]:
-        """The settings of generation: those of config.json, as older models have them, and of generation_config.json."""
+        """The settings of generation: generation_config.json, and config.json, where older models have them."""
         path = self.path(GENERATION)
         return self.config | (self._read_json(path) if path else {})
 

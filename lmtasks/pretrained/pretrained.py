@@ -1,7 +1,7 @@
 """Pretrained: a backbone that begins with the weights of a model that others have trained.
 
-It stands where the settings of a backbone stand. What is built and saved afterwards is our own Transformer: a model that
-was trained from a pretrained one needs neither its folder nor this package.
+It stands where the settings of a backbone stand. What is built and saved afterwards is our own Transformer, which needs
+neither the folder nor this package any more.
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ class Pretrained(BackboneConfig):
         """
         family = find_family(Folder(self.name, self.revision))
         found = family.settings()
-        chosen = {
-            "encoder_layers": _layers("encoder", found.encoder_layers, self.encoder_layers),
-            "decoder_layers": _layers("decoder", found.decoder_layers, self.decoder_layers),
-            "gradient_checkpointing": self.gradient_checkpointing,
-        }
-        chosen |= {
-            name: value for name in ("dropout", "attention_dropout") if (value := getattr(self, name)) is not None
-        }
-        return replace(found, **chosen), PretrainedOrigin(family)
+        config = replace(
+            found,
+            dropout=found.dropout if self.dropout is None else self.dropout,
+            attention_dropout=found.attention_dropout if self.attention_dropout is None else self.attention_dropout,
+            gradient_checkpointing=self.gradient_checkpointing,
+            encoder_layers=_layers("encoder", found.encoder_layers, self.encoder_layers),
+            decoder_layers=_layers("decoder", found.decoder_layers, self.decoder_layers),
+        )
+        return config, PretrainedOrigin(family)
 
     def build(self, vocab_size: int) -> Backbone:
         """Return the backbone with its weights, and new rows of the embedding up to `vocab_size`."""
@@ -138,10 +138,11 @@ def open_model(name: str, revision: str | None = None) -> Model:
 
 
 def _layers(part: str, found: int, wanted: int) -> int:
+    """Return how many layers of a part are kept, or new where the pretrained model has none."""
     if wanted == ALL:
         return found
-    if wanted < 0 or (found and wanted > found):
-        raise InputError(f"{part}_layers {wanted}: the pretrained model has {found}; give at most those, or -1 for all")
-    if part == "encoder" and wanted != found and not (found and wanted):
-        raise InputError(f"encoder_layers {wanted}: the pretrained model has {found}; give 1 to {found}, or -1 for all")
+    if wanted < (part == "encoder") or (found and wanted > found) or (part == "encoder" and not found):
+        raise InputError(
+            f"model.backbone.{part}_layers {wanted}: the pretrained model has {found}; -1 takes all of them"
+        )
     return wanted
