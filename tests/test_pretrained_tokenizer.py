@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import pickle
-import sys
 import unicodedata
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +14,6 @@ import tokenizers
 from hypothesis import example, given, settings, strategies as st
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from lmtasks.errors import InputError
 from lmtasks.text.pretrained import Framing, PretrainedTokenizer
 from lmtasks.text.pretrained_pieces import JsonPieces, SentencePieces, byt5_pieces, sentence_pieces
 from lmtasks.village import Village

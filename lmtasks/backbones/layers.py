@@ -133,13 +133,13 @@ class Stack(nn.Module):
         self.final_norm = _norm(config) if config.norm_position == "pre" else None
         self.dropout = Dropout(config.dropout)
         self.relative = RelativeBias(config, not causal) if config.positions == "relative" else None
+        rows = config.max_length + config.position_offset
         if config.positions == "learned":
             # small sinusoids in place of noise: neighbours resemble each other from the start
-            learned = sinusoids(config.max_length + config.position_offset, config.d_model) * 0.1
-            self.places = nn.Parameter(learned)
+            self.places = nn.Parameter(sinusoids(rows, config.d_model) * 0.1)
         else:
             fixed = config.positions == "sinusoidal"
-            table = sinusoids(config.max_length, config.d_model, config.sinusoids) if fixed else None
+            table = sinusoids(rows, config.d_model, config.sinusoids) if fixed else None
             self.register_buffer("places", table, persistent=False)
 
     def forward(

@@ -96,7 +96,7 @@ def decoding_of(generation: Mapping[str, Any]) -> Decoding:
         length_penalty=float(generation.get("length_penalty") or 1.0),
         max_length=longest,
         max_ratio=0.0,
-        min_length=max(0, int(generation.get("min_length") or 0) - 1),
+        min_length=int(generation.get("min_length") or 0),
         early_stop={True: "beam", "never": "exact"}.get(generation.get("early_stopping", False), "estimate"),
         sample=bool(generation.get("do_sample")),
         repetition_penalty=float(generation.get("repetition_penalty") or 1.0),

@@ -70,6 +70,12 @@ class Folder:
             return path if path.is_file() else None
         return self._download(file)
 
+    def content(self, file: str) -> bytes | None:
+        """Return the content of a file, None if the model has none of this name."""
+        path = self.path(file)
+        with self._naming():
+            return None if path is None else path.read_bytes()
+
     def text(self, *files: str) -> str | None:
         """Return the text of the first of these files that the model has, None if it has none of them."""
         path = next(filter(None, map(self.path, files)), None)

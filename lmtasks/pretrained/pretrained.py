@@ -18,10 +18,11 @@ from lmtasks.model import Model
 from lmtasks.pretrained.bert import Bert, DistilBert, Roberta
 from lmtasks.pretrained.family import Family
 from lmtasks.pretrained.folder import CONFIG, Folder
+from lmtasks.pretrained.marian import Marian
 from lmtasks.text.base import BaseTokenizer
 
 ALL = -1  # of the layers
-FAMILIES: tuple[type[Family], ...] = (Bert, Roberta, DistilBert)
+FAMILIES: tuple[type[Family], ...] = (Bert, Roberta, DistilBert, Marian)
 OF_TOKENS = ("output_weight", "output_bias")  # beside the embedding: parameters with a row for each token
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from lmtasks.errors import InputError, did_you_mean, one_line
 from lmtasks.settings import from_plain, to_plain
 from lmtasks.text.base import BaseTokenizer
+from lmtasks.text.languages import languages_meant
 from lmtasks.text.pretrained_pieces import JsonPieces, Pieces, SentencePieces, Span
 from lmtasks.text.tokenizer import reject_surrogates, special_names
 
@@ -113,11 +114,15 @@ class PretrainedTokenizer(BaseTokenizer):
         return max(len(self._pieces), len(self._targets or ())) + len(self.added)
 
     def tag(self, language: str) -> int:
-        """Return the id of the token of a language. Raises: InputError if there is none."""
-        if language not in self._tags:
+        """Return the id of the token of a language: its code here, or another one that means no other language.
+
+        Raises: InputError if there is none, or several.
+        """
+        found = languages_meant(language, self._tags)
+        if len(found) != 1:
             known = f"it has {', '.join(self.languages)}" if self._tags else "it has none"
             raise InputError(f"the tokenizer has no language {language!r}: {did_you_mean(language, self._tags, known)}")
-        return self._tags[language]
+        return self._tags[found[0]]
 
     def mark(self, name: str) -> int:
         """Return the id of a special token. Raises: InputError if there is none."""
@@ -207,7 +212,9 @@ class PretrainedTokenizer(BaseTokenizer):
 
     def extended(self, languages: Sequence[str], marks: Sequence[str]) -> PretrainedTokenizer:
         """Return a tokenizer that has these tags and marks too, new ones at the end; the other ids are the same."""
-        names = special_names([language for language in languages if language not in self._tags], marks)
+        names = special_names(
+            [language for language in languages if len(languages_meant(language, self._tags)) != 1], marks
+        )
         new = [name for name in dict.fromkeys(names) if name not in self._marks]
         return PretrainedTokenizer(self._pieces, self.framing, self._targets, (*self.added, *new))
 
