@@ -80,11 +80,7 @@ def random_texts(
 def assert_same_logits(
     theirs: Any, ours: Any, sources: list[list[int]], targets: list[list[int]], padding: int
 ) -> None:
-    """Compare logits, loss and gradients of padded sources and targets, teacher forced; dropout must be 0.
-
-    Their embedding gives padding no gradient where it is read, so that where a decoder begins with it (Marian) its row
-    of the embedding is left out.
-    """
+    """Compare logits and loss of padded sources and targets, teacher forced, and run both backward."""
     source, target = pad(sources, padding), pad(targets, IGNORE)
     mask = source != padding
     start = theirs.config.decoder_start_token_id
@@ -103,7 +99,11 @@ def assert_same_logits(
 
 
 def assert_same_gradients(theirs: Any, ours: Any, folder: Path, but_row: int | None = None) -> None:
-    """Compare the gradient of each parameter, by its name in the table; leave one row of the embedding out."""
+    """Compare the gradient of each parameter, by its name in the table.
+
+    Their embedding gives padding no gradient where it is read: `but_row` leaves its row out where a decoder begins with
+    it, as Marian's does.
+    """
     gradients = copy.deepcopy(ours)
     for own, parameter in zip(gradients.parameters(), ours.parameters(), strict=True):
         own.data = parameter.grad
@@ -134,9 +134,9 @@ def assert_names_round_trip(theirs: Any, ours: Any, folder: Path) -> None:
 def assert_same_texts(
     theirs: Any, model: Any, sources: list[list[int]], decoding: Decoding, prefix: list[int], **generation: Any
 ) -> None:
-    """Compare the texts that both find for sources, batch by batch; those cut at the limit, where scores differ, are few.
+    """Compare the texts that both find for sources, batch by batch, except those that one of them cuts at its limit.
 
-    A forced end costs nothing there, and the model's own probability here.
+    A forced end costs nothing there, and has the model's own probability here.
     """
     tokenizer, alike, whole = model.tokenizer, 0, 0
     for begin in range(0, len(sources), 100):

@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from lmtasks.backbones.attention import sinusoids
+from lmtasks.backbones.attention import Cache, sinusoids
 from lmtasks.backbones.base import Backbone, BackboneConfig, Memory, State
 from lmtasks.backbones.layers import Convolution, FeedForward
 from lmtasks.backbones.recurrence import AdditiveAttention, BidirectionalLayer, GRUCell, LSTMCell
 from lmtasks.backbones.recurrent import RecurrentConfig
+from lmtasks.backbones.ssru import SSRU
 from lmtasks.backbones.transformer import TransformerConfig
 from lmtasks.batch import IGNORE
 from lmtasks.errors import InputError
@@ -48,6 +49,12 @@ CONFIGS: dict[str, BackboneConfig] = {
     "transformer-convolution-post-relative": transformer(
         convolution=5, norm_position="post", positions="relative", activation="gelu", gradient_checkpointing=True
     ),
+    "transformer-ssru": transformer(decoder_mixing="ssru"),
+    "transformer-ssru-marian": transformer(
+        decoder_mixing="ssru", zero_start=True, norm_position="post", output_bias=True, gradient_checkpointing=True
+    ),
+    "transformer-ssru-relative": transformer(decoder_mixing="ssru", positions="relative", shared_layers=True),
+    "transformer-zero-start": transformer(zero_start=True, positions="rotary"),
     "lstm": recurrent(),
     "lstm-feeding": recurrent(input_feeding=True),
     "lstm-2-layers": recurrent(encoder_layers=2, decoder_layers=2, tied_embeddings=False),
@@ -63,6 +70,7 @@ LANGUAGE_MODELS: dict[str, BackboneConfig] = {
     "gpt-rotary": transformer(encoder_layers=0, positions="rotary", gradient_checkpointing=True),
     "gpt-shared": transformer(encoder_layers=0, shared_layers=True, positions="rotary"),
     "gpt-relative": transformer(encoder_layers=0, positions="relative", output_bias=True),
+    "ssru-alone": transformer(encoder_layers=0, decoder_mixing="ssru", positions="learned", bias=False),
     "lstm-alone": recurrent(encoder_layers=0),
     "lstm-alone-2-layers": recurrent(encoder_layers=0, decoder_layers=2, tied_embeddings=False),
     "gru-alone-2-layers": recurrent(encoder_layers=0, decoder_layers=2, cell="gru"),
@@ -294,7 +302,9 @@ def test_bfloat16_autocast_stays_near_float32_and_trains(name):
     assert all(p.grad.isfinite().all() for p in backbone.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize("name", ["transformer", "transformer-rotary", "lstm", "lstm-2-layers-feeding", "gru"])
+@pytest.mark.parametrize(
+    "name", ["transformer", "transformer-rotary", "transformer-ssru-marian", "lstm", "lstm-2-layers-feeding", "gru"]
+)
 def test_a_few_updates_learn_three_rows_by_heart(name):
     torch.manual_seed(0)
     backbone, target = CONFIGS[name].build(VOCAB), targets()  # with dropout off, the weights as they are drawn
@@ -521,6 +531,83 @@ def test_a_convolution_without_an_encoder_is_refused():
         transformer(convolution=3, encoder_layers=0).build(VOCAB)
 
 
+# SSRU
+
+
+def test_the_ssru_equals_its_equations_and_so_do_its_gradients():
+    torch.manual_seed(0)
+    unit = SSRU(transformer()).double()
+    x = torch.randn(2, 5, 8, dtype=torch.float64, requires_grad=True)
+    cell, expected = torch.zeros(2, 8, dtype=torch.float64), []
+    for t in range(5):
+        forget = torch.sigmoid(x[:, t] @ unit.forget.weight.T + unit.forget.bias)
+        cell = forget * cell + (1 - forget) * (x[:, t] @ unit.candidate.weight.T)
+        expected.append(cell.relu())
+    found, expected = unit(x, None), torch.stack(expected, dim=1)
+    torch.testing.assert_close(found, expected)
+    inputs, weight = [x, *unit.parameters()], torch.randn_like(found)
+    gradients = (torch.autograd.grad((y * weight).sum(), inputs) for y in (found, expected))
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_an_ssru_keeps_one_vector_and_the_number_of_tokens():
+    unit, cache = SSRU(transformer()), Cache()
+    for tokens, length in ((3, 3), (1, 4)):
+        unit(torch.randn(2, tokens, 8), None, cache)
+        assert cache.length == length
+        assert sum(part.numel() for part in cache.parts) == 2 * 8
+
+
+def test_the_cell_of_an_ssru_is_exact_under_bfloat16_autocast():
+    unit, cache = SSRU(transformer()), Cache()
+    with torch.autocast("cpu", torch.bfloat16):
+        unit(torch.randn(2, 3, 8), None, cache)
+    assert cache.parts[1].dtype == torch.float32
+
+
+def test_relative_positions_are_for_the_attention_of_the_encoder_where_the_decoder_is_an_ssru():
+    backbone = build("transformer-ssru-relative")
+    assert backbone.decoder.relative is None
+    assert backbone.decode(targets().repeat(1, 5), backbone.encode(*sources())).shape == (3, 30, 8)  # of any length
+
+
+def test_an_ssru_without_a_decoder_is_refused():
+    with pytest.raises(InputError, match="decoder_mixing ssru, but decoder_layers 0"):
+        transformer(decoder_mixing="ssru", decoder_layers=0).build(VOCAB)
+
+
+def test_only_attention_is_compiled():
+    assert transformer().compiles
+    assert not transformer(decoder_mixing="ssru").compiles
+    assert not recurrent().compiles
+
+
+# Zero start
+
+
+@pytest.mark.parametrize("name", ["transformer-ssru-marian", "transformer-zero-start"])
+def test_with_zero_start_the_first_token_counts_for_nothing_and_later_ones_do(name):
+    backbone, memory, target = build(name), build(name).encode(*sources()), targets()
+    other = torch.cat([target[:, :1] + 1, target[:, 1:]], dim=1)
+    assert torch.equal(backbone.decode(other, memory), backbone.decode(target, memory))
+    assert torch.equal(backbone.alignment(other, memory), backbone.alignment(target, memory))
+    state = backbone.init_state(memory)
+    backbone.step(target[:, :1], state)
+    again = backbone.init_state(memory).restored(state.flatten())  # its tensors tell that a token was read
+    same(backbone.step(target[:, 1:], again), backbone.decode(target, memory)[:, 1:])
+    assert (backbone.step(target[:, :1], state) - backbone.step(other[:, :1], again)).abs().max() > 1e-4
+
+
+def test_zero_start_is_a_token_whose_embedding_is_zero():
+    backbone, plain = transformer(zero_start=True).build(VOCAB).eval(), transformer().build(VOCAB).eval()
+    plain.load_state_dict(backbone.state_dict())
+    with torch.no_grad():
+        plain.embedding.weight[1] = 0
+    memory = backbone.encode(*sources())
+    same(backbone.decode(targets(), memory), plain.decode(targets(), memory))
+
+
 # Without an encoder: a language model
 
 
@@ -593,7 +680,7 @@ def test_a_language_model_goes_in_bfloat16_autocast_step_by_step_too(name):
     whole.float().sum().backward()
 
 
-@pytest.mark.parametrize("name", ["gpt-rotary", "lstm-alone", "gru-alone-2-layers"])
+@pytest.mark.parametrize("name", ["gpt-rotary", "ssru-alone", "lstm-alone", "gru-alone-2-layers"])
 def test_a_language_model_learns_three_rows_by_heart(name):
     torch.manual_seed(0)
     backbone, target = LANGUAGE_MODELS[name].build(VOCAB).eval(), targets()

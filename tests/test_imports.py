@@ -52,7 +52,7 @@ LAYERS = [
     "data.*",
     "predict",
     "model",
-    "pretrained.folder pretrained.__init__",
+    "pretrained.folder pretrained.marian_binary pretrained.__init__",
     "pretrained.table pretrained.family pretrained.tokenizers",
     "pretrained.fairseq",
     "pretrained.*",
@@ -89,6 +89,7 @@ WITHOUT_LIGHTNING = (
     "reports",
     "predict",
     "model",
+    "pretrained",
 )  # what a model in use is made of, and what else can do without a trainer
 REACHED = {  # what is `Any` for a type checker -> the files, or rooms, that may use it
     "datamodule": ("cli.",),  # of LightningCLI; nothing that trains looks for the data through the trainer

@@ -365,9 +365,10 @@ def test_gradient_checkpointing_changes_no_gradient(corpus):
     torch.testing.assert_close(weights(plain), weights(again), rtol=0, atol=1e-6)
 
 
-def test_a_recurrent_backbone_is_not_compiled_for_each_length():
-    with pytest.raises(InputError, match=r"model.training.compile is for a Transformer"):
-        tiny_module(backbone=RecurrentConfig(), compile=True)
+@pytest.mark.parametrize("backbone", [RecurrentConfig(), tiny_backbone(decoder_mixing="ssru")])
+def test_what_is_recurrent_is_not_compiled_for_each_length(backbone):
+    with pytest.raises(InputError, match=r"model.training.compile is for attention"):
+        tiny_module(backbone=backbone, compile=True)
 
 
 @pytest.mark.slow

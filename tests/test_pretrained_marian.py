@@ -38,8 +38,8 @@ def marian(
     sizes = {"d_model": 16, "encoder_layers": 2, "decoder_layers": 1, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24}
     heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "max_position_embeddings": 64, "dropout": 0.0}
     config = transformers.MarianConfig(
-        vocab_size=SIZE, pad_token_id=SIZE - 1, decoder_start_token_id=SIZE - 1, eos_token_id=END, forced_eos_token_id=END,
-        **(sizes | heads | settings),
+        vocab_size=SIZE, pad_token_id=SIZE - 1, decoder_start_token_id=SIZE - 1, eos_token_id=END,
+        forced_eos_token_id=END, **(sizes | heads | settings),
     )  # fmt: skip
     model = redrawn(transformers.MarianMTModel(config))
     ending_often(model, model.model.decoder.layers[-1].final_layer_norm, END)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
+import sys
 import unicodedata
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +18,8 @@ import tokenizers
 from hypothesis import example, given, settings, strategies as st
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from lmtasks.errors import InputError
+from lmtasks.text.base import BaseTokenizer
 from lmtasks.text.pretrained import Framing, PretrainedTokenizer
 from lmtasks.text.pretrained_pieces import JsonPieces, SentencePieces, byt5_pieces, sentence_pieces
 from lmtasks.village import Village
@@ -21,16 +27,19 @@ from lmtasks.village import Village
 transformers = pytest.importorskip("transformers")
 sentencepiece = pytest.importorskip("sentencepiece")
 
+pytestmark = pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
+
 ROWS = list(Village(train=200).rows("train", ("en", "fr")))
 CHINESE = ["你好，世界。今天天气很好，我们去河边走走。", "他说：「天气很好。」"]
 CORPUS = [*(row["en"] for row in ROWS), *(row["fr"] for row in ROWS), *CHINESE * 3]
 NASTY = [
-    "", " ", "   ", "\n", "\t a", " the mill", "the mill ", "the  old\tdog\n\n sleeps", "a\u00a0b\u3000c\u2028d",
-    "E\u0301cole e\u0301te\u0301", "la\u0308uft", "x\u0301\u0301\u0302z", "ﬁn oﬀer", "Ｆｕｌｌ ｗｉｄｔｈ", "½ ² ①",
-    "👩‍👩‍👧 ok", "🇫🇷x", "a👩‍👧b", "مرحبا بالعالم", "שָׁלוֹם", "हिन्दी", "ไทย", "カナ", "你好 mill 世界", "ABC", 
-    "İstanbul ẞ", "oﬃce cafe\u0301",     "\u2581a \u2581", "Ġ Ċ", "##ing [UNK]", "\x00a\ufeff\u200d\ufffd", "12,345.67 it's don’t", "\U0010ffff",
-    "[MASK] a [mask]", "the [SEP]dog", "a <extra_id_0> b<extra_id_1>", "<mask> a  <mask>b", "a</s>b </s> c", 
-    "<unk><pad>", "<s>", "<0x41>", ">>fra<< the dog", ">>xyz<<the", ">> a", "a >>fra<< b</s>>>fra<< c", "__en__ the __fr__",
+    "", " ", "   ", "\n", "\t a", " the mill", "the mill ", "the  old\tdog\n\n sleeps",
+    "a\u00a0b\u3000c\u2028d", "E\u0301cole e\u0301te\u0301", "la\u0308uft", "x\u0301\u0301\u0302z", "ﬁn oﬀer",
+    "Ｆｕｌｌ ｗｉｄｔｈ", "½ ² ①", "👩‍👩‍👧 ok", "🇫🇷x", "a👩‍👧b", "مرحبا بالعالم", "שָׁלוֹם", "हिन्दी", "ไทย", "カナ",
+    "你好 mill 世界", "ABC", "İstanbul ẞ", "oﬃce cafe\u0301", "\u2581a \u2581", "Ġ Ċ", "##ing [UNK]",
+    "\x00a\ufeff\u200d\ufffd", "12,345.67 it's don’t", "\U0010ffff", "[MASK] a [mask]", "the [SEP]dog",
+    "a <extra_id_0> b<extra_id_1>", "<mask> a  <mask>b", "a</s>b </s> c", "<unk><pad>", "<s>", "<0x41>",
+    ">>fra<< the dog", ">>xyz<<the", ">> a", "a >>fra<< b</s>>>fra<< c", "__en__ the __fr__",
 ]  # fmt: skip
 SNIPPETS = st.lists(st.sampled_from([*NASTY, *(word for text in CORPUS[:9] for word in text.split())]), max_size=6)
 TEXTS = st.one_of(st.text(st.characters(exclude_categories=["Cs"])), SNIPPETS.map(" ".join), SNIPPETS.map("".join))
@@ -118,7 +127,7 @@ def marian(folder: Path) -> tuple[PretrainedTokenizer, transformers.MarianTokeni
     ids = {name: i for i, name in enumerate(name for name in names if name != "<s>")}
     for name, content in ("source.spm", MODEL), ("target.spm", french), ("vocab.json", json.dumps(ids).encode()):
         (folder / name).write_bytes(content)
-    source, target = (SentencePieces(model, ids, leading=">>.*?<<") for model in (MODEL, french))
+    source, target = (SentencePieces(model, ids, leading=(">>", "<<")) for model in (MODEL, french))
     pad, languages = ids["<pad>"], (("fra", ids[">>fra<<"]),)
     framing = Framing(pad, 0, 0, pad, 0, suppress=(pad,), languages=languages, language_at="target-in-source")
     return PretrainedTokenizer(source, framing, target), transformers.MarianTokenizer.from_pretrained(folder)
@@ -157,7 +166,6 @@ def from_json(name: str) -> Callable[[Path], tuple[PretrainedTokenizer, transfor
 FAMILIES = {**{name: from_json(name) for name in JSON}, "marian": marian, "m2m": m2m, "t5": t5, "byt5": byt5}
 
 
-@pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 def test_ids_and_answers_are_those_of_transformers(family, tmp_path):
     ours, theirs = family(tmp_path)
@@ -203,9 +211,160 @@ def test_spans_cover_every_character_that_is_read(ours, text):
 @pytest.mark.parametrize("name", ["unigram", "sentencepiece"])
 def test_a_span_is_what_its_piece_says(name):
     ours = OURS[name]
-    for text in [*NASTY, *CORPUS[::8]]:
-        for piece, span in zip(
-            *map(list, (lambda ids, spans: (ours.pieces(ids), spans))(*ours.encode_with_offsets(text))), strict=True
-        ):
-            covered = unicodedata.normalize("NFKC", text[slice(*span)])
-            assert piece.strip() in covered or piece in SPECIALS
+    for text in ALL:
+        ids, spans = ours.encode_with_offsets(text)
+        for piece, (start, stop) in zip(ours.pieces(ids), spans, strict=True):
+            assert piece.strip() in unicodedata.normalize("NFKC", text[start:stop]) or piece in SPECIALS
+
+
+def test_spans_are_characters_of_the_raw_text():
+    ids, spans = OURS["wordpiece"].encode_with_offsets("  CAFE\u0301 [MASK]")
+    assert OURS["wordpiece"].decode(ids) == "cafe"
+    assert (spans[0][0], spans[-2][1], spans[-1]) == (2, 7, (8, 14))
+    assert OURS["sentencepiece"].encode_with_offsets(" 你 ﬁ")[1] == [(0, 0), (1, 2), (2, 3), (3, 4), (3, 4)]
+    assert OURS["byT5"].encode_with_offsets("é")[1] == [(0, 1), (0, 1)]
+
+
+@EVERY
+def test_words_are_cut_as_inside_a_text(ours):
+    text = "the old dog sees Marie"
+    words = text.split()
+    joined = [i for ids in ours.encode_words(words, spaced=True) for i in ids]
+    expected = ours.encode(text)
+    assert joined in (expected, ours.encode(f" {text}"))  # byte-level pieces: a text has no space before its first word
+    assert joined[-1:] == expected[-1:]
+    assert ours.encode_words([], spaced=True) == []
+
+
+@EVERY
+def test_words_of_a_text_without_spaces_have_no_piece_of_a_space(ours):
+    for ids in ours.encode_words(["天气", "很"], spaced=False):
+        assert b" " not in [ours.byte_pieces()[i] for i in ids]
+
+
+@EVERY
+def test_bytes_and_words_are_those_of_the_pieces(ours):
+    pieces = ours.byte_pieces()
+    assert len(pieces) == len(ours)
+    assert b"".join(pieces[i] for i in ours.encode(" the old dog")).strip().split() in (
+        [b"the", b"old", b"dog"],
+        [b"theolddog"],
+    )
+    assert {pieces[i] for i in ours._marks.values()} == {b""}
+    for i, word in ours.words():
+        assert pieces[i] == f" {word}".encode()
+
+
+@EVERY
+def test_a_saved_tokenizer_is_the_same(ours):
+    extended = ours.extended(["fr"], ["<user>"])
+    for made in (ours, extended):
+        for copy in (PretrainedTokenizer.from_json(made.to_json()), pickle.loads(pickle.dumps(made))):
+            assert copy.fingerprint == made.fingerprint
+            assert (copy.framing, copy.languages, len(copy)) == (made.framing, made.languages, len(made))
+            assert copy.encode_batch(ALL) == ours.encode_batch(ALL)
+    assert BaseTokenizer.from_plain(ours.to_plain()).fingerprint == ours.fingerprint
+    assert extended.fingerprint != ours.fingerprint
+
+
+@EVERY
+def test_new_tokens_come_last_and_from_no_text(ours):
+    made = ours.extended(["fr"], ["<user>", "<task-x>"]).extended(["fr", "de"], ["<user>"])
+    new = [made.tag("fr"), made.mark("<user>"), made.mark("<task-x>"), made.tag("de")]
+    assert new == [*range(len(ours), len(ours) + 4)] == made.suppress_tokens
+    assert made.pieces(new) == ["<2fr>", "<user>", "<task-x>", "<2de>"]
+    assert made.pieces(range(len(ours))) == ours.pieces(range(len(ours)))
+    assert made.encode("<user> <2fr>") == ours.encode("<user> <2fr>")
+    ids = made.encode("the dog")
+    assert made.decode([new[0], *ids, *new, len(made), 10**6]) == ours.decode(ids)
+    assert made.frame_source(ids, language="de") == [made.tag("de"), *ids, ours.separator_id]
+
+
+@EVERY
+def test_threads_may_share_a_tokenizer(ours):
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(ours.encode_batch, [ALL] * 8)) == [ours.encode_batch(ALL)] * 8
+
+
+@EVERY
+def test_half_a_surrogate_pair_is_refused(ours):
+    for cut in (lambda text: ours.encode_batch(["a", text]), ours.encode_with_offsets):
+        with pytest.raises(InputError, match=r"text \d, character 2: .* half of a surrogate pair"):
+            cut("a\ud83d")
+
+
+def test_padding_and_truncation_of_a_tokenizer_json_are_switched_off():
+    inner = tokenizers.Tokenizer.from_str(JSON["wordpiece"])
+    inner.enable_truncation(4)
+    inner.enable_padding(length=4)
+    ours = PretrainedTokenizer(JsonPieces(inner.to_str()), FRAMING)
+    assert ours.encode_batch(ALL) == OURS["wordpiece"].encode_batch(ALL)
+    assert ours.fingerprint == OURS["wordpiece"].fingerprint
+
+
+def test_bert_reads_a_pair_between_its_special_tokens():
+    framing = Framing(0, 3, 2, 2, 3, source_begin=(2,))
+    bert = PretrainedTokenizer(JsonPieces(JSON["wordpiece"]), framing)
+    _, theirs = from_json("wordpiece")(Path())
+    assert bert.frame_source(*bert.encode_batch(["the dog", "a cat"])) == theirs("the dog", "a cat")["input_ids"]
+
+
+def test_bart_begins_every_answer_and_doubles_the_separator():
+    _, theirs = from_json("byte level")(Path())
+    framing = Framing(1, 2, 0, 2, 2, source_begin=(0,), between=(2,), target_begin=(0,), forced=True)
+    bart = PretrainedTokenizer(JsonPieces(JSON["byte level"]), framing)
+    assert bart.frame_source(*bart.encode_batch(["the dog", "a cat"])) == theirs("the dog", "a cat")["input_ids"]
+    assert (bart.target_prefix(), bart.frame_target([9])) == ([0], [0, 9, 2])
+    free = PretrainedTokenizer(JsonPieces(JSON["byte level"]), replace(framing, forced=False))
+    assert (free.target_prefix(), free.frame_target([9])) == ([], [0, 9, 2])
+
+
+def test_marian_names_the_language_before_the_source(tmp_path):
+    ours, theirs = marian(tmp_path)
+    ids = ours.encode("the dog")
+    assert ours.frame_source(ids, language="fra") == theirs(">>fra<< the dog")["input_ids"]
+    assert ours.frame_source(ids) == theirs("the dog")["input_ids"]
+    assert ours.frame_target(ids, "fra") == [*ids, 0]
+    assert ours.suppress_tokens == [ours.pad_id] == [ours.decoder_start_id]
+    assert not ours.names_languages
+
+
+def test_m2m_names_both_languages_before_their_texts(tmp_path):
+    _, theirs = m2m(tmp_path)
+    languages = {code: theirs.get_lang_id(code) for code in ("en", "fr")}
+    ids = {**shifted_ids(), "__en__": languages["en"], "__fr__": languages["fr"]}
+    framing = Framing(1, 2, 0, 2, 2, languages=tuple(languages.items()), language_at="both-first")
+    ours = PretrainedTokenizer(SentencePieces(MODEL, ids, SPECIALS), framing)
+    theirs.src_lang, theirs.tgt_lang = "en", "fr"
+    source, target = ours.encode("the dog"), ours.encode("le chien")
+    assert ours.names_languages
+    assert ours.frame_source(source, language="fr", source_language="en") == theirs("the dog")["input_ids"]
+    assert ours.frame_target(target, "fr") == theirs(text_target="le chien")["input_ids"]
+    assert ours.target_prefix("fr") == [ours.tag("fr")]
+    assert ours.frame_source(source) == [*source, 2]  # a task without languages
+    with pytest.raises(InputError, match=r"no language 'frr': did you mean fr\?"):
+        ours.tag("frr")
+    with pytest.raises(InputError, match=r"no special token __en_: did you mean __en__\?"):
+        ours.mark("__en_")
+
+
+@EVERY
+def test_a_damaged_text_is_refused_in_one_line(ours):
+    plain = json.loads(ours.to_json())
+    other = {"class_path": "TokenizerConfig", "init_args": {}}
+    faults = [
+        ("framing", other), ("framing", None), ("pieces", {}), ("pieces", []), ("targets", {"specials": []}),
+        ("pieces", {**plain["pieces"], "model": "AAAA"}), ("added", None),
+    ]  # fmt: skip
+    for text in ("", "[]", ours.to_json()[:-9], *(json.dumps({**plain, name: fault}) for name, fault in faults)):
+        with pytest.raises(InputError, match=r"^[^\n]*; (import|load) the model again$"):
+            PretrainedTokenizer.from_json(text)
+
+
+def test_a_missing_package_and_a_missing_piece_are_named(monkeypatch):
+    with pytest.raises(InputError, match="the vocabulary has no <unk>"):
+        SentencePieces(MODEL, {"▁": 0})
+    saved = OURS["sentencepiece"].to_json()
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    with pytest.raises(InputError, match=r"^this model needs the package sentencepiece; pip install 'sentencepiece>="):
+        PretrainedTokenizer.from_json(saved)

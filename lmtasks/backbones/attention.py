@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 
 class Cache:
-    """Keys and values that one self-attention has seen."""
+    """What one self-attention, or the SSRU in its place, has seen."""
 
     def __init__(self) -> None:
-        self.parts: tuple[Tensor, ...] = ()  # keys and values, (N, H, t, D/H) each; empty before the first token
+        # keys and values, (N, H, t, D/H) each; SSRU: (N, 1, t, 0) and the cell (N, D); empty before the first token
+        self.parts: tuple[Tensor, ...] = ()
 
     @property
     def length(self) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -144,7 +143,6 @@ class BackboneConfig(ABC):
     """Layers of the encoder; 0 = none."""
     decoder_layers: int
     """Layers of the decoder; 0 = none."""
-    compiles: ClassVar[bool] = True  # whether torch.compile makes it faster
 
     @property
     def has_encoder(self) -> bool:
@@ -160,6 +158,11 @@ class BackboneConfig(ABC):
     def max_positions(self) -> int | None:
         """Longest source and target in tokens; None = any."""
         return None
+
+    @property
+    def compiles(self) -> bool:
+        """Whether torch.compile makes it faster."""
+        return True
 
     @abstractmethod
     def build(self, vocab_size: int) -> Backbone:

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lmtasks.backbones.attention import Cache, CrossAttention, RelativeBias, Rotary, SelfAttention, sinusoids
 from lmtasks.backbones.dropout import Dropout
+from lmtasks.backbones.ssru import SSRU
 from lmtasks.errors import InputError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Convolution(nn.Module):
 
 
 class Layer(nn.Module):
-    """Convolution (some encoders), self-attention, cross-attention (a decoder with an encoder), feed-forward.
+    """Convolution (some encoders), self-attention or SSRU, cross-attention (a decoder with an encoder), feed-forward.
 
     Each has its residual and norm.
     """
@@ -82,7 +83,8 @@ class Layer(nn.Module):
         convolves, reads_memory = not causal and config.convolution > 0, causal and config.has_encoder
         self.convolution = Convolution(config) if convolves else None
         self.convolution_norm = _norm(config) if convolves else None
-        self.self_attention = SelfAttention(config, causal, rotary)
+        recurs = causal and config.decoder_mixing == "ssru"
+        self.self_attention = SSRU(config) if recurs else SelfAttention(config, causal, rotary)
         self.self_attention_norm = _norm(config)
         self.cross_attention = CrossAttention(config) if reads_memory else None
         self.cross_attention_norm = _norm(config) if reads_memory else None
@@ -132,7 +134,8 @@ class Stack(nn.Module):
         self.embedding_norm = _norm(config) if config.embedding_norm else None
         self.final_norm = _norm(config) if config.norm_position == "pre" else None
         self.dropout = Dropout(config.dropout)
-        self.relative = RelativeBias(config, not causal) if config.positions == "relative" else None
+        attends = not (causal and config.decoder_mixing == "ssru")
+        self.relative = RelativeBias(config, not causal) if config.positions == "relative" and attends else None
         rows = config.max_length + config.position_offset
         if config.positions == "learned":
             # small sinusoids in place of noise: neighbours resemble each other from the start
@@ -168,8 +171,8 @@ class Stack(nn.Module):
 
         Raises: InputError if the text is longer than max_length.
         """
-        last, limit = first + x.size(1), self.config.max_length
-        if self.relative is None and last > limit:
+        last, limit = first + x.size(1), self.config.max_positions
+        if limit is not None and last > limit:
             raise InputError(
                 f"a text of {last} tokens, but the backbone's max_length is {limit}; raise it or cut the text"
             )

@@ -9,7 +9,7 @@ Regularization" (2014).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,6 @@ class RecurrentConfig(BackboneConfig):
         torch.Size([1, 3, 16])
     """
 
-    compiles: ClassVar[bool] = False  # time is unrolled: each length would be compiled anew
     cell: Literal["lstm", "gru"] = "lstm"
     """Kind of recurrent unit; `gru` has three quarters of the weights."""
     d_model: int = 256
@@ -58,6 +57,11 @@ class RecurrentConfig(BackboneConfig):
     """Share of zeroed units in embeddings, between layers, in encoder states and in the readout (0 to 1)."""
     tied_embeddings: bool = True
     """Score the vocabulary with the embedding matrix (Press and Wolf 2017), as an encoder alone always does."""
+
+    @property
+    def compiles(self) -> bool:
+        """Whether torch.compile makes it faster; time is unrolled, so each length would be compiled anew."""
+        return False
 
     def build(self, vocab_size: int) -> Backbone:
         """Return the backbone with fresh random weights.

@@ -3,9 +3,9 @@
 For training from scratch: pre-norm (Xiong et al. 2020) and rotary or sinusoidal positions. T5 (Raffel et al. 2020):
 RMS norm, relative bias, unscaled attention, free head width, gated feed-forward, scaled output. BART (Lewis et al.
 2020): learned positions with an offset, embedding norm, post-norm. Marian (Junczys-Dowmunt et al. 2018): sinusoidal
-positions, output bias. QANet (Yu et al. 2018): convolutions in the encoder, for the neighbours of a token. Without
-encoder layers it is a language model (GPT, Radford et al. 2019), without decoder layers an encoder (BERT, Devlin et
-al. 2019).
+positions, output bias, zero start; its small fast models: SSRU (Kim et al. 2019) in the decoder. QANet (Yu et al.
+2018): convolutions in the encoder, for the neighbours of a token. Without encoder layers it is a language model (GPT,
+Radford et al. 2019), without decoder layers an encoder (BERT, Devlin et al. 2019).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lmtasks.backbones.attention import Cache
@@ -93,6 +94,10 @@ class TransformerConfig(BackboneConfig):
     """Normalise embeddings before the first layer, as BART does."""
     gradient_checkpointing: bool = False
     """Compute layers again in the backward pass: less memory, about a third more time."""
+    decoder_mixing: Literal["attention", "ssru"] = "attention"
+    """How the decoder reads the text so far: self-attention, or an SSRU (Kim et al. 2019), whose steps cost less."""
+    zero_start: bool = False
+    """Read zeros in place of the embedding of the first target token, as Marian does; positions are still added."""
     convolution: int = 0
     """Tokens (an odd number) that the convolution of each encoder layer spans (QANet, section 2.2); 0 = none."""
     segments: int = 0
@@ -101,6 +106,11 @@ class TransformerConfig(BackboneConfig):
     """Id of the token that ends each text of a source, where there is a table of segments."""
     embedding_rows: int = 0
     """Least rows of the embedding: pretrained models often have more of them than their tokenizer has tokens."""
+
+    @property
+    def compiles(self) -> bool:
+        """Whether torch.compile makes it faster; time is unrolled in an SSRU, so each length is compiled anew."""
+        return self.decoder_mixing != "ssru"
 
     @property
     def max_positions(self) -> int | None:
@@ -130,6 +140,8 @@ class TransformerConfig(BackboneConfig):
             raise InputError(f"convolution {self.convolution}; give an odd number of tokens, or 0 for none")
         if self.convolution and not self.encoder_layers:
             raise InputError(f"convolution {self.convolution} reads a source; it needs encoder layers")
+        if self.decoder_mixing == "ssru" and not self.decoder_layers:
+            raise InputError("decoder_mixing ssru, but decoder_layers 0; give decoder layers, or leave it at attention")
         if self.positions == "rotary" and self.head_width % 2:
             raise InputError(
                 f"rotary positions turn pairs of features, but a head is {self.head_width} wide; make it even"
@@ -138,7 +150,7 @@ class TransformerConfig(BackboneConfig):
 
 
 class TransformerState(State):
-    """Keys and values of every decoder layer: caches of the hypotheses, those of the memory once per source."""
+    """The cache of every decoder layer for each hypothesis; keys and values of the memory, once per source."""
 
     def __init__(self, memory: list[tuple[Tensor, ...]], mask: Tensor | None, layers: int, beam: int = 1) -> None:
         self.memory = memory  # keys and values of each layer, (B, H, S, D/H); empty in a language model
@@ -240,7 +252,7 @@ class Transformer(Backbone):
         if self.decoder is None or state.mask is None:
             raise InputError(NO_ENCODER)
         chosen = max(0, len(state.memory) - 2)
-        x = self.decoder.prepare(self._embed(target), 0)  # (B, T, D)
+        x = self.decoder.prepare(self._embed_target(target, 0), 0)  # (B, T, D)
         bias = self.decoder.bias(target.size(1), target.size(1))
         layers = self.decoder.walk()
         for layer, read in zip(layers[:chosen], state.memory, strict=False):
@@ -251,9 +263,14 @@ class Transformer(Backbone):
         scale = math.sqrt(self.d_model) if self.config.scaled_embeddings else 1.0
         return self.embedding(ids) * scale
 
+    def _embed_target(self, ids: Tensor, first: int) -> Tensor:
+        x = self._embed(ids)  # (N, T, D)
+        return F.pad(x[:, 1:], (0, 0, 1, 0)) if self.config.zero_start and first == 0 else x
+
     def _decode(self, target: Tensor, state: TransformerState, caches: list[Cache]) -> Tensor:
         """Training fills no caches: gradient checkpointing runs a layer twice, which would append to them twice."""
         assert self.decoder is not None
         memory = [] if state.mask is None else [(*layer, state.mask) for layer in state.memory]
-        hidden = self.decoder(self._embed(target), None, memory, caches)
+        x = self._embed_target(target, caches[0].length if caches else 0)
+        hidden = self.decoder(x, None, memory, caches)
         return hidden * self.d_model**-0.5 if self.config.scaled_output else hidden

@@ -98,9 +98,9 @@ class SpanHead(Head):
         x = torch.cat((x, read), dim=-1) if len(self.layers) else x
         logits = self.output(self.dropout(x))
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        last = _last(batch)
-        possible = context.scatter(1, last, True)
-        return logits.masked_fill(~possible.unsqueeze(-1), -torch.inf), context.scatter(1, last, False)
+        words = context & ~ends  # RoBERTa has two ends between question and context
+        possible = words.scatter(1, _last(batch), True)
+        return logits.masked_fill(~possible.unsqueeze(-1), -torch.inf), words
 
     def loss(self, backbone: Backbone, batch: Batch) -> Loss:
         """Return the negative log-likelihoods of the first and of the last token; count = 2 a row."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from typing import Any, ClassVar
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar, Literal, NoReturn
+
+from torch import Tensor
 
 from lmtasks.backbones.transformer import TransformerConfig
 from lmtasks.decoding import Decoding
@@ -23,6 +26,7 @@ ACTIVATIONS = {
     "silu": "silu",
     "swish": "silu",
 }  # their name -> ours
+EARLY_STOP: dict[Any, Literal["exact", "beam"]] = {True: "beam", "never": "exact"}  # their early_stopping -> ours
 
 
 class Family(ABC):
@@ -56,6 +60,13 @@ class Family(ABC):
         """Return a name of the weights file as the table has it: without what a class puts before all names."""
         return name
 
+    def tensors(self) -> AbstractContextManager[Mapping[str, Tensor]]:
+        """Open its weights, which are read one at a time.
+
+        Raises: InputError if there are none, or they cannot be read, inside the context too.
+        """
+        return self.folder.tensors()
+
     def tasks(self) -> dict[str, Task]:
         """Return what the model does without further training."""
         return {}
@@ -77,7 +88,7 @@ class Family(ABC):
             self.refuse(name, known)
         return known[value]
 
-    def refuse(self, name: str, wanted: Collection[Any]) -> None:
+    def refuse(self, name: str, wanted: Collection[Any]) -> NoReturn:
         """Raise the InputError for a setting that our Transformer does not have."""
         given, several = self.config.get(name), " or ".join(map(str, wanted))
         raise InputError(f"{self.folder.name}: config.json has {name} {given!r}, and lmtasks reads {several} only")
@@ -97,7 +108,7 @@ def decoding_of(generation: Mapping[str, Any]) -> Decoding:
         max_length=longest,
         max_ratio=0.0,
         min_length=int(generation.get("min_length") or 0),
-        early_stop={True: "beam", "never": "exact"}.get(generation.get("early_stopping", False), "estimate"),
+        early_stop=EARLY_STOP.get(generation.get("early_stopping", False), "estimate"),
         sample=bool(generation.get("do_sample")),
         repetition_penalty=float(generation.get("repetition_penalty") or 1.0),
         no_repeat_ngram=int(generation.get("no_repeat_ngram_size") or 0),

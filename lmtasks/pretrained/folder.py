@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from lmtasks.errors import InputError, one_line
 
 CONFIG, GENERATION, TOKENIZER = "config.json", "generation_config.json", "tokenizer.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+STUDENT = "marian-student"  # the family of a model in Marian's own format, which has no config.json
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+|[\w.-]+")
 FILE_NAME = re.compile(r"[\w.-]+")  # of a part of the weights: never a path
 READ_ERRORS = (SafetensorError, OSError, ValueError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError)
@@ -44,6 +45,9 @@ class Folder:
         if self._local is None and not could_be_hub_id(name):
             raise InputError(f"{name}: there is no such folder; give one, or the id of a model on the Hugging Face hub")
         path = self.path(CONFIG)
+        if path is None and self.student_file is not None:
+            self.config: dict[str, Any] = {"model_type": STUDENT}
+            return
         if path is None:
             raise InputError(f"{name}: there is no {CONFIG} in it; give the folder of a model, or its id on the hub")
         if self._local is None:
@@ -56,6 +60,12 @@ class Folder:
     def model_type(self) -> str:
         """The family, as config.json calls it; "" where it does not."""
         return str(self.config.get("model_type", ""))
+
+    @cached_property
+    def student_file(self) -> Path | None:
+        """The weights in Marian's own format, model.NAME.bin in a folder; None if there are none, or several."""
+        found = [path for path in self.files(".bin") if path.name.startswith("model")]
+        return found[0] if len(found) == 1 else None
 
     @cached_property
     def generation(self) -> dict[str, Any]:
@@ -76,6 +86,10 @@ class Folder:
         with self._naming():
             return None if path is None else path.read_bytes()
 
+    def files(self, ending: str) -> list[Path]:
+        """Return the files of a folder whose names end so, none of a model on the hub."""
+        return [] if self._local is None else sorted(self._local.glob(f"*{ending}"))
+
     def text(self, *files: str) -> str | None:
         """Return the text of the first of these files that the model has, None if it has none of them."""
         path = next(filter(None, map(self.path, files)), None)
@@ -88,7 +102,7 @@ class Folder:
         return self._read_json(path) if path else {}
 
     @contextmanager
-    def tensors(self) -> Iterator[Tensors]:
+    def tensors(self) -> Iterator[Mapping[str, Tensor]]:
         """Open the weights.
 
         Raises: InputError if there are none, or they cannot be read, inside the context too.
@@ -142,16 +156,19 @@ class Folder:
             raise InputError(f"{self.name}: cannot be read ({one_line(error)}); download or copy it again") from error
 
 
-class Tensors:
+class Tensors(Mapping[str, Tensor]):
     """The weights of a model by their names, read one at a time."""
 
     def __init__(self, places: dict[str, Path]) -> None:
         self._places = places
         self._open: dict[Path, Any] = {}
 
-    def names(self) -> set[str]:
-        """Return the names of all tensors."""
-        return set(self._places)
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        """Return the number of tensors."""
+        return len(self._places)
 
     def __getitem__(self, name: str) -> Tensor:
         """Return a tensor."""

@@ -59,9 +59,10 @@ class Marian(Fairseq):
         """Return translation, from the languages that tokenizer_config.json has, or the name of the model."""
         given = self.folder.json("tokenizer_config.json")
         match = NAME.fullmatch(PurePath(self.folder.name).name)
-        named = match.groups() if match else ("source", "target")
+        names = match.groups() if match else ("source", "target")
         source, target = (
-            re.sub(r"\W", "_", given.get(f"{side}_lang") or own) for side, own in zip(("source", "target"), named)
+            re.sub(r"\W", "_", given.get(setting) or name)
+            for setting, name in zip(("source_lang", "target_lang"), names, strict=True)
         )
         targets = self.tokenizer().languages or (target,)
         return {"translation": TranslationTask(tuple(f"{source}-{each}" for each in targets))}
@@ -69,14 +70,14 @@ class Marian(Fairseq):
     def _pieces(self) -> tuple[Pieces, Pieces | None]:
         """Return what cuts sources, and targets if they are cut otherwise.
 
-        The sentencepiece models come first, as in transformers: a tokenizer.json, which others made of them, has but one.
+        The sentencepiece models come first, as in transformers: a tokenizer.json made of them has only one.
         """
         text = self.folder.text(TOKENIZER)
         if text is not None and self.folder.path(SOURCE) is None:
             return JsonPieces(text), None
         ids: dict[str, Any] = json.loads(required(self.folder, VOCABULARY))
         source, target = (
-            SentencePieces(sentencepiece_model(self.folder, file), ids, ("</s>", "<unk>", "<pad>"), ">>.*?<<")
+            SentencePieces(sentencepiece_model(self.folder, file), ids, ("</s>", "<unk>", "<pad>"), (">>", "<<"))
             for file in (SOURCE, TARGET)
         )
         return source, target

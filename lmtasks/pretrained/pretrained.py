@@ -19,10 +19,11 @@ from lmtasks.pretrained.bert import Bert, DistilBert, Roberta
 from lmtasks.pretrained.family import Family
 from lmtasks.pretrained.folder import CONFIG, Folder
 from lmtasks.pretrained.marian import Marian
+from lmtasks.pretrained.students import Student
 from lmtasks.text.base import BaseTokenizer
 
 ALL = -1  # of the layers
-FAMILIES: tuple[type[Family], ...] = (Bert, Roberta, DistilBert, Marian)
+FAMILIES: tuple[type[Family], ...] = (Bert, Roberta, DistilBert, Marian, Student)
 OF_TOKENS = ("output_weight", "output_bias")  # beside the embedding: parameters with a row for each token
 
 
@@ -97,7 +98,7 @@ class PretrainedOrigin(Origin):
         Raises: InputError if weights are missing, left over or of another size, or cannot be read.
         """
         own, name = len(self.family.tokenizer()), self.family.folder.name
-        with self.family.folder.tensors() as tensors:
+        with self.family.tensors() as tensors:
             try:
                 self.family.table().load(backbone, tensors, self.family.rename)
             except InputError as error:

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from lmtasks.errors import InputError
-from lmtasks.pretrained.folder import Tensors
 
 Row = tuple[str, tuple[str, ...]]
 OF_TOKENS = ("embedding.weight", "output_weight", "output_bias")  # have a row for each token
@@ -40,15 +39,15 @@ class Table:
     """Names of ours that a file may lack; then they stay 0."""
 
     @torch.no_grad()
-    def load(self, backbone: nn.Module, tensors: Tensors, rename: Callable[[str], str]) -> None:
+    def load(self, backbone: nn.Module, tensors: Mapping[str, Tensor], rename: Callable[[str], str]) -> None:
         """Copy the tensors into the parameters of `backbone`, one by one; an embedding may have more rows than theirs.
 
         `rename` turns a name of the file into that of the table.
         """
-        named = {rename(name): name for name in tensors.names()}
+        named = {rename(name): name for name in tensors}
         present = {self._original(name): own for name, own in named.items()} | named
         self._check_copies(named, tensors)
-        used = set()
+        used: set[str] = set()
         for name, parameter in backbone.named_parameters():
             if (theirs := self._names(name)) is None:
                 continue
@@ -79,7 +78,7 @@ class Table:
     def _original(self, name: str) -> str:
         return (self.copies or {}).get(name, name)
 
-    def _check_copies(self, named: Mapping[str, str], tensors: Tensors) -> None:
+    def _check_copies(self, named: Mapping[str, str], tensors: Mapping[str, Tensor]) -> None:
         """Check that tied weights are the same where a file holds several of them."""
         for name, original in (self.copies or {}).items():
             both = name in named and original in named

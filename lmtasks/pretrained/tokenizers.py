@@ -50,7 +50,8 @@ def byte_level_bpe(folder: Folder) -> JsonPieces:
         return JsonPieces(text)
     vocabulary = json.loads(required(folder, "vocab.json"))
     lines = required(folder, "merges.txt").splitlines()
-    merges = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
+    pairs = (line.split() for line in lines if line and not line.startswith("#version"))
+    merges = [(left, right) for left, right in pairs]
     inner = tokenizers.Tokenizer(models.BPE(vocabulary, merges))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
@@ -75,6 +76,17 @@ def additional_names(folder: Folder) -> list[str]:
     lists = [folder.json(file).get(name) for file in SETTINGS for name in ADDITIONAL]
     found = next((tokens for tokens in lists if isinstance(tokens, list) and tokens), [])
     return [token["content"] if isinstance(token, dict) else token for token in found]
+
+
+def sentence_piece(folder: Folder, ending: str) -> JsonPieces | SentencePieces:
+    """Return tokenizer.json, or the only sentencepiece model whose name ends so, with its own ids."""
+    if (text := folder.text(TOKENIZER)) is not None:
+        return JsonPieces(text)
+    found = folder.files(ending)
+    if len(found) != 1:
+        raise InputError(f"{folder.name}: there is no tokenizer in it, neither {TOKENIZER} nor one file *{ending}")
+    model = found[0].read_bytes()
+    return SentencePieces(model, {piece: i for i, piece in enumerate(sentence_pieces(model))})
 
 
 def special_names(folder: Folder) -> dict[str, str]:

@@ -67,6 +67,8 @@ class SpanAnsweringTask(Task):
     """Tell each token of the context whether the question has it too."""
     dropout: float = 0.1
     """Share of the features dropped above the encoder."""
+    layers: int = 1
+    """Bidirectional LSTM layers above the encoder; 0 suits a pretrained one."""
 
     def __post_init__(self) -> None:
         if self.window < MIN_WINDOW or self.stride < 1:
@@ -116,7 +118,8 @@ class SpanAnsweringTask(Task):
             tokenizer.separator_id,
             self.attention,
             self.word_match,
-            dropout=self.dropout,
+            self.layers,
+            self.dropout,
             max_span=self.max_answer,
             n_best=N_BEST,
             forms=forms or None,
@@ -183,7 +186,8 @@ class SpanAnsweringTask(Task):
         """Yield `whole` with source, target and offsets of each window; `span` is the answer in context tokens."""
         asked = question[0][: self.window // 2]  # at least half of a window is left to the context
         before = len(tokenizer.frame_source(asked, [])) - 1  # tokens in front of the context; one end follows it
-        first = before - len(asked) - 1  # tokens in front of the question
+        first = len(tokenizer.frame_source([])) - 1  # tokens in front of the question
+        between = before - first - len(asked)  # ends between question and context
         begins = whole.text.index("\n") + 1  # the character of the text, a line of question and the context
         room = self.window - before - 1  # tokens of the context in a window
         step = min(self.stride, room)  # no token of the context falls between two windows
@@ -194,7 +198,7 @@ class SpanAnsweringTask(Task):
             holds = begin <= span[0] and span[1] < begin + len(read)
             target = [span[0] + shift, span[1] + shift] if holds else [len(source) - 1] * 2  # half an answer is none
             places = [(start + begins, stop + begins) for start, stop in context[1][begin:][:room]]
-            pairs = [*[NO_TEXT] * first, *question[1][: len(asked)], NO_TEXT, *places, NO_TEXT]
+            pairs = [*[NO_TEXT] * first, *question[1][: len(asked)], *[NO_TEXT] * between, *places, NO_TEXT]
             offsets = [place for pair in pairs for place in pair]
             yield replace(whole, source=source, target=[IGNORE] * 2 if span == UNKNOWN else target, offsets=offsets)
 

@@ -20,6 +20,7 @@ from lmtasks.text.base import BaseTokenizer
 from lmtasks.text.tags import OUTSIDE, as_bio, detect_scheme, spans, split_tag
 from lmtasks.text.words import LETTERS, Place, join_words, learn_writing, split_words
 
+CAPITAL, CAPITALS = "<capital>", "<capitals>"  # before a word that begins with a capital, or has others too
 logger = logging.getLogger(__name__)
 
 
@@ -52,10 +53,17 @@ class TaggingTask(Task):
     """Bidirectional LSTM layers over the words, above the backbone."""
     dropout: float = 0.3
     """Share of the features of a word dropped."""
+    case_marks: bool = False
+    """Put a token before each word with capitals, for a tokenizer that makes all letters small (Berard et al. 2019)."""
     labels: tuple[str, ...] = ()
     """Kinds of names, found in the training rows."""
     writing: tuple[str, ...] = ()
     """How words are written, found in the training rows; see `lmtasks.text.words`."""
+
+    @property
+    def marks(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The tokens of words with capitals."""
+        return (CAPITAL, CAPITALS) if self.case_marks else ()
 
     @property
     def tags(self) -> list[str]:
@@ -103,10 +111,11 @@ class TaggingTask(Task):
             entities = self._entities(row, words) if tagged else []
             ids, target, offsets = [], [IGNORE] * lead, [0, 0] * lead
             for word, tag, place in zip(words, as_bio(entities, len(words)), places, strict=True):
+                mark = [tokenizer.mark(name) for name in self._case(word)]
                 pieces = encoded[word] or [tokenizer.eos_id]  # every word needs a place for its tag
-                ids += pieces
-                target += [numbers[tag], *[IGNORE] * (len(pieces) - 1)]
-                offsets += [*place] * len(pieces)
+                ids += [*mark, *pieces]
+                target += [*[IGNORE] * len(mark), numbers[tag], *[IGNORE] * (len(pieces) - 1)]
+                offsets += [*place] * (len(mark) + len(pieces))
             names = [_name(text, places, entity) for entity in entities]
             references = [f"{name.start}:{name.stop} {name.label}" for name in names]
             source, target, offsets = tokenizer.frame_source(ids), [*target, IGNORE], [*offsets, 0, 0]
@@ -155,6 +164,12 @@ class TaggingTask(Task):
     def table(self, predictions: Sequence[Prediction]) -> str:
         """Return precision, recall, F1 and number of the names of each kind."""
         return self._scored(predictions).table
+
+    def _case(self, word: str) -> tuple[str, ...]:
+        """Return the mark of a word with capitals, if there are marks."""
+        if not self.case_marks or word == word.lower():
+            return ()
+        return (CAPITALS,) if word[1:] != word[1:].lower() else (CAPITAL,)
 
     def _sentence(self, row: Row) -> tuple[list[str], str, list[Place]]:
         """Return the words of a row, or of its text, with the text and the place of each word in it."""

@@ -203,8 +203,10 @@ class PretrainedTokenizer(BaseTokenizer):
             plain = json.loads(text)
             framing, targets = from_plain(plain["framing"]), plain["targets"]
             if not isinstance(framing, Framing):
-                raise InputError(f"its framing is a {type(framing).__name__}")
+                raise TypeError(f"its framing is a {type(framing).__name__}")
             made = cls(_read(plain["pieces"]), framing, targets and _read(targets), plain["added"])
+        except InputError:
+            raise
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             fault = "this is no tokenizer of a pretrained model, or it is damaged"
             raise InputError(f"tokenizer text: {fault} ({one_line(error)}); import the model again") from error

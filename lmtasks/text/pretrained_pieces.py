@@ -81,8 +81,8 @@ class JsonPieces(Pieces):
         except Exception as error:  # the package raises bare Exception
             raise InputError(f"this is no tokenizer.json ({one_line(error)}); load the model again") from error
         model = plain["model"]
-        self.kind = str(model["type"]).lower()
-        self._byte_level = '"ByteLevel"' in json.dumps([plain["pre_tokenizer"], plain["decoder"]])
+        self.kind = type(self._inner.model).__name__.lower()
+        self._byte_level = '"ByteLevel"' in json.dumps([plain.get("pre_tokenizer"), plain.get("decoder")])
         self._byte_fallback = bool(model.get("byte_fallback"))
         self._continuing = model.get("continuing_subword_prefix") if self.kind == "wordpiece" else None
         added = sorted(self._inner.get_added_tokens_decoder().items())
@@ -138,19 +138,19 @@ class SentencePieces(Pieces):
         model: bytes,
         ids: Mapping[str, int],
         specials: Sequence[str] = ("<s>", "</s>", "<pad>", "<unk>"),
-        leading: str = "",
+        leading: Sequence[str] = (),
     ) -> None:
         """Read a sentencepiece model.
 
         model: Content of the .model or .spm file.
         ids: The id of each piece, special tokens included: the vocab.json of Marian, or `sentence_pieces` shifted.
         specials: Those pieces that are special tokens; names that are not in `ids` are left out.
-        leading: A regular expression of what is a piece where a text begins with it, such as ">>.*?<<" of Marian.
+        leading: Begin and end of what is one piece where a text begins with it: (">>", "<<") of Marian.
 
         Raises: InputError if the package is missing, the model is damaged, or `ids` has no id for unknown pieces.
         """
         self._processor = _processor(model)
-        self._model, self._ids, self._leading = model, dict(ids), re.compile(leading, re.DOTALL)
+        self._model, self._ids, self._leading = model, dict(ids), tuple(leading)
         self.marks = {name: self._ids[name] for name in specials if name in self._ids}
         self._special_ids = frozenset(self.marks.values())
         self._names = {i: name for name, i in self._ids.items()}
@@ -162,6 +162,7 @@ class SentencePieces(Pieces):
         self._unknown = self._ids[unknown]
         longest_first = sorted(map(re.escape, self.marks), key=len, reverse=True)
         self._special = re.compile("|".join(longest_first) or r"(?!)")
+        self._first = re.compile(".*?".join(map(re.escape, leading)) or r"(?!)", re.DOTALL)
 
     def __len__(self) -> int:
         """Return the number of ids: the largest one, plus 1."""
@@ -206,9 +207,7 @@ class SentencePieces(Pieces):
     def to_json(self) -> str:
         """Return model and ids as JSON."""
         model = base64.b64encode(self._model).decode()
-        return json.dumps(
-            {"model": model, "ids": self._ids, "specials": [*self.marks], "leading": self._leading.pattern}
-        )
+        return json.dumps({"model": model, "ids": self._ids, "specials": [*self.marks], "leading": self._leading})
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> SentencePieces:
@@ -229,7 +228,7 @@ class SentencePieces(Pieces):
 
     def _led(self, text: str, start: int) -> Iterator[_Part]:
         """Yield the `leading` piece of a text without special tokens, and the rest of it."""
-        match = self._leading.match(text)
+        match = self._first.match(text)
         length = match.end() if match else 0
         if length:
             yield _Part(text[:length], start, whole=True)

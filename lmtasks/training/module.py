@@ -70,7 +70,7 @@ class TaskModule(Model, LightningModule):
         super().__init__(tasks, backbone, decoding)
         if training.compile and not backbone.compiles:
             raise InputError(
-                "model.training.compile is for a Transformer; a recurrent backbone would compile every length anew"
+                "model.training.compile is for attention; a recurrent backbone or SSRU would compile every length anew"
             )
         if training.init_from:
             if self.origin:

@@ -119,6 +119,7 @@ class QuestionAnsweringModule(TaskModule):
         attention: Let question and context read each other above the encoder.
         word_match: Tell each token of the context whether the question has it too.
         dropout: Share of the features dropped above the encoder.
+        layers: Bidirectional LSTM layers above that; 0 suits a pretrained encoder.
         backbone: Architecture and sizes; a decoder would have nothing to do.
         tokenizer: How texts become token ids; trained on the training texts unless it names a file.
         training: How it is trained.
@@ -140,11 +141,14 @@ class QuestionAnsweringModule(TaskModule):
         attention: bool = True,
         word_match: bool = True,
         dropout: float = 0.1,
+        layers: int = 1,
         backbone: BackboneConfig = RecurrentConfig(decoder_layers=0),
         tokenizer: TokenizerConfig = TokenizerConfig(),
         training: Training = Training(),
     ) -> None:
-        task = SpanAnsweringTask(window, stride, no_answer, max_answer, language, attention, word_match, dropout)
+        task = SpanAnsweringTask(
+            window, stride, no_answer, max_answer, language, attention, word_match, dropout, layers
+        )
         super().__init__(_only(task), backbone, tokenizer, training)
 
 
@@ -237,6 +241,7 @@ class TaggingModule(TaskModule):
         spelling: Read the letters of each word beside its pieces; of no use where each word is a character.
         layers: Bidirectional LSTM layers over the words, above the backbone.
         dropout: Share of the features of a word dropped.
+        case_marks: Put a token before each word with capitals, for a tokenizer that makes all letters small.
         backbone: Architecture and sizes; an encoder is enough.
         tokenizer: How words become token ids; trained on the training texts unless it names a file.
         training: How it is trained.
@@ -254,11 +259,13 @@ class TaggingModule(TaskModule):
         spelling: bool = True,
         layers: int = 1,
         dropout: float = 0.3,
+        case_marks: bool = False,
         backbone: BackboneConfig = RecurrentConfig(decoder_layers=0),
         tokenizer: TokenizerConfig = TokenizerConfig(),
         training: Training = Training(),
     ) -> None:
-        super().__init__(_only(TaggingTask(crf, spelling, layers, dropout)), backbone, tokenizer, training)
+        task = TaggingTask(crf, spelling, layers, dropout, case_marks)
+        super().__init__(_only(task), backbone, tokenizer, training)
 
 
 class DialogueModule(TaskModule):
