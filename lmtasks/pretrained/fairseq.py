@@ -56,6 +56,7 @@ OUTPUT_BIAS: tuple[Row, ...] = (
 # fmt: on
 TIED = dict.fromkeys(("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"), "shared.weight")
 COMPUTED = ("encoder.embed_positions.*", "decoder.embed_positions.*")  # tables of sinusoids
+ABOVE = ("classification_head.*", "qa_outputs.*")  # of tasks: our heads stand in their place
 VERSIONS = ("encoder.version", "decoder.version")  # of old files
 OFFSET = 2  # rows of a learned table that no position has: fairseq counts positions from behind the id of padding
 ALIKE = ("attention_heads", "ffn_dim")  # of which our Transformer has one number for encoder and decoder
@@ -114,10 +115,6 @@ class Fairseq(Family):
         """Return the name without the "model." that a class with an output puts first."""
         return name.removeprefix("model.")
 
-    def start(self, default: int) -> int:
-        """Return the id of the token that a decoder reads first."""
-        return self.generated("decoder_start_token_id", default)
-
     def generated(self, name: str, default: Any) -> Any:
         """Return a setting of generation; null stands for the default."""
         value = self.folder.generation.get(name)
@@ -131,6 +128,6 @@ class Fairseq(Family):
         words = self.generated("bad_words_ids", [])
         if any(len(word) != 1 for word in words):
             raise InputError(
-                f"{self.folder.name}: a bad word of several tokens (bad_words_ids), which lmtasks cannot ban"
+                f"{self.folder.name}: bad_words_ids has a word of several tokens, and lmtasks bans single tokens only"
             )
         return tuple(dict.fromkeys([pad, *(word[0] for word in words), *self.generated("suppress_tokens", [])]))

@@ -15,15 +15,17 @@ from lmtasks.backbones.base import Backbone, BackboneConfig, Origin
 from lmtasks.backbones.transformer import TransformerConfig
 from lmtasks.errors import InputError
 from lmtasks.model import Model
+from lmtasks.pretrained.bart import Bart
 from lmtasks.pretrained.bert import Bert, DistilBert, Roberta
 from lmtasks.pretrained.family import Family
 from lmtasks.pretrained.folder import CONFIG, Folder
+from lmtasks.pretrained.m2m100 import M2M100, MBart
 from lmtasks.pretrained.marian import Marian
 from lmtasks.pretrained.students import Student
 from lmtasks.text.base import BaseTokenizer
 
 ALL = -1  # of the layers
-FAMILIES: tuple[type[Family], ...] = (Bert, Roberta, DistilBert, Marian, Student)
+FAMILIES: tuple[type[Family], ...] = (Bert, Roberta, DistilBert, Marian, M2M100, MBart, Bart, Student)
 OF_TOKENS = ("output_weight", "output_bias")  # beside the embedding: parameters with a row for each token
 
 

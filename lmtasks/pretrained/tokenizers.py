@@ -13,6 +13,8 @@ from lmtasks.pretrained.folder import TOKENIZER, Folder
 from lmtasks.text.pretrained_pieces import JsonPieces, Pieces, SentencePieces, sentence_pieces
 
 ADDITIONAL = ("additional_special_tokens", "extra_special_tokens")  # before and since version 5 of transformers
+FAIRSEQ_MODEL = "sentencepiece.bpe.model"
+FIRST = ("<s>", "<pad>", "</s>", "<unk>")  # of a dictionary of fairseq
 SETTINGS = ("special_tokens_map.json", "tokenizer_config.json")
 
 
@@ -65,10 +67,10 @@ def fairseq_pieces(folder: Folder) -> Pieces:
     """
     if (text := folder.text(TOKENIZER)) is not None:
         return JsonPieces(text)
-    model = sentencepiece_model(folder, "sentencepiece.bpe.model")
-    first, codes = ("<s>", "<pad>", "</s>", "<unk>"), (*additional_names(folder), "<mask>")
-    names = (*first, *sentence_pieces(model)[3:], *dict.fromkeys(codes))  # its own begin with <unk>, <s> and </s>
-    return SentencePieces(model, {name: i for i, name in enumerate(names)}, (*first, *codes))
+    model = sentencepiece_model(folder, FAIRSEQ_MODEL)
+    codes = (*additional_names(folder), "<mask>")
+    names = (*FIRST, *sentence_pieces(model)[3:], *dict.fromkeys(codes))  # its own begin with <unk>, <s> and </s>
+    return SentencePieces(model, {name: i for i, name in enumerate(names)}, (*FIRST, *codes))
 
 
 def additional_names(folder: Folder) -> list[str]:
