@@ -25,6 +25,7 @@ from lmtasks.errors import InputError
 from lmtasks.pretrained.folder import Folder
 from lmtasks.pretrained.pretrained import Pretrained, find_family, open_model
 from lmtasks.storage.model_folder import load, save
+from lmtasks.tasks.translation import TranslationTask
 
 transformers = pytest.importorskip("transformers")
 sentencepiece = pytest.importorskip("sentencepiece")
@@ -33,7 +34,8 @@ END, PAD = 2, 1
 SIZES: dict[str, Any] = {
     "d_model": 16, "encoder_layers": 2, "decoder_layers": 1, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24,
     "encoder_attention_heads": 2, "decoder_attention_heads": 2, "max_position_embeddings": 64, "dropout": 0.0,
-    "attention_dropout": 0.0, "pad_token_id": PAD, "bos_token_id": 0, "eos_token_id": END, "decoder_start_token_id": END,
+    "attention_dropout": 0.0, "pad_token_id": PAD, "bos_token_id": 0, "eos_token_id": END,
+    "decoder_start_token_id": END,
 }  # fmt: skip
 PIECES = [("▁", -2.0), *((each, -3.0) for each in "abcdefghij"), ("▁ab", -2.5), ("cd", -2.5)]
 DICTIONARY = ("<s>", "<pad>", "</s>", "<unk>")
@@ -130,6 +132,7 @@ def test_framing_is_that_of_transformers(tmp_path, make, source, target):
     assert ours.target_prefix(target) == theirs(text_target="ab")["input_ids"][:1]
     assert ours.decode(theirs(text_target="ab cd")["input_ids"]) == "ab cd"
     assert ours.tag("German") == ours.tag("de") == ours.tag(target)
+    assert ours.extended(["de", "gem"], []).languages == (*ours.languages, "gem")
 
 
 def test_the_sentencepiece_model_alone_means_the_same_as_tokenizer_json(tmp_path):
@@ -167,6 +170,16 @@ def test_any_two_languages_are_chosen_by_code_or_name(tmp_path):
         model.solve([{"eng_Latn": "ab"}])
 
 
+def test_training_may_call_languages_otherwise_than_the_model(tmp_path):
+    nllb(tmp_path)
+    tokenizer = family(tmp_path).tokenizer()
+    (example,) = TranslationTask(("en-de",)).examples([{"en": "ab", "de": "cd"}], tokenizer)
+    assert example.source[0] == tokenizer.tag("eng_Latn")
+    assert example.target[0] == example.prefix[0] == tokenizer.tag("deu_Latn")
+    with pytest.raises(InputError, match="language 'zh' is one of zho_Hans, zho_Hant in the tokenizer"):
+        TranslationTask(("en-zh",)).examples([{"en": "ab", "zh": "cd"}], tokenizer)
+
+
 def test_a_saved_model_translates_without_the_original(tmp_path):
     nllb(tmp_path)
     model = open_model(str(tmp_path)).eval()
@@ -192,7 +205,7 @@ def test_gradients_do_not_depend_on_checkpointing(tmp_path):
     (mbart, "tokenizer_config", {"tokenizer_class": "MBartTokenizer"}, "language codes stand behind the texts"),
     (nllb, "tokenizer_config", {"legacy_behaviour": True}, "language codes stand behind the texts"),
     (mbart, "config", {"normalize_before": False}, "config.json has normalize_before False, and lmtasks reads True"),
-    (m2m100, "config", {"static_position_embeddings": False}, "static_position_embeddings False, and lmtasks reads True"),
+    (m2m100, "config", {"static_position_embeddings": False}, "static_position_embeddings False, and lmtasks"),
     (m2m100, "config", {"model_type": "nllb-moe"}, "model_type 'nllb-moe', which lmtasks does not read"),
 ])  # fmt: skip
 def test_what_is_not_read_is_refused_by_name(tmp_path, make, file, change, message):

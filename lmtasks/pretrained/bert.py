@@ -76,7 +76,7 @@ class Bert(Family):
             scaled_embeddings=False,
             embedding_norm=True,
             segments=self.config.get("type_vocab_size", 2),
-            separator=self.tokenizer().separator_id,
+            separator=self.own_tokenizer.separator_id,
             embedding_rows=self.setting("vocab_size"),
         )
 

@@ -37,8 +37,8 @@ LANGUAGE = re.compile(r"__(\w+)__|([a-z]{2,3}_[A-Z]\w+)")  # __en__ of M2M100, e
 # Ids of languages follow those of M2M100's vocabulary, which lacks them; its files name the list at most.
 LANGUAGES = {
     "m2m100": "af am ar ast az ba be bg bn br bs ca ceb cs cy da de el en es et fa ff fi fr fy ga gd gl gu ha he hi hr "
-    "ht hu hy id ig ilo is it ja jv ka kk km kn ko lb lg ln lo lt lv mg mk ml mn mr ms my ne nl no ns oc or pa pl ps pt "
-    "ro ru sd si sk sl so sq sr ss su sv sw ta th tl tn tr uk ur uz vi wo xh yi yo zh zu",
+    "ht hu hy id ig ilo is it ja jv ka kk km kn ko lb lg ln lo lt lv mg mk ml mn mr ms my ne nl no ns oc or pa "
+    "pl ps pt ro ru sd si sk sl so sq sr ss su sv sw ta th tl tn tr uk ur uz vi wo xh yi yo zh zu",
     "wmt21": "en ha is ja cs ru zh de",
 }
 FIRST_SHOWN = ("English", "French")  # of the languages that an example names
@@ -104,7 +104,7 @@ class M2M100(Fairseq):
 
     def tasks(self) -> dict[str, Task]:
         """Return translation between any two languages."""
-        codes = self.tokenizer().languages
+        codes = self.own_tokenizer.languages
         first = [code for code in codes if {*language_names([code])} & {*FIRST_SHOWN}]
         return {"translation": TranslationTask((), tuple(dict.fromkeys((*first, *codes))))}
 

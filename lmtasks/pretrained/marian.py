@@ -64,7 +64,7 @@ class Marian(Fairseq):
             re.sub(r"\W", "_", given.get(setting) or name)
             for setting, name in zip(("source_lang", "target_lang"), names, strict=True)
         )
-        targets = self.tokenizer().languages or (target,)
+        targets = self.own_tokenizer.languages or (target,)
         return {"translation": TranslationTask(tuple(f"{source}-{each}" for each in targets))}
 
     def _pieces(self) -> tuple[Pieces, Pieces | None]:

@@ -91,7 +91,7 @@ class PretrainedOrigin(Origin):
 
     def tokenizer(self, languages: Sequence[str], marks: Sequence[str]) -> BaseTokenizer:
         """Return its tokenizer, with tokens added at the end for languages and marks that it lacks."""
-        return self.family.tokenizer().extended(languages, marks)
+        return self.family.own_tokenizer.extended(languages, marks)
 
     @torch.no_grad()
     def initialise(self, backbone: Backbone, config: BackboneConfig, tokenizer: BaseTokenizer) -> None:
@@ -99,7 +99,7 @@ class PretrainedOrigin(Origin):
 
         Raises: InputError if weights are missing, left over or of another size, or cannot be read.
         """
-        own, name = len(self.family.tokenizer()), self.family.folder.name
+        own, name = len(self.family.own_tokenizer), self.family.folder.name
         with self.family.tensors() as tensors:
             try:
                 self.family.table().load(backbone, tensors, self.family.rename)

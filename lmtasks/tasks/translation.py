@@ -95,7 +95,7 @@ class TranslationTask(Seq2SeqTask):
 
     def pairs(self, row: Row) -> Iterator[Pair]:
         """Yield source and target of each direction that has a source; between any languages it needs both."""
-        has = [language for language in self.between if row.get(language)]
+        has = [language for language in self.between if text_of(row, language).strip()]
         for source, target in map(split_direction, self.directions) if self.directions else permutations(has, 2):
             if (text := text_of(row, source)).strip():
                 yield Pair((text,), text_of(row, target), (), f"{source}-{target}", target, source)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, lru_cache
 
 LANGUAGES = """
 ace Acehnese; acm Mesopotamian Arabic; acq Ta'izzi-Adeni Arabic; aeb Tunisian Arabic; afr/af Afrikaans;
@@ -54,20 +54,20 @@ CODE = re.compile(r"(\w+?)[_-](\w+)")  # eng_Latn, de_DE, zh-Hant
 IN_SCRIPT = re.compile(r"(.+?) \((.+)\)")  # Chinese (Traditional)
 
 
-def languages_meant(name: str, known: Iterable[str]) -> list[str]:
+@lru_cache(maxsize=1024)  # asked for every example
+def languages_meant(name: str, known: tuple[str, ...]) -> tuple[str, ...]:
     """Return which of the codes `known` a code or an English name means: one, none, or several.
 
-    >>> languages_meant("German", ["eng_Latn", "deu_Latn"]), languages_meant("zh", ["zho_Hans", "zho_Hant"])
-    (['deu_Latn'], ['zho_Hans', 'zho_Hant'])
+    >>> languages_meant("German", ("eng_Latn", "deu_Latn")), languages_meant("zh", ("zho_Hans", "zho_Hant"))
+    (('deu_Latn',), ('zho_Hans', 'zho_Hant'))
     """
-    codes = list(known)
-    if name in codes:
-        return [name]
+    if name in known:
+        return (name,)
     language, detail = _parsed(name)
-    found = {code: own for code in codes for base, own in [_parsed(code)] if base == language}
+    found = {code: own for code in known for base, own in [_parsed(code)] if base == language}
     if detail:
-        return [code for code, own in found.items() if own == detail]
-    return [code for code, own in found.items() if not own] or list(found)
+        return tuple(code for code, own in found.items() if own == detail)
+    return tuple(code for code, own in found.items() if not own) or tuple(found)
 
 
 def language_names(known: Iterable[str]) -> list[str]:

@@ -118,10 +118,13 @@ class PretrainedTokenizer(BaseTokenizer):
 
         Raises: InputError if there is none, or several.
         """
-        found = languages_meant(language, self._tags)
-        if len(found) != 1:
-            known = f"it has {', '.join(self.languages)}" if self._tags else "it has none"
-            raise InputError(f"the tokenizer has no language {language!r}: {did_you_mean(language, self._tags, known)}")
+        found = languages_meant(language, self.languages)
+        if len(found) > 1:
+            raise InputError(f"language {language!r} is one of {', '.join(found)} in the tokenizer; give one of these")
+        if not found:
+            known = f"it has {', '.join(self.languages)}" if self.languages else "it has none"
+            hint = did_you_mean(language, self.languages, known)
+            raise InputError(f"the tokenizer has no language {language!r}: {hint}")
         return self._tags[found[0]]
 
     def mark(self, name: str) -> int:
@@ -214,9 +217,8 @@ class PretrainedTokenizer(BaseTokenizer):
 
     def extended(self, languages: Sequence[str], marks: Sequence[str]) -> PretrainedTokenizer:
         """Return a tokenizer that has these tags and marks too, new ones at the end; the other ids are the same."""
-        names = special_names(
-            [language for language in languages if len(languages_meant(language, self._tags)) != 1], marks
-        )
+        unknown = [language for language in languages if not languages_meant(language, self.languages)]
+        names = special_names(unknown, marks)
         new = [name for name in dict.fromkeys(names) if name not in self._marks]
         return PretrainedTokenizer(self._pieces, self.framing, self._targets, (*self.added, *new))
 
