@@ -125,5 +125,6 @@ class MBart(M2M100):
 
     def code_stands_last(self, pieces: Pieces) -> bool:
         """Tell whether the model is older than mBART-50, by its tokenizer's class or a language that is new in it."""
-        named = self.folder.json("tokenizer_config.json").get("tokenizer_class") or self.config.get("tokenizer_class")
-        return "MBart50" not in named if named else "af_ZA" not in pieces.marks
+        settings = self.folder.json("tokenizer_config.json")
+        named = settings.get("tokenizer_class") or self.config.get("tokenizer_class") or ""
+        return "MBart50" not in named if "MBart" in named else "af_ZA" not in pieces.marks

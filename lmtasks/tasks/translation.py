@@ -22,6 +22,7 @@ from lmtasks.text.languages import language_names, languages_meant
 
 LANGUAGE = r"[A-Za-z_]\w*(?:-[A-Z]\w+)?"  # zh, eng_Latn, or zh-Hans
 SHOWN = 20  # languages, or directions, in an error
+OPTIONS = "--source, --target, in Python source=, target="
 DIRECTION = re.compile(rf"({LANGUAGE})-({LANGUAGE})")  # zh-Hans-en is zh-Hans to en: only a script has a capital
 
 
@@ -130,14 +131,11 @@ class TranslationTask(Seq2SeqTask):
             problem = "must be told how to translate" if wanted else "cannot translate"
             asked = (f" from {source}" if source else "") + (f" to {target}" if target else "")
             known = wanted if 0 < len(wanted) <= SHOWN else self.directions or self.between
-            hint = f"it knows {_listed(known)}"
+            hint = f"it knows {_listed(known)}: choose source and target ({OPTIONS})"
             for given, codes in ((source, self.source_columns), (target, self.targets)):
                 if given is not None and not languages_meant(given, codes):
                     hint = did_you_mean(given, [*codes, *language_names(codes)], hint)
-            raise InputError(
-                f"the model {problem}{asked}; {hint}: choose source and target (--source, --target, in Python source=, "
-                "target=)"
-            )
+            raise InputError(f"the model {problem}{asked}; {hint}")
         return split_direction(wanted[0])[0], wanted[0]
 
     def score(self, predictions: Sequence[Prediction], nll: float, count: int) -> dict[str, float]:
