@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 from lmtasks.lazy import exports
 
 if TYPE_CHECKING:
+    from lmtasks.adapters import save_adapter as save_adapter
     from lmtasks.backbones.base import Backbone as Backbone, BackboneConfig as BackboneConfig
+    from lmtasks.backbones.lora import LoRA as LoRA
     from lmtasks.backbones.recurrent import RecurrentConfig as RecurrentConfig
     from lmtasks.backbones.transformer import TransformerConfig as TransformerConfig
     from lmtasks.batch import Batch as Batch
@@ -73,7 +75,9 @@ if TYPE_CHECKING:
     from lmtasks.village import Village as Village
 
 _FILES = {
+    "adapters": ("save_adapter",),
     "backbones.base": ("Backbone", "BackboneConfig"),
+    "backbones.lora": ("LoRA",),
     "backbones.recurrent": ("RecurrentConfig",),
     "backbones.transformer": ("TransformerConfig",),
     "batch": ("Batch",),

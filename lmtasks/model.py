@@ -13,7 +13,9 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from lmtasks.adapters import Adapter, read_adapter
 from lmtasks.backbones.base import Backbone, BackboneConfig
+from lmtasks.backbones.lora import installed, merged, put, take_out
 from lmtasks.data.limits import check_limits
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
@@ -61,6 +63,8 @@ class Model(TaskMethods, nn.Module):
         self.tokenizer: BaseTokenizer | None = None
         self.backbone: Backbone | None = None
         self.heads = nn.ModuleDict()
+        self._adapters: dict[str | None, Adapter] = {}  # None: what the model is without one
+        self._adapter: str | None = None  # the one in use
 
     @property
     def task(self) -> Task:
@@ -99,11 +103,17 @@ class Model(TaskMethods, nn.Module):
         if self.origin:
             self.origin.initialise(backbone, self.backbone_config, tokenizer)
         self.tokenizer, self.backbone = tokenizer, backbone
-        marks = start_marks(self.tasks)
-        for name, task in self.tasks.items():
-            head = self.heads[name] = task.head(tokenizer, backbone.d_model)
+        self.heads = self._heads_of(self.tasks)
+
+    def _heads_of(self, tasks: Mapping[str, Task]) -> nn.ModuleDict:
+        """Return a fresh head for each task."""
+        backbone, tokenizer = self.built()
+        marks, heads = start_marks(tasks), nn.ModuleDict()
+        for name, task in tasks.items():
+            head = heads[name] = task.head(tokenizer, backbone.d_model)
             if name in marks:
                 head.begin_with(tokenizer.mark(marks[name]))
+        return heads
 
     def example_commands(self, folder: str | Path) -> list[str]:
         """Return a command for each task that tries it, with the model in `folder`."""
@@ -166,17 +176,65 @@ class Model(TaskMethods, nn.Module):
         """Return source pieces, target pieces and the alignment (T, S); see `Predictor.align`."""
         return self._predictor().align(text, answer, group, task)
 
+    # Adapters.
+
+    def add_adapter(self, name: str, file: str | Path) -> None:
+        """Read an adapter, which `use_adapter` puts in use; those that are in use stay so.
+
+        Raises: InputError if the name is taken, the file is damaged, or the adapter is of another backbone.
+        """
+        if name in self._adapters:
+            raise InputError(f"the model has an adapter {name} already; choose another name")
+        saved, used = read_adapter(file), self._adapter
+        backbone, _ = self.built()
+        if not self._adapters:
+            self._adapters[None] = Adapter(installed(backbone), self.tasks, self.heads, self.decoding)
+        self.use_adapter(None)
+        take_out(backbone)
+        try:
+            self._adapters[name] = saved.build(backbone, self._heads_of(saved.tasks))
+        except InputError as error:
+            raise InputError(f"{file}: {error}") from error
+        except (KeyError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{file}: settings and weights do not fit this version of lmtasks ({reason})") from error
+        finally:
+            self.use_adapter(used)
+
+    def use_adapter(self, name: str | None) -> None:
+        """Answer with the adapter of this name, its tasks and heads; None = with the model as it was loaded.
+
+        A predictor keeps what was in use when it was made. The model itself must not be switched while another thread
+        uses it.
+
+        Raises: InputError if there is no such adapter.
+        """
+        if name is None and not self._adapters:
+            return
+        if name not in self._adapters:
+            known = ", ".join(str(each) for each in self._adapters if each is not None) or "none"
+            raise InputError(f"the model has no adapter {name}; it has {known}; add one by add_adapter")
+        backbone, _ = self.built()
+        chosen = self._adapters[name]
+        take_out(backbone)
+        put(backbone, chosen.layers)
+        self.tasks, self.heads, self.decoding, self._adapter = chosen.tasks, chosen.heads, chosen.decoding, name
+        self.to(backbone.device).train(self.training)
+
     # Weights.
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the weights of backbone and heads by their names in the state_dict."""
-        return {name: tensor for name, tensor in self.state_dict().items() if name.startswith(PARTS)}
+        """Return the weights of backbone and heads by their names in the state_dict, merged with the adapter in use."""
+        return {name: tensor for name, tensor in merged(self.state_dict()).items() if name.startswith(PARTS)}
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
-        """Load the weights of backbone and heads; those that only training uses stay as they are.
+        """Load the weights of backbone and heads, which are whole: adapters in place are taken out.
+
+        Weights that only training uses stay as they are.
 
         Raises: RuntimeError if one is missing, has another size or is none of this model's.
         """
+        take_out(self)
         given = {name: tensor for name, tensor in weights.items() if name.startswith(PARTS)}
         kept = {name: tensor for name, tensor in self.state_dict().items() if not name.startswith(PARTS)}
         self.load_state_dict(given | kept)

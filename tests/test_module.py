@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -380,12 +381,14 @@ def test_compiled_layers_train_and_answer_as_plain_ones(corpus):
     assert compiled.eval().translate("a b") == plain.eval().translate("a b")
 
 
-def test_vectors_begin_the_embedding(corpus):
+def test_vectors_begin_the_embedding(corpus, caplog):
     file = corpus / "vectors.txt"
     numbers = [float(i) for i in range(1, 9)]
     file.write_text(f"a {' '.join(map(str, numbers))}\nelephant {' '.join(map(str, numbers[::-1]))}\n")
     other = dataclasses.replace(tiny_module().tokenizer_config, kind="bpe", vocab_size=290)
-    module = fit(corpus, tiny_module(vectors=str(file), tokenizer=other, optimizer=Adam(0.0)))
+    with caplog.at_level("INFO", "lmtasks"):
+        module = fit(corpus, tiny_module(vectors=str(file), tokenizer=other, optimizer=Adam(0.0)))
+    assert re.search(rf"vectors: \d+\.\d % of the words of the vocabulary found in {file} \(", caplog.text)
     rows = [i for i, word in module.tokenizer.words() if word == "a"]
     assert rows
     for row in rows:

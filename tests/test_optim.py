@@ -11,6 +11,7 @@ import torch
 from tiny import tiny_backbone
 from torch import nn
 
+from lmtasks.backbones.base import Backbone
 from lmtasks.backbones.recurrent import RecurrentConfig
 from lmtasks.errors import InputError
 from lmtasks.heads.tagging import TaggingHead
@@ -266,6 +267,107 @@ def test_frozen_backbones_leave_the_head_with_its_rate(name):
         optimizer = replace(ALL[name], backbone_factor=factor).build(model)
         assert {part for part, _ in rates(model, optimizer)} == {"heads"}
         assert rates(model, optimizer)["heads", True] == {ALL[name].lr}
+
+
+# Learning rates that fall from layer to layer.
+
+LAYERED = {
+    "transformer": tiny_backbone(encoder_layers=3, decoder_layers=2, positions="learned", tied_embeddings=False),
+    "relative": tiny_backbone(encoder_layers=2, decoder_layers=1, positions="relative", embedding_norm=True),
+    "language model": tiny_backbone(encoder_layers=0, decoder_layers=3),
+    "shared": tiny_backbone(encoder_layers=3, decoder_layers=0, shared_layers=True),
+    "recurrent": RecurrentConfig(d_model=8, d_hidden=6, d_attention=5, encoder_layers=2, decoder_layers=3),
+    "recurrent encoder": RecurrentConfig(d_model=8, d_hidden=6, encoder_layers=2, decoder_layers=0),
+    "recurrent language model": RecurrentConfig(d_model=8, d_hidden=6, encoder_layers=0, decoder_layers=2),
+}
+
+
+def layered(name):
+    """Return a model with one of these backbones."""
+    model = Model()
+    model.backbone = LAYERED[name].build(11)
+    return model
+
+
+def factors(model, optimizer):
+    """Return the rate of each parameter as a multiple of the highest, by name."""
+    rates = {id(parameter): group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+    return {name: rates[id(p)] / max(rates.values()) for name, p in model.named_parameters()}
+
+
+def test_each_layer_learns_at_a_share_of_the_rate_of_the_layer_above():
+    found = factors(model := layered("transformer"), Adam(layer_decay=0.5).build(model))
+    expected = {
+        "backbone.embedding": 0.5**4,  # below the deeper stack
+        "backbone.encoder.places": 0.5**4,
+        "backbone.encoder.layers.0": 0.5**3,
+        "backbone.encoder.layers.2": 0.5,
+        "backbone.encoder.final_norm": 1,
+        "backbone.decoder.places": 0.5**3,
+        "backbone.decoder.layers.0": 0.5**2,
+        "backbone.decoder.layers.1": 0.5,
+        "backbone.output_weight": 1,
+        "heads": 1,
+    }
+    for part, share in expected.items():
+        own = {rate for name, rate in found.items() if f"{name}.".startswith(f"{part}.")}
+        assert own == {share}, part
+
+
+def test_the_cells_of_a_recurrent_decoder_are_its_layers():
+    found = factors(model := layered("recurrent"), Adam(layer_decay=0.5).build(model))
+    expected = {"token_input": 3, "feed_input": 3, "cells.0": 3, "first.1": 2, "layer_inputs.0": 2, "cells.2": 1}
+    expected |= {"embedding": 4, "encoder.0": 2, "encoder.1": 1, "states": 0, "attention": 0, "state_readout": 0}
+    for part, depth in expected.items():
+        own = {rate for name, rate in found.items() if f"{name}.".startswith(f"backbone.{part}.")}
+        assert own == {0.5**depth}, part
+
+
+@pytest.mark.parametrize("name", LAYERED)
+def test_the_embeddings_have_the_lowest_rate_and_no_parameter_is_lost(name):
+    for settings in (Adam(layer_decay=0.5), AdamW(layer_decay=0.5), Adafactor(layer_decay=0.5)):
+        optimizer = settings.build(model := layered(name))
+        placed = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
+        assert sorted(placed) == sorted(id(parameter) for parameter in model.parameters())
+        found = factors(model, optimizer)
+        assert found["backbone.embedding.weight"] == min(found.values()) < 0.5
+        depths = len(set(found.values()))
+        assert len(optimizer.param_groups) <= depths * (1 if isinstance(settings, Adam) else 2)
+
+
+def test_layer_decay_goes_with_a_factor_of_the_backbone_and_with_both_rates_of_muon():
+    model = layered("transformer")
+    optimizer = Muon(lr=0.2, adam_lr=0.1, layer_decay=0.5, backbone_factor=0.1).build(model)
+    rates = {id(parameter): group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+    last, named = "backbone.encoder.layers.2", dict(model.named_parameters())
+    assert rates[id(named[f"{last}.feed_forward.inner.weight"])] == pytest.approx(0.2 * 0.1 * 0.5)
+    assert rates[id(named[f"{last}.feed_forward_norm.weight"])] == pytest.approx(0.1 * 0.1 * 0.5)
+    assert rates[id(named["backbone.encoder.final_norm.weight"])] == pytest.approx(0.1 * 0.1)
+    assert rates[id(named["heads.mood.weight"])] == 0.2
+
+
+def test_the_groups_of_layers_come_in_one_order():
+    orders = []
+    for _ in range(2):
+        optimizer = AdamW(layer_decay=0.7).build(model := layered("relative"))
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        orders.append([[names[id(parameter)] for parameter in group["params"]] for group in optimizer.param_groups])
+    assert orders[0] == orders[1]
+
+
+@pytest.mark.parametrize("decay", [0.0, -0.5, 1.5, math.inf, math.nan])
+def test_a_decay_of_layers_that_is_no_share_is_refused(decay):
+    with pytest.raises(InputError, match=r"layer_decay .*; give a number above 0, at most 1"):
+        Adam(layer_decay=decay)
+
+
+def test_layer_decay_needs_a_backbone_that_tells_its_layers():
+    with pytest.raises(InputError, match=r"layer_decay 0.5, but the model has no `backbone`; leave it out"):
+        Adam(layer_decay=0.5).build(nn.Linear(2, 2))
+    model = nn.Module()
+    model.backbone = Backbone()
+    with pytest.raises(InputError, match=r"a Backbone does not tell its layers; leave out .*layer_decay"):
+        Adam(layer_decay=0.5).build(model)
 
 
 @pytest.mark.parametrize("bias", [True, False])

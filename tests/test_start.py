@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from lightning.pytorch import Callback
@@ -314,6 +316,82 @@ def test_a_task_with_nothing_left_to_learn_is_refused(corpus):
         fit(corpus, tiny_module(freeze=("backbone",)))
     with pytest.raises(InputError, match=r"model.training.freeze: nothing of mood is left to train"):
         begun(corpus, encoder_of("mood", freeze=("backbone", "heads")))
+
+
+# Parts that are trained later.
+
+
+class Each(Callback):
+    """Remember the weights before every step."""
+
+    def __init__(self):
+        self.states = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.states.append({name: p.detach().clone() for name, p in pl_module.named_parameters()})
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [Adam(0.01), AdamW(0.01, weight_decay=0.5), Adafactor(0.01, weight_decay=0.5), Muon(weight_decay=0.5)],
+    ids=lambda o: type(o).__name__,
+)
+def test_what_is_thawed_stays_until_its_step_and_moves_from_then_on(corpus, optimizer):
+    thaw, each = {"backbone.encoder": 3, "backbone.embedding": 2}, Each()
+    module = several_module(optimizer=optimizer, thaw=thaw)
+    fit(corpus, module, several_data(corpus), max_steps=5, callbacks=[each], gradient_clip_val=0.5)
+    states = [*each.states, dict(module.named_parameters())]
+    for name in states[0]:
+        begins = next((step for part, step in thaw.items() if name.startswith(f"{part}.")), 0)
+        moves = [not torch.equal(before[name], after[name]) for before, after in pairwise(states)]
+        assert moves == [step >= begins for step in range(5)], name
+
+
+def test_a_part_has_no_moments_and_no_share_of_the_clipped_norm_before_it_is_thawed(corpus):
+    tasks = ("mood", "names")
+    rows = {task: several_rows(corpus)[task] for task in tasks}
+    found = []
+    for settings in ({"freeze": ("backbone",)}, {"thaw": {"backbone": 2}}):
+        module = several_module(tasks={task: several_tasks()[task] for task in tasks}, backbone=ENCODER, **settings)
+        fit(corpus, module, several_data(corpus, rows=rows), max_steps=2, gradient_clip_val=0.1)
+        found.append(module)
+    assert torch.equal(weights(found[0]), weights(found[1]))
+    state = found[1].trainer.optimizers[0].state
+    assert {id(parameter) for parameter in state} == {id(parameter) for parameter in found[1].heads.parameters()}
+
+
+@pytest.mark.parametrize("saved_at", [1, 3])
+@pytest.mark.parametrize("surgery", [None, PCGrad()], ids=["plain", "surgery"])
+def test_a_run_that_thaws_parts_resumes_exactly(corpus, tmp_path, saved_at, surgery):
+    def run(steps, **settings):
+        saving = {"callbacks": [Checkpoints()], "enable_checkpointing": True, "default_root_dir": tmp_path}
+        module = several_module(thaw={"backbone.encoder": 2}, joint=JointConfig(surgery=surgery))
+        return fit(corpus, module, several_data(corpus), max_steps=steps, **saving, **settings)
+
+    straight = run(5)
+    run(saved_at)
+    assert torch.equal(weights(run(5, ckpt_path=last_checkpoint(tmp_path))), weights(straight))
+
+
+def test_parts_are_thawed_by_steps_and_not_by_micro_batches(corpus):
+    whole, parts = (
+        fit(corpus, tiny_module(thaw={"backbone.encoder": 2}), max_steps=4, accumulate_grad_batches=count)
+        for count in (1, 2)
+    )
+    torch.testing.assert_close(weights(parts), weights(whole), rtol=0, atol=1e-4)
+
+
+def test_what_cannot_be_thawed_is_refused(corpus):
+    with pytest.raises(InputError, match=r"model.training.thaw: backbone.encoder after 0 steps; give 1 or more"):
+        several_module(thaw={"backbone.encoder": 0})
+    with pytest.raises(InputError, match=r"thaw: backbone.encoder is never trained, because freeze names backbone;"):
+        several_module(thaw={"backbone.encoder": 5}, freeze=("backbone",))
+    with pytest.raises(InputError, match=r"model.training.thaw: the model has no backbone.encodr; it has backbone"):
+        begun(corpus, several_module(thaw={"backbone.encodr": 5}))
+    with pytest.raises(
+        InputError, match=r"model.training.thaw: nothing of translation is left to train, .*; thaw less"
+    ):
+        fit(corpus, tiny_module(thaw={"backbone": 5}))
 
 
 # A head of a model of several tasks.

@@ -7,7 +7,7 @@ memory that is stored once. Rotary: Su et al. 2021, section 3.4.2; relative bias
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -107,6 +107,8 @@ class RelativeBias(nn.Module):
 class SelfAttention(nn.Module):
     """Each position of a text reads the others; with `causal`, only those before it and itself."""
 
+    parts: ClassVar = {"query_key_value": 3}  # what a layer computes at once
+
     def __init__(self, config: TransformerConfig, causal: bool, rotary: Rotary | None) -> None:
         super().__init__()
         self.config, self.causal, self.rotary = config, causal, rotary
@@ -129,6 +131,8 @@ class SelfAttention(nn.Module):
 
 class CrossAttention(nn.Module):
     """Each position of the target reads the memory."""
+
+    parts: ClassVar = {"key_value": 2}
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()

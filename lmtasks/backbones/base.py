@@ -73,6 +73,8 @@ class Backbone(nn.Module):
     """Longest source and target in tokens; None = any."""
     embedding: nn.Embedding
     """(V, D) vectors of the tokens, for source and target alike."""
+    takes_adapters = True
+    """Whether LoRA suits it: most of its weights are linear layers, each of which is called as a module."""
     no_decay = ("output_weight",)  # an embedding too: one row per token, not a matrix between layers
 
     def __init__(self) -> None:
@@ -117,6 +119,14 @@ class Backbone(nn.Module):
         """Return how much each target position (B, T) reads of each source token: (B, T, S), rows that sum to 1."""
         self.init_state(memory)  # tells a missing decoder; otherwise it is the encoder that is missing
         raise InputError(NO_ENCODER)
+
+    def stacks(self) -> list[list[list[nn.Parameter]]]:
+        """Return the parameters of encoder and decoder by layers, from the embedding upwards.
+
+        The first entry of a stack is what is below its first layer; what is in no stack stands above the last layers.
+        """
+        kind = type(self).__name__
+        raise InputError(f"a {kind} does not tell its layers; leave out model.training.optimizer.layer_decay")
 
     def _output(self) -> tuple[Tensor, Tensor | None]:
         """Return weight (V, D) and bias (V,) of the output layer; other classes use `logits` and `loss`."""

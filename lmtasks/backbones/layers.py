@@ -166,6 +166,13 @@ class Stack(nn.Module):
         layers: list[Any] = list(self.layers)
         return layers * self.repeats
 
+    def by_layer(self) -> list[list[nn.Parameter]]:
+        """Return the parameters below the first layer, then those of each layer."""
+        layers = [list(layer.parameters()) for layer in self.layers]
+        above = [] if self.final_norm is None else list(self.final_norm.parameters())
+        others = {id(parameter) for own in (*layers, above) for parameter in own}
+        return [[parameter for parameter in self.parameters() if id(parameter) not in others], *layers]
+
     def prepare(self, x: Tensor, first: int) -> Tensor:
         """Add positions to embeddings (B, T, D) that start at position `first`, then norm and dropout.
 

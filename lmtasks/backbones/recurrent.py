@@ -80,6 +80,8 @@ class RecurrentConfig(BackboneConfig):
 class RecurrentEncoder(Backbone):
     """Bidirectional layers that read a source (Bahdanau et al., section 3.2)."""
 
+    takes_adapters = False  # cells have matrices of their own
+
     def __init__(self, config: RecurrentConfig, vocab_size: int) -> None:
         super().__init__()
         self.d_model = config.d_model
@@ -96,6 +98,10 @@ class RecurrentEncoder(Backbone):
         for layer in self.encoder:
             x = layer(self.dropout(x), reverse)  # (B, S, 2H)
         return Memory(self.dropout(self.states(x)), mask)
+
+    def stacks(self) -> list[list[list[nn.Parameter]]]:
+        """Return the parameters of the embedding, then those of each layer."""
+        return [[list(self.embedding.parameters()), *(list(layer.parameters()) for layer in self.encoder)]]
 
     def _embed(self, tokens: Tensor) -> Tensor:
         return self.embedding(tokens) * self.d_model**0.5
@@ -177,6 +183,12 @@ class Recurrent(RecurrentEncoder):
         """Return how much each target position (B, T) reads of each source token: (B, T, S), rows that sum to 1."""
         return self._run(target, self.init_state(memory))[1]
 
+    def stacks(self) -> list[list[list[nn.Parameter]]]:
+        """Return those of the encoder, then the embedding and each cell with its inputs and its first state."""
+        inputs = [nn.ModuleList([self.token_input, self.feed_input]), *self.layer_inputs]
+        layers = [nn.ModuleList(parts) for parts in zip(self.cells, inputs, self.first, strict=True)]
+        return [*super().stacks(), [list(self.embedding.parameters()), *(list(layer.parameters()) for layer in layers)]]
+
     def _run(self, target: Tensor, state: RecurrentState) -> tuple[Tensor, Tensor]:
         """Append the tokens (N, T) in place: the hidden states (N, T, D) and the attention weights (N, T, S)."""
         embedded = self.dropout(self._embed(target.t()))  # (T, N, D), time first, so that a step is one block
@@ -233,6 +245,8 @@ class RecurrentLanguageModel(Backbone):
     s_t = cell(s_{t-1}, E y_t),  h~_t = tanh(W [s_t; E y_t])
     """
 
+    takes_adapters = False  # cells have matrices of their own
+
     def __init__(self, config: RecurrentConfig, vocab_size: int) -> None:
         super().__init__()
         self.d_model = config.d_model
@@ -260,6 +274,10 @@ class RecurrentLanguageModel(Backbone):
             layers.append(last)
         state.layers = layers
         return self.dropout(torch.tanh(self.token_readout(embedded) + self.state_readout(x)))
+
+    def stacks(self) -> list[list[list[nn.Parameter]]]:
+        """Return the parameters of the embedding, then those of each layer."""
+        return [[list(self.embedding.parameters()), *(list(layer.parameters()) for layer in self.decoder)]]
 
 
 def _initialise(backbone: Backbone, cell: str) -> None:

@@ -259,6 +259,13 @@ class Transformer(Backbone):
             x = layer(x, bias, (*read, state.mask), None, None)
         return layers[chosen].alignment(x, bias, state.memory[chosen][0], state.mask).mean(1)
 
+    def stacks(self) -> list[list[list[nn.Parameter]]]:
+        """Return the parameters of encoder and decoder by layers; norm and output above the last layer are in none."""
+        tables = [table for table in (self.embedding, self.segments) if table is not None]
+        embeddings = [parameter for table in tables for parameter in table.parameters()]
+        stacks = [stack.by_layer() for stack in (self.encoder, self.decoder) if stack is not None]
+        return [[[*embeddings, *below], *layers] for below, *layers in stacks]
+
     def _embed(self, ids: Tensor) -> Tensor:
         scale = math.sqrt(self.d_model) if self.config.scaled_embeddings else 1.0
         return self.embedding(ids) * scale

@@ -225,6 +225,7 @@ class FitCLI(LightningCLI):
         if resuming:
             was, now = before["training"], model.training_config
             pairs += [("model.training.optimizer", was.optimizer, now.optimizer)]
+            pairs += [("model.training.lora", was.lora, now.lora)]
             pairs += [("model.training.schedule", was.schedule, now.schedule)]
             weightings = (was.joint.weighting, now.joint.weighting)
             if model.joint.weights.state_dict() or type(weightings[0]) is not type(weightings[1]):

@@ -59,6 +59,7 @@ class Bert(Family):
             self.refuse("position_embedding_type", ["absolute"])
         if self.config.get("is_decoder"):
             self.refuse("is_decoder", [False])
+        segments = self.config.get("type_vocab_size", 2)
         return TransformerConfig(
             d_model=self.setting("hidden_size"),
             n_heads=self.setting("num_attention_heads"),
@@ -75,8 +76,8 @@ class Bert(Family):
             activation=self.choice("hidden_act", ACTIVATIONS, "gelu"),
             scaled_embeddings=False,
             embedding_norm=True,
-            segments=self.config.get("type_vocab_size", 2),
-            separator=self.own_tokenizer.separator_id,
+            segments=segments,
+            separator=self.own_tokenizer.separator_id if segments > 1 else 0,
             embedding_rows=self.setting("vocab_size"),
         )
 

@@ -6,3 +6,4 @@ CHECKPOINTS, LAST = "checkpoints", "last.ckpt"  # the folder of checkpoints in a
 MODEL = "model"  # the model folder in a run folder
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"  # in a model folder
 METRICS, CARD = "metrics.json", "README.md"  # in a model folder
+ADAPTER = "adapter.safetensors"  # in a model folder of a training with LoRA

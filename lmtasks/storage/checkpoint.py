@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from lmtasks.backbones.lora import merged
 from lmtasks.errors import InputError
 from lmtasks.settings import check_format
 from lmtasks.storage import CHECKPOINTS, CONFIG, LAST, MODEL, TOKENIZER, WEIGHTS
@@ -41,7 +42,7 @@ class Saved:
     tokenizer: dict[str, str]
     """Class and content of the tokenizer as plain data."""
     weights: dict[str, Tensor]
-    """The state_dict of the module."""
+    """The state_dict of the module, with adapters added to the weights that they adapt."""
     step: int = 0
     """Optimiser steps done; 0 for a model folder, which does not store them."""
 
@@ -75,7 +76,7 @@ def saved_in(checkpoint: Any, place: object) -> Saved:
     if not isinstance(own, dict) or not {"settings", "tokenizer_class", "tokenizer"} <= own.keys():
         raise InputError(f"{place}: a checkpoint, but not one that lmtasks wrote; give the .ckpt of a `lmtasks fit`")
     tokenizer = {name: own[name] for name in ("tokenizer_class", "tokenizer")}
-    return Saved(own["settings"], tokenizer, checkpoint["state_dict"], checkpoint.get("global_step", 0))
+    return Saved(own["settings"], tokenizer, merged(checkpoint["state_dict"]), checkpoint.get("global_step", 0))
 
 
 def read_settings(place: Path) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """A trained model on disk: write a model folder, and load a model from it or from a checkpoint.
 
 The folder holds config.json (settings), model.safetensors (weights), tokenizer.json, metrics.json and README.md
-(model card). Nothing is ever unpickled: checkpoints are read with weights_only=True.
+(model card). Beside the merged weights of a model with an adapter lies adapter.safetensors. Nothing is ever unpickled:
+checkpoints are read with weights_only=True.
 """
 
 from __future__ import annotations
@@ -16,16 +17,18 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors.torch import save_file
 
+from lmtasks.adapters import save_adapter
+from lmtasks.backbones.lora import installed, is_adapter
 from lmtasks.errors import InputError
 from lmtasks.model import Model
 from lmtasks.settings import from_plain, to_plain
-from lmtasks.storage import CARD, CONFIG, METRICS, TOKENIZER, WEIGHTS
+from lmtasks.storage import ADAPTER, CARD, CONFIG, METRICS, TOKENIZER, WEIGHTS
 from lmtasks.storage.checkpoint import find_model, read
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-FILES = {CONFIG, WEIGHTS, TOKENIZER, METRICS, CARD}
+FILES = {ADAPTER, CONFIG, WEIGHTS, TOKENIZER, METRICS, CARD}
 MAX_LISTED = 12  # items of a list, such as labels, in a line for people
 REASON = 300  # characters of PyTorch's message about weights that do not fit
 OWN = ("tasks", "backbone", "decoding")  # settings that a model in use needs; the others are those of training
@@ -34,7 +37,8 @@ OWN = ("tasks", "backbone", "decoding")  # settings that a model in use needs; t
 def save(model: Model, folder: str | Path, metrics: Mapping[str, float] | None = None) -> Path:
     """Write a trained model as a model folder and return its path.
 
-    An existing model folder is replaced; other files in it stay.
+    The weights are merged with the adapter in use, if there is one, and that is written beside them. An existing model
+    folder is replaced; other files in it stay.
 
     Raises: InputError if `folder` is something other than a model folder, or the model has no tokenizer yet.
     """
@@ -57,6 +61,8 @@ def save(model: Model, folder: str | Path, metrics: Mapping[str, float] | None =
         (part / name).write_text(text, encoding="utf-8")
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.weights().items()}
     save_file(weights, part / WEIGHTS, metadata={"format": "pt"})
+    if installed(model):
+        save_adapter(model, part / ADAPTER)
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
@@ -112,7 +118,7 @@ def settings_line(described: DataclassInstance) -> str:
 
 def _card(model: Model, folder: Path, metrics: Mapping[str, float]) -> str:
     """Return a model card: what the model does, how to use it, its scores."""
-    parameters = sum(parameter.numel() for parameter in model.parameters())
+    parameters = sum(p.numel() for name, p in model.named_parameters() if not is_adapter(name))
     tasks = "\n".join(f"- {name}: {settings_line(task)}" for name, task in model.tasks.items())
     scores = "\n".join(f"| {name} | {value:.2f} |" for name, value in metrics.items())
     signatures = "\n".join(f"- {name}: `{text}`" for name, text in model.signatures.items())

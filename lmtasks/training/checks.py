@@ -14,6 +14,7 @@ from lightning import Trainer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from lmtasks.backbones.base import BackboneConfig
+from lmtasks.backbones.lora import adapters, put
 from lmtasks.data.limits import check_limits
 from lmtasks.data.mixing import Mixing
 from lmtasks.data.readers.base import Rows
@@ -92,7 +93,7 @@ def check_tasks(tasks: Mapping[str, Task], backbone: BackboneConfig, max_length:
 
 
 def check_training(module: TaskModule, mixing: Mixing) -> None:
-    """Check the shares of the tasks, the model to initialise from and the frozen parts, before layers are built.
+    """Check the shares of the tasks, the model to initialise from and the parts named, before layers are built.
 
     Raises: InputError if a task, a file or a part does not exist, or the sizes of the backbone do not fit together.
     """
@@ -104,12 +105,15 @@ def check_training(module: TaskModule, mixing: Mixing) -> None:
             raise InputError(f"model.training.{setting} {path}: there is no such file or folder{hint}")
     with torch.device("meta"):  # shapes without numbers: no memory, no random draws
         backbone = module.backbone_config.build(1)
+        if config.lora:
+            put(backbone, adapters(backbone, config.lora))
     parts = [f"backbone.{name}" for name, _ in backbone.named_parameters()]
     parts += [f"heads.{task}" for task in module.tasks]
     parts += [f"joint.{name}" for name, _ in module.joint.named_parameters()]
-    for name in config.freeze:
-        # the parts of a head are known only once it is built
-        check_part(".".join(name.split(".")[:2]) if name.startswith("heads.") else name, parts)
+    for setting, names in (("freeze", config.freeze), ("thaw", config.thaw)):
+        for name in names:
+            # the parts of a head are known only once it is built
+            check_part(".".join(name.split(".")[:2]) if name.startswith("heads.") else name, parts, setting)
 
 
 def no_task(name: str, tasks: Collection[str]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from lmtasks.backbones.lora import LoRA
 from lmtasks.errors import InputError
 from lmtasks.training.joint.learning import JointConfig
 from lmtasks.training.optim.optimizers import Adam, OptimizerConfig
@@ -29,8 +30,12 @@ class Training:
     """A run folder, model folder or checkpoint that gives the tokenizer and the first weights of the backbone."""
     freeze: tuple[str, ...] = ()
     """Names of parts that are not trained, such as backbone.encoder."""
+    thaw: dict[str, int] = field(default_factory=dict)
+    """Names of parts that are trained only after so many optimiser steps, {backbone.encoder: 200}."""
+    lora: LoRA | None = None
+    """Train low-rank adapters beside the linear layers of the backbone, and nothing else of it; heads are trained."""
     vectors: str | None = None
-    """A GloVe or word2vec text file that gives the first embeddings of the words in it."""
+    """A file of word vectors of any width (GloVe, word2vec, fastText .vec, .npy) that gives their first embeddings."""
     compile: bool = False
     """Compile encode and decode with torch.compile; worth the minutes it takes on a GPU."""
     joint: JointConfig = JointConfig()
@@ -39,3 +44,11 @@ class Training:
     def __post_init__(self) -> None:
         if self.init_from and self.vectors:
             raise InputError("model.training.init_from brings embeddings of its own; leave out model.training.vectors")
+        for name, step in self.thaw.items():
+            if step < 1:
+                raise InputError(f"model.training.thaw: {name} after {step} steps; give 1 or more, or leave it out")
+            if covering := [part for part in self.freeze if f"{name}.".startswith(f"{part}.")]:
+                raise InputError(
+                    f"model.training.thaw: {name} is never trained, because freeze names {covering[0]}; "
+                    "leave out one of them"
+                )

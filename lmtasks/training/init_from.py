@@ -1,4 +1,4 @@
-"""Initialise a model from the tokenizer and backbone of another one, and freeze parts of a model.
+"""Initialise a model from the tokenizer and backbone of another one, and choose what of a model is trained.
 
 Heads are always new, so the tasks of the two models may differ.
 """
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from lmtasks.backbones.base import Backbone, BackboneConfig, Origin
+from lmtasks.backbones.lora import SETTING, LoRA, adapters, installed, is_adapter, put
 from lmtasks.errors import InputError
 from lmtasks.model import start_marks
 from lmtasks.settings import from_plain
@@ -27,8 +28,9 @@ logger = logging.getLogger(__name__)
 class Source(Origin):
     """The model that another one is initialised from: a run folder, model folder or checkpoint, which is read once."""
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, path: str, writers: int = 1) -> None:
+        """Set where the model is, and how many tasks of the new one write text."""
+        self.path, self.writers = path, writers
 
     def tokenizer(self, languages: Sequence[str], marks: Sequence[str]) -> BaseTokenizer:
         """Return the tokenizer of the model, with tokens added at its end for languages and marks that it lacks.
@@ -42,7 +44,8 @@ class Source(Origin):
         """Copy the weights of the model into a backbone that was built of `config` for `tokenizer`.
 
         The embeddings of new tokens stay as they are, and a decoder that the new backbone does not have is left out. If
-        the model generates for several tasks, each with a start token of its own, <s> gets the mean of these.
+        the model generates for several tasks, each with a start token of its own, and the new one for one, <s> gets the
+        mean of these.
 
         Raises: InputError if there is no model, its backbone has other settings, or its tokens are not the first of
         `tokenizer`.
@@ -68,7 +71,8 @@ class Source(Origin):
         for name, tensor in backbone.state_dict().items():
             tensor[: len(weights[name])] = weights[name]  # the embeddings may have more rows now
         began = set(start_marks(from_plain(saved.settings["tasks"])).values())
-        if marks := [i for i in old.suppress_tokens if old.pieces([i])[0] in began]:
+        marks = [i for i in old.suppress_tokens if old.pieces([i])[0] in began]
+        if marks and self.writers == 1:
             table = backbone.embedding.weight  # (V, D)
             table[old.bos_id] = table[marks].mean(0)
         logger.info("backbone: weights of %s", self.path)
@@ -84,29 +88,66 @@ def freeze(module: nn.Module, names: Sequence[str]) -> None:
 
     Raises: InputError if there is no such part, or a head and the backbone have nothing left to train.
     """
+    for parameter in parameters_in(module, names, "freeze"):
+        parameter.requires_grad_(False)
+    check_trained(module, [], "freeze")
+
+
+def parameters_in(module: nn.Module, names: Iterable[str], setting: str) -> list[nn.Parameter]:
+    """Return the parameters named in `names`, and those inside a part of such a name.
+
+    Raises: InputError if there is no such part; the message names the setting.
+    """
     parameters = dict(module.named_parameters())
     for name in names:
-        check_part(name, parameters)
-        for own, parameter in parameters.items():
-            if f"{own}.".startswith(f"{name}."):
-                parameter.requires_grad_(False)
-    shared = any(parameter.requires_grad for parameter in module.get_submodule("backbone").parameters())
+        check_part(name, parameters, setting)
+    return [p for own, p in parameters.items() if any(f"{own}.".startswith(f"{name}.") for name in names)]
+
+
+def check_trained(module: nn.Module, excluded: Iterable[nn.Parameter], setting: str) -> None:
+    """Check that each head or the backbone has something to train besides the `excluded` parameters.
+
+    Raises: InputError if not; the message names the task and the setting.
+    """
+    left_out = set(map(id, excluded))
+
+    def learns(part: nn.Module) -> bool:
+        return any(p.requires_grad and id(p) not in left_out for p in part.parameters())
+
+    shared = learns(module.get_submodule("backbone"))
     for task, head in module.get_submodule("heads").named_children():
-        if not shared and not any(parameter.requires_grad for parameter in head.parameters()):
+        if not shared and not learns(head):
             raise InputError(
-                f"model.training.freeze: nothing of {task} is left to train, because all its parameters are those of "
-                "the backbone; freeze less"
+                f"model.training.{setting}: nothing of {task} is left to train, because all its parameters are those "
+                f"of the backbone; {setting} less"
             )
 
 
-def check_part(name: str, parameters: Iterable[str]) -> None:
+def check_part(name: str, parameters: Iterable[str], setting: str) -> None:
     """Check that a model with these parameters has a part of this name.
 
-    Raises: InputError if it has none; the message lists the parts.
+    Raises: InputError if it has none; the message names the setting and lists the parts.
     """
     names = list(parameters)
     if not any(f"{own}.".startswith(f"{name}.") for own in names):
         parts = dict.fromkeys(".".join(own.split(".")[:2]) for own in names)
         raise InputError(
-            f"model.training.freeze: the model has no {name}; it has {', '.join(parts)} and what is in them"
+            f"model.training.{setting}: the model has no {name}; it has {', '.join(parts)} and what is in them"
         )
+
+
+def adapt(backbone: Backbone, config: LoRA) -> None:
+    """Put adapters into a backbone, if it has none, and exclude everything else of it from training.
+
+    Raises: InputError if the backbone lacks one of the layers named, is recurrent, or has adapters of other settings.
+    """
+    present = installed(backbone)
+    if any(layer.config != config for layer in present.values()):
+        raise InputError(f"{SETTING}: the model has an adapter of other settings in use; call use_adapter(None) before")
+    if not present:
+        put(backbone, adapters(backbone, config))
+    for name, parameter in backbone.named_parameters():
+        parameter.requires_grad_(is_adapter(name))
+    trained = sum(p.numel() for p in backbone.parameters() if p.requires_grad)
+    share = trained / sum(p.numel() for p in backbone.parameters())
+    logger.info("lora: %.1f %% of the backbone's parameters are trained", 100 * share)

@@ -39,7 +39,7 @@ from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
 from lmtasks.text.vectors import initialise
 from lmtasks.training.config import Training
 from lmtasks.training.evaluation import Evaluation
-from lmtasks.training.init_from import Source, freeze
+from lmtasks.training.init_from import Source, adapt, check_trained, freeze, parameters_in
 from lmtasks.training.steps import last_step, recount
 
 JOINT = "joint."  # how the names of the weights of joint training begin
@@ -75,11 +75,13 @@ class TaskModule(Model, LightningModule):
         if training.init_from:
             if self.origin:
                 raise InputError("model.backbone is pretrained; leave out model.training.init_from")
-            self.origin = Source(training.init_from)
+            self.origin = Source(training.init_from, sum(task.generates for task in tasks.values()))
         if self.origin and (tokenizer.file or training.vectors):
             unwanted = "tokenizer.file" if tokenizer.file else "training.vectors"
             brings = "model.training.init_from" if training.init_from else "a pretrained model.backbone"
             raise InputError(f"{brings} brings tokenizer and embeddings of its own; leave out model.{unwanted}")
+        if training.lora and not self.origin:
+            raise InputError("model.training.lora adapts a trained backbone; set init_from beside it")
         self.tokenizer_config, self.training_config, self.validation_decoding = tokenizer, training, validation_decoding
         self.joint = training.joint.build(list(self.tasks))
         self.mixture: Mixture | None = None
@@ -87,6 +89,7 @@ class TaskModule(Model, LightningModule):
         self.predictions: dict[str, list[Prediction]] = {}
         """The rows of the last evaluation with their answers, by task."""
         self._evaluations = {name: Evaluation() for name in self.tasks}
+        self._resting: list[tuple[int, list[nn.Parameter]]] = []  # (step after which they are trained, parameters)
         self._sums: dict[str, Tensor] = {}  # (2,) nll and number of targets of each task in this step so far
 
     @staticmethod
@@ -101,10 +104,11 @@ class TaskModule(Model, LightningModule):
             raise InputError("the model has its weights; leave out training.init_from and training.vectors")
         settings = from_plain(model.training_settings)
         before = training or settings.get("training", Training())
-        settings |= {"training": replace(before, init_from=None, vectors=None)}
+        settings |= {"training": replace(before, init_from=None, vectors=None, lora=None)}
         module = TaskModule(model.tasks, model.backbone_config, decoding=model.decoding, **settings)
+        module.training_config = replace(module.training_config, lora=before.lora)
         module.tokenizer, module.backbone, module.heads = model.tokenizer, model.backbone, model.heads
-        module._freeze_and_compile()
+        module._adapt_freeze_and_compile()
         module.train()  # a loaded model is in evaluation mode, without dropout
         return module
 
@@ -163,13 +167,16 @@ class TaskModule(Model, LightningModule):
         backbone, _ = self.built()
         if vectors := self.training_config.vectors:
             found = initialise(backbone.embedding, tokenizer, vectors)
-            logger.info("vectors: %.1f %% of the vocabulary found in %s", 100 * found, vectors)
-        self._freeze_and_compile()
+            said = "vectors: %.1f %% of the words of the vocabulary found in %s (%.1f %% of the whole vocabulary)"
+            logger.info(said, 100 * found.words, vectors, 100 * found.vocabulary)
+        self._adapt_freeze_and_compile()
 
-    def _freeze_and_compile(self) -> None:
+    def _adapt_freeze_and_compile(self) -> None:
+        backbone, _ = self.built()
+        if self.training_config.lora:
+            adapt(backbone, self.training_config.lora)
         freeze(self, self.training_config.freeze)
         if self.training_config.compile:
-            backbone, _ = self.built()
             for name in ("encode", "decode"):
                 setattr(backbone, name, torch.compile(getattr(backbone, name), dynamic=True))
 
@@ -202,8 +209,14 @@ class TaskModule(Model, LightningModule):
     # Training.
 
     def on_fit_start(self) -> None:
-        """Prepare joint training."""
+        """Prepare joint training, and find the parts that are trained later.
+
+        Raises: InputError if there is no such part, or nothing of a task would be trained until then.
+        """
         self._sums = {}
+        thaw = self.training_config.thaw
+        self._resting = [(step, parameters_in(self, [name], "thaw")) for name, step in thaw.items()]
+        check_trained(self, [parameter for _, resting in self._resting for parameter in resting], "thaw")
         self.joint.begin(list(self.parameters()), list(self.built()[0].parameters()), scaled=self._scaler is not None)
 
     def training_step(self, batches: Sequence[Batch], batch_idx: int) -> Tensor:
@@ -216,10 +229,18 @@ class TaskModule(Model, LightningModule):
         return self.joint.loss(losses, {batch.task: batch.weight for batch in batches}, self._logged)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Log the losses of the step, let joint training finish the gradient, and log what it found."""
+        """Log the losses of the step, let joint training finish the gradient, and log what it found.
+
+        Parts that are trained later lose their gradients, before these are clipped: no optimiser then moves them,
+        their moments or their decay. They keep requires_grad, because DistributedDataParallel decides at the start
+        which gradients it averages.
+        """
         trainer = self.trainer
         self._log_losses()
         found = self.joint.finish(trainer.accumulate_grad_batches, trainer.global_step, self._logged)
+        for step, parameters in self._resting:
+            for parameter in parameters if trainer.global_step < step else ():
+                parameter.grad = None
         if self._logged and self.mixture and len(self.tasks) > 1:
             found |= self.mixture.report(trainer.global_step + 1)
         self.log_dict({f"train/{name}": value for name, value in found.items()})

@@ -2,14 +2,16 @@
 
 Adam: Kingma and Ba 2015; AdamW: Loshchilov and Hutter 2019; Adafactor: Shazeer and Stern 2018; Muon: Jordan et al.
 2024. All but Muon (`muon.py`) are PyTorch's own. Weight decay applies only to matrices of layers, not to embeddings,
-norms and biases. A module lists its other parameters without weight decay in `no_decay`.
+norms and biases. A module lists its other parameters without weight decay in `no_decay`. Learning rates that fall from
+layer to layer: Howard and Ruder 2018, "Universal Language Model Fine-tuning", section 3.2; Clark et al. 2020,
+"ELECTRA", appendix B.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -31,6 +33,9 @@ class OptimizerConfig(ABC):
     """Learning rate at its peak."""
     backbone_factor: float = field(default=1.0, kw_only=True)
     """Learning rate of the backbone as a multiple of that of the heads."""
+    layer_decay: float = field(default=1.0, kw_only=True)
+    """Learning rate of a layer of the backbone as a multiple of that of the layer above; the embeddings have the
+    lowest, heads and what stands above the last layer the whole rate."""
 
     def __post_init__(self) -> None:
         for name in (each.name for each in fields(self) if each.name.endswith("lr")):
@@ -41,33 +46,43 @@ class OptimizerConfig(ABC):
                 f"{SETTING}: backbone_factor {self.backbone_factor}; give a number above 0, "
                 "or model.training.freeze: [backbone] for a backbone that is not trained"
             )
+        if not 0 < self.layer_decay <= 1:
+            raise InputError(f"{SETTING}: layer_decay {self.layer_decay}; give a number above 0, at most 1")
 
     @abstractmethod
     def build(self, model: nn.Module) -> Optimizer:
         """Return the optimiser of all parameters of `model`."""
 
     def groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-        """Return all parameters in groups: only matrices of layers decay, the backbone has its own learning rate."""
+        """Return all parameters in groups: only matrices of layers decay, each layer has its own learning rate."""
         matrices, rest = _matrices_and_rest(model)
         groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
         return self._rated(model, groups, self.lr)
 
     def _rated(self, model: nn.Module, groups: list[dict[str, Any]], lr: float) -> list[dict[str, Any]]:
-        """Split each group so that the parameters of the backbone have the learning rate lr * backbone_factor.
+        """Split each group by learning rate: lr * backbone_factor * layer_decay ** depth in the backbone, else lr.
 
-        Raises: InputError if that factor is not 1 and the model has no backbone.
+        The groups of the deepest parameters come first, those outside of the backbone last.
+
+        Raises: InputError if a factor is not 1 and the model has no backbone.
         """
-        factor = self.backbone_factor
-        if factor == 1:
+        factor, decay = self.backbone_factor, self.layer_decay
+        if factor == decay == 1:
             return groups
         backbone = getattr(model, "backbone", None)
         if backbone is None:
-            raise InputError(f"{SETTING}: backbone_factor {factor}, but the model has no `backbone`; leave it out")
-        ours = set(map(id, backbone.parameters()))  # those that a head borrows, too
+            given = f"backbone_factor {factor}" if factor != 1 else f"layer_decay {decay}"
+            raise InputError(f"{SETTING}: {given}, but the model has no `backbone`; leave it out")
+        depths = {id(p): 0 for p in backbone.parameters()}  # those that a head borrows, too
+        if decay != 1:
+            depths |= _depths(backbone.stacks())
+        factors = {key: factor * decay**depth for key, depth in depths.items()}
+        deepest = max(depths.values(), default=0)
+        rates = dict.fromkeys([*(factor * decay**depth for depth in range(deepest, -1, -1)), 1.0])
         split = [
-            {**group, "params": [p for p in group["params"] if (id(p) in ours) == is_ours], "lr": rate}
+            {**group, "params": [p for p in group["params"] if factors.get(id(p), 1.0) == rate], "lr": lr * rate}
             for group in groups
-            for is_ours, rate in ((True, lr * factor), (False, lr))
+            for rate in rates
         ]
         return [group for group in split if group["params"]]
 
@@ -174,6 +189,19 @@ class Joined(Optimizer):
     def _share_groups(self) -> None:
         """Make `param_groups` the groups of the parts themselves: a schedule sets the learning rate in them."""
         self.param_groups = [group for part in self.parts for group in part.param_groups]
+
+
+def _depths(stacks: Sequence[Sequence[Iterable[Tensor]]]) -> dict[int, int]:
+    """Return id -> how many layers, itself included, a parameter is below the top of its stack.
+
+    What is in several stacks, as the embedding that encoder and decoder share, counts from the higher one.
+    """
+    depths: dict[int, int] = {}
+    for stack in stacks:
+        for depth, layer in enumerate(reversed(stack), start=1):
+            for parameter in layer:
+                depths[id(parameter)] = max(depth, depths.get(id(parameter), 0))
+    return depths
 
 
 def _trained(model: nn.Module) -> list[Tensor]:
