@@ -12,7 +12,6 @@ import random
 from pathlib import Path
 from typing import Any
 
-import sentencepiece
 import torch
 
 from lmtasks.backbones.loss import IGNORE
@@ -28,6 +27,8 @@ EARLY = {"estimate": False, "beam": True, "exact": "never"}  # our word: theirs
 
 def sentencepiece_model(kind: str = "unigram", size: int = 60, seed: int = 0) -> bytes:
     """Return a sentencepiece model of invented words."""
+    import sentencepiece
+
     draw = random.Random(seed)
     texts = (" ".join(draw.choices(WORDS, k=6)) for _ in range(200))
     made = io.BytesIO()

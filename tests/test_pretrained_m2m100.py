@@ -135,6 +135,18 @@ def test_framing_is_that_of_transformers(tmp_path, make, source, target):
     assert ours.extended(["de", "gem"], []).languages == (*ours.languages, "gem")
 
 
+def test_the_languages_of_m2m100_have_the_ids_that_transformers_gives_them(tmp_path):
+    m2m100(tmp_path)
+    theirs = transformers.M2M100Tokenizer.from_pretrained(tmp_path)
+    assert dict(family(tmp_path).tokenizer().framing.languages) == theirs.lang_code_to_id
+    write_json(tmp_path, tokenizer_config={"language_codes": "wmt21"})
+    theirs = transformers.M2M100Tokenizer.from_pretrained(tmp_path, language_codes="wmt21")
+    assert dict(family(tmp_path).tokenizer().framing.languages) == theirs.lang_code_to_id
+    write_json(tmp_path, tokenizer_config={"language_codes": "wmt22"})
+    with pytest.raises(InputError, match="language_codes 'wmt22'; lmtasks knows m2m100 and wmt21"):
+        family(tmp_path).tokenizer()
+
+
 def test_the_sentencepiece_model_alone_means_the_same_as_tokenizer_json(tmp_path):
     content = sentencepiece_model()
     processor = sentencepiece.SentencePieceProcessor(model_proto=content)

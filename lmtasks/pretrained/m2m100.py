@@ -93,8 +93,10 @@ class M2M100(Fairseq):
         if vocabulary is None:
             return fairseq_pieces(self.folder)
         ids = json.loads(vocabulary)
-        listed = LANGUAGES[self.folder.json("tokenizer_config.json").get("language_codes", "m2m100")].split()
-        codes = [f"__{code}__" for code in listed]
+        listed = self.folder.json("tokenizer_config.json").get("language_codes", "m2m100")
+        if listed not in LANGUAGES:
+            raise InputError(f"{self.folder.name}: language_codes {listed!r}; lmtasks knows {' and '.join(LANGUAGES)}")
+        codes = [f"__{code}__" for code in LANGUAGES[listed].split()]
         ids |= {code: i for i, code in enumerate(codes, len(ids))}
         return SentencePieces(sentencepiece_model(self.folder, FAIRSEQ_MODEL), ids, (*FIRST, *codes))
 
