@@ -130,7 +130,7 @@ class TranslationTask(Seq2SeqTask):
         if len(wanted) != 1:
             problem = "must be told how to translate" if wanted else "cannot translate"
             asked = (f" from {source}" if source else "") + (f" to {target}" if target else "")
-            known = wanted if 0 < len(wanted) <= SHOWN else self.directions or self.between
+            known = self.directions or (wanted if 0 < len(wanted) <= SHOWN else self.between)
             hint = f"it knows {_listed(known)}: choose source and target ({OPTIONS})"
             for given, codes in ((source, self.source_columns), (target, self.targets)):
                 if given is not None and not languages_meant(given, codes):
