@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from lmtasks.tasks.generation import GenerationTask as GenerationTask
     from lmtasks.tasks.summarisation import SummarisationTask as SummarisationTask
     from lmtasks.tasks.tagging import TaggingTask as TaggingTask
+    from lmtasks.tasks.text_to_text import TextToTextTask as TextToTextTask
     from lmtasks.tasks.translation import TranslationTask as TranslationTask
     from lmtasks.text.pretrained import Framing as Framing, PretrainedTokenizer as PretrainedTokenizer
     from lmtasks.text.tokenizer import Tokenizer as Tokenizer, TokenizerConfig as TokenizerConfig
@@ -106,6 +107,7 @@ _FILES = {
     "tasks.generation": ("GenerationTask",),
     "tasks.summarisation": ("SummarisationTask",),
     "tasks.tagging": ("TaggingTask",),
+    "tasks.text_to_text": ("TextToTextTask",),
     "tasks.translation": ("TranslationTask",),
     "text.pretrained": ("Framing", "PretrainedTokenizer"),
     "text.tokenizer": ("Tokenizer", "TokenizerConfig"),

@@ -8,9 +8,11 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from lmtasks.adapters import Adapter, read_adapter
@@ -99,6 +101,8 @@ class Model(TaskMethods, nn.Module):
         Raises: InputError if a task reads more tokens at once than the backbone can.
         """
         check_limits(self.tasks, self.backbone_config)
+        if torch.get_default_dtype() == torch.float16 and self.backbone_config.overflows_in_float16:
+            raise InputError("the states of a T5 exceed the largest number of float16; give torch.bfloat16 as dtype")
         backbone = self.backbone_config.build(len(tokenizer))
         if self.origin:
             self.origin.initialise(backbone, self.backbone_config, tokenizer)
@@ -240,9 +244,28 @@ class Model(TaskMethods, nn.Module):
         self.load_state_dict(given | kept)
 
 
+@contextmanager
+def default_dtype(dtype: torch.dtype | None) -> Iterator[None]:
+    """Let layers be built of numbers of this type; None = as PyTorch is set.
+
+    Raises: InputError if it is no type of floating-point numbers.
+    """
+    before = torch.get_default_dtype()
+    if dtype is not None and not dtype.is_floating_point:
+        raise InputError(f"dtype {dtype} holds no floating-point numbers; give torch.float32 or torch.bfloat16")
+    torch.set_default_dtype(dtype or before)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 def start_marks(tasks: Mapping[str, Task]) -> dict[str, str]:
-    """Return the token with which the decoder begins the texts of each task, where it writes for several."""
-    writers = [name for name, task in tasks.items() if task.generates]
+    """Return the token with which the decoder begins the texts of each task, where it writes for several.
+
+    Tasks that a prompt tells apart need none, nor does a single one beside them.
+    """
+    writers = [name for name, task in tasks.items() if task.generates and not task.names_itself]
     return {name: f"<task-{name}>" for name in writers} if len(writers) > 1 else {}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TypeVar, cast
 
 import numpy as np
@@ -74,6 +75,29 @@ class TaskMethods(ABC):
             raise InputError(f"{found[0]} does {task.kind}, not {kind}; choose another task, or another method")
         return found[0], task
 
+    def find_translation(
+        self, source: str | None, target: str | None, name: str | None = None
+    ) -> tuple[str, str, str | None]:
+        """Return (task, column of the text, group of its examples) for a translation; None stands for any language.
+
+        Raises: InputError if no task translates so, or several do.
+        """
+        others = [own for own, task in self.tasks.items() if task.kind == "translation"]
+        if name is not None or len(others) < 2:
+            name, task = self.find_task(name, "translation")
+            return name, *task.choose(source, target)
+        fitting = []
+        for own in others:
+            with suppress(InputError):
+                fitting.append((own, *self.tasks[own].choose(source, target)))
+        if len(fitting) != 1:
+            problem = "several tasks translate" if fitting else "no task translates"
+            asked = (f" from {source}" if source else "") + (f" to {target}" if target else "")
+            raise InputError(
+                f"{problem}{asked}; choose one of {', '.join(others)} (--task, in Python task=), or source and target"
+            )
+        return fitting[0]
+
     def translate(
         self,
         texts: Texts,
@@ -91,13 +115,12 @@ class TaskMethods(ABC):
 
         Raises: InputError if the model does not translate in that direction.
         """
-        name, chosen = self.find_task(task, "translation")
-        column, group = chosen.choose(source, target)
+        name, column, group = self.find_translation(source, target, task)
         rows = [{column: text} for text in _several(texts)]
         return _like(texts, [best.text for best, *_ in self.solve(rows, name, group, decoding, prefix)])
 
     def generate(self, prompts: Texts = "", decoding: Decoding | None = None, task: str | None = None) -> Texts:  # type: ignore[assignment]
-        """Continue a prompt, or several; each answer is what comes after the prompt.
+        """Continue a prompt, or several, or do what it asks for; each answer is what comes after the prompt.
 
         An empty prompt is the beginning of a text. `Decoding(beam=1, sample=True, ...)` draws texts at random.
         """

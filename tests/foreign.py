@@ -1,163 +1,141 @@
-"""Random tiny models of transformers, their tokenizers, and comparisons of a model of theirs with ours.
+"""Tiny models of others, drawn at random with transformers and saved, and what ours are compared in.
 
-Initial weights would hide mistakes: all weights are drawn anew, those of norms and all biases too.
+Weights are larger than those of a new model, so that logits differ clearly.
 """
 
 from __future__ import annotations
 
 import copy
 import io
-import json
-import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+from torch import Tensor, nn
 
+from lmtasks.backbones.base import Backbone
 from lmtasks.backbones.loss import IGNORE
-from lmtasks.batch import pad
 from lmtasks.decoding import Decoding, search
 from lmtasks.heads.seq2seq import shift_right
-from lmtasks.pretrained.folder import Folder
-from lmtasks.pretrained.pretrained import find_family
+from lmtasks.pretrained.table import Table
+from lmtasks.village import Village
 
-WORDS = ["".join(random.Random(n).choices("abcdefghij", k=2 + n % 4)) for n in range(60)]
-EARLY = {"estimate": False, "beam": True, "exact": "never"}  # our word: theirs
+transformers = pytest.importorskip("transformers")
 
-
-def sentencepiece_model(kind: str = "unigram", size: int = 60, seed: int = 0) -> bytes:
-    """Return a sentencepiece model of invented words."""
-    import sentencepiece
-
-    draw = random.Random(seed)
-    texts = (" ".join(draw.choices(WORDS, k=6)) for _ in range(200))
-    made = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=texts, model_writer=made, vocab_size=size, model_type=kind, minloglevel=2
-    )
-    return made.getvalue()
+TEXT = "the dog and a cat : translate to the old red house , with trees under over eats runs sees ."
+WORDS = TEXT.split()
+EARLY = {"estimate": False, "beam": True, "exact": "never"}  # ours -> early_stopping
 
 
-def redrawn(model: Any, seed: int = 1) -> Any:
-    """Draw all weights of a model of theirs anew, wide enough for clear choices, and return it for evaluation."""
-    draw = torch.Generator().manual_seed(seed)
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if (tensor.requires_grad or name == "final_logits_bias") and tensor.is_floating_point():
-            spread = tensor.size(1) ** -0.5 * 1.5 if tensor.ndim == 2 and len(tensor) > 1 else 0.3
-            noise = torch.randn(tensor.shape, generator=draw) * spread
-            tensor.data = noise + 1 if "norm" in name and name.endswith("weight") else noise
+@torch.no_grad()
+def randomised(model: nn.Module, spread: float = 0.3) -> nn.Module:
+    """Draw every parameter anew, norms around 1."""
+    for name, parameter in model.named_parameters():
+        is_norm = "norm" in name and name.endswith("weight")
+        parameter.normal_(float(is_norm), 1.0 if "relative" in name else spread)
     return model.eval()
 
 
-def ending_often(model: Any, last_norm: Any, end: int, more: float = 4.0) -> Any:
-    """Raise the logit of the end token by `more`, so that random texts end, and return the model."""
-    direction = model.get_input_embeddings().weight[end].detach()
-    last_norm.bias.data += direction * more / direction.square().sum()
-    return model
+def save_t5(folder: Path, kind: str = "t5", extra_ids: int = 5, **settings: Any) -> Any:
+    """Save a T5 or mT5 with a tokenizer of a few words, and return it."""
+    letters = sorted({letter for word in WORDS for letter in word})
+    pieces = ["<pad>", "</s>", "<unk>", "▁", *(f"▁{word}" for word in dict.fromkeys(WORDS) if len(word) > 1), *letters]
+    pieces += [f"<extra_id_{n}>" for n in reversed(range(extra_ids))]
+    scored = [(piece, 0.0 if piece.startswith("<") else len(piece) - 9.0) for piece in pieces]
+    transformers.T5Tokenizer(vocab=scored, extra_ids=extra_ids).save_pretrained(folder)
+    sizes = {"d_model": 16, "d_kv": 6, "d_ff": 24, "num_layers": 2, "num_heads": 2, "num_decoder_layers": 3}
+    config = {"t5": transformers.T5Config, "mt5": transformers.MT5Config}[kind](
+        vocab_size=len(pieces) + 3, dropout_rate=0.0, decoder_start_token_id=0, **{**sizes, **settings}
+    )
+    model = {"t5": transformers.T5ForConditionalGeneration, "mt5": transformers.MT5ForConditionalGeneration}[kind]
+    torch.manual_seed(1)
+    made = randomised(model(config))
+    made.shared.weight.data[1] *= 3  # so that half of the texts end within 15 tokens
+    made.save_pretrained(folder)
+    return made
 
 
-def write_model(folder: Path, model: Any, **generation: Any) -> Path:
-    """Write a model of theirs, with these settings of generation."""
-    for name, value in generation.items():
-        setattr(model.generation_config, name, value)
-    model.save_pretrained(folder)
-    return folder
+def sentencepiece_model(size: int) -> bytes:
+    """Return a sentencepiece model of the village corpus, with the special tokens of T5."""
+    sentencepiece = pytest.importorskip("sentencepiece")
+    written = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=(row["text"] for row in Village(train=300).rows("train", ("text",))), model_writer=written,
+        model_type="unigram", vocab_size=size, hard_vocab_limit=False, minloglevel=2,
+        pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
+    )  # fmt: skip
+    return written.getvalue()
 
 
-def write_json(folder: Path, **files: Any) -> None:
-    """Write JSON files, given without their ending, into a folder."""
-    for name, content in files.items():
-        (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+def sources(vocab: int, rows: int, longest: int, first: int = 3) -> tuple[Tensor, Tensor]:
+    """Return token ids (B, S) of different lengths, padded with 0, and their mask."""
+    generator = torch.Generator().manual_seed(2)
+    lengths = torch.randint(1, longest + 1, (rows, 1), generator=generator)
+    mask = torch.arange(longest) < lengths
+    return torch.randint(first, vocab, (rows, longest), generator=generator) * mask, mask
 
 
-def random_texts(
-    count: int, size: int, first: int, end: int, begin: tuple[int, ...] = (), seed: int = 0
-) -> list[list[int]]:
-    """Return texts of 1 to 9 tokens from `first` to `size`, with `begin` and the end around them."""
-    draw = random.Random(seed)
-    return [[*begin, *draw.choices(range(first, size), k=draw.randint(1, 9)), end] for _ in range(count)]
-
-
-def assert_same_logits(
-    theirs: Any, ours: Any, sources: list[list[int]], targets: list[list[int]], padding: int
-) -> None:
-    """Compare logits and loss of padded sources and targets, teacher forced, and run both backward."""
-    source, target = pad(sources, padding), pad(targets, IGNORE)
-    mask = source != padding
-    start = theirs.config.decoder_start_token_id
-    read = shift_right(target, start)
-    expected = theirs(input_ids=source, attention_mask=mask.long(), decoder_input_ids=read).logits
-    memory = ours.encode(source, mask)
-    hidden = ours.decode(read, memory)
-    real, size = target != IGNORE, expected.size(-1)
-    difference = (ours.logits(hidden)[..., :size] - expected)[real].abs().max()
-    assert difference <= 1e-5 * expected[real].abs().max()
-    wanted = torch.nn.functional.cross_entropy(expected[real], target[real])
+def assert_same_training(ours: Backbone, theirs: Any, table: Table, start: int, longest: int = 9) -> None:
+    """Compare logits, loss and all gradients on padded sources and targets."""
+    vocab = theirs.config.vocab_size
+    source, mask = sources(vocab, 4, longest)
+    target, written = sources(vocab, 4, 7)
+    target = target.masked_fill(~written, IGNORE)
+    wanted = theirs(input_ids=source, attention_mask=mask.long(), labels=target)
+    wanted.loss.backward()
+    hidden = ours.decode(shift_right(target, start), ours.encode(source, mask))
+    logits, size = ours.logits(hidden)[..., :vocab], wanted.logits.abs().max()
+    assert (logits - wanted.logits)[written].abs().max() <= 1e-5 * max(1, size)
     loss = ours.loss(hidden, target)
-    torch.testing.assert_close(loss.total / loss.count, wanted, rtol=1e-5, atol=1e-5)
-    wanted.backward()
-    (loss.total / loss.count).backward()
-
-
-def assert_same_gradients(theirs: Any, ours: Any, folder: Path, but_row: int | None = None) -> None:
-    """Compare the gradient of each parameter, by its name in the table.
-
-    Their embedding gives padding no gradient where it is read: `but_row` leaves its row out where a decoder begins with
-    it, as Marian's does.
-    """
-    gradients = copy.deepcopy(ours)
-    for own, parameter in zip(gradients.parameters(), ours.parameters(), strict=True):
-        own.data = parameter.grad
-    expected = {name: parameter.grad for name, parameter in theirs.named_parameters() if parameter.requires_grad}
-    family = find_family(Folder(str(folder)))
-    named = {family.rename(name): name for name in expected}
-    found = dict(family.table().names(gradients))
-    assert found.keys() - {"final_logits_bias"} == named.keys()
-    for name, original in named.items():
-        gradient = expected[original]
-        if name == "shared.weight" and but_row is not None:
-            gradient[but_row] = found[name][but_row]
-        torch.testing.assert_close(found[name][: len(gradient)], gradient, rtol=1e-4, atol=1e-5, msg=name)
-
-
-def assert_names_round_trip(theirs: Any, ours: Any, folder: Path) -> None:
-    """Compare the weights that the table names with those that were read."""
-    family = find_family(Folder(str(folder)))
-    expected = {family.rename(name): tensor for name, tensor in theirs.state_dict().items()}
-    found = dict(family.table().names(ours))
-    for name, tensor in found.items():
-        torch.testing.assert_close(tensor, expected[name].reshape(tensor.shape), rtol=0, atol=0, msg=name)
-    tied = set(family.table().copies or ())
-    left = {name for name in expected.keys() - found.keys() - tied if "embed_positions" not in name}
-    assert not left
+    mean = loss.total / loss.count
+    assert mean.item() == pytest.approx(wanted.loss.item(), rel=1e-5)
+    mean.backward()
+    gradients = dict(table.names(_of_gradients(ours)))
+    for name, parameter in theirs.named_parameters():
+        assert parameter.grad is not None, name
+        found, largest = gradients.pop(name), parameter.grad.abs().max()
+        assert (found[: len(parameter)] - parameter.grad).abs().max() <= 1e-4 * max(1, largest), name
+    assert not gradients
+    theirs.zero_grad(), ours.zero_grad()
 
 
 def assert_same_texts(
-    theirs: Any, model: Any, sources: list[list[int]], decoding: Decoding, prefix: list[int], **generation: Any
-) -> None:
-    """Compare the texts that both find for sources, batch by batch, except those that one of them cuts at its limit.
+    ours: Backbone, theirs: Any, start: int, end: int, decoding: Decoding, never: Sequence[int] = (), **settings: Any
+) -> int:
+    """Compare the texts found for 200 sources, and return how many ended before the limit.
 
-    A forced end costs nothing there, and has the model's own probability here.
+    At its limit ours ends a text, theirs cuts it off. `never` are ids that neither may write.
     """
-    tokenizer, alike, whole = model.tokenizer, 0, 0
-    for begin in range(0, len(sources), 100):
-        source = pad(sources[begin : begin + 100], tokenizer.pad_id)
-        mask = source != tokenizer.pad_id
-        expected = theirs.generate(source, attention_mask=mask.long(), **generation)
-        memory = model.backbone.encode(source, mask)
-        found = search(
-            model.backbone, memory, decoding, tokenizer.decoder_start_id, tokenizer.eos_id, tokenizer.suppress_tokens,
-            [prefix] * len(source),
-        )  # fmt: skip
-        for row, several in zip(expected.tolist(), found, strict=True):
-            text = _until(row[1:], tokenizer.eos_id)
-            if text is not None and max(len(text), len(several[0].tokens)) + 1 < decoding.max_length:
-                whole += 1
-                alike += several[0].tokens == text
-    assert whole > len(sources) // 2, "too many texts are cut off: the comparison says nothing"
-    assert alike == whole
+    source, mask = sources(theirs.config.vocab_size, 200, 8)
+    written = theirs.generate(
+        input_ids=source, attention_mask=mask.long(), max_length=decoding.max_length + 1, num_beams=decoding.beam,
+        length_penalty=decoding.length_penalty, do_sample=False, suppress_tokens=[*never] or None,
+        early_stopping=EARLY[decoding.early_stop] if decoding.beam > 1 else None, **settings,
+    )[:, 1:].tolist()  # fmt: skip
+    with torch.inference_mode():
+        found = search(ours, ours.encode(source, mask), decoding, start, end, never)
+    ended = [(row[: row.index(end)], mine[0].tokens) for row, mine in zip(written, found, strict=True) if end in row]
+    assert [row for row, _ in ended] == [mine for _, mine in ended]
+    if decoding.beam == 1:  # whose cut texts are the same too
+        assert all(row[: len(mine[0].tokens)] == mine[0].tokens for row, mine in zip(written, found, strict=True))
+    return len(ended)
 
 
-def _until(row: list[int], end: int) -> list[int] | None:
-    """Return a text without its end and what follows, None if it has none."""
-    return row[: row.index(end)] if end in row else None
+def assert_same_names(ours: Backbone, theirs: Any, table: Table) -> None:
+    """Compare the weights that the table gives back with theirs."""
+    own = dict(table.names(ours))
+    for name, parameter in theirs.named_parameters():
+        assert torch.equal(own.pop(name)[: len(parameter)], parameter), name
+    assert not own
+
+
+def _of_gradients(module: Backbone) -> Backbone:
+    """Return a copy of a module that has the gradients for parameters."""
+    made = copy.deepcopy(module)
+    with torch.no_grad():
+        for own, parameter in zip(made.parameters(), module.parameters(), strict=True):
+            assert parameter.grad is not None
+            own.copy_(parameter.grad)
+    return made

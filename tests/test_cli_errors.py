@@ -81,7 +81,8 @@ PINS = {  # what is wrong -> (the text of the config, options, kind of the repor
     ),
     "nor a number nor nothing": (
         CONFIG, "--trainer.gradient_clip_val x",
-        "type", "--trainer.gradient_clip_val must be float or int, not 'x'",
+        # typing keeps the order of the first int | float that any package has named
+        "type", ("--trainer.gradient_clip_val must be float or int, not 'x'", "must be int or float, not 'x'"),
     ),
     "a value of a mapping": (
         CONFIG + "", "--data.mixing.rates {a: big}",
@@ -101,7 +102,7 @@ PINS = {  # what is wrong -> (the text of the config, options, kind of the repor
     ),
     "number instead of a class": (
         CONFIG, "--model.backbone 3",
-        "class", "--model.backbone must be a class with its settings, not '3'; there are RecurrentConfig,",
+        "class", "--model.backbone must be a class with its settings, not '3'; there are Pretrained,",
     ),
     "list instead of a class": (
         ROWS_APART.replace(ROWS, "mood: [3]"), "",
@@ -188,7 +189,7 @@ def test_a_report_of_jsonargparse_is_of_a_kind_that_we_know(fit, mistake):
     assert status == 2
     tried = f"jsonargparse {jsonargparse.__version__}, tried with {TRIED_WITH}"
     assert found == kind, tried
-    assert expected in line, tried
+    assert any(each in line for each in ([expected] if isinstance(expected, str) else expected)), tried
 
 
 def test_the_function_of_jsonargparse_that_we_replace_is_there_and_takes_the_same():

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from foreign import (
-    EARLY,
+from fairseqs import (
     assert_names_round_trip,
     assert_same_gradients,
     assert_same_logits,
@@ -19,6 +18,7 @@ from foreign import (
     write_json,
     write_model,
 )
+from foreign import EARLY
 from safetensors.torch import load_file, save_file
 
 from lmtasks.errors import InputError

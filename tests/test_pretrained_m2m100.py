@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from foreign import (
-    EARLY,
+from fairseqs import (
     assert_names_round_trip,
     assert_same_gradients,
     assert_same_logits,
@@ -20,6 +19,7 @@ from foreign import (
     write_json,
     write_model,
 )
+from foreign import EARLY
 
 from lmtasks.errors import InputError
 from lmtasks.pretrained.folder import Folder

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from foreign import (
-    EARLY,
+from fairseqs import (
     assert_names_round_trip,
     assert_same_gradients,
     assert_same_logits,
@@ -19,6 +18,7 @@ from foreign import (
     write_json,
     write_model,
 )
+from foreign import EARLY
 
 from lmtasks.errors import InputError
 from lmtasks.pretrained.folder import Folder

@@ -140,7 +140,7 @@ def test_files_of_another_format_are_refused_before_they_are_read(trained, tmp_p
 
 
 def test_a_folder_of_another_library_is_said_to_be_one(tmp_path):
-    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "config.json").write_text('{"architectures": ["Other"]}')
     with pytest.raises(InputError, match=r"config.json: not the settings of a model of lmtasks"):
         lmtasks.load(tmp_path)
 

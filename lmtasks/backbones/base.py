@@ -136,6 +136,11 @@ class Backbone(nn.Module):
 class Origin(ABC):
     """What a backbone comes from that is not new: another model, which gives its tokenizer and its weights."""
 
+    @property
+    def revision(self) -> str | None:
+        """The version that was found, where the settings may leave it open; None = there are no versions."""
+        return None
+
     @abstractmethod
     def tokenizer(self, languages: Sequence[str], marks: Sequence[str]) -> BaseTokenizer:
         """Return its tokenizer, with tokens added at the end for languages and marks that it lacks."""
@@ -168,6 +173,11 @@ class BackboneConfig(ABC):
     def max_positions(self) -> int | None:
         """Longest source and target in tokens; None = any."""
         return None
+
+    @property
+    def overflows_in_float16(self) -> bool:
+        """Whether states may exceed the largest number of float16, 65,504."""
+        return False
 
     @property
     def compiles(self) -> bool:

@@ -139,7 +139,8 @@ class Stack(nn.Module):
         rows = config.max_length + config.position_offset
         if config.positions == "learned":
             # small sinusoids in place of noise: neighbours resemble each other from the start
-            self.places = nn.Parameter(sinusoids(rows, config.d_model) * 0.1)
+            learned = sinusoids(rows, config.d_model) * 0.1
+            self.places = nn.Parameter(learned.to(torch.get_default_dtype()))
         else:
             fixed = config.positions == "sinusoidal"
             table = sinusoids(rows, config.d_model, config.sinusoids) if fixed else None
@@ -185,7 +186,7 @@ class Stack(nn.Module):
             )
         if self.places is not None:
             offset = self.config.position_offset
-            x = x + self.places[first + offset : last + offset]
+            x = (x + self.places[first + offset : last + offset]).to(x.dtype)
         if self.embedding_norm is not None:
             x = self.embedding_norm(x)
         return self.dropout(x)

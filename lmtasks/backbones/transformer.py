@@ -118,6 +118,11 @@ class TransformerConfig(BackboneConfig):
         return None if self.positions == "relative" else self.max_length
 
     @property
+    def overflows_in_float16(self) -> bool:
+        """Whether it is a T5, whose trained feed-forward layers exceed the largest number of float16, 65,504."""
+        return self.positions == "relative" and not self.scaled_attention
+
+    @property
     def head_width(self) -> int:
         """Width of a head: d_head, by default d_model / n_heads."""
         return self.d_head or self.d_model // self.n_heads

@@ -14,7 +14,7 @@ HELP = "show which source words the model reads for each target word"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("model", metavar="MODEL", help="run folder, model folder or .ckpt file")
+    parser.add_argument("model", metavar="MODEL", help="run folder, model folder, .ckpt file or hub id")
     parser.add_argument("text", metavar="TEXT", help="the sentence to read")
     parser.add_argument("answer", metavar="ANSWER", nargs="?", help="what to write; default: the model's own answer")
     parser.add_argument("--output", metavar="FILE", help="write a picture (.png, .svg or .pdf) instead of text")

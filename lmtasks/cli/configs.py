@@ -15,7 +15,7 @@ import yaml
 
 import lmtasks
 from lmtasks.errors import InputError
-from lmtasks.storage import RUN_CONFIG, RUNS
+from lmtasks.storage import MODELS, RUN_CONFIG, RUNS, is_hub_id
 
 STRUCTURE = ("class_path", "init_args")
 YAML = (".yaml", ".yml")
@@ -118,16 +118,16 @@ def packaged_configs() -> dict[str, Path]:
 
 
 def check_model(argument: str) -> None:
-    """Check that a run, model folder or checkpoint exists; what begins with a dash is an option.
+    """Check that a run, model folder or checkpoint exists, or is an id on the hub; what begins with - is an option.
 
     Raises: InputError if it does not, with the one that was probably meant.
     """
     path = Path(argument)
-    if argument.startswith("-") or path.exists():
+    if argument.startswith("-") or path.exists() or is_hub_id(argument):
         return
     known = {other.name: other for folder in (Path(RUNS), path.parent) for other in folder.glob("*")}
     near = get_close_matches(path.name, known, n=1)
-    hint = f"did you mean {known[near[0]]}?" if near else "give a run folder, a model folder or a .ckpt file"
+    hint = f"did you mean {known[near[0]]}?" if near else f"give {MODELS}"
     raise InputError(f"{path}: there is no such file or folder; {hint}")
 
 

@@ -244,6 +244,8 @@ class FitCLI(LightningCLI):
         """Write the settings of the run into its folder, so that they start it again."""
         config = deepcopy(self.config)
         config.name, config.ckpt_path, config.config = self.folder.name, None, None
+        if self.model.origin and (revision := self.model.origin.revision):
+            config.model.init_args.backbone.init_args.revision = revision  # what the hub has may change
         self.folder.mkdir(parents=True, exist_ok=True)
         self.parser.save(config, self.folder / RUN_CONFIG, skip_none=False, overwrite=True, multifile=False)
 

@@ -10,7 +10,7 @@ HELP = "say what a run, model folder or checkpoint is"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("model", metavar="MODEL", help="run folder, model folder or .ckpt file")
+    parser.add_argument("model", metavar="MODEL", help="run folder, model folder, .ckpt file or hub id")
     parser.add_argument("--json", action="store_true", help="print a JSON object, with all settings and scores")
 
 

@@ -40,7 +40,7 @@ LONGEST_PATH = 255  # characters; a longer context is a text, whatever it looks 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command: its own, and one for each field of Decoding."""
     add = parser.add_argument
-    add("model", metavar="MODEL", help="run folder, model folder or .ckpt file")
+    add("model", metavar="MODEL", help="run folder, model folder, .ckpt file or hub id")
     add("texts", metavar="TEXT", nargs="*", help="texts to answer; without any, stdin is read")
     input_help = "answer the rows of a .jsonl, .json, .csv, .tsv or .parquet, or each line of any other file; also .gz"
     add("--input", metavar="FILE", help=input_help)
@@ -118,8 +118,12 @@ class Session:
 
     def __init__(self, model: Model, arguments: argparse.Namespace) -> None:
         self.model = model
-        self.name, self.task = model.find_task(arguments.task)
-        self.column, self.group = self.task.choose(arguments.source, arguments.target)
+        if arguments.task is None and (arguments.source or arguments.target) and len(model.tasks) > 1:
+            self.name, self.column, self.group = model.find_translation(arguments.source, arguments.target)
+            self.task = model.tasks[self.name]
+        else:
+            self.name, self.task = model.find_task(arguments.task)
+            self.column, self.group = self.task.choose(arguments.source, arguments.target)
         self.task = self.task if self.group is None else self.task.narrowed(self.group)
         names = (field.name for field in dataclasses.fields(model.decoding))
         given = {name: value for name in names if (value := getattr(arguments, name)) is not None}

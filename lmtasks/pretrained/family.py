@@ -87,7 +87,7 @@ class Family(ABC):
             raise InputError(f"{self.folder.name}: config.json has no {name}, which a {self.folder.model_type} needs")
         return self.config[name]
 
-    def choice(self, name: str, known: Mapping[str, str], default: str) -> Any:
+    def choice(self, name: str, known: Mapping[str, Any], default: str) -> Any:
         """Return our word for a setting that is one of several. Raises: InputError if it is none of the known ones."""
         value = self.config.get(name, default)
         if value not in known:
@@ -103,10 +103,11 @@ class Family(ABC):
 def decoding_of(generation: Mapping[str, Any]) -> Decoding:
     """Translate settings of generation, by the names that transformers gives them.
 
-    Their max_length counts the token that the decoder begins with, ours does not.
+    Their max_length counts the token that the decoder begins with, ours does not; without one, their 20 would cut most
+    texts off, and ours holds.
     """
     beam = 1 if generation.get("do_sample") else int(generation.get("num_beams") or 1)
-    longest = generation.get("max_new_tokens") or int(generation.get("max_length") or 20) - 1
+    longest = generation.get("max_new_tokens") or int(generation.get("max_length") or Decoding.max_length + 1) - 1
     drawn = {"temperature": "temperature", "top_k": "top_k", "top_p": "top_p"} if generation.get("do_sample") else {}
     return Decoding(
         beam=beam,

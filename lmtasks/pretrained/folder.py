@@ -20,11 +20,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from lmtasks.errors import InputError, one_line
+from lmtasks.storage import is_hub_id
 
 CONFIG, GENERATION, TOKENIZER = "config.json", "generation_config.json", "tokenizer.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 STUDENT = "marian-student"  # the family of a model in Marian's own format, which has no config.json
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+|[\w.-]+")
 FILE_NAME = re.compile(r"[\w.-]+")  # of a part of the weights: never a path
 READ_ERRORS = (SafetensorError, OSError, ValueError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError)
 
@@ -152,6 +152,8 @@ class Folder:
         """Name the model in the error if a file of it cannot be read."""
         try:
             yield
+        except InputError:  # says it already
+            raise
         except READ_ERRORS as error:
             raise InputError(f"{self.name}: cannot be read ({one_line(error)}); download or copy it again") from error
 
@@ -180,8 +182,8 @@ class Tensors(Mapping[str, Tensor]):
 
 
 def could_be_hub_id(name: str) -> bool:
-    """Tell whether a name that is no path here may be an id on the hub: not where its first part is a folder."""
-    return HUB_ID.fullmatch(name) is not None and not Path(name.split("/")[0]).exists()
+    """Tell whether a name that is no path here may be an id on the hub; old models have no owner in theirs."""
+    return is_hub_id(name) or FILE_NAME.fullmatch(name) is not None
 
 
 def _names(path: Path) -> list[str]:

@@ -14,7 +14,7 @@ import torch
 from lmtasks.backbones.base import Backbone, BackboneConfig, Origin
 from lmtasks.backbones.transformer import TransformerConfig
 from lmtasks.errors import InputError
-from lmtasks.model import Model
+from lmtasks.model import Model, default_dtype
 from lmtasks.pretrained.bart import Bart
 from lmtasks.pretrained.bert import Bert, DistilBert, Roberta
 from lmtasks.pretrained.family import Family
@@ -22,10 +22,11 @@ from lmtasks.pretrained.folder import CONFIG, Folder
 from lmtasks.pretrained.m2m100 import M2M100, MBart
 from lmtasks.pretrained.marian import Marian
 from lmtasks.pretrained.students import Student
+from lmtasks.pretrained.t5 import MT5, T5
 from lmtasks.text.base import BaseTokenizer
 
 ALL = -1  # of the layers
-FAMILIES: tuple[type[Family], ...] = (Bert, Roberta, DistilBert, Marian, M2M100, MBart, Bart, Student)
+FAMILIES: tuple[type[Family], ...] = (Bert, Roberta, DistilBert, Marian, M2M100, MBart, Bart, T5, MT5, Student)
 OF_TOKENS = ("output_weight", "output_bias")  # beside the embedding: parameters with a row for each token
 
 
@@ -43,7 +44,8 @@ class Pretrained(BackboneConfig):
     revision: str | None = None
     """Branch, tag or commit on the hub; a run keeps the commit that it found."""
     dropout: float | None = None
-    """Share of features dropped after the embedding and after each sublayer; by default that of the model."""
+    """Share of features dropped after the embedding, after each sublayer and, where the model does so, in feed-forward
+    layers; by default that of the model."""
     attention_dropout: float | None = None
     """Share of attention weights dropped; by default that of the model."""
     gradient_checkpointing: bool = False
@@ -60,9 +62,11 @@ class Pretrained(BackboneConfig):
         """
         family = find_family(Folder(self.name, self.revision))
         found = family.settings()
+        inner = self.dropout if found.activation_dropout else 0.0
         config = replace(
             found,
             dropout=found.dropout if self.dropout is None else self.dropout,
+            activation_dropout=found.activation_dropout if inner is None else inner,
             attention_dropout=found.attention_dropout if self.attention_dropout is None else self.attention_dropout,
             gradient_checkpointing=self.gradient_checkpointing,
             encoder_layers=_layers("encoder", found.encoder_layers, self.encoder_layers),
@@ -122,8 +126,8 @@ def find_family(folder: Folder) -> Family:
     return known[folder.model_type](folder)
 
 
-def open_model(name: str, revision: str | None = None) -> Model:
-    """Return a model of others, with what it does without further training.
+def open_model(name: str, revision: str | None = None, dtype: torch.dtype | None = None) -> Model:
+    """Return a model of others, with what it does without further training, and weights of type `dtype`.
 
     Raises: InputError if there is no such model, or it does nothing by itself.
     """
@@ -136,7 +140,8 @@ def open_model(name: str, revision: str | None = None) -> Model:
         )
     model = Model(tasks, config, origin.family.decoding())
     model.origin = origin
-    model.build(origin.tokenizer((), ()))
+    with default_dtype(dtype):
+        model.build(origin.tokenizer((), ()))
     model.origin = None
     return model
 

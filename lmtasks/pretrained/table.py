@@ -48,6 +48,10 @@ class Table:
         present = {self._original(name): own for name, own in named.items()} | named
         self._check_copies(named, tensors)
         used: set[str] = set()
+        for copy, original in (self.copies or {}).items():
+            both = copy in named and original in named
+            if both and not torch.equal(tensors[named[copy]], tensors[named[original]]):
+                raise InputError(f"its {copy} differs from its {original}, which should be the same")
         for name, parameter in backbone.named_parameters():
             if (theirs := self._names(name)) is None:
                 continue

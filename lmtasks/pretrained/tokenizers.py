@@ -10,7 +10,7 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
 from lmtasks.errors import InputError
 from lmtasks.pretrained.folder import TOKENIZER, Folder
-from lmtasks.text.pretrained_pieces import JsonPieces, Pieces, SentencePieces, sentence_pieces
+from lmtasks.text.pretrained_pieces import JsonPieces, Pieces, SentencePieces, byt5_pieces, sentence_pieces
 
 ADDITIONAL = ("additional_special_tokens", "extra_special_tokens")  # before and since version 5 of transformers
 FAIRSEQ_MODEL = "sentencepiece.bpe.model"
@@ -78,6 +78,24 @@ def additional_names(folder: Folder) -> list[str]:
     lists = [folder.json(file).get(name) for file in SETTINGS for name in ADDITIONAL]
     found = next((tokens for tokens in lists if isinstance(tokens, list) and tokens), [])
     return [token["content"] if isinstance(token, dict) else token for token in found]
+
+
+def t5_pieces(folder: Folder) -> Pieces:
+    """Return tokenizer.json, or what the spiece.model of a T5 means; byT5 has neither.
+
+    Marks stand after the pieces, <extra_id_0> last. Source: Raffel et al. 2020, section 3.1.4.
+    """
+    settings = folder.json("tokenizer_config.json")
+    if settings.get("tokenizer_class") == "ByT5Tokenizer":
+        return byt5_pieces(settings.get("extra_ids", 125))
+    if (text := folder.text(TOKENIZER)) is not None:
+        return JsonPieces(text)
+    if (path := folder.path("spiece.model")) is None:
+        raise InputError(f"{folder.name}: there is no tokenizer in it, neither {TOKENIZER} nor spiece.model")
+    names = sentence_pieces(model := path.read_bytes())
+    marks = [f"<extra_id_{n}>" for n in reversed(range(settings.get("extra_ids", 100)))]
+    ids = {name: i for i, name in enumerate((*names, *marks))}
+    return SentencePieces(model, ids | folder.json("added_tokens.json"), ("<pad>", "</s>", "<unk>", *marks))
 
 
 def sentence_piece(folder: Folder, ending: str) -> JsonPieces | SentencePieces:

@@ -11,7 +11,7 @@ from lmtasks.model import Model
 from lmtasks.settings import from_plain
 from lmtasks.storage import METRICS
 from lmtasks.storage.checkpoint import checkpoints, find_model, read_checkpoint, scores_of
-from lmtasks.storage.model_folder import load, settings_line
+from lmtasks.storage.model_folder import is_foreign, load, settings_line
 
 
 def describe(path: str) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def describe(path: str) -> dict[str, Any]:
 
     Raises: InputError if there is no model at `path`.
     """
-    place = find_model(path)
+    place = Path(path) if is_foreign(path) else find_model(path)
     model = load(place)
     _, tokenizer = model.built()
     settings = model.describe()["settings"]
@@ -27,7 +27,7 @@ def describe(path: str) -> dict[str, Any]:
     about["parameters"] = count_parameters(model)
     languages = list(tokenizer.languages)
     about["tokenizer"] = {"kind": tokenizer.kind, "vocab_size": len(tokenizer), "languages": languages}
-    if place.is_dir():
+    if not place.is_file():
         metrics = place / METRICS
         about["scores"] = json.loads(metrics.read_text(encoding="utf-8"))["scores"] if metrics.is_file() else {}
     else:

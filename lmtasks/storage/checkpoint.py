@@ -25,7 +25,7 @@ from torch import Tensor
 from lmtasks.backbones.lora import merged
 from lmtasks.errors import InputError
 from lmtasks.settings import check_format
-from lmtasks.storage import CHECKPOINTS, CONFIG, LAST, MODEL, TOKENIZER, WEIGHTS
+from lmtasks.storage import CHECKPOINTS, CONFIG, LAST, MODEL, MODELS, TOKENIZER, WEIGHTS
 from lmtasks.text.base import BaseTokenizer
 
 KEPT = "Checkpoints"  # the callback whose state in a checkpoint lists the checkpoints kept so far
@@ -108,7 +108,7 @@ def find_model(path: str | Path) -> Path:
     if last_checkpoint(path).is_file():
         return last_checkpoint(path)
     if not path.exists():
-        raise InputError(f"{path}: there is no such file or folder; give a run folder, a model folder or a .ckpt file")
+        raise InputError(f"{path}: there is no such file or folder; give {MODELS}")
     raise InputError(f"{path}: neither a model folder ({CONFIG}) nor a run folder ({CHECKPOINTS}/{LAST})")
 
 

@@ -20,9 +20,9 @@ from safetensors.torch import save_file
 from lmtasks.adapters import save_adapter
 from lmtasks.backbones.lora import installed, is_adapter
 from lmtasks.errors import InputError
-from lmtasks.model import Model
+from lmtasks.model import Model, default_dtype
 from lmtasks.settings import from_plain, to_plain
-from lmtasks.storage import ADAPTER, CARD, CONFIG, METRICS, TOKENIZER, WEIGHTS
+from lmtasks.storage import ADAPTER, CARD, CONFIG, METRICS, TOKENIZER, WEIGHTS, is_hub_id
 from lmtasks.storage.checkpoint import find_model, read
 
 if TYPE_CHECKING:
@@ -74,31 +74,59 @@ def save(model: Model, folder: str | Path, metrics: Mapping[str, float] | None =
     return folder
 
 
-def load(path: str | Path, device: str = "cpu") -> Model:
+def load(path: str | Path, device: str = "cpu", dtype: torch.dtype | None = None) -> Model:
     """Load a model folder, a run folder (its model, else its last checkpoint) or a .ckpt, ready for use.
+
+    Of a model that others have trained it may be the folder, or the id on the Hugging Face hub (OWNER/MODEL). `dtype`
+    is that of the weights: with torch.bfloat16 they take half of the memory, also while they are read.
 
     The model needs no trainer; `TaskModule.of` turns it into a module that a trainer takes.
 
-    Raises: InputError if there is no model at `path`, it is damaged or not of lmtasks, or there is no such device.
+    Raises: InputError if there is no model at `path`, it is damaged or cannot be used, or there is no such device.
     """
-    place = find_model(path)
+    if is_foreign(path):
+        from lmtasks.pretrained.pretrained import open_model  # what loads our own models does without it
+
+        model = open_model(str(path), dtype=dtype)
+    else:
+        model = _load_own(find_model(path), dtype)
+    try:
+        present = torch.zeros(0, device=device).device
+    except (RuntimeError, AssertionError):  # the latter where PyTorch was built without CUDA
+        raise InputError(f"there is no device {device!r} here; give cpu, or cuda, cuda:1, mps where one is") from None
+    return model.to(present).eval()  # not above: a device without enough memory raises RuntimeError too
+
+
+def is_foreign(path: str | Path) -> bool:
+    """Tell whether others have trained a model: an id on the hub, or a folder with a config.json or file of theirs."""
+    path = Path(path)
+    if not path.exists():
+        return is_hub_id(str(path))
+    if not (path / CONFIG).exists():
+        return any(path.glob("model*.bin"))  # Marian's own format
+    try:
+        config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and "model_type" in config and "tasks" not in config
+
+
+def _load_own(place: Path, dtype: torch.dtype | None) -> Model:
+    """Return the model in a model folder or a checkpoint."""
     saved = read(place)
     try:
         own = {name: from_plain(plain) for name, plain in saved.settings.items() if name in OWN}
         # The settings of training stay plain data: they may name classes that are not installed here.
         model = Model(**own, training={name: plain for name, plain in saved.settings.items() if name not in OWN})
-        model.build(saved.build_tokenizer())
+        with default_dtype(dtype):
+            model.build(saved.build_tokenizer())
         model.load_weights(saved.weights)
     except InputError as error:
         raise InputError(f"{place}: {error}") from error
     except (TypeError, KeyError, AttributeError, RuntimeError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:REASON]
         raise InputError(f"{place}: settings and weights do not fit this version of lmtasks ({reason})") from error
-    try:
-        present = torch.zeros(0, device=device).device
-    except (RuntimeError, AssertionError):  # the latter where PyTorch was built without CUDA
-        raise InputError(f"there is no device {device!r} here; give cpu, or cuda, cuda:1, mps where one is") from None
-    return model.to(present).eval()  # not above: a device without enough memory raises RuntimeError too
+    return model
 
 
 def settings_line(described: DataclassInstance) -> str:

@@ -135,6 +135,11 @@ class Task(ABC):
         return '"A sentence."' + (' --context "Another sentence."' if self.context else "")
 
     @property
+    def names_itself(self) -> bool:
+        """Whether what is read says which task it is, so that its decoder needs no start token of its own."""
+        return False
+
+    @property
     def languages(self) -> tuple[str, ...]:
         """Languages that need a tag in the vocabulary."""
         return ()

@@ -45,6 +45,11 @@ class Seq2SeqTask(Task):
     prompt_text: str = field(default="", kw_only=True)
     """Text in front of every source, by which a pretrained model knows its task (Raffel et al. 2020, section 2.4)."""
 
+    @property
+    def names_itself(self) -> bool:
+        """Whether `prompt_text` says which task it is."""
+        return bool(self.prompt_text)
+
     def texts(self, row: Row) -> Iterator[str]:
         """Yield all texts of the pairs of a row that are not empty."""
         return (text for pair in self.pairs(row) for text in (*pair.sources, pair.target) if text)

@@ -45,6 +45,18 @@ def check_trainer(trainer: Trainer, stage: str) -> None:
         )
 
 
+def check_precision(trainer: Trainer, backbone: BackboneConfig) -> None:
+    """Check that the numbers of the trainer's precision are large enough for the states of the backbone.
+
+    Raises: InputError if they are not.
+    """
+    if backbone.overflows_in_float16 and str(trainer.precision).startswith("16"):
+        raise InputError(
+            f"trainer.precision is {trainer.precision}, but the states of a T5 exceed the largest number of float16, "
+            "65,504; set bf16-mixed or 32-true"
+        )
+
+
 def check_validation(trainer: Trainer, batches: int) -> None:
     """Check that validation happens within an epoch of so many micro-batches, if it is to happen at all.
 

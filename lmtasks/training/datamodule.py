@@ -34,7 +34,14 @@ from lmtasks.data.tokenized import TokenizedDataset, cache_file, encode
 from lmtasks.errors import InputError
 from lmtasks.tasks.base import Row, Task
 from lmtasks.text.base import BaseTokenizer
-from lmtasks.training.checks import check_rows, check_tasks, check_trainer, check_training, check_validation
+from lmtasks.training.checks import (
+    check_precision,
+    check_rows,
+    check_tasks,
+    check_trainer,
+    check_training,
+    check_validation,
+)
 from lmtasks.training.module import TaskModule
 
 SCORED = {"validation", "test"}
@@ -215,6 +222,7 @@ class TextDataModule(LightningDataModule):
         """Check the settings before any data is read."""
         module, trainer = self._module(), self.trainer
         check_trainer(trainer, stage)
+        check_precision(trainer, module.backbone_config)
         check_rows(self.rows, module.tasks)
         check_tasks(module.tasks, module.backbone_config, self.max_length)
         if stage == "fit":

@@ -1,0 +1,25 @@
+"""`lmtasks import`: save a model that others have trained as a model folder, which needs the original no more."""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "save a model of others, from a folder or the Hugging Face hub, as a model folder"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("model", metavar="MODEL", help="folder of the model, or its id on the Hugging Face hub")
+    parser.add_argument("--output", metavar="FOLDER", required=True, help="model folder to write")
+    parser.add_argument("--revision", metavar="R", help="branch, tag or commit on the hub (default: main)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Save the model, print how to try it, and return the exit status."""
+    from lmtasks.pretrained.pretrained import open_model
+    from lmtasks.storage.model_folder import save
+
+    model = open_model(arguments.model, arguments.revision)
+    folder = save(model, arguments.output)
+    print("\n".join(model.example_commands(folder)))
+    return 0
