@@ -195,7 +195,7 @@ def test_every_task_that_reads_trains_on_an_encoder_and_its_model_needs_no_more_
 def test_answers_and_names_are_found_in_the_raw_text(folder):
     tasks = {"answer": SpanAnsweringTask(window=30), "names": TaggingTask(labels=("PER",), writing=("letters",))}
     model = Model(tasks, Pretrained(str(folder)))
-    model.build(model.origin.tokenizer((), ()))
+    model.build()
     rows = [{"question": "Who has a cat?", "context": "  ÀNNA has\ta cat."}]
     for answers in (model.solve(rows, "answer"), model.solve([{"text": "Who? ÀNNA  has a CAT."}], "names")):
         for span in answers[0][0].spans:

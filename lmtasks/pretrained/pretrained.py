@@ -141,7 +141,7 @@ def open_model(name: str, revision: str | None = None, dtype: torch.dtype | None
     model = Model(tasks, config, origin.family.decoding())
     model.origin = origin
     with default_dtype(dtype):
-        model.build(origin.tokenizer((), ()))
+        model.build()
     model.origin = None
     return model
 
