@@ -155,7 +155,7 @@ def open_model(name: str, revision: str | None = None, dtype: torch.dtype | None
     model = Model(tasks, config, origin.family.decoding())
     model.origin = origin
     with default_dtype(dtype):
-        model.build(origin.tokenizer((), ()))
+        model.build()
     origin.load_heads(model.heads)
     model.origin = None
     return model
