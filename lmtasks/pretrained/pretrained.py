@@ -115,8 +115,10 @@ class PretrainedOrigin(Origin):
 
     def load_heads(self, heads: nn.ModuleDict) -> None:
         """Copy the weights of the heads of the family's tasks. Raises: InputError as `initialise` does."""
+        if not (trained := self.family.heads()):
+            return  # weights of some formats take long to open
         with self._tensors() as tensors:
-            for name, head in self.family.heads().items():
+            for name, head in trained.items():
                 head.load(heads[name], tensors, self.family.rename)
 
     @contextmanager
