@@ -31,7 +31,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     "lazy errors storage.__init__",
     "settings batch",
-    "text.base text.columns text.pieces text.tags text.words",
+    "text.base text.columns text.languages text.pieces text.tags text.words",
     "text.*",
     "backbones.loss",
     "backbones.base backbones.dropout",
@@ -54,6 +54,7 @@ LAYERS = [
     "model",
     "pretrained.folder pretrained.marian_binary pretrained.__init__",
     "pretrained.table pretrained.family pretrained.tokenizers",
+    "pretrained.fairseq",
     "pretrained.*",
     "storage.checkpoint",
     "storage.model_folder storage.run_folder",

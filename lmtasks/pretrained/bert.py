@@ -77,7 +77,7 @@ class Bert(Family):
             scaled_embeddings=False,
             embedding_norm=True,
             segments=segments,
-            separator=self.tokenizer().separator_id if segments > 1 else 0,
+            separator=self.own_tokenizer.separator_id if segments > 1 else 0,
             embedding_rows=self.setting("vocab_size"),
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import Any, ClassVar, Literal, NoReturn
 
 from torch import Tensor
@@ -55,6 +56,11 @@ class Family(ABC):
 
         Raises: InputError if its files are missing or damaged.
         """
+
+    @cached_property
+    def own_tokenizer(self) -> BaseTokenizer:
+        """Its tokenizer, read once."""
+        return self.tokenizer()
 
     def rename(self, name: str) -> str:
         """Return a name of the weights file as the table has it: without what a class puts before all names."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import torch
 
@@ -16,15 +15,18 @@ from lmtasks.backbones.base import Backbone, BackboneConfig, Origin
 from lmtasks.backbones.transformer import TransformerConfig
 from lmtasks.errors import InputError
 from lmtasks.model import Model, default_dtype
+from lmtasks.pretrained.bart import Bart
 from lmtasks.pretrained.bert import Bert, DistilBert, Roberta
 from lmtasks.pretrained.family import Family
 from lmtasks.pretrained.folder import CONFIG, Folder
+from lmtasks.pretrained.m2m100 import M2M100, MBart
+from lmtasks.pretrained.marian import Marian
 from lmtasks.pretrained.students import Student
 from lmtasks.pretrained.t5 import MT5, T5
 from lmtasks.text.base import BaseTokenizer
 
 ALL = -1  # of the layers
-FAMILIES: tuple[type[Family], ...] = (Bert, Roberta, DistilBert, T5, MT5, Student)
+FAMILIES: tuple[type[Family], ...] = (Bert, Roberta, DistilBert, Marian, M2M100, MBart, Bart, T5, MT5, Student)
 OF_TOKENS = ("output_weight", "output_bias")  # beside the embedding: parameters with a row for each token
 
 
@@ -91,14 +93,9 @@ class PretrainedOrigin(Origin):
         """The commit on the hub; None for a folder."""
         return self.family.folder.revision
 
-    @cached_property
-    def own_tokenizer(self) -> BaseTokenizer:
-        """Its tokenizer as it is."""
-        return self.family.tokenizer()
-
     def tokenizer(self, languages: Sequence[str], marks: Sequence[str]) -> BaseTokenizer:
         """Return its tokenizer, with tokens added at the end for languages and marks that it lacks."""
-        return self.own_tokenizer.extended(languages, marks)
+        return self.family.own_tokenizer.extended(languages, marks)
 
     @torch.no_grad()
     def initialise(self, backbone: Backbone, config: BackboneConfig, tokenizer: BaseTokenizer) -> None:
@@ -106,7 +103,7 @@ class PretrainedOrigin(Origin):
 
         Raises: InputError if weights are missing, left over or of another size, or cannot be read.
         """
-        own, name = len(self.own_tokenizer), self.family.folder.name
+        own, name = len(self.family.own_tokenizer), self.family.folder.name
         with self.family.tensors() as tensors:
             try:
                 self.family.table().load(backbone, tensors, self.family.rename)
@@ -144,7 +141,7 @@ def open_model(name: str, revision: str | None = None, dtype: torch.dtype | None
     model = Model(tasks, config, origin.family.decoding())
     model.origin = origin
     with default_dtype(dtype):
-        model.build(origin.tokenizer((), ()))
+        model.build()
     model.origin = None
     return model
 
