@@ -53,7 +53,7 @@ LAYERS = [
     "predict adapters",
     "model",
     "pretrained.folder pretrained.marian_binary pretrained.__init__",
-    "pretrained.table pretrained.family pretrained.tokenizers",
+    "pretrained.table pretrained.family pretrained.heads pretrained.tokenizers",
     "pretrained.fairseq",
     "pretrained.*",
     "storage.checkpoint",

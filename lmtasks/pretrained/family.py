@@ -14,6 +14,7 @@ from lmtasks.backbones.transformer import TransformerConfig
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
 from lmtasks.pretrained.folder import Folder
+from lmtasks.pretrained.heads import TrainedHead
 from lmtasks.pretrained.table import Table
 from lmtasks.tasks.base import Task
 from lmtasks.text.base import BaseTokenizer
@@ -75,6 +76,10 @@ class Family(ABC):
 
     def tasks(self) -> dict[str, Task]:
         """Return what the model does without further training."""
+        return {name: head.task for name, head in self.heads().items()}
+
+    def heads(self) -> dict[str, TrainedHead]:
+        """Return the heads of these tasks that have weights of their own."""
         return {}
 
     def decoding(self) -> Decoding:

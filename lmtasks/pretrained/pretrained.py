@@ -6,10 +6,12 @@ neither the folder nor this package any more.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
+from torch import Tensor, nn
 
 from lmtasks.backbones.base import Backbone, BackboneConfig, Origin
 from lmtasks.backbones.transformer import TransformerConfig
@@ -103,16 +105,30 @@ class PretrainedOrigin(Origin):
 
         Raises: InputError if weights are missing, left over or of another size, or cannot be read.
         """
-        own, name = len(self.family.own_tokenizer), self.family.folder.name
-        with self.family.tensors() as tensors:
-            try:
-                self.family.table().load(backbone, tensors, self.family.rename)
-            except InputError as error:
-                raise InputError(f"{name}: {error}; lmtasks does not read this model") from error
+        own = len(self.family.own_tokenizer)
+        with self._tensors() as tensors:
+            self.family.table().load(backbone, tensors, self.family.rename)
         rows = [backbone.embedding.weight, *(getattr(backbone, each) for each in OF_TOKENS)]
         for table in rows:
             if table is not None and len(tokenizer) > own:
                 table[own : len(tokenizer)] = table[:own].mean(0)
+
+    def load_heads(self, heads: nn.ModuleDict) -> None:
+        """Copy the weights of the heads of the family's tasks. Raises: InputError as `initialise` does."""
+        if not (trained := self.family.heads()):
+            return  # weights of some formats take long to open
+        with self._tensors() as tensors:
+            for name, head in trained.items():
+                head.load(heads[name], tensors, self.family.rename)
+
+    @contextmanager
+    def _tensors(self) -> Iterator[Mapping[str, Tensor]]:
+        """Open the weights, and name the model in the error if they are not as expected."""
+        with self.family.tensors() as tensors:
+            try:
+                yield tensors
+            except InputError as error:
+                raise InputError(f"{self.family.folder.name}: {error}; lmtasks does not read this model") from error
 
 
 def find_family(folder: Folder) -> Family:
@@ -142,6 +158,7 @@ def open_model(name: str, revision: str | None = None, dtype: torch.dtype | None
     model.origin = origin
     with default_dtype(dtype):
         model.build()
+    origin.load_heads(model.heads)
     model.origin = None
     return model
 

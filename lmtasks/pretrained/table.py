@@ -59,7 +59,7 @@ class Table:
                 continue
             used.update(theirs)
             if missing := next((each for each in theirs if each not in present), None):
-                raise InputError(f"its weights lack {missing}, the {name} of the backbone")
+                raise InputError(f"its weights lack {missing}, our {name}")
             _copy(parameter, [tensors[present[each]] for each in theirs], name)
         self._check_unused(named, used)
 
