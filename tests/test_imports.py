@@ -30,6 +30,7 @@ PACKAGE = Path(__file__).parent.parent / "lmtasks"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     "lazy errors storage.__init__",
+    "hub",
     "settings batch",
     "text.base text.columns text.pieces text.tags text.words",
     "text.*",

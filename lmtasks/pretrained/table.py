@@ -37,10 +37,13 @@ class Table:
     """How our names begin that they do not have, such as those of a decoder over an encoder: drawn at random."""
 
     @torch.no_grad()
-    def load(self, backbone: nn.Module, tensors: Mapping[str, Tensor], rename: Callable[[str], str]) -> None:
-        """Copy the tensors into the parameters of `backbone`, one by one; an embedding may have more rows than theirs.
+    def load(
+        self, backbone: nn.Module, tensors: Mapping[str, Tensor], rename: Callable[[str], str], more: int = 0
+    ) -> None:
+        """Copy the tensors into the parameters of `backbone`, one by one.
 
-        `rename` turns a name of the file into that of the table.
+        `rename` turns a name of the file into that of the table. Embeddings have `more` rows than theirs. Into a
+        backbone on the device "meta" nothing is copied, which checks names and shapes alone.
         """
         named = {rename(name): name for name in tensors}
         present = {self._original(name): own for name, own in named.items()}
@@ -55,7 +58,7 @@ class Table:
             used.update(theirs)
             if missing := next((each for each in theirs if each not in present), None):
                 raise InputError(f"its weights lack {missing}, the {name} of the backbone")
-            _copy(parameter, [tensors[present[each]] for each in theirs], name)
+            _copy(parameter, [tensors[present[each]] for each in theirs], name, more if name in OF_TOKENS else 0)
         self._check_unused(named, used)
 
     def names(self, backbone: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -88,18 +91,17 @@ class Table:
                 raise InputError(f"its weights have {name}, a name that is not known here")
 
 
-def _copy(parameter: Tensor, parts: list[Tensor], name: str) -> None:
-    """Copy tensors, stacked, into a parameter; of one with a row for each token only the first rows."""
-    rows = len(parameter) // len(parts)
+def _copy(parameter: Tensor, parts: list[Tensor], name: str, more: int) -> None:
+    """Copy tensors, stacked, into a parameter that has `more` rows than they have together."""
+    rows = (len(parameter) - more) // len(parts)
+    wanted = (rows, *parameter.shape[1:])
     for number, part in enumerate(parts):
-        part = part[0] if part.ndim > parameter.ndim else part  # Marian's output bias is (1, V)
-        fits = len(part) <= rows if name in OF_TOKENS else len(part) == rows
-        if not fits or part.shape[1:] != parameter.shape[1:] or not part.is_floating_point():
-            wanted = (rows, *parameter.shape[1:])
+        part = part[0] if part.ndim > parameter.ndim and len(part) else part  # Marian's output bias is (1, V)
+        if part.shape != wanted or not part.is_floating_point():
             raise InputError(
                 f"its {name} is {tuple(part.shape)} {part.dtype}, expected {wanted} floating-point numbers"
             )
-        parameter[number * rows : number * rows + len(part)] = part
+        parameter[number * rows : (number + 1) * rows] = part
 
 
 def _pattern(pattern: str) -> re.Pattern[str]:
