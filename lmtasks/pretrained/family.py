@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lmtasks.backbones.transformer import TransformerConfig
 from lmtasks.decoding import Decoding
-from lmtasks.errors import InputError
+from lmtasks.errors import InputError, one_line
 from lmtasks.pretrained.folder import Folder
 from lmtasks.pretrained.table import Table
 from lmtasks.tasks.base import Task
@@ -72,8 +72,12 @@ class Family(ABC):
         return {}
 
     def decoding(self) -> Decoding:
-        """Return the settings of generation that come with the model."""
-        return decoding_of(self.folder.generation)
+        """Return the settings of generation that come with the model. Raises: InputError if they cannot be used."""
+        given = self.folder.generation
+        try:
+            return decoding_of(given)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise InputError(f"its settings of generation: {one_line(error)}; mend generation_config.json") from error
 
     def setting(self, name: str, least: int = 1) -> int:
         """Return a size that config.json gives. Raises: InputError if it is missing, or no number from `least`."""

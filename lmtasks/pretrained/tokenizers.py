@@ -12,6 +12,7 @@ from lmtasks.errors import InputError
 from lmtasks.pretrained.folder import TOKENIZER, Folder
 from lmtasks.text.pretrained_pieces import JsonPieces, Pieces, SentencePieces, byt5_pieces, sentence_pieces
 
+MOST_MARKS = 10_000  # of a T5; the original has 100
 SETTINGS = ("special_tokens_map.json", "tokenizer_config.json")
 
 
@@ -64,13 +65,13 @@ def t5_pieces(folder: Folder) -> Pieces:
     """
     settings = folder.json("tokenizer_config.json")
     if settings.get("tokenizer_class") == "ByT5Tokenizer":
-        return byt5_pieces(settings.get("extra_ids", 125))
+        return byt5_pieces(_count_marks(settings, 125))
     if (text := folder.text(TOKENIZER)) is not None:
         return JsonPieces(text)
     if (path := folder.path("spiece.model")) is None:
         raise InputError(f"{folder.name}: there is no tokenizer in it, neither {TOKENIZER} nor spiece.model")
     names = sentence_pieces(model := path.read_bytes())
-    marks = [f"<extra_id_{n}>" for n in reversed(range(settings.get("extra_ids", 100)))]
+    marks = [f"<extra_id_{n}>" for n in reversed(range(_count_marks(settings, 100)))]
     ids = {name: i for i, name in enumerate((*names, *marks))}
     return SentencePieces(model, ids | folder.json("added_tokens.json"), ("<pad>", "</s>", "<unk>", *marks))
 
@@ -117,6 +118,14 @@ def required(folder: Folder, file: str) -> str:
     if (text := folder.text(file)) is None:
         raise InputError(f"{folder.name}: there is no tokenizer in it, neither {TOKENIZER} nor {file}")
     return text
+
+
+def _count_marks(settings: dict[str, Any], default: int) -> int:
+    """Return how many marks <extra_id_0> ... a T5 has."""
+    count = settings.get("extra_ids", default)
+    if type(count) is not int or not 0 <= count <= MOST_MARKS:
+        raise InputError(f"tokenizer_config.json has extra_ids {count!r}, expected a number from 0 to {MOST_MARKS:,}")
+    return count
 
 
 def _with_specials(folder: Folder, inner: tokenizers.Tokenizer, names: tuple[str, ...]) -> JsonPieces:
