@@ -37,7 +37,7 @@ LAYERS = [
     "backbones.loss",
     "backbones.base backbones.dropout",
     "backbones.attention backbones.lora",
-    "backbones.transformer backbones.recurrent",
+    "backbones.transformer backbones.recurrent backbones.wrapped",
     "decoding.*",
     "metrics.*",
     "reports.pictures reports.confusion",

@@ -85,7 +85,7 @@ class Backbone(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
-        return self.embedding.weight.device
+        return next(self.parameters()).device
 
     def encode(self, source: Tensor, mask: Tensor) -> Memory:
         """Read source ids (B, S) with mask (B, S), True = a real token."""
