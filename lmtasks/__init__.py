@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lmtasks.backbones.lora import LoRA as LoRA
     from lmtasks.backbones.recurrent import RecurrentConfig as RecurrentConfig
     from lmtasks.backbones.transformer import TransformerConfig as TransformerConfig
+    from lmtasks.backbones.wrapped import WrappedEncoder as WrappedEncoder
     from lmtasks.batch import Batch as Batch
     from lmtasks.data.mixing import Mixing as Mixing
     from lmtasks.data.readers.documents import Documents as Documents
@@ -81,6 +82,7 @@ _FILES = {
     "backbones.lora": ("LoRA",),
     "backbones.recurrent": ("RecurrentConfig",),
     "backbones.transformer": ("TransformerConfig",),
+    "backbones.wrapped": ("WrappedEncoder",),
     "batch": ("Batch",),
     "data.mixing": ("Mixing",),
     "data.readers.documents": ("Documents",),

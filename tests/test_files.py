@@ -13,6 +13,7 @@ from typing import Any
 import datasets
 import pyarrow as pa
 import pytest
+from huggingface_hub import constants
 from hypothesis import HealthCheck, given, settings, strategies as st
 from pyarrow import parquet
 
@@ -413,9 +414,9 @@ def test_a_hub_that_is_silent_is_not_a_wrong_name(monkeypatch):
 
 def test_the_hub_is_asked_once_for_a_sign_of_life(monkeypatch):
     monkeypatch.undo()
-    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
     assert "refused" in hub.why_no_answer().lower()
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert hub.why_no_answer() == "HF_HUB_OFFLINE is set"
 
 

@@ -156,7 +156,8 @@ def test_a_model_of_others_is_built_in_bfloat16(t5, monkeypatch):
 def _spied(build, seen):
     def spied(self, vocab_size):
         backbone = build(self, vocab_size)
-        seen.append(backbone.embedding.weight.dtype)
+        if not backbone.embedding.weight.is_meta:  # which only checks the shapes
+            seen.append(backbone.embedding.weight.dtype)
         return backbone
 
     return spied

@@ -30,13 +30,14 @@ PACKAGE = Path(__file__).parent.parent / "lmtasks"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     "lazy errors storage.__init__",
+    "hub",
     "settings batch",
     "text.base text.columns text.languages text.pieces text.tags text.words",
     "text.*",
     "backbones.loss",
     "backbones.base backbones.dropout",
     "backbones.attention backbones.lora",
-    "backbones.transformer backbones.recurrent",
+    "backbones.transformer backbones.recurrent backbones.wrapped",
     "decoding.*",
     "metrics.*",
     "reports.pictures reports.confusion",

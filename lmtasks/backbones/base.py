@@ -85,7 +85,7 @@ class Backbone(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
-        return self.embedding.weight.device
+        return next(self.parameters()).device
 
     def encode(self, source: Tensor, mask: Tensor) -> Memory:
         """Read source ids (B, S) with mask (B, S), True = a real token."""
@@ -136,15 +136,13 @@ class Backbone(nn.Module):
 class Origin(ABC):
     """Where the tokenizer and the first weights of a backbone come from: another model."""
 
+    new_parts: tuple[str, ...] = ()
+    """Parts of the backbone for which it has no weights."""
+
     @property
     def revision(self) -> str | None:
         """The version that was found, where the settings may leave it open; None = there are no versions."""
         return None
-
-    @property
-    def new_parts(self) -> tuple[str, ...]:
-        """Parts of the backbone for which it has no weights."""
-        return ()
 
     @abstractmethod
     def tokenizer(self, languages: Sequence[str], marks: Sequence[str]) -> BaseTokenizer:

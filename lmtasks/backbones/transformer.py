@@ -151,6 +151,9 @@ class TransformerConfig(BackboneConfig):
             raise InputError(
                 f"rotary positions turn pairs of features, but a head is {self.head_width} wide; make it even"
             )
+        if self.positions == "relative" and not 4 <= self.relative_buckets < 2 * self.relative_distance:
+            sizes = f"relative_buckets {self.relative_buckets}, relative_distance {self.relative_distance}"
+            raise InputError(f"{sizes}; give at least 4 buckets, and a distance above half of them")
         return Transformer(self, max(vocab_size, self.embedding_rows))
 
 

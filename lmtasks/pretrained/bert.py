@@ -130,7 +130,7 @@ class Roberta(Bert):
     @property
     def offset(self) -> int:
         """The rows up to the id of padding are not used (fairseq, make_positions)."""
-        return int(self.setting("pad_token_id")) + 1
+        return self.setting("pad_token_id", least=0) + 1
 
     def tokenizer(self) -> PretrainedTokenizer:
         """Return the pieces, framed `<s> a </s></s> b </s>`."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lmtasks.backbones.transformer import TransformerConfig
 from lmtasks.decoding import Decoding
-from lmtasks.errors import InputError
+from lmtasks.errors import InputError, one_line
 from lmtasks.pretrained.folder import Folder
 from lmtasks.pretrained.heads import TrainedHead
 from lmtasks.pretrained.table import Table
@@ -83,14 +83,20 @@ class Family(ABC):
         return {}
 
     def decoding(self) -> Decoding:
-        """Return the settings of generation that come with the model."""
-        return decoding_of(self.folder.generation)
+        """Return the settings of generation that come with the model. Raises: InputError if they cannot be used."""
+        given = self.folder.generation
+        try:
+            return decoding_of(given)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise InputError(f"its settings of generation: {one_line(error)}; mend generation_config.json") from error
 
-    def setting(self, name: str) -> Any:
-        """Return a setting of config.json. Raises: InputError if it is missing."""
-        if self.config.get(name) is None:
-            raise InputError(f"{self.folder.name}: config.json has no {name}, which a {self.folder.model_type} needs")
-        return self.config[name]
+    def setting(self, name: str, least: int = 1) -> int:
+        """Return a size that config.json gives. Raises: InputError if it is missing, or no number from `least`."""
+        if (value := self.config.get(name)) is None:
+            raise InputError(f"config.json has no {name}, which a {self.folder.model_type} needs")
+        if type(value) is not int or value < least:
+            raise InputError(f"config.json has {name} {value!r}, expected a number from {least}")
+        return value
 
     def choice(self, name: str, known: Mapping[str, Any], default: str) -> Any:
         """Return our word for a setting that is one of several. Raises: InputError if it is none of the known ones."""
@@ -102,7 +108,7 @@ class Family(ABC):
     def refuse(self, name: str, wanted: Collection[Any]) -> NoReturn:
         """Raise the InputError for a setting that our Transformer does not have."""
         given, several = self.config.get(name), " or ".join(map(str, wanted))
-        raise InputError(f"{self.folder.name}: config.json has {name} {given!r}, and lmtasks reads {several} only")
+        raise InputError(f"config.json has {name} {given!r}, and lmtasks reads {several} only")
 
 
 def decoding_of(generation: Mapping[str, Any]) -> Decoding:
@@ -113,16 +119,16 @@ def decoding_of(generation: Mapping[str, Any]) -> Decoding:
     """
     beam = 1 if generation.get("do_sample") else int(generation.get("num_beams") or 1)
     longest = generation.get("max_new_tokens") or int(generation.get("max_length") or Decoding.max_length + 1) - 1
-    drawn = {"temperature": "temperature", "top_k": "top_k", "top_p": "top_p"} if generation.get("do_sample") else {}
+    drawn = {"temperature": float, "top_k": int, "top_p": float} if generation.get("do_sample") else {}
     return Decoding(
         beam=beam,
         length_penalty=float(generation.get("length_penalty") or 1.0),
-        max_length=longest,
+        max_length=int(longest),
         max_ratio=0.0,
         min_length=int(generation.get("min_length") or 0),
         early_stop=EARLY_STOP.get(generation.get("early_stopping", False), "estimate"),
         sample=bool(generation.get("do_sample")),
         repetition_penalty=float(generation.get("repetition_penalty") or 1.0),
         no_repeat_ngram=int(generation.get("no_repeat_ngram_size") or 0),
-        **{ours: generation[theirs] for theirs, ours in drawn.items() if generation.get(theirs) is not None},
+        **{name: number(generation[name]) for name, number in drawn.items() if generation.get(name) is not None},
     )

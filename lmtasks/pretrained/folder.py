@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -16,17 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from lmtasks.errors import InputError, one_line
+from lmtasks.hub import why_no_answer
 from lmtasks.storage import is_hub_id
 
 CONFIG, GENERATION, TOKENIZER = "config.json", "generation_config.json", "tokenizer.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 STUDENT = "marian-student"  # the family of a model in Marian's own format, which has no config.json
 FILE_NAME = re.compile(r"[\w.-]+")  # of a part of the weights: never a path
-READ_ERRORS = (SafetensorError, OSError, ValueError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError)
+REASON = 200  # characters of the message of another package
 
 
 class Folder:
@@ -41,7 +43,8 @@ class Folder:
 
     def __init__(self, name: str, revision: str | None = None) -> None:
         self.name, self.revision = name, revision
-        self._local = Path(name) if Path(name).exists() else None
+        with self.naming():
+            self._local = Path(name) if Path(name).exists() else None
         if self._local is None and not could_be_hub_id(name):
             raise InputError(f"{name}: there is no such folder; give one, or the id of a model on the Hugging Face hub")
         path = self.path(CONFIG)
@@ -75,15 +78,16 @@ class Folder:
 
     def path(self, file: str) -> Path | None:
         """Return the path of a file, None if the model has none of this name."""
-        if self._local is not None:
-            path = self._local / file
+        if self._local is None:
+            return self._download(file)
+        path = self._local / file
+        with self.naming():
             return path if path.is_file() else None
-        return self._download(file)
 
     def content(self, file: str) -> bytes | None:
         """Return the content of a file, None if the model has none of this name."""
         path = self.path(file)
-        with self._naming():
+        with self.naming():
             return None if path is None else path.read_bytes()
 
     def files(self, ending: str) -> list[Path]:
@@ -93,7 +97,7 @@ class Folder:
     def text(self, *files: str) -> str | None:
         """Return the text of the first of these files that the model has, None if it has none of them."""
         path = next(filter(None, map(self.path, files)), None)
-        with self._naming():
+        with self.naming():
             return None if path is None else path.read_text(encoding="utf-8")
 
     def json(self, file: str) -> dict[str, Any]:
@@ -109,8 +113,9 @@ class Folder:
         """
         file, path = next(((file, path) for file in WEIGHTS if (path := self.path(file))), (None, None))
         if file is None or path is None:
-            raise InputError(f"{self.name}: there are no weights in it ({', '.join(WEIGHTS[:3])})")
-        with self._naming():
+            place = f"its copy in the cache, and the hub cannot be reached: {self.silence}" if self.silence else "it"
+            raise InputError(f"{self.name}: there are no weights in {place} ({', '.join(WEIGHTS[:3])})")
+        with self.naming():
             places = {}
             if file.endswith("index.json"):
                 places = {name: self._part(part) for name, part in self._read_json(path)["weight_map"].items()}
@@ -124,23 +129,30 @@ class Folder:
         return path
 
     def _read_json(self, path: Path) -> dict[str, Any]:
-        with self._naming():
+        with self.naming():
             found = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(found, dict):
                 raise ValueError(f"{path.name} holds no settings")
             return found
 
+    @cached_property
+    def silence(self) -> str:
+        """Why the hub does not answer, asked for the first file; "" if it does, or the model is a folder."""
+        return why_no_answer() if self._local is None else ""
+
     def _download(self, file: str) -> Path | None:
-        """Return the path of a file in the cache of the hub, downloaded if it is not there."""
+        """Return the path of a file in the cache of the hub, downloaded if it is not there and the hub answers."""
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
         try:
-            return Path(hf_hub_download(self.name, file, revision=self.revision))
+            found = hf_hub_download(self.name, file, revision=self.revision, local_files_only=bool(self.silence))
+            return Path(found)
         except LocalEntryNotFoundError as error:
             if file != CONFIG:  # the cache has the model, and this file is none of it
                 return None
-            reason = f"the Hugging Face hub cannot be reached, and its cache lacks the model ({one_line(error)})"
+            told = self.silence or one_line(error)
+            reason = f"the Hugging Face hub cannot be reached ({told}), and its cache lacks the model"
         except EntryNotFoundError:
             return None
         except Exception as error:  # the errors of the hub have no common base
@@ -148,14 +160,20 @@ class Folder:
         raise InputError(f"{self.name}: there is no such folder here, {reason}")
 
     @contextmanager
-    def _naming(self) -> Iterator[None]:
-        """Name the model in the error if a file of it cannot be read."""
+    def naming(self) -> Iterator[None]:
+        """Name the model in the error if its files cannot be read, or do not hold what they should."""
         try:
             yield
-        except InputError:  # says it already
-            raise
-        except READ_ERRORS as error:
-            raise InputError(f"{self.name}: cannot be read ({one_line(error)}); download or copy it again") from error
+        except InputError as error:
+            if str(error).startswith(self.name):
+                raise
+            raise InputError(f"{self.name}: {one_line(error)}") from error
+        except pickle.UnpicklingError as error:  # its message advises to run what the file holds
+            unsafe = "its weights hold more than tensors, or are damaged; lmtasks runs nothing that a file holds"
+            raise InputError(f"{self.name}: {unsafe}; get model.safetensors in their place") from error
+        except Exception as error:  # what is damaged raises any type, a bare Exception in the package tokenizers
+            reason = f"{type(error).__name__}: {one_line(error)}"[:REASON]
+            raise InputError(f"{self.name}: cannot be read ({reason}); download or copy it again") from error
 
 
 class Tensors(Mapping[str, Tensor]):
@@ -191,7 +209,20 @@ def _names(path: Path) -> list[str]:
 
 
 def _opened(path: Path) -> Any:
-    """Return the weights of a file, mapped into memory: a dict of tensors, or what safetensors gives."""
+    """Return the weights of a file, mapped into memory: a dict of tensors, or what safetensors gives.
+
+    Files of PyTorch before 1.6 are no zip archives, and are read as a whole.
+    """
     if path.suffix == ".safetensors":
         return safe_open(path, framework="pt")
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    weights = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    if not isinstance(weights, dict) or not all(map(_is_whole, weights.values())):
+        raise ValueError(f"{path.name} holds other things than tensors")
+    return weights
+
+
+def _is_whole(value: object) -> bool:
+    """Tell whether a value is a tensor that has its numbers in the file, and is not larger than what it has there."""
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
+        return False
+    return value.numel() * value.itemsize <= value.untyped_storage().nbytes()

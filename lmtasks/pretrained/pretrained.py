@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,9 @@ from lmtasks.text.base import BaseTokenizer
 
 ALL = -1  # of the layers
 FAMILIES: tuple[type[Family], ...] = (Bert, Roberta, DistilBert, Marian, M2M100, MBart, Bart, T5, MT5, Student)
+MOST_MARKS = 1000  # special tokens of a tokenizer that its model has no embedding for, such as <mask> of some BARTs
+MOST_POSITIONS = 65_536
+PROBE = "Ab 1, ñ漢\N{EGYPTIAN HIEROGLYPH A001}"  # has what most tokenizers do not know
 OF_TOKENS = ("output_weight", "output_bias")  # beside the embedding: parameters with a row for each token
 
 
@@ -60,10 +63,14 @@ class Pretrained(BackboneConfig):
     def resolve(self) -> tuple[TransformerConfig, PretrainedOrigin]:
         """Return the settings of our Transformer, and where its weights come from.
 
-        Raises: InputError if there is no such model, or its architecture is not supported.
+        Raises: InputError if there is no such model, its architecture is not supported, or its files are damaged or do
+        not belong together.
         """
-        family = find_family(Folder(self.name, self.revision))
-        found = family.settings()
+        folder = Folder(self.name, self.revision)
+        with folder.naming():
+            origin = PretrainedOrigin(find_family(folder))
+            found = origin.family.settings()
+            origin.check(found)
         inner = self.dropout if found.activation_dropout else 0.0
         config = replace(
             found,
@@ -74,7 +81,8 @@ class Pretrained(BackboneConfig):
             encoder_layers=_layers("encoder", found.encoder_layers, self.encoder_layers),
             decoder_layers=_layers("decoder", found.decoder_layers, self.decoder_layers),
         )
-        return config, PretrainedOrigin(family)
+        origin.new_parts = ("decoder",) if config.has_decoder and not found.has_decoder else ()
+        return config, origin
 
     def build(self, vocab_size: int) -> Backbone:
         """Return the backbone with its weights, and new rows of the embedding up to `vocab_size`."""
@@ -99,15 +107,39 @@ class PretrainedOrigin(Origin):
         """Return its tokenizer, with tokens added at the end for languages and marks that it lacks."""
         return self.family.own_tokenizer.extended(languages, marks)
 
+    def check(self, found: TransformerConfig) -> None:
+        """Check that settings, weights and tokenizer belong together, before any memory is taken for the weights.
+
+        Raises: InputError if they do not.
+        """
+        _check_numbers(found)
+        with self.family.tensors() as tensors:
+            layers = found.encoder_layers + found.decoder_layers
+            if layers > len(tensors):  # else it would take its time
+                raise InputError(f"config.json asks for {layers:,} layers, but there are {len(tensors):,} weights")
+        with torch.device("meta"):
+            draft = found.build(0)
+        self._load(draft, whole=True)
+        rows, tokenizer = found.embedding_rows, self.family.own_tokenizer
+        named = [tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id, tokenizer.decoder_start_id]
+        if not 0 <= min(named) <= max(named) < rows:
+            raise InputError(f"its special tokens have the ids {named}, but its embedding has {rows:,} rows")
+        without = range(rows, len(tokenizer))
+        if len(without) > MOST_MARKS or any(tokenizer.decode_batch([[i] for i in without])):
+            sizes = f"its tokenizer has {len(tokenizer):,} tokens, but its embedding {rows:,} rows"
+            raise InputError(f"{sizes}; take the tokenizer that belongs to the weights")
+        tokenizer.encode_batch([PROBE]), tokenizer.encode_targets([PROBE])
+
     @torch.no_grad()
     def initialise(self, backbone: Backbone, config: BackboneConfig, tokenizer: BaseTokenizer) -> None:
-        """Copy the weights; tokens that were added get the mean of the others.
+        """Copy the weights; tokens that have none, such as those that were added, get the mean of the others.
 
         Raises: InputError if weights are missing, left over or of another size, or cannot be read.
         """
-        own = len(self.family.own_tokenizer)
-        with self._tensors() as tensors:
-            self.family.table().load(backbone, tensors, self.family.rename)
+        assert isinstance(config, TransformerConfig)
+        with self.family.folder.naming():
+            self._load(backbone, len(backbone.embedding.weight) - config.embedding_rows)
+        own = min(len(self.family.own_tokenizer), config.embedding_rows)
         rows = [backbone.embedding.weight, *(getattr(backbone, each) for each in OF_TOKENS)]
         for table in rows:
             if table is not None and len(tokenizer) > own:
@@ -117,18 +149,23 @@ class PretrainedOrigin(Origin):
         """Copy the weights of the heads of the family's tasks. Raises: InputError as `initialise` does."""
         if not (trained := self.family.heads()):
             return  # weights of some formats take long to open
-        with self._tensors() as tensors:
+        with self.family.folder.naming(), self._tensors() as tensors:
             for name, head in trained.items():
                 head.load(heads[name], tensors, self.family.rename)
 
+    def _load(self, backbone: Backbone, more: int = 0, whole: bool = False) -> None:
+        """Copy the weights into a backbone; see `Table.load`."""
+        with self._tensors() as tensors:
+            self.family.table().load(backbone, tensors, self.family.rename, more, whole)
+
     @contextmanager
     def _tensors(self) -> Iterator[Mapping[str, Tensor]]:
-        """Open the weights, and name the model in the error if they are not as expected."""
+        """Open the weights, and say in the error that the model cannot be read if they are not as expected."""
         with self.family.tensors() as tensors:
             try:
                 yield tensors
             except InputError as error:
-                raise InputError(f"{self.family.folder.name}: {error}; lmtasks does not read this model") from error
+                raise InputError(f"{error}; lmtasks does not read this model") from error
 
 
 def find_family(folder: Folder) -> Family:
@@ -148,19 +185,35 @@ def open_model(name: str, revision: str | None = None, dtype: torch.dtype | None
     Raises: InputError if there is no such model, or it does nothing by itself.
     """
     config, origin = Pretrained(name, revision).resolve()
-    tasks = origin.family.tasks()
+    with origin.family.folder.naming():
+        tasks, decoding = origin.family.tasks(), origin.family.decoding()
     if not tasks:
         raise InputError(
             f"{name}: a {origin.family.folder.model_type} does nothing before it is trained for a task; "
             f"begin a model with it: backbone=Pretrained({name!r})"
         )
-    model = Model(tasks, config, origin.family.decoding())
+    model = Model(tasks, config, decoding)
     model.origin = origin
     with default_dtype(dtype):
         model.build()
     origin.load_heads(model.heads)
     model.origin = None
     return model
+
+
+def _check_numbers(found: TransformerConfig) -> None:
+    """Check the numbers that a config.json gave, which may be of any type. Raises: InputError if one is no number."""
+    for each in fields(found):
+        value, kind = getattr(found, each.name), str(each.type)
+        if value is None or not kind.startswith(("int", "float")):
+            continue
+        whole = kind.startswith("int")
+        fits = type(value) is int and value >= 0 if whole else type(value) in (int, float) and 0 <= value < 1
+        if not fits:
+            wanted = "a whole number from 0" if whole else "a number from 0, below 1"
+            raise InputError(f"config.json gives {each.name} {value!r}, expected {wanted}")
+    if (found.max_positions or 0) > MOST_POSITIONS:  # no weights bound a table of sinusoids
+        raise InputError(f"config.json gives {found.max_length:,} positions, expected at most {MOST_POSITIONS:,}")
 
 
 def _layers(part: str, found: int, wanted: int) -> int:

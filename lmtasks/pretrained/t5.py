@@ -12,6 +12,7 @@ from functools import cached_property
 import torch
 
 from lmtasks.backbones.transformer import TransformerConfig
+from lmtasks.errors import InputError
 from lmtasks.pretrained.family import Family
 from lmtasks.pretrained.table import Row, Table
 from lmtasks.pretrained.tokenizers import special_ids, t5_pieces
@@ -155,6 +156,8 @@ class T5(Family):
         for name, settings in (self.config.get("task_specific_params") or {}).items():
             if not (words := settings.get("prefix")):
                 continue
+            if not isinstance(words, str):
+                raise InputError(f"config.json has task_specific_params.{name}.prefix {words!r}, expected a text")
             if name == "summarization":
                 tasks["summarisation"] = SummarisationTask(prompt_text=words)
             elif match := TRANSLATION.fullmatch(name):

@@ -39,19 +39,26 @@ class Table:
     """Names of ours that a file may lack; then they stay 0."""
 
     @torch.no_grad()
-    def load(self, backbone: nn.Module, tensors: Mapping[str, Tensor], rename: Callable[[str], str]) -> None:
-        """Copy the tensors into the parameters of `backbone`, one by one; an embedding may have more rows than theirs.
+    def load(
+        self,
+        backbone: nn.Module,
+        tensors: Mapping[str, Tensor],
+        rename: Callable[[str], str],
+        more: int = 0,
+        whole: bool = False,
+    ) -> None:
+        """Copy the tensors into the parameters of `backbone`, one by one.
 
-        `rename` turns a name of the file into that of the table.
+        rename: turns a name of the file into that of the table.
+        more: rows that embeddings have beside theirs.
+        whole: whether the backbone has all layers, so that none of theirs may be left over.
+
+        Into a backbone on the device "meta" nothing is copied, which checks names and shapes alone.
         """
         named = {rename(name): name for name in tensors}
         present = {self._original(name): own for name, own in named.items()} | named
         self._check_copies(named, tensors)
         used: set[str] = set()
-        for copy, original in (self.copies or {}).items():
-            both = copy in named and original in named
-            if both and not torch.equal(tensors[named[copy]], tensors[named[original]]):
-                raise InputError(f"its {copy} differs from its {original}, which should be the same")
         for name, parameter in backbone.named_parameters():
             if (theirs := self._names(name)) is None:
                 continue
@@ -60,8 +67,8 @@ class Table:
             used.update(theirs)
             if missing := next((each for each in theirs if each not in present), None):
                 raise InputError(f"its weights lack {missing}, our {name}")
-            _copy(parameter, [tensors[present[each]] for each in theirs], name)
-        self._check_unused(named, used)
+            _copy(parameter, [tensors[present[each]] for each in theirs], name, more if name in OF_TOKENS else 0)
+        self._check_unused(named, used, whole)
 
     def names(self, backbone: nn.Module) -> Iterator[tuple[str, Tensor]]:
         """Yield the parameters of a backbone under their names, as the original model would have them."""
@@ -84,34 +91,34 @@ class Table:
 
     def _check_copies(self, named: Mapping[str, str], tensors: Mapping[str, Tensor]) -> None:
         """Check that tied weights are the same where a file holds several of them."""
-        for name, original in (self.copies or {}).items():
-            both = name in named and original in named
-            if both and not torch.equal(tensors[named[name]], tensors[named[original]]):
-                raise InputError(f"its weights {name} and {original} differ, though they are tied")
+        first: dict[str, str] = {}
+        for name in named:
+            other = first.setdefault(self._original(name), name)
+            if other != name and not torch.equal(tensors[named[name]], tensors[named[other]]):
+                raise InputError(f"its weights {name} and {other} differ, though they are tied")
 
-    def _check_unused(self, named: Iterable[str], used: set[str]) -> None:
-        """Check that every tensor is used, named as left out, or of a layer that the backbone does without."""
+    def _check_unused(self, named: Iterable[str], used: set[str], whole: bool) -> None:
+        """Check that every tensor is used, named as left out, or, unless `whole`, of a layer that is not kept."""
         known = [_pattern(each) for _, theirs in self.rows for each in theirs]
         for name in sorted(named):
             own = self._original(name)
             if own in used or any(fnmatchcase(own, pattern) for pattern in self.left_out):
                 continue
-            if not any(pattern.fullmatch(own) for pattern in known):
-                raise InputError(f"its weights have {name}, a name that is not known here")
+            if whole or not any(pattern.fullmatch(own) for pattern in known):
+                raise InputError(f"its weights have {name}, which has no place in a model of its config.json")
 
 
-def _copy(parameter: Tensor, parts: list[Tensor], name: str) -> None:
-    """Copy tensors, stacked, into a parameter; of one with a row for each token only the first rows."""
-    rows = len(parameter) // len(parts)
+def _copy(parameter: Tensor, parts: list[Tensor], name: str, more: int) -> None:
+    """Copy tensors, stacked, into a parameter that has `more` rows than they have together."""
+    rows = (len(parameter) - more) // len(parts)
+    wanted = (rows, *parameter.shape[1:])
     for number, part in enumerate(parts):
-        part = part[0] if part.ndim > parameter.ndim else part  # Marian's output bias is (1, V)
-        fits = len(part) <= rows if name in OF_TOKENS else len(part) == rows
-        if not fits or part.shape[1:] != parameter.shape[1:] or not part.is_floating_point():
-            wanted = (rows, *parameter.shape[1:])
+        part = part[0] if part.ndim > parameter.ndim and len(part) else part  # Marian's output bias is (1, V)
+        if part.shape != wanted or not part.is_floating_point():
             raise InputError(
                 f"its {name} is {tuple(part.shape)} {part.dtype}, expected {wanted} floating-point numbers"
             )
-        parameter[number * rows : number * rows + len(part)] = part
+        parameter[number * rows : (number + 1) * rows] = part
 
 
 def _pattern(pattern: str) -> re.Pattern[str]:

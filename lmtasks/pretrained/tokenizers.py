@@ -15,6 +15,7 @@ from lmtasks.text.pretrained_pieces import JsonPieces, Pieces, SentencePieces, b
 ADDITIONAL = ("additional_special_tokens", "extra_special_tokens")  # before and since version 5 of transformers
 FAIRSEQ_MODEL = "sentencepiece.bpe.model"
 FIRST = ("<s>", "<pad>", "</s>", "<unk>")  # of a dictionary of fairseq
+MOST_MARKS = 10_000  # of a T5; the original has 100
 SETTINGS = ("special_tokens_map.json", "tokenizer_config.json")
 
 
@@ -30,7 +31,7 @@ def word_pieces(folder: Folder) -> JsonPieces:
     lower = bool(settings.get("do_lower_case", True))
     inner = tokenizers.Tokenizer(
         models.WordPiece(
-            {piece: i for i, piece in enumerate(vocabulary.splitlines())},
+            {piece: i for i, piece in enumerate(_lines(vocabulary))},
             unk_token=special_names(folder).get("unk_token", "[UNK]"),
             max_input_chars_per_word=100,
         )
@@ -51,7 +52,7 @@ def byte_level_bpe(folder: Folder) -> JsonPieces:
     if (text := folder.text(TOKENIZER)) is not None:
         return JsonPieces(text)
     vocabulary = json.loads(required(folder, "vocab.json"))
-    lines = required(folder, "merges.txt").splitlines()
+    lines = _lines(required(folder, "merges.txt"))
     pairs = (line.split() for line in lines if line and not line.startswith("#version"))
     merges = [(left, right) for left, right in pairs]
     inner = tokenizers.Tokenizer(models.BPE(vocabulary, merges))
@@ -87,13 +88,13 @@ def t5_pieces(folder: Folder) -> Pieces:
     """
     settings = folder.json("tokenizer_config.json")
     if settings.get("tokenizer_class") == "ByT5Tokenizer":
-        return byt5_pieces(settings.get("extra_ids", 125))
+        return byt5_pieces(_count_marks(settings, 125))
     if (text := folder.text(TOKENIZER)) is not None:
         return JsonPieces(text)
     if (path := folder.path("spiece.model")) is None:
         raise InputError(f"{folder.name}: there is no tokenizer in it, neither {TOKENIZER} nor spiece.model")
     names = sentence_pieces(model := path.read_bytes())
-    marks = [f"<extra_id_{n}>" for n in reversed(range(settings.get("extra_ids", 100)))]
+    marks = [f"<extra_id_{n}>" for n in reversed(range(_count_marks(settings, 100)))]
     ids = {name: i for i, name in enumerate((*names, *marks))}
     return SentencePieces(model, ids | folder.json("added_tokens.json"), ("<pad>", "</s>", "<unk>", *marks))
 
@@ -149,8 +150,21 @@ def required(folder: Folder, file: str) -> str:
     return text
 
 
+def _count_marks(settings: dict[str, Any], default: int) -> int:
+    """Return how many marks <extra_id_0> ... a T5 has."""
+    count = settings.get("extra_ids", default)
+    if type(count) is not int or not 0 <= count <= MOST_MARKS:
+        raise InputError(f"tokenizer_config.json has extra_ids {count!r}, expected a number from 0 to {MOST_MARKS:,}")
+    return count
+
+
 def _with_specials(folder: Folder, inner: tokenizers.Tokenizer, names: tuple[str, ...]) -> JsonPieces:
     given: Any = {*names, *special_names(folder).values()}
     known = [name for name in given if inner.token_to_id(name) is not None]
     inner.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in sorted(known)])
     return JsonPieces(inner.to_str())
+
+
+def _lines(text: str) -> list[str]:
+    """Return the lines of a file; only a line feed ends one, as pieces may be other breaks (U+2028)."""
+    return [line.rstrip("\r") for line in text.removesuffix("\n").split("\n")]

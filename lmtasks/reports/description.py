@@ -42,7 +42,7 @@ def describe(path: str) -> dict[str, Any]:
 def count_parameters(model: Model) -> dict[str, int]:
     """Count the parameters of each part of a model; parameters that layers share count once."""
     backbone, _ = model.built()
-    embedding = backbone.embedding.weight.numel()
+    embedding = sum(own.numel() for name, own in backbone.named_parameters() if name == "embedding.weight")
     inside = sum(parameter.numel() for parameter in backbone.parameters())
     heads = sum(parameter.numel() for parameter in model.heads.parameters())
     return {"total": inside + heads, "embedding": embedding, "backbone": inside - embedding, "heads": heads}

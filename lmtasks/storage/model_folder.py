@@ -99,15 +99,20 @@ def load(path: str | Path, device: str = "cpu", dtype: torch.dtype | None = None
 
 
 def is_foreign(path: str | Path) -> bool:
-    """Tell whether others have trained a model: an id on the hub, or a folder with a config.json or file of theirs."""
+    """Tell whether others have trained a model: an id on the hub, or a folder with a config.json or file of theirs.
+
+    Raises: InputError if the folder cannot be read.
+    """
     path = Path(path)
     if not path.exists():
         return is_hub_id(str(path))
-    if not (path / CONFIG).exists():
-        return any(path.glob("model*.bin"))  # Marian's own format
     try:
+        if not (path / CONFIG).exists():
+            return any(path.glob("model*.bin"))  # Marian's own format
         config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); change its permissions") from error
+    except (ValueError, RecursionError):
         return False
     return isinstance(config, dict) and "model_type" in config and "tasks" not in config
 

@@ -1,8 +1,7 @@
 """Data sets of the Hugging Face hub: their rows, and the names of their labels.
 
-The first request only asks whether the hub answers. Without network `datasets` would retry for half a minute, with a
-warning each time. Here it reads its cache at once, and the error says that the hub cannot be reached, not that the name
-is wrong.
+Without network `datasets` would retry for half a minute, with a warning each time. Here it reads its cache at once, and
+the error says that the hub cannot be reached, not that the name is wrong.
 """
 
 from __future__ import annotations
@@ -16,8 +15,7 @@ from typing import Any, cast
 
 from lmtasks.data.readers.formats import HUB_ID
 from lmtasks.errors import InputError, one_line
-
-TIMEOUT = 10  # seconds that the hub has to answer
+from lmtasks.hub import why_no_answer
 
 
 @lru_cache(maxsize=16)  # a set is read several times: for the checks, the labels, the tokenizer and the ids
@@ -54,20 +52,6 @@ def named_labels(rows: Iterable[dict[str, Any]], features: Mapping[str, Any]) ->
     labels = {name: feature for name, feature in features.items() if '"ClassLabel"' in json.dumps(feature)}
     for row in rows:
         yield row | {name: _with_names(row[name], labels[name]) for name in labels if name in row}
-
-
-def why_no_answer() -> str:
-    """Return why the hub does not answer, "" if it does."""
-    from datasets import config
-    from huggingface_hub.utils import get_session
-
-    if config.HF_HUB_OFFLINE:
-        return "HF_HUB_OFFLINE is set"
-    try:
-        get_session().head(config.HF_ENDPOINT, timeout=TIMEOUT)
-    except Exception as error:  # of requests or httpx: the client's version decides
-        return one_line(error)
-    return ""
 
 
 @contextmanager
