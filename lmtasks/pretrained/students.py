@@ -162,7 +162,7 @@ class Student(Family):
         return {"translation": TranslationTask((f"{match[1]}-{match[2]}" if match else "src-trg",))}
 
     def decoding(self) -> Decoding:
-        """Return a greedy search, for which students are made; config.yml beside the model may say otherwise."""
+        """Return a greedy search, for which students are made."""
         return Decoding(beam=1, max_ratio=2.5)
 
     def _size(self, key: str) -> int:
