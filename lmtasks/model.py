@@ -95,11 +95,22 @@ class Model(TaskMethods, nn.Module):
         own = to_plain({"tasks": self.tasks, "backbone": self.backbone_config, "decoding": self.decoding})
         return {"format": FORMAT, "settings": own | self.training_settings, **self.tokenizer.to_plain()}
 
-    def build(self, tokenizer: BaseTokenizer) -> None:
-        """Build backbone and heads for a tokenizer.
+    @property
+    def token_names(self) -> tuple[list[str], list[str]]:
+        """The languages and the marks for which the vocabulary needs tokens."""
+        languages = [language for task in self.tasks.values() for language in task.languages]
+        marks = [mark for task in self.tasks.values() for mark in task.marks]
+        return list(dict.fromkeys(languages)), list(dict.fromkeys([*marks, *start_marks(self.tasks).values()]))
 
-        Raises: InputError if a task reads more tokens at once than the backbone can.
+    def build(self, tokenizer: BaseTokenizer | None = None) -> None:
+        """Build backbone and heads for a tokenizer, by default that of a pretrained backbone.
+
+        Raises: InputError if a task reads more tokens at once than the backbone can, or there is no tokenizer.
         """
+        if tokenizer is None:
+            if self.origin is None:
+                raise InputError("a backbone that is not pretrained brings no tokenizer; give one to build")
+            tokenizer = self.origin.tokenizer(*self.token_names)
         check_limits(self.tasks, self.backbone_config)
         if torch.get_default_dtype() == torch.float16 and self.backbone_config.overflows_in_float16:
             raise InputError("the states of a T5 exceed the largest number of float16; give torch.bfloat16 as dtype")

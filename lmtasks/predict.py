@@ -109,8 +109,9 @@ class TaskMethods(ABC):
     ) -> Texts:
         """Return the best translation of a text, or of each of several; blank texts stay blank.
 
-        `target` and `source` are language codes, needed only where the model knows several directions; with `prefix`
-        every translation begins so. `solve` returns all those that a decoding with `n_best` finds.
+        `target` and `source` are languages, needed only where the model knows several directions: their codes, or names
+        such as "German". With `prefix` every translation begins so. `solve` returns all those that a decoding with
+        `n_best` finds.
 
         Raises: InputError if the model does not translate in that direction.
         """
@@ -244,6 +245,7 @@ class Predictor(TaskMethods):
         several answers, a label) comes as one piece at the end.
         """
         (name, chosen), search = self.find_task(task), decoding or self.decoding
+        chosen = chosen if group is None else chosen.narrowed(group)
         row = _row(chosen, text) if isinstance(text, str) else text
         if not chosen.generates or search.beam > 1 or search.n_best > 1:
             yield self.solve([row], name, group, search)[0][0].text
@@ -278,6 +280,7 @@ class Predictor(TaskMethods):
             raise InputError(f"{name} has no alignment to show: it needs a task that writes a text for a text")
         if not text.strip():
             raise InputError("there is no text to align; give one")
+        chosen = chosen if group is None else chosen.narrowed(group)
         row = _row(chosen, text)
         words = self.solve([row], name, group)[0][0].text if answer is None else answer
         (question,) = self._questions(name, chosen, [row], group)
@@ -291,6 +294,7 @@ class Predictor(TaskMethods):
 
         Raises: InputError if a row has no text or no context, or several groups.
         """
+        task = task if group is None else task.narrowed(group)
         _check(rows, name, task)
         found = [each for each in task.questions(rows, self.tokenizer) if group in (None, each.group)]
         kinds = {(example.row, example.group) for example in found}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -54,6 +56,19 @@ def test_loss_is_the_weighted_cross_entropy_of_the_mean_state(backbone: Backbone
     torch.testing.assert_close((loss.total, loss.nll), (total, nll), check_dtype=False)
     assert loss.count == 4
     assert not loss.nll.requires_grad
+
+
+@pytest.mark.parametrize(("hidden", "activation"), [("tanh", torch.tanh), ("relu", torch.relu)])
+def test_a_hidden_layer_stands_between_the_pooled_state_and_the_labels(
+    backbone: Backbone, hidden: str, activation: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    head, batch = head_of(hidden=hidden, pooling="first"), batch_of(ROWS, CLASSES)
+    assert isinstance(head.hidden, nn.Linear)
+    first = backbone.encode(batch.source, batch.source_mask).states[:, 0]
+    expected = head.output(activation(first @ head.hidden.weight.T + head.hidden.bias))
+    torch.testing.assert_close(head.logits(backbone, batch), expected)
+    head.loss(backbone, batch).total.backward()
+    assert head.hidden.weight.grad is not None
 
 
 def test_several_labels_are_a_yes_or_no_each_and_unknown_ones_do_not_count(backbone: Backbone) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import pytest
@@ -12,6 +13,7 @@ from lmtasks.backbones.transformer import Transformer
 from lmtasks.batch import Batch
 from lmtasks.data.readers.table import Table
 from lmtasks.errors import InputError
+from lmtasks.heads.classification import ClassificationHead
 from lmtasks.model import Model
 from lmtasks.pretrained.folder import Folder
 from lmtasks.pretrained.pretrained import Pretrained, find_family
@@ -108,6 +110,31 @@ def test_states_and_gradients_are_those_of_transformers(tmp_path, name):
         )
 
 
+def test_fifty_steps_of_fine_tuning_have_the_losses_of_transformers(tmp_path):
+    off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    theirs = write_model(tmp_path, settings=BERT | off).train()
+    ours = built(tmp_path).train()
+    head = ClassificationHead(24, 3, dropout=0.0)
+    output = copy.deepcopy(head.output)
+    sides = [torch.nn.ModuleList([ours, head]), torch.nn.ModuleList([theirs, output])]
+    optimizers = [torch.optim.AdamW(side.parameters(), 1e-3) for side in sides]
+    ids, mask = sources()
+    draw, first = torch.Generator().manual_seed(3), []
+    for _ in range(50):
+        classes = torch.randint(3, (len(ids), 1), generator=draw)
+        found = head.loss(ours, Batch("mood", ids, mask, classes, torch.arange(len(ids))))
+        states = theirs(ids, mask.long()).last_hidden_state
+        pooled = (states * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True)
+        losses = [found.total / found.count, torch.nn.functional.cross_entropy(output(pooled), classes[:, 0])]
+        for loss, optimizer in zip(losses, optimizers, strict=True):
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        first.append(float(losses[0]))
+        assert float(losses[0]) == pytest.approx(float(losses[1]), abs=1e-3)
+    assert len(set(first)) == 50  # it has trained
+
+
 def test_the_second_text_has_the_second_segment(folder):
     theirs = transformers.AutoModel.from_pretrained(folder)
     ids = torch.tensor([[2, 5, 6, 7, 3, 9, 10, 3], [2, 5, 3, 6, 7, 8, 3, 0]])
@@ -195,7 +222,7 @@ def test_every_task_that_reads_trains_on_an_encoder_and_its_model_needs_no_more_
 def test_answers_and_names_are_found_in_the_raw_text(folder):
     tasks = {"answer": SpanAnsweringTask(window=30), "names": TaggingTask(labels=("PER",), writing=("letters",))}
     model = Model(tasks, Pretrained(str(folder)))
-    model.build(model.origin.tokenizer((), ()))
+    model.build()
     rows = [{"question": "Who has a cat?", "context": "  ÀNNA has\ta cat."}]
     for answers in (model.solve(rows, "answer"), model.solve([{"text": "Who? ÀNNA  has a CAT."}], "names")):
         for span in answers[0][0].spans:

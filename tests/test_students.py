@@ -130,7 +130,7 @@ def test_multipliers_of_activations_are_left_out(tmp_path):
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"decoder_l1_rnn_Wf": None}, "its weights lack decoder_l0_rnn_Wf, the decoder.layers.0"),
+    ({"decoder_l1_rnn_Wf": None}, "its weights lack decoder_l0_rnn_Wf, our decoder.layers.0"),
     ({"Wpos": np.ones((4, 8))}, "its weights have Wpos, a name that is not known here"),
     ({"decoder_l1_rnn_W": np.ones((8, 6))}, r"candidate.+ is \(6, 8\) torch.+, expected \(8, 8\)"),
     ({"encoder_l1_self_Wk": np.ones((4, 8))}, r"key_value.+ is \(8, 4\) torch.+, expected \(8, 8\)"),

@@ -55,6 +55,42 @@ def test_a_row_gives_what_it_can(tokenizer):
     ]
 
 
+def test_between_any_languages_a_row_gives_each_two_that_it_has(tokenizer):
+    task = TranslationTask((), ("en", "de", "fr"))
+    examples = task.examples([{"de": "a", "fr": "b"}, {"en": "c"}, {"fr": "d", "en": " "}], tokenizer)
+    assert [(example.row, example.group) for example in examples] == [(0, "de-fr"), (0, "fr-de")]
+    assert examples[0].source[0] == tokenizer.tag("fr")
+    assert task.columns == task.source_columns == task.languages == ("en", "de", "fr")
+    assert task.signatures().keys() == {"bleu", "chrf"}
+    with pytest.raises(InputError, match="must be told how to translate; it knows en-de, en-fr, de-en, de-fr"):
+        task.questions([{"en": "a"}], tokenizer)
+
+
+@pytest.mark.parametrize("task", [TranslationTask((), ("en", "de", "fr")), TranslationTask(("en-de", "en-fr"))])
+def test_a_task_is_narrowed_to_one_direction_and_keeps_its_tags(task, tokenizer):
+    (example,) = task.narrowed("en-fr").questions([{"en": "a"}], tokenizer)
+    assert (example.source[0], example.group) == (tokenizer.tag("fr"), "en-fr")
+    with pytest.raises(InputError, match="the model cannot translate 'en-xx'"):
+        task.narrowed("en-xx")
+
+
+def test_languages_are_chosen_by_name():
+    task = TranslationTask((), ("eng_Latn", "deu_Latn", "zho_Hans", "zho_Hant"))
+    assert task.choose("English", "German") == ("eng_Latn", "eng_Latn-deu_Latn")
+    assert TranslationTask(("en-de", "en-fr")).choose(None, "French") == ("en", "en-fr")
+    with pytest.raises(InputError, match="cannot translate from Engish; did you mean English"):
+        task.choose("Engish", None)
+    with pytest.raises(InputError, match="to translate from en to zh; it knows eng_Latn-zho_Hans, eng_Latn-zho_Hant"):
+        task.choose("en", "zh")
+    with pytest.raises(InputError, match="cannot translate from en to en; it knows eng_Latn, deu_Latn"):
+        task.choose("en", "en")
+
+
+def test_a_task_without_directions_is_refused():
+    with pytest.raises(InputError, match="there are no directions"):
+        TranslationTask(())
+
+
 def test_columns_are_the_languages_and_prediction_needs_the_sources():
     task = TranslationTask(("en-de", "en-fr"))
     assert task.columns == ("en", "de", "fr")

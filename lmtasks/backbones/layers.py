@@ -136,13 +136,14 @@ class Stack(nn.Module):
         self.dropout = Dropout(config.dropout)
         attends = not (causal and config.decoder_mixing == "ssru")
         self.relative = RelativeBias(config, not causal) if config.positions == "relative" and attends else None
+        rows = config.max_length + config.position_offset
         if config.positions == "learned":
             # small sinusoids in place of noise: neighbours resemble each other from the start
-            learned = sinusoids(config.max_length + config.position_offset, config.d_model) * 0.1
+            learned = sinusoids(rows, config.d_model) * 0.1
             self.places = nn.Parameter(learned.to(torch.get_default_dtype()))
         else:
             fixed = config.positions == "sinusoidal"
-            table = sinusoids(config.max_length, config.d_model, config.sinusoids) if fixed else None
+            table = sinusoids(rows, config.d_model, config.sinusoids) if fixed else None
             self.register_buffer("places", table, persistent=False)
 
     def forward(

@@ -69,7 +69,7 @@ class TransformerConfig(BackboneConfig):
     max_length: int = 1024
     """Longest text in tokens, of source and target each; relative positions have no limit."""
     position_offset: int = 0
-    """Rows skipped at the top of the learned position table; BART skips 2."""
+    """Rows skipped at the top of the table of learned or sinusoidal positions; BART and M2M100 skip 2."""
     relative_buckets: int = 32
     """Buckets of distance of the relative bias."""
     relative_distance: int = 128

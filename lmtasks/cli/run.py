@@ -124,6 +124,7 @@ class Session:
         else:
             self.name, self.task = model.find_task(arguments.task)
             self.column, self.group = self.task.choose(arguments.source, arguments.target)
+        self.task = self.task if self.group is None else self.task.narrowed(self.group)
         names = (field.name for field in dataclasses.fields(model.decoding))
         given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
         idle = ["prefix"] * bool(arguments.prefix) + [name for name in given if name != "n_best"]

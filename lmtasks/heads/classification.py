@@ -2,7 +2,7 @@
 
 Pooling by attention: Yang et al. 2016, "Hierarchical Attention Networks for Document Classification", section 2.2; by
 the maximum: Conneau et al. 2017, "Supervised Learning of Universal Sentence Representations", section 3.2.2. Label
-smoothing: Szegedy et al. 2016, section 7. There is no hidden layer, because the encoder has some.
+smoothing: Szegedy et al. 2016, section 7. A hidden layer, as BERT has, is rarely needed: the encoder has some.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from lmtasks.decoding import Decoding
 from lmtasks.heads.base import Head
 
 Pooling = Literal["mean", "max", "first", "attention"]
+Hidden = Literal["none", "tanh", "relu"]
 
 PLACES = 65_536  # rows of the table of n-grams; sequences beyond them share
 SHORTEST, LONGEST = 2, 16  # bytes of an n-gram; longer ones are words, which few texts have
@@ -56,6 +57,7 @@ class ClassificationHead(Head):
         multi_label: bool = False,
         label_smoothing: float = 0.0,
         ngrams: Ngrams | None = None,
+        hidden: Hidden = "none",
     ) -> None:
         """Draw fresh weights.
 
@@ -64,10 +66,13 @@ class ClassificationHead(Head):
         dropout: share of the pooled features dropped.
         class_weights: a factor of the loss for each class; see `loss`.
         ngrams: reads the sequences of letters of a text beside the encoder.
+        hidden: activation of a hidden layer above the pooled features; "none" = without that layer.
         """
         super().__init__()
         self.pooling, self.multi_label, self.label_smoothing = pooling, multi_label, label_smoothing
         self.attention = AttentionWeights(d_model) if pooling == "attention" else None
+        self.hidden = None if hidden == "none" else nn.Linear(d_model, d_model)
+        self.activation = {"none": nn.Identity(), "tanh": nn.Tanh(), "relu": nn.ReLU()}[hidden]
         self.dropout = Dropout(dropout)
         self.ngrams = ngrams
         self.output = nn.Linear(d_model + (ngrams.d_text if ngrams else 0), n_classes)
@@ -86,6 +91,8 @@ class ClassificationHead(Head):
             pooled = states.masked_fill(~real, torch.finfo(states.dtype).min).amax(1)  # (B, D)
         else:
             pooled = states.masked_fill(~real, 0).sum(1) / real.sum(1).clamp(min=1)  # (B, D)
+        if self.hidden is not None:
+            pooled = self.activation(self.hidden(pooled))  # (B, D)
         features = self.dropout(pooled)
         if self.ngrams is not None:
             features = torch.cat((features, self.ngrams(batch.source, batch.source_mask).to(features.dtype)), dim=-1)

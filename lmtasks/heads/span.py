@@ -9,6 +9,7 @@ paper's modelling layer. Exact match: Chen et al. 2017, "Reading Wikipedia to An
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,10 +25,12 @@ from lmtasks.heads.base import Head
 
 ScoredSpans = list[list[tuple[int, int, float]]]
 """(first token, last token, score) of the spans found for each row, best first."""
+NoAnswerAt = Literal["first", "last"]
+"""Which token of the source stands for "no answer"."""
 
 
 class SpanHead(Head):
-    """The first and the last token of the answer, or twice the last token of the source, which means "no answer".
+    """The first and the last token of the answer, or twice a token of the source that means "no answer".
 
     `batch.source` is the question, a separator `end`, the context, and `end`; `batch.target` is (B, 2) positions in it.
 
@@ -54,6 +57,7 @@ class SpanHead(Head):
         max_span: int = 30,
         n_best: int = 5,
         forms: Sequence[int] | None = None,
+        no_answer_at: NoAnswerAt = "last",
     ) -> None:
         """Draw fresh weights.
 
@@ -64,9 +68,10 @@ class SpanHead(Head):
         max_span: longest answer in tokens.
         n_best: spans predicted for each row, "no answer" not counted.
         forms: for each token of the vocabulary a number; those with the same number match, such as " The" and "the".
+        no_answer_at: the token of the source that means "no answer".
         """
         super().__init__()
-        self.end, self.max_span, self.n_best = end, max_span, n_best
+        self.end, self.max_span, self.n_best, self.no_answer_at = end, max_span, n_best, no_answer_at
         half = d_model // 2
         self.dropout = Dropout(dropout)
         self.match = WordMatch(d_model, forms) if word_match else None
@@ -79,7 +84,7 @@ class SpanHead(Head):
     def logits(self, backbone: Backbone, batch: Batch) -> tuple[Tensor, Tensor]:
         """Score each token as the first and as the last of the answer: (B, S, 2), float32 or wider, and bool (B, S).
 
-        The second is True for the context. All other tokens have the logit -inf, except the last one, "no answer".
+        The second is True for the context. All other tokens have the logit -inf, except that of "no answer".
         """
         mask = batch.source_mask
         ends = (batch.source == self.end) & mask  # (B, S)
@@ -99,7 +104,7 @@ class SpanHead(Head):
         logits = self.output(self.dropout(x))
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         words = context & ~ends  # RoBERTa has two ends between question and context
-        possible = words.scatter(1, _last(batch), True)
+        possible = words.scatter(1, self.nowhere(batch), True)
         return logits.masked_fill(~possible.unsqueeze(-1), -torch.inf), words
 
     def loss(self, backbone: Backbone, batch: Batch) -> Loss:
@@ -117,14 +122,19 @@ class SpanHead(Head):
         Gardner 2018, "Simple and Effective Multi-Paragraph Reading Comprehension", section 3).
         """
         logits, context = self.logits(backbone, batch)
-        last = _last(batch)
-        nothing = logits.sum(-1).gather(1, last)[:, 0] + self.threshold  # (B,)
+        nowhere = self.nowhere(batch)
+        nothing = logits.sum(-1).gather(1, nowhere)[:, 0] + self.threshold  # (B,)
         starts, ends = logits.masked_fill(~context.unsqueeze(-1), -torch.inf).unbind(-1)  # (B, S) each
         found = best_spans(starts, ends, self.max_span, self.n_best)
         return [
             sorted([*spans, (place, place, score)], key=lambda span: -span[2])
-            for spans, place, score in zip(found, last[:, 0].tolist(), nothing.tolist(), strict=True)
+            for spans, place, score in zip(found, nowhere[:, 0].tolist(), nothing.tolist(), strict=True)
         ]
+
+    def nowhere(self, batch: Batch) -> Tensor:
+        """Return the position of the token of each row that means "no answer": (B, 1)."""
+        last = (batch.source_mask.sum(1, keepdim=True) - 1).clamp(min=0)
+        return last if self.no_answer_at == "last" else torch.zeros_like(last)
 
 
 class WordMatch(nn.Module):
@@ -212,8 +222,3 @@ def best_spans(starts: Tensor, ends: Tensor, max_span: int, n_best: int) -> Scor
     rows = zip(values.tolist(), places.tolist(), strict=True)
     spans = [[(at // width, at // width + at % width, value) for value, at in zip(*row, strict=True)] for row in rows]
     return [[span for span in row if span[2] > -torch.inf] for row in spans]
-
-
-def _last(batch: Batch) -> Tensor:
-    """Return the position of the last token of each row, which stands for "no answer": (B, 1)."""
-    return (batch.source_mask.sum(1, keepdim=True) - 1).clamp(min=0)

@@ -1,6 +1,7 @@
 """BERT (Devlin et al. 2019) and what followed it: RoBERTa, XLM-RoBERTa, CamemBERT, DistilBERT, MiniLM. Encoders only.
 
-The layers on top of the encoder (pooler, masked tokens, next sentence) are left out: our heads stand in their place.
+Layers on top of the encoder (pooler, masked tokens, next sentence) are left out, except those that answer questions,
+tag words or label texts: `heads` reads them.
 """
 
 from __future__ import annotations
@@ -8,8 +9,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 from lmtasks.backbones.transformer import TransformerConfig
+from lmtasks.heads.classification import Hidden
 from lmtasks.pretrained.family import ACTIVATIONS, Family
-from lmtasks.pretrained.table import Table
+from lmtasks.pretrained.heads import TrainedHead, find_head
+from lmtasks.pretrained.table import Row, Table
 from lmtasks.pretrained.tokenizers import byte_level_bpe, special_ids, word_pieces
 from lmtasks.text.pretrained import Framing, JsonPieces, PretrainedTokenizer
 
@@ -52,6 +55,8 @@ class Bert(Family):
 
     model_types: ClassVar[tuple[str, ...]] = ("bert",)
     prefix = "bert."
+    classifier: ClassVar[tuple[Row, ...]] = (("hidden.*", ("pooler.dense.*",)), ("output.*", ("classifier.*",)))
+    hidden: ClassVar[Hidden] = "tanh"
 
     def settings(self) -> TransformerConfig:
         """Translate config.json; a model that writes, or has relative positions, is refused."""
@@ -77,7 +82,7 @@ class Bert(Family):
             scaled_embeddings=False,
             embedding_norm=True,
             segments=segments,
-            separator=self.tokenizer().separator_id if segments > 1 else 0,
+            separator=self.own_tokenizer.separator_id if segments > 1 else 0,
             embedding_rows=self.setting("vocab_size"),
         )
 
@@ -89,6 +94,11 @@ class Bert(Family):
     def table(self) -> Table:
         """Return the names, which checkpoints of TensorFlow's time have with gamma and beta for a norm."""
         return Table((*EMBEDDINGS, *LAYER), (*ABOVE, *COMPUTED), fresh=FRESH)
+
+    def heads(self) -> dict[str, TrainedHead]:
+        """Return the head above the encoder that config.json names, if it is one of ours."""
+        head = find_head(self.folder, self.settings().max_length, self.classifier, self.hidden)
+        return {} if head is None else {head.task.kind: head}
 
     def rename(self, name: str) -> str:
         """Drop the name of the encoder, which classes with a layer on top of it put first."""
@@ -115,6 +125,7 @@ class Roberta(Bert):
 
     model_types = ("roberta", "xlm-roberta", "camembert")
     prefix = "roberta."
+    classifier = (("hidden.*", ("classifier.dense.*",)), ("output.*", ("classifier.out_proj.*",)))
 
     @property
     def offset(self) -> int:
@@ -140,6 +151,8 @@ class DistilBert(Bert):
 
     model_types = ("distilbert",)
     prefix = "distilbert."
+    classifier = (("hidden.*", ("pre_classifier.*",)), ("output.*", ("classifier.*",)))
+    hidden = "relu"
 
     def settings(self) -> TransformerConfig:
         """Translate config.json, whose names differ from BERT's."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import Any, ClassVar, Literal, NoReturn
 
 from torch import Tensor
@@ -13,6 +14,7 @@ from lmtasks.backbones.transformer import TransformerConfig
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError, one_line
 from lmtasks.pretrained.folder import Folder
+from lmtasks.pretrained.heads import TrainedHead
 from lmtasks.pretrained.table import Table
 from lmtasks.tasks.base import Task
 from lmtasks.text.base import BaseTokenizer
@@ -56,6 +58,11 @@ class Family(ABC):
         Raises: InputError if its files are missing or damaged.
         """
 
+    @cached_property
+    def own_tokenizer(self) -> BaseTokenizer:
+        """Its tokenizer, read once."""
+        return self.tokenizer()
+
     def rename(self, name: str) -> str:
         """Return a name of the weights file as the table has it: without what a class puts before all names."""
         return name
@@ -69,6 +76,10 @@ class Family(ABC):
 
     def tasks(self) -> dict[str, Task]:
         """Return what the model does without further training."""
+        return {name: head.task for name, head in self.heads().items()}
+
+    def heads(self) -> dict[str, TrainedHead]:
+        """Return the heads of these tasks that have weights of their own."""
         return {}
 
     def decoding(self) -> Decoding:

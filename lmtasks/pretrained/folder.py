@@ -84,6 +84,12 @@ class Folder:
         with self.naming():
             return path if path.is_file() else None
 
+    def content(self, file: str) -> bytes | None:
+        """Return the content of a file, None if the model has none of this name."""
+        path = self.path(file)
+        with self.naming():
+            return None if path is None else path.read_bytes()
+
     def files(self, ending: str) -> list[Path]:
         """Return the files of a folder whose names end so, none of a model on the hub."""
         return [] if self._local is None else sorted(self._local.glob(f"*{ending}"))

@@ -6,25 +6,29 @@ neither the folder nor this package any more.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
 
 import torch
+from torch import Tensor, nn
 
 from lmtasks.backbones.base import Backbone, BackboneConfig, Origin
 from lmtasks.backbones.transformer import TransformerConfig
 from lmtasks.errors import InputError
 from lmtasks.model import Model, default_dtype
+from lmtasks.pretrained.bart import Bart
 from lmtasks.pretrained.bert import Bert, DistilBert, Roberta
 from lmtasks.pretrained.family import Family
 from lmtasks.pretrained.folder import CONFIG, Folder
+from lmtasks.pretrained.m2m100 import M2M100, MBart
+from lmtasks.pretrained.marian import Marian
 from lmtasks.pretrained.students import Student
 from lmtasks.pretrained.t5 import MT5, T5
 from lmtasks.text.base import BaseTokenizer
 
 ALL = -1  # of the layers
-FAMILIES: tuple[type[Family], ...] = (Bert, Roberta, DistilBert, T5, MT5, Student)
+FAMILIES: tuple[type[Family], ...] = (Bert, Roberta, DistilBert, Marian, M2M100, MBart, Bart, T5, MT5, Student)
 MOST_MARKS = 1000  # special tokens of a tokenizer that its model has no embedding for, such as <mask> of some BARTs
 MOST_POSITIONS = 65_536
 PROBE = "Ab 1, ñ漢\N{EGYPTIAN HIEROGLYPH A001}"  # has what most tokenizers do not know
@@ -98,14 +102,9 @@ class PretrainedOrigin(Origin):
         """The commit on the hub; None for a folder."""
         return self.family.folder.revision
 
-    @cached_property
-    def own_tokenizer(self) -> BaseTokenizer:
-        """Its tokenizer as it is."""
-        return self.family.tokenizer()
-
     def tokenizer(self, languages: Sequence[str], marks: Sequence[str]) -> BaseTokenizer:
         """Return its tokenizer, with tokens added at the end for languages and marks that it lacks."""
-        return self.own_tokenizer.extended(languages, marks)
+        return self.family.own_tokenizer.extended(languages, marks)
 
     def check(self, found: TransformerConfig) -> None:
         """Check that settings, weights and tokenizer belong together, before any memory is taken for the weights.
@@ -113,14 +112,14 @@ class PretrainedOrigin(Origin):
         Raises: InputError if they do not.
         """
         _check_numbers(found)
-        with self.family.tensors() as tensors:
+        with self._tensors() as tensors:
             layers = found.encoder_layers + found.decoder_layers
             if layers > len(tensors):  # else it would take its time
                 raise InputError(f"config.json asks for {layers:,} layers, but there are {len(tensors):,} weights")
-        with torch.device("meta"):
-            draft = found.build(0)
-        self._load(draft)
-        rows, tokenizer = found.embedding_rows, self.own_tokenizer
+            with torch.device("meta"):
+                draft = found.build(0)
+            self.family.table().load(draft, tensors, self.family.rename)
+        rows, tokenizer = found.embedding_rows, self.family.own_tokenizer
         named = [tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id, tokenizer.decoder_start_id]
         if not 0 <= min(named) <= max(named) < rows:
             raise InputError(f"its special tokens have the ids {named}, but its embedding has {rows:,} rows")
@@ -137,19 +136,29 @@ class PretrainedOrigin(Origin):
         Raises: InputError if weights are missing, left over or of another size, or cannot be read.
         """
         assert isinstance(config, TransformerConfig)
-        with self.family.folder.naming():
-            self._load(backbone, len(backbone.embedding.weight) - config.embedding_rows)
-        own = min(len(self.own_tokenizer), config.embedding_rows)
+        more = len(backbone.embedding.weight) - config.embedding_rows
+        with self._tensors() as tensors:
+            self.family.table().load(backbone, tensors, self.family.rename, more)
+        own = min(len(self.family.own_tokenizer), config.embedding_rows)
         rows = [backbone.embedding.weight, *(getattr(backbone, each) for each in OF_TOKENS)]
         for table in rows:
             if table is not None and len(tokenizer) > own:
                 table[own : len(tokenizer)] = table[:own].mean(0)
 
-    def _load(self, backbone: Backbone, more: int = 0) -> None:
-        """Copy the weights into a backbone whose embeddings have `more` rows than theirs."""
-        with self.family.tensors() as tensors:
+    def load_heads(self, heads: nn.ModuleDict) -> None:
+        """Copy the weights of the heads of the family's tasks. Raises: InputError as `initialise` does."""
+        if not (trained := self.family.heads()):
+            return  # weights of some formats take long to open
+        with self._tensors() as tensors:
+            for name, head in trained.items():
+                head.load(heads[name], tensors, self.family.rename)
+
+    @contextmanager
+    def _tensors(self) -> Iterator[Mapping[str, Tensor]]:
+        """Open the weights, and name the model in the error if they are not as expected."""
+        with self.family.folder.naming(), self.family.tensors() as tensors:
             try:
-                self.family.table().load(backbone, tensors, self.family.rename, more)
+                yield tensors
             except InputError as error:
                 raise InputError(f"{error}; lmtasks does not read this model") from error
 
@@ -181,7 +190,8 @@ def open_model(name: str, revision: str | None = None, dtype: torch.dtype | None
     model = Model(tasks, config, decoding)
     model.origin = origin
     with default_dtype(dtype):
-        model.build(origin.tokenizer((), ()))
+        model.build()
+    origin.load_heads(model.heads)
     model.origin = None
     return model
 

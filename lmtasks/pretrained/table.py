@@ -35,6 +35,8 @@ class Table:
     """{name: name of the tensor that it repeats}, where weights are tied; a file may hold either, or both."""
     fresh: tuple[str, ...] = ()
     """How our names begin that they do not have, such as those of a decoder over an encoder: drawn at random."""
+    optional: tuple[str, ...] = ()
+    """Names of ours that a file may lack; then they stay 0."""
 
     @torch.no_grad()
     def load(
@@ -46,18 +48,17 @@ class Table:
         backbone on the device "meta" nothing is copied, which checks names and shapes alone.
         """
         named = {rename(name): name for name in tensors}
-        present = {self._original(name): own for name, own in named.items()}
+        present = {self._original(name): own for name, own in named.items()} | named
+        self._check_copies(named, tensors)
         used: set[str] = set()
-        for copy, original in (self.copies or {}).items():
-            both = copy in named and original in named
-            if both and not torch.equal(tensors[named[copy]], tensors[named[original]]):
-                raise InputError(f"its {copy} differs from its {original}, which should be the same")
         for name, parameter in backbone.named_parameters():
             if (theirs := self._names(name)) is None:
                 continue
+            if name in self.optional and not present.keys() & theirs:
+                continue
             used.update(theirs)
             if missing := next((each for each in theirs if each not in present), None):
-                raise InputError(f"its weights lack {missing}, the {name} of the backbone")
+                raise InputError(f"its weights lack {missing}, our {name}")
             _copy(parameter, [tensors[present[each]] for each in theirs], name, more if name in OF_TOKENS else 0)
         self._check_unused(named, used)
 
@@ -79,6 +80,13 @@ class Table:
 
     def _original(self, name: str) -> str:
         return (self.copies or {}).get(name, name)
+
+    def _check_copies(self, named: Mapping[str, str], tensors: Mapping[str, Tensor]) -> None:
+        """Check that tied weights are the same where a file holds several of them."""
+        for name, original in (self.copies or {}).items():
+            both = name in named and original in named
+            if both and not torch.equal(tensors[named[name]], tensors[named[original]]):
+                raise InputError(f"its weights {name} and {original} differ, though they are tied")
 
     def _check_unused(self, named: Iterable[str], used: set[str]) -> None:
         """Check that every tensor is used, named as left out, or of a layer that the backbone does without."""

@@ -12,6 +12,9 @@ from lmtasks.errors import InputError
 from lmtasks.pretrained.folder import TOKENIZER, Folder
 from lmtasks.text.pretrained_pieces import JsonPieces, Pieces, SentencePieces, byt5_pieces, sentence_pieces
 
+ADDITIONAL = ("additional_special_tokens", "extra_special_tokens")  # before and since version 5 of transformers
+FAIRSEQ_MODEL = "sentencepiece.bpe.model"
+FIRST = ("<s>", "<pad>", "</s>", "<unk>")  # of a dictionary of fairseq
 MOST_MARKS = 10_000  # of a T5; the original has 100
 SETTINGS = ("special_tokens_map.json", "tokenizer_config.json")
 
@@ -56,6 +59,26 @@ def byte_level_bpe(folder: Folder) -> JsonPieces:
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
     return _with_specials(folder, inner, ("<s>", "<pad>", "</s>", "<unk>", "<mask>"))
+
+
+def fairseq_pieces(folder: Folder) -> Pieces:
+    """Return tokenizer.json, or what the sentencepiece model of a fairseq model of many languages means.
+
+    Its dictionary puts <pad> before the pieces, and the codes of languages and <mask> behind them.
+    """
+    if (text := folder.text(TOKENIZER)) is not None:
+        return JsonPieces(text)
+    model = sentencepiece_model(folder, FAIRSEQ_MODEL)
+    codes = (*additional_names(folder), "<mask>")
+    names = (*FIRST, *sentence_pieces(model)[3:], *dict.fromkeys(codes))  # its own begin with <unk>, <s> and </s>
+    return SentencePieces(model, {name: i for i, name in enumerate(names)}, (*FIRST, *codes))
+
+
+def additional_names(folder: Folder) -> list[str]:
+    """Return the names of the special tokens that have no role, such as codes of languages, in their order."""
+    lists = [folder.json(file).get(name) for file in SETTINGS for name in ADDITIONAL]
+    found = next((tokens for tokens in lists if isinstance(tokens, list) and tokens), [])
+    return [token["content"] if isinstance(token, dict) else token for token in found]
 
 
 def t5_pieces(folder: Folder) -> Pieces:
@@ -111,6 +134,13 @@ def special_ids(folder: Folder, pieces: Pieces, **names: str) -> list[int]:
             raise InputError(f"{folder.name}: its tokenizer has no token {name} ({role}); its files are not complete")
         ids.append(pieces.marks[name])
     return ids
+
+
+def sentencepiece_model(folder: Folder, file: str) -> bytes:
+    """Return a sentencepiece model. Raises: InputError if the model does not have it."""
+    if (content := folder.content(file)) is None:
+        raise InputError(f"{folder.name}: there is no tokenizer in it, neither {TOKENIZER} nor {file}")
+    return content
 
 
 def required(folder: Folder, file: str) -> str:

@@ -1,7 +1,8 @@
 """Extractive question answering: the answer to a question is a part of a text, its context, or is not there.
 
 A long context is read in windows that overlap (Devlin et al. 2019, "BERT", and its run_squad.py), each of them an
-example. "No answer" is the last token of the source, which is also the target of a window without the answer.
+example. "No answer" is the last token of the source, or the first (BERT, section 4.3), which is also the target of a
+window without the answer.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from lmtasks import metrics
 from lmtasks.batch import IGNORE, Example
 from lmtasks.errors import InputError
 from lmtasks.heads.base import Head
-from lmtasks.heads.span import ScoredSpans, SpanHead
+from lmtasks.heads.span import NoAnswerAt, ScoredSpans, SpanHead
 from lmtasks.tasks.base import Answer, Answers, Prediction, Row, Span, Task, fault, text_of, texts_of
 from lmtasks.text.base import BaseTokenizer
 
@@ -69,6 +70,8 @@ class SpanAnsweringTask(Task):
     """Share of the features dropped above the encoder."""
     layers: int = 1
     """Bidirectional LSTM layers above the encoder; 0 suits a pretrained one."""
+    no_answer_at: NoAnswerAt = "last"
+    """The token of the source that means "no answer": the last one, or the first, as in BERT."""
 
     def __post_init__(self) -> None:
         if self.window < MIN_WINDOW or self.stride < 1:
@@ -123,6 +126,7 @@ class SpanAnsweringTask(Task):
             max_span=self.max_answer,
             n_best=N_BEST,
             forms=forms or None,
+            no_answer_at=self.no_answer_at,
         )
 
     def answers(self, found: ScoredSpans, examples: Sequence[Example], tokenizer: BaseTokenizer) -> Answers:
@@ -196,7 +200,8 @@ class SpanAnsweringTask(Task):
             source = tokenizer.frame_source(asked, read)
             shift = before - begin
             holds = begin <= span[0] and span[1] < begin + len(read)
-            target = [span[0] + shift, span[1] + shift] if holds else [len(source) - 1] * 2  # half an answer is none
+            nowhere = len(source) - 1 if self.no_answer_at == "last" else 0
+            target = [span[0] + shift, span[1] + shift] if holds else [nowhere] * 2  # half an answer is none
             places = [(start + begins, stop + begins) for start, stop in context[1][begin:][:room]]
             pairs = [*[NO_TEXT] * first, *question[1][: len(asked)], *[NO_TEXT] * between, *places, NO_TEXT]
             offsets = [place for pair in pairs for place in pair]
@@ -220,7 +225,7 @@ def _tokens_of(row: Row, answers: Sequence[tuple[str, int]], offsets: Offsets) -
 def _answers(span: tuple[int, int, float], example: Example) -> Iterator[Answer]:
     """Yield the answer that a span of tokens is; none where it is blank."""
     first, last, score = span
-    if first == len(example.source) - 1:
+    if first in (0, len(example.source) - 1):  # neither is ever of the context
         yield Answer("", score)
         return
     start = example.offsets[2 * first]

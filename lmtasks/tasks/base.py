@@ -194,6 +194,13 @@ class Task(ABC):
             raise InputError(f"{self.kind} has no languages to choose from; leave out source and target")
         return self.input_column, None
 
+    def narrowed(self, group: str) -> Task:
+        """Return a task that makes examples of one group only, where it can; by default the task itself.
+
+        Raises: InputError if the task cannot have such a group.
+        """
+        return self
+
     # From the predictions of the head to answers and scores.
 
     @abstractmethod

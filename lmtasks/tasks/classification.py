@@ -12,7 +12,7 @@ from typing import Literal
 from lmtasks import metrics
 from lmtasks.batch import Example
 from lmtasks.errors import InputError
-from lmtasks.heads.classification import LONGEST, SHORTEST, ClassificationHead, Ngrams, Pooling
+from lmtasks.heads.classification import LONGEST, SHORTEST, ClassificationHead, Hidden, Ngrams, Pooling
 from lmtasks.tasks.base import Answer, Answers, Prediction, Row, Task, fault, text_of, texts_of
 from lmtasks.text.base import BaseTokenizer
 
@@ -62,6 +62,8 @@ class ClassificationTask(Task):
     ngrams: int = 0
     """Read sequences of 2 up to so many bytes beside the encoder's states; 0 = none. Helps where there are only some
     thousand rows."""
+    hidden: Hidden = "none"
+    """Activation of a hidden layer between text and labels, as BERT has one; none = no such layer."""
 
     def __post_init__(self) -> None:
         if self.ngrams != 0 and not SHORTEST <= self.ngrams <= LONGEST:
@@ -135,7 +137,7 @@ class ClassificationTask(Task):
         """Return a head that chooses among the labels."""
         settings = self.pooling, self.dropout, self.weights or None, self.multi_label, self.label_smoothing
         ngrams = Ngrams(tokenizer.byte_pieces(), self.ngrams, dropout=self.dropout) if self.ngrams else None
-        return ClassificationHead(d_model, len(self.labels), *settings, ngrams)
+        return ClassificationHead(d_model, len(self.labels), *settings, ngrams, self.hidden)
 
     def answers(self, found: list[list[float]], examples: Sequence[Example], tokenizer: BaseTokenizer) -> Answers:
         """Turn the probabilities of the labels into the likeliest, with `multi_label` into all from 0.5 on.
@@ -191,7 +193,7 @@ class ClassificationTask(Task):
     def _chosen(self, probabilities: Mapping[str, float]) -> list[str]:
         """Return the likeliest label, with `multi_label` all from the threshold on, in the order of the alphabet."""
         if self.multi_label:
-            return [label for label in self.labels if probabilities[label] >= THRESHOLD]
+            return sorted(label for label in self.labels if probabilities[label] >= THRESHOLD)
         return [max(probabilities, key=probabilities.__getitem__)]
 
     def _scored(self, predictions: Sequence[Prediction]) -> metrics.LabelledScore:

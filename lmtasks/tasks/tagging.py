@@ -59,6 +59,8 @@ class TaggingTask(Task):
     """Kinds of names, found in the training rows."""
     writing: tuple[str, ...] = ()
     """How words are written, found in the training rows; see `lmtasks.text.words`."""
+    rules: bool = True
+    """Let a name begin with B-, as in BIO; otherwise each word may have any tag, as in models of others."""
 
     @property
     def marks(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -127,11 +129,14 @@ class TaggingTask(Task):
         return self.examples(rows, tokenizer, tagged=False)
 
     def head(self, tokenizer: BaseTokenizer, d_model: int) -> TaggingHead:
-        """Return a head whose answers begin a name before they continue it."""
+        """Return a head whose answers begin a name before they continue it, if there are rules."""
         tags = self.tags
-        first = [tag[0] != "I" for tag in tags]
+        first = [not self.rules or tag[0] != "I" for tag in tags]
         # I-PER follows B-PER and I-PER only
-        allowed = [[tag[0] != "I" or before in (f"B{tag[1:]}", tag) for tag in tags] for before in tags]
+        allowed = [
+            [begins or before in (f"B{tag[1:]}", tag) for tag, begins in zip(tags, first, strict=True)]
+            for before in tags
+        ]
         pieces = [piece.strip(b" ") for piece in tokenizer.byte_pieces()] if self.spelling else None
         return TaggingHead(d_model, len(tags), allowed, first, None, self.dropout, self.crf, pieces, self.layers)
 

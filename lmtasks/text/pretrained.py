@@ -15,6 +15,7 @@ from typing import Any, Literal
 from lmtasks.errors import InputError, did_you_mean, one_line
 from lmtasks.settings import from_plain, to_plain
 from lmtasks.text.base import BaseTokenizer
+from lmtasks.text.languages import languages_meant
 from lmtasks.text.pretrained_pieces import JsonPieces, Pieces, SentencePieces, Span
 from lmtasks.text.tokenizer import reject_surrogates, special_names
 
@@ -113,11 +114,18 @@ class PretrainedTokenizer(BaseTokenizer):
         return max(len(self._pieces), len(self._targets or ())) + len(self.added)
 
     def tag(self, language: str) -> int:
-        """Return the id of the token of a language. Raises: InputError if there is none."""
-        if language not in self._tags:
-            known = f"it has {', '.join(self.languages)}" if self._tags else "it has none"
-            raise InputError(f"the tokenizer has no language {language!r}: {did_you_mean(language, self._tags, known)}")
-        return self._tags[language]
+        """Return the id of the token of a language: its code here, or another one that means no other language.
+
+        Raises: InputError if there is none, or several.
+        """
+        found = languages_meant(language, self.languages)
+        if len(found) > 1:
+            raise InputError(f"language {language!r} is one of {', '.join(found)} in the tokenizer; give one of these")
+        if not found:
+            known = f"it has {', '.join(self.languages)}" if self.languages else "it has none"
+            hint = did_you_mean(language, self.languages, known)
+            raise InputError(f"the tokenizer has no language {language!r}: {hint}")
+        return self._tags[found[0]]
 
     def mark(self, name: str) -> int:
         """Return the id of a special token. Raises: InputError if there is none."""
@@ -209,7 +217,8 @@ class PretrainedTokenizer(BaseTokenizer):
 
     def extended(self, languages: Sequence[str], marks: Sequence[str]) -> PretrainedTokenizer:
         """Return a tokenizer that has these tags and marks too, new ones at the end; the other ids are the same."""
-        names = special_names([language for language in languages if language not in self._tags], marks)
+        unknown = [language for language in languages if not languages_meant(language, self.languages)]
+        names = special_names(unknown, marks)
         new = [name for name in dict.fromkeys(names) if name not in self._marks]
         return PretrainedTokenizer(self._pieces, self.framing, self._targets, (*self.added, *new))
 

@@ -29,7 +29,7 @@ from lmtasks.data.mixing import Mixture
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
 from lmtasks.heads.base import Head
-from lmtasks.model import Model, start_marks
+from lmtasks.model import Model
 from lmtasks.settings import from_plain, to_plain
 from lmtasks.storage import TOKENIZER
 from lmtasks.storage.checkpoint import saved_in
@@ -131,10 +131,7 @@ class TaskModule(Model, LightningModule):
 
     def train_tokenizer(self, texts: Iterable[str], folder: Path) -> None:
         """Make the tokenizer, from its file, from `init_from` or from the training texts; write it into `folder`."""
-        tasks = self.tasks.values()
-        languages = tuple(dict.fromkeys(language for task in tasks for language in task.languages))
-        own = [mark for task in tasks for mark in task.marks]
-        marks = tuple(dict.fromkeys([*own, *start_marks(self.tasks).values()]))
+        languages, marks = self.token_names
         if self.origin:
             self.tokenizer = self.origin.tokenizer(languages, marks)
         else:
@@ -161,10 +158,10 @@ class TaskModule(Model, LightningModule):
             assert self.tokenizer is not None, "set module.tokenizer, or fit with a TextDataModule"
             self.build(self.tokenizer)
 
-    def build(self, tokenizer: BaseTokenizer) -> None:
+    def build(self, tokenizer: BaseTokenizer | None = None) -> None:
         """Build backbone and heads for a tokenizer, with their first weights, as the settings of training say."""
         super().build(tokenizer)
-        backbone, _ = self.built()
+        backbone, tokenizer = self.built()
         if vectors := self.training_config.vectors:
             found = initialise(backbone.embedding, tokenizer, vectors)
             said = "vectors: %.1f %% of the words of the vocabulary found in %s (%.1f %% of the whole vocabulary)"

@@ -12,7 +12,7 @@ from lmtasks.backbones.base import BackboneConfig
 from lmtasks.backbones.recurrent import RecurrentConfig
 from lmtasks.backbones.transformer import TransformerConfig
 from lmtasks.decoding import Decoding
-from lmtasks.heads.classification import Pooling
+from lmtasks.heads.classification import Hidden, Pooling
 from lmtasks.tasks.answering import SpanAnsweringTask
 from lmtasks.tasks.base import Task
 from lmtasks.tasks.classification import ClassificationTask
@@ -200,6 +200,7 @@ class ClassificationModule(TaskModule):
         dropout: Share of the features of a text dropped.
         label_smoothing: Share of the probability spread over all labels.
         ngrams: Read sequences of letters beside the encoder's states, of 2 up to so many bytes; 0: none.
+        hidden: Activation of a hidden layer between text and labels; none: no such layer.
         backbone: Architecture and sizes; an encoder is enough.
         tokenizer: How texts become token ids; trained on the training texts unless it names a file.
         training: How it is trained.
@@ -221,11 +222,14 @@ class ClassificationModule(TaskModule):
         dropout: float = 0.3,
         label_smoothing: float = 0.0,
         ngrams: int = 0,
+        hidden: Hidden = "none",
         backbone: BackboneConfig = TransformerConfig(decoder_layers=0),
         tokenizer: TokenizerConfig = TokenizerConfig(),
         training: Training = Training(),
     ) -> None:
-        task = ClassificationTask(multi_label, pair, balanced, main, pooling, dropout, label_smoothing, ngrams=ngrams)
+        task = ClassificationTask(
+            multi_label, pair, balanced, main, pooling, dropout, label_smoothing, ngrams=ngrams, hidden=hidden
+        )
         super().__init__(_only(task), backbone, tokenizer, training)
 
 
