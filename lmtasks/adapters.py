@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from lmtasks.backbones.base import Backbone
 from lmtasks.backbones.lora import LoRA, LoRALinear, adapters, fingerprint, installed, is_adapter
 from lmtasks.decoding import Decoding
-from lmtasks.errors import InputError
+from lmtasks.errors import InputError, one_line
 from lmtasks.settings import FORMAT, check_format, from_plain, to_plain
 from lmtasks.tasks.base import Task
 
@@ -118,5 +118,6 @@ def read_adapter(file: str | Path) -> SavedAdapter:
     except InputError:
         raise
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{file}: not an adapter of lmtasks ({reason}); save it again by save_adapter") from error
+        raise InputError(
+            f"{file}: not an adapter of lmtasks ({one_line(error)}); save it again by save_adapter"
+        ) from error

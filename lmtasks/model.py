@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ from lmtasks.text.base import BaseTokenizer
 
 NAME = re.compile(r"[A-Za-z0-9_-]+")  # of a task: it becomes part of the names of parameters, scores and options
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
+BUILDING = threading.Lock()  # the default type of numbers is one for all threads
 PARTS = ("backbone.", "heads.")  # how the names of a model's weights begin; others are for training only
 
 
@@ -261,14 +263,18 @@ def default_dtype(dtype: torch.dtype | None) -> Iterator[None]:
 
     Raises: InputError if it is no type of floating-point numbers.
     """
-    before = torch.get_default_dtype()
-    if dtype is not None and not dtype.is_floating_point:
-        raise InputError(f"dtype {dtype} holds no floating-point numbers; give torch.float32 or torch.bfloat16")
-    torch.set_default_dtype(dtype or before)
-    try:
+    if dtype is None:
         yield
-    finally:
-        torch.set_default_dtype(before)
+        return
+    if not dtype.is_floating_point:
+        raise InputError(f"dtype {dtype} holds no floating-point numbers; give torch.float32 or torch.bfloat16")
+    with BUILDING:
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(dtype)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)
 
 
 def start_marks(tasks: Mapping[str, Task]) -> dict[str, str]:

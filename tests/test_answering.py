@@ -128,7 +128,9 @@ def test_a_row_without_answer_has_its_end_as_target(tokenizer):
 def test_places_count_from_the_context_where_a_tokenizer_cuts_the_question_short():
     cats = Tokenizer.train(["cats cats cats"], TokenizerConfig("bpe", 270))
     cut_short = SimpleNamespace(
-        frame_source=cats.frame_source, encode_with_offsets=lambda text: _without_last(cats, text)
+        frame_source=cats.frame_source,
+        encode_with_offsets=lambda text: _without_last(cats, text),
+        separator_id=cats.separator_id,
     )
     task = SpanAnsweringTask()
     (example,) = task.questions([{"question": "cats ?", "context": "two cats"}], cut_short)

@@ -257,7 +257,7 @@ def test_whole_weights_take_adapters_out(mood, corpus, base):
 
 
 def test_lora_without_a_trained_backbone_or_on_a_layer_that_is_none_is_refused(corpus, base):
-    with pytest.raises(InputError, match=r"lora adapts a trained backbone; set init_from beside it"):
+    with pytest.raises(InputError, match=r"lora adapts a trained backbone; set init_from, or a pretrained backbone"):
         tiny_module(lora=LoRA())
     with pytest.raises(InputError, match=r"no linear layer qkv"):
         fit(corpus, tiny_module(lora=LoRA(layers=("qkv",)), init_from=str(base)))

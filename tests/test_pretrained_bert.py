@@ -9,6 +9,7 @@ import pytest
 import torch
 from tiny import fit
 
+from lmtasks.backbones.lora import LoRA
 from lmtasks.backbones.transformer import Transformer
 from lmtasks.batch import Batch
 from lmtasks.data.readers.table import Table
@@ -22,6 +23,7 @@ from lmtasks.tasks.answering import SpanAnsweringTask
 from lmtasks.tasks.classification import ClassificationTask
 from lmtasks.tasks.tagging import TaggingTask
 from lmtasks.tasks.translation import TranslationTask
+from lmtasks.training.config import Training
 from lmtasks.training.datamodule import TextDataModule
 from lmtasks.training.module import TaskModule
 
@@ -29,6 +31,7 @@ transformers = pytest.importorskip("transformers")
 
 WORDS = ("the", "old", "dog", "sleep", "##s", "anna", "has", "a", "cat", "who", "?", ".", "not")
 LENGTHS = (7, 12, 1, 4)
+LORA = Training(lora=LoRA(rank=2))
 BERT = {"hidden_size": 24, "num_attention_heads": 3, "intermediate_size": 40, "num_hidden_layers": 3}
 DISTILBERT = {"dim": 24, "n_heads": 3, "hidden_dim": 40, "n_layers": 3}
 MODELS = {
@@ -247,3 +250,26 @@ def test_a_new_decoder_over_an_encoder_learns_to_write(folder, tmp_path):
         loss.total.backward()
         optimizer.step()
     assert losses[-1] < 0.5 * losses[0]
+
+
+def test_a_question_that_spells_the_separator_is_one_question(folder):
+    model = Model({"answer": SpanAnsweringTask(window=30)}, Pretrained(str(folder)))
+    model.build()
+    (answers,) = model.solve([{"question": "who [SEP] has a cat?", "context": "anna has a cat."}])
+    assert all(0 <= span.start < span.stop <= 15 for answer in answers for span in answer.spans)
+    (example,) = model.tasks["answer"].questions([{"question": "[SEP]who", "context": "anna"}], model.built()[1])
+    assert example.source.count(3) == 2
+
+
+def test_lora_is_refused_where_the_decoder_is_new(folder):
+    with pytest.raises(InputError, match="its decoder is new; leave lora out"):
+        TaskModule({"translation": TranslationTask()}, Pretrained(str(folder), decoder_layers=1), training=LORA)
+
+
+def test_a_model_folder_is_never_written_over_the_model_that_it_was_read_from(folder):
+    model = Model({"mood": ClassificationTask(labels=("a", "b"))}, Pretrained(str(folder)))
+    model.build()
+    before = {path.name: path.read_bytes() for path in folder.glob("*")}
+    with pytest.raises(InputError, match="is no model folder, and a model would take its place"):
+        save(model, folder)
+    assert before == {path.name: path.read_bytes() for path in folder.glob("*")}

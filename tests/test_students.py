@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+import tokenizers
 import torch
 from marian_files import FLOAT32, INT8, SETTINGS, TEXT, items, write, write_rows
 
 from lmtasks.backbones.transformer import TransformerConfig
+from lmtasks.cli.main import main
 from lmtasks.errors import InputError
 from lmtasks.pretrained.folder import Folder
 from lmtasks.pretrained.marian_binary import read
 from lmtasks.pretrained.students import Student
+from lmtasks.storage.model_folder import load
 
 YML = ("special:model.yml", TEXT, (4,), b"a: 1")
 
@@ -95,7 +100,7 @@ def test_a_model_of_marian_loads_into_our_transformer(tmp_path, int8, autoreg, m
     config, weights = student(write(tmp_path / "model.bin", items(**choices), int8, **choices))
     assert config == TransformerConfig(
         d_model=8, n_heads=2, d_ff=12, encoder_layers=2, decoder_layers=1, norm_position="post", norm_eps=1e-6,
-        output_bias=True, decoder_mixing=mixing, zero_start=True, embedding_rows=11,
+        output_bias=True, decoder_mixing=mixing, zero_start=True, embedding_rows=11, dropout=0.0,
     )  # fmt: skip
     backbone = config.build(11)
     backbone.load_state_dict(weights)  # strict
@@ -158,3 +163,22 @@ def test_weights_that_do_not_fit_the_settings_are_refused(tmp_path, change, mess
 def test_what_our_transformer_cannot_express_is_refused_by_its_key(tmp_path, key, value, expected):
     with pytest.raises(InputError, match=f"{key} .*, and lmtasks reads {expected} only"):
         student(write(tmp_path / "model.bin", items(), **{key: value}))
+
+
+def test_the_config_for_students_tunes_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "model.pten.bin", items())
+    pieces = ["</s>", "<unk>", *"▁abcdefgh"]
+    inner = tokenizers.Tokenizer(tokenizers.models.Unigram([(piece, -1.0) for piece in pieces], unk_id=1))
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    inner.decoder = tokenizers.decoders.Metaspace()
+    inner.save(str(tmp_path / "tokenizer.json"))
+    lines = [json.dumps({"pt": "a b c", "en": "d e f"}), json.dumps({"pt": "a b", "en": "d e"})]
+    for name in ("pairs.jsonl", "dev.jsonl"):
+        (tmp_path / name).write_text("\n".join(lines))
+    small = ["--trainer.max_steps=2", "--trainer.val_check_interval=1", "--model.training.schedule.warmup=1"]
+    assert main(["fit", "-c", "student-tuning", f"--model.backbone.name={tmp_path}", *small]) == 0
+    before, after = (load(folder).backbone.state_dict() for folder in (tmp_path, "runs/student-tuning"))
+    changed = {name for name, weight in before.items() if not torch.equal(weight, after[name])}
+    assert "decoder.layers.0.self_attention.forget.weight" in changed
+    assert not changed & {"embedding.weight", "output_bias"}

@@ -134,12 +134,17 @@ class Backbone(nn.Module):
 
 
 class Origin(ABC):
-    """What a backbone comes from that is not new: another model, which gives its tokenizer and its weights."""
+    """Where the tokenizer and the first weights of a backbone come from: another model."""
 
     @property
     def revision(self) -> str | None:
         """The version that was found, where the settings may leave it open; None = there are no versions."""
         return None
+
+    @property
+    def new_parts(self) -> tuple[str, ...]:
+        """Parts of the backbone for which it has no weights."""
+        return ()
 
     @abstractmethod
     def tokenizer(self, languages: Sequence[str], marks: Sequence[str]) -> BaseTokenizer:

@@ -72,7 +72,7 @@ class ClassificationHead(Head):
         self.pooling, self.multi_label, self.label_smoothing = pooling, multi_label, label_smoothing
         self.attention = AttentionWeights(d_model) if pooling == "attention" else None
         self.hidden = None if hidden == "none" else nn.Linear(d_model, d_model)
-        self.activation = {"none": nn.Identity(), "tanh": nn.Tanh(), "relu": nn.ReLU()}[hidden]
+        self.activation = torch.relu if hidden == "relu" else torch.tanh
         self.dropout = Dropout(dropout)
         self.ngrams = ngrams
         self.output = nn.Linear(d_model + (ngrams.d_text if ngrams else 0), n_classes)

@@ -125,6 +125,7 @@ class Student(Family):
             d_ff=self._size("transformer-dim-ffn"),
             encoder_layers=self._size("enc-depth"),
             decoder_layers=self._size("dec-depth"),
+            dropout=0.0,  # students have none, and a tenth ruins what they know; model.yml does not say
             norm_position="post",
             norm_eps=1e-6,
             activation="silu" if given.get("transformer-ffn-activation") == "swish" else "relu",
@@ -161,7 +162,7 @@ class Student(Family):
         return {"translation": TranslationTask((f"{match[1]}-{match[2]}" if match else "src-trg",))}
 
     def decoding(self) -> Decoding:
-        """Return a greedy search, for which students are made; config.yml beside the model may say otherwise."""
+        """Return a greedy search, for which students are made."""
         return Decoding(beam=1, max_ratio=2.5)
 
     def _size(self, key: str) -> int:

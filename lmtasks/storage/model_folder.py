@@ -43,7 +43,8 @@ def save(model: Model, folder: str | Path, metrics: Mapping[str, float] | None =
     Raises: InputError if `folder` is something other than a model folder, or the model has no tokenizer yet.
     """
     folder = Path(folder)
-    if folder.exists() and not (folder / CONFIG).is_file() and (folder.is_file() or any(folder.iterdir())):
+    taken = folder.is_file() or (folder.exists() and any(folder.iterdir()))
+    if taken and (is_foreign(folder) or not (folder / CONFIG).is_file()):
         raise InputError(f"{folder} is no model folder, and a model would take its place; choose a folder that is new")
     # A new folder replaces the old one only when it is complete: a crash while writing leaves the old model.
     part, old = (folder.with_name(f".{folder.name}.{ending}") for ending in ("part", "old"))

@@ -102,7 +102,7 @@ class SpanAnsweringTask(Task):
             span = _tokens_of(row, answers, encode_context(context)[1]) if answers else NOTHING
             references = [text for text, _ in answers]
             whole = Example([], [], f"{question}\n{context}", next(iter(references), ""), references, row=number)
-            asked = tokenizer.encode_with_offsets(question)
+            asked = _without(tokenizer.separator_id, tokenizer.encode_with_offsets(question))
             examples += self._windows(whole, asked, encode_context(context), span, tokenizer)
         return examples
 
@@ -206,6 +206,12 @@ class SpanAnsweringTask(Task):
             pairs = [*[NO_TEXT] * first, *question[1][: len(asked)], *[NO_TEXT] * between, *places, NO_TEXT]
             offsets = [place for pair in pairs for place in pair]
             yield replace(whole, source=source, target=[IGNORE] * 2 if span == UNKNOWN else target, offsets=offsets)
+
+
+def _without(token: int, cut: Cut) -> Cut:
+    """Return a text without a token: the separator, which a text may spell, must not end the question."""
+    kept = [(i, place) for i, place in zip(*cut, strict=True) if i != token]
+    return [i for i, _ in kept], [place for _, place in kept]
 
 
 def _tokens_of(row: Row, answers: Sequence[tuple[str, int]], offsets: Offsets) -> tuple[int, int]:

@@ -73,7 +73,7 @@ class Seq2SeqTask(Task):
         targets = dict(zip(written, tokenizer.encode_targets(written), strict=True))
         examples = []
         for several, (number, pair) in zip(sources, pairs, strict=True):
-            language = pair.language if self.languages or tokenizer.names_languages else None
+            language = self._language(pair, tokenizer)
             target = tokenizer.frame_target(targets[pair.target], language) if pair.target.strip() else []
             examples.append(
                 Example(
@@ -96,8 +96,7 @@ class Seq2SeqTask(Task):
 
     def frame(self, sources: Sequence[list[int]], pair: Pair, tokenizer: BaseTokenizer) -> list[int]:
         """Return what the encoder reads of the token ids of the source texts."""
-        # a model of a single target language needs no tag
-        language = pair.language if self.languages or tokenizer.names_languages else None
+        language = self._language(pair, tokenizer)
         return tokenizer.frame_source(*sources, language=language, source_language=pair.source_language)
 
     def head(self, tokenizer: BaseTokenizer, d_model: int) -> Head:
@@ -109,3 +108,7 @@ class Seq2SeqTask(Task):
         """Turn the hypotheses of the search into texts."""
         texts = iter(tokenizer.decode_batch([hypothesis.tokens for several in found for hypothesis in several]))
         return [[Answer(next(texts), hypothesis.score) for hypothesis in several] for several in found]
+
+    def _language(self, pair: Pair, tokenizer: BaseTokenizer) -> str | None:
+        """Return the language to name; a model of a single target language needs none, unless it always names it."""
+        return pair.language if self.languages or tokenizer.names_languages else None

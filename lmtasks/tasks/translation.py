@@ -104,7 +104,9 @@ class TranslationTask(Seq2SeqTask):
     def questions(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
         """Turn rows into examples to be answered. Raises: InputError if it could be between any languages."""
         if not self.directions:
-            self.choose(None, None)
+            raise InputError(
+                f"the model translates between any of {_listed(self.between)}; choose source and target ({OPTIONS})"
+            )
         return super().questions(rows, tokenizer)
 
     def narrowed(self, group: str) -> TranslationTask:

@@ -30,7 +30,7 @@ _HEADER_BYTES = 32  # more than any header has
 def read_vectors(path: str | os.PathLike[str], wanted: set[str]) -> dict[str, np.ndarray]:
     """Return the vectors (W,), in float32, of the wanted words that are in a file; of a repeated word the first one.
 
-    The ending tells the format: .bin and .npy, with or without .gz; anything else is text. The words of `a.npy` are in
+    The ending tells the format: .npy, .bin or .bin.gz; anything else is text. The words of `a.npy` are in
     `a.txt` (one per line), `a.json` (a list) or `a.parquet` (the column `word` or `words`, else the first of text); if
     there is none of that name, in the only file of these kinds in the folder.
 

@@ -68,7 +68,7 @@ class TaskModule(Model, LightningModule):
         validation_decoding: Decoding = Decoding(beam=1),
     ) -> None:
         super().__init__(tasks, backbone, decoding)
-        if training.compile and not backbone.compiles:
+        if training.compile and not self.backbone_config.compiles:
             raise InputError(
                 "model.training.compile is for attention; a recurrent backbone or SSRU would compile every length anew"
             )
@@ -81,7 +81,11 @@ class TaskModule(Model, LightningModule):
             brings = "model.training.init_from" if training.init_from else "a pretrained model.backbone"
             raise InputError(f"{brings} brings tokenizer and embeddings of its own; leave out model.{unwanted}")
         if training.lora and not self.origin:
-            raise InputError("model.training.lora adapts a trained backbone; set init_from beside it")
+            raise InputError("model.training.lora adapts a trained backbone; set init_from, or a pretrained backbone")
+        if training.lora and self.origin and (new := self.origin.new_parts):
+            raise InputError(
+                f"model.training.lora trains nothing of the backbone itself, and its {new[0]} is new; leave lora out"
+            )
         self.tokenizer_config, self.training_config, self.validation_decoding = tokenizer, training, validation_decoding
         self.joint = training.joint.build(list(self.tasks))
         self.mixture: Mixture | None = None
@@ -130,7 +134,10 @@ class TaskModule(Model, LightningModule):
         self.tasks[name] = self.tasks[name].learn(rows)
 
     def train_tokenizer(self, texts: Iterable[str], folder: Path) -> None:
-        """Make the tokenizer, from its file, from `init_from` or from the training texts; write it into `folder`."""
+        """Make the tokenizer: that of `init_from` or of a pretrained backbone, or one of its file or of the texts.
+
+        It is written into `folder`.
+        """
         languages, marks = self.token_names
         if self.origin:
             self.tokenizer = self.origin.tokenizer(languages, marks)
