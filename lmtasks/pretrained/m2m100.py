@@ -56,7 +56,7 @@ class M2M100(Fairseq):
                 self.layout(),
                 norm_position="pre",
                 positions="sinusoidal",
-                position_offset=self.setting("pad_token_id") + 1,
+                position_offset=self.setting("pad_token_id", least=0) + 1,
                 scaled_embeddings=bool(self.config.get("scale_embedding", True)),
                 embedding_norm=False,
                 output_bias=False,
