@@ -1,10 +1,10 @@
-"""`lmtasks import`: save a model that others have trained as a model folder, which needs the original no more."""
+"""`lmtasks import`: save a pretrained model as a model folder, which no longer needs the original."""
 
 from __future__ import annotations
 
 import argparse
 
-HELP = "save a model of others, from a folder or the Hugging Face hub, as a model folder"
+HELP = "save a pretrained model, from a folder or the Hugging Face hub, as a model folder"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -26,7 +26,7 @@ COMMANDS = {
     "run": ("run", "use a model on texts from arguments, stdin or files"),
     "tokenizer": ("tokenizer", "train a tokenizer, or show how one cuts a text"),
     "score": ("score", "score a file of predictions against a file of references"),
-    "import": ("import_model", "save a model of others, from a folder or the Hugging Face hub, as a model folder"),
+    "import": ("import_model", "save a pretrained model, from a folder or the Hugging Face hub, as a model folder"),
     "info": ("info", "say what a run, model folder or checkpoint is"),
     "compare": ("compare", "compare the scores of several runs, task by task, and draw their curves"),
     "attend": ("attend", "show which source words the model reads for each target word"),

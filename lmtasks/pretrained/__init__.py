@@ -1,1 +1,1 @@
-"""Models that others have trained, in our own backbone: their settings, weights, tokenizers and framing."""
+"""Pretrained models in our own backbone: their settings, weights, tokenizers and framing."""

@@ -1,4 +1,4 @@
-"""Trained heads: layers that others have trained above an encoder, as heads of ours that answer without training.
+"""Trained heads: layers that come with an encoder, as heads of ours that answer without training.
 
 Answers in a text, tags of words and labels of a text: Devlin et al. 2019, "BERT", sections 4.1, 4.2, 4.3 and 5.3.
 """

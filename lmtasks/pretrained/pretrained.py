@@ -1,7 +1,7 @@
-"""Pretrained: a backbone that begins with the weights of a model that others have trained.
+"""Pretrained: a backbone that starts from the weights of a pretrained model.
 
-It stands where the settings of a backbone stand. What is built and saved afterwards is our own Transformer, which needs
-neither the folder nor this package any more.
+It stands where the settings of a backbone stand. What is built and saved is our own Transformer: the model folder needs
+neither the original nor this package.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ OF_TOKENS = ("output_weight", "output_bias")  # beside the embedding: parameters
 
 @dataclass(frozen=True)
 class Pretrained(BackboneConfig):
-    """The backbone of a model that others have trained, with its tokenizer and framing.
+    """The backbone of a pretrained model, with its tokenizer and framing.
 
     Example:
         >>> Pretrained("google-bert/bert-base-uncased", decoder_layers=2).name
@@ -93,7 +93,7 @@ class Pretrained(BackboneConfig):
 
 
 class PretrainedOrigin(Origin):
-    """The tokenizer and the weights of a model that others have trained."""
+    """The tokenizer and the weights of a pretrained model."""
 
     def __init__(self, family: Family) -> None:
         self.family = family

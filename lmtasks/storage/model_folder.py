@@ -78,7 +78,7 @@ def save(model: Model, folder: str | Path, metrics: Mapping[str, float] | None =
 def load(path: str | Path, device: str = "cpu", dtype: torch.dtype | None = None) -> Model:
     """Load a model folder, a run folder (its model, else its last checkpoint) or a .ckpt, ready for use.
 
-    Of a model that others have trained it may be the folder, or the id on the Hugging Face hub (OWNER/MODEL). `dtype`
+    For a pretrained model it may be its folder, or the id on the Hugging Face hub (OWNER/MODEL). `dtype`
     is that of the weights: with torch.bfloat16 they take half of the memory, also while they are read.
 
     The model needs no trainer; `TaskModule.of` turns it into a module that a trainer takes.
@@ -99,7 +99,7 @@ def load(path: str | Path, device: str = "cpu", dtype: torch.dtype | None = None
 
 
 def is_foreign(path: str | Path) -> bool:
-    """Tell whether others have trained a model: an id on the hub, or a folder with a config.json or file of theirs.
+    """Tell whether a path means a pretrained model: an id on the hub, or a folder in the layout of its makers.
 
     Raises: InputError if the folder cannot be read.
     """

@@ -1,4 +1,4 @@
-"""PretrainedTokenizer: the tokenizer of a model that others have trained, with the ids that it was trained with.
+"""PretrainedTokenizer: the tokenizer of a pretrained model, with the ids that the model was trained with.
 
 `text.pretrained_pieces` cuts the texts; `Framing` says which special tokens the family of the model puts around them.
 Unlike `Tokenizer` it may be lossy: what the original lower-cases or does not know is lost here too.
