@@ -60,6 +60,11 @@ class Pretrained(BackboneConfig):
     decoder_layers: int = field(default=ALL, kw_only=True)
     """Layers of the decoder that are kept; -1 = all, 0 = an encoder only. Over an encoder alone they are new."""
 
+    def __post_init__(self) -> None:
+        for name in ("dropout", "attention_dropout"):
+            if (share := getattr(self, name)) is not None and not 0 <= share < 1:
+                raise InputError(f"model.backbone.{name} {share}; give a share, 0 or more and below 1")
+
     def resolve(self) -> tuple[TransformerConfig, PretrainedOrigin]:
         """Return the settings of our Transformer, and where its weights come from.
 
@@ -171,6 +176,8 @@ class PretrainedOrigin(Origin):
 def find_family(folder: Folder) -> Family:
     """Return a model as one of its family. Raises: InputError if its architecture is none that lmtasks reads."""
     known = {model_type: family for family in FAMILIES for model_type in family.model_types}
+    if "tasks" in folder.config:
+        raise InputError("a model of lmtasks, not a pretrained one of others; name it in model.training.init_from")
     if folder.model_type not in known:
         raise InputError(
             f"{folder.name}: {CONFIG} has model_type {folder.model_type!r}, which lmtasks does not read; it reads "
