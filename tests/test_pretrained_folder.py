@@ -318,6 +318,16 @@ def test_a_bert_that_cannot_be_used_is_refused_before_a_model_begins_with_it(ber
     assert str(caught.value).startswith(f"{bert}: ")
 
 
+@pytest.mark.parametrize("number", [-1, 10**9])
+def test_ids_that_do_not_number_the_pieces_are_refused_at_once(bert, number):
+    config(model_type="roberta", pad_token_id=1)(bert)
+    names = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "a", "b"]
+    (bert / "vocab.json").write_text(json.dumps({name: i for i, name in enumerate(names)} | {"ab": number}))
+    (bert / "merges.txt").write_text("a b\n")
+    with pytest.raises(InputError, match=f"^{bert}: (the vocabulary has ids|cannot be read)"):
+        Pretrained(str(bert)).resolve()
+
+
 def test_a_file_and_an_empty_folder_are_no_models(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("{}")

@@ -213,6 +213,7 @@ def _opened(path: Path) -> Any:
 
     Files of PyTorch before 1.6 are no zip archives, and are read as a whole.
     """
+    path.open("rb").close()  # safetensors says of a file that may not be read that there is none
     if path.suffix == ".safetensors":
         return safe_open(path, framework="pt")
     weights = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))

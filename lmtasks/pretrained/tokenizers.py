@@ -10,7 +10,7 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
 from lmtasks.errors import InputError
 from lmtasks.pretrained.folder import TOKENIZER, Folder
-from lmtasks.text.pretrained_pieces import JsonPieces, Pieces, SentencePieces, byt5_pieces, sentence_pieces
+from lmtasks.text.pretrained_pieces import JsonPieces, Pieces, SentencePieces, byt5_pieces, count_ids, sentence_pieces
 
 ADDITIONAL = ("additional_special_tokens", "extra_special_tokens")  # before and since version 5 of transformers
 FAIRSEQ_MODEL = "sentencepiece.bpe.model"
@@ -55,6 +55,7 @@ def byte_level_bpe(folder: Folder) -> JsonPieces:
     lines = _lines(required(folder, "merges.txt"))
     pairs = (line.split() for line in lines if line and not line.startswith("#version"))
     merges = [(left, right) for left, right in pairs]
+    count_ids(vocabulary)  # before the package fills the holes between large ones
     inner = tokenizers.Tokenizer(models.BPE(vocabulary, merges))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()

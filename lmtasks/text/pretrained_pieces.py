@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Span = tuple[int, int]
 
+MOST_HOLES = 10_000  # ids of no piece that a small vocabulary may have
 _SPACE = "▁"  # how SentencePiece writes a space (Kudo and Richardson 2018, section 3.2)
 _BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 
@@ -88,7 +89,7 @@ class JsonPieces(Pieces):
         added = sorted(self._inner.get_added_tokens_decoder().items())
         self.marks = {token.content: i for i, token in added if token.special}
         self._special_ids = frozenset(self.marks.values())
-        self._size = max(self._inner.get_vocab().values(), default=-1) + 1
+        self._size = count_ids(self._inner.get_vocab())
 
     def __len__(self) -> int:
         """Return the number of ids: the largest one, plus 1."""
@@ -150,7 +151,7 @@ class SentencePieces(Pieces):
         Raises: InputError if the package is missing, the model is damaged, or `ids` has no id for unknown pieces.
         """
         self._processor = _processor(model)
-        self._model, self._ids, self._leading = model, dict(ids), tuple(leading)
+        self._model, self._ids, self._leading, self._size = model, dict(ids), tuple(leading), count_ids(ids)
         self.marks = {name: self._ids[name] for name in specials if name in self._ids}
         self._special_ids = frozenset(self.marks.values())
         self._names = {i: name for name, i in self._ids.items()}
@@ -166,7 +167,7 @@ class SentencePieces(Pieces):
 
     def __len__(self) -> int:
         """Return the number of ids: the largest one, plus 1."""
-        return max(self._names) + 1
+        return self._size
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
         """Cut texts into ids, on all cores."""
@@ -244,6 +245,18 @@ class _Part(NamedTuple):
     """Its first character."""
     whole: bool
     """Whether it is a piece, and not cut any further."""
+
+
+def count_ids(ids: Mapping[str, int]) -> int:
+    """Return the number of the ids that pieces have: the largest one, plus 1; some may be of no piece.
+
+    Raises: InputError if one is below 0, or so large that the most would be of no piece.
+    """
+    least, size = min(ids.values(), default=0), max(ids.values(), default=-1) + 1
+    if least < 0 or size > 2 * len(ids) + MOST_HOLES:
+        numbers = f"ids from {least:,} to {size - 1:,} for {len(ids):,} pieces"
+        raise InputError(f"the vocabulary has {numbers}; load the model again")
+    return size
 
 
 def sentence_pieces(model: bytes) -> list[str]:
