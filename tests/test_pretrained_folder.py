@@ -210,7 +210,7 @@ FAULTS = {
     "dropout in words": (config(dropout_rate="much"), "dropout 'much', expected a number"),
     "not a number": (config(layer_norm_epsilon=float("nan")), "norm_eps nan, expected a number"),
     "another activation": (config(feed_forward_proj=["relu"]), "cannot be read"),
-    "a start that is no token": (config(decoder_start_token_id=10**9), "special tokens have the ids"),
+    "a start that is no token": (config(decoder_start_token_id=10**9), "a special token has the id 1000000000"),
     "tasks in a list": (config(task_specific_params=[1]), "cannot be read"),
     "a prompt that is no text": (config(task_specific_params={"summarization": {"prefix": 5}}), "prefix 5, expected"),
     "a beam below 0": (generation(num_beams=-1), "generation.*decoding.beam is -1"),
@@ -302,6 +302,7 @@ def test_nothing_is_trained_from_such_a_folder(t5, tmp_path, capsys, fault):
 BERT_FAULTS = {
     "heads that do not divide": (config(num_attention_heads=3), "d_model 8 is not a multiple of n_heads 3"),
     "no positions": (config(max_position_embeddings=10**9), r"1,000,000,000 positions|expected \(1000000000, 8\)"),
+    "no dropout": (config(hidden_dropout_prob=None), "dropout None, expected a number from 0"),
     "segments below 0": (config(type_vocab_size=-1), "segments -1, expected a whole number from 0"),
     "an empty vocabulary": (text("vocab.txt", ""), r"its tokenizer has no token \[PAD\] \(pad\)"),
     "no [SEP]": (text("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[MASK]\na"), r"its tokenizer has no token \[SEP\]"),

@@ -126,9 +126,10 @@ class PretrainedOrigin(Origin):
             draft = found.build(0)
         self._load(draft, whole=True)
         rows, tokenizer = found.embedding_rows, self.family.own_tokenizer
-        named = [tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id, tokenizer.decoder_start_id]
-        if not 0 <= min(named) <= max(named) < rows:
-            raise InputError(f"its special tokens have the ids {named}, but its embedding has {rows:,} rows")
+        named = (tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id, tokenizer.decoder_start_id)
+        for i in (*named, *tokenizer.suppress_tokens):
+            if type(i) is not int or not 0 <= i < max(rows, len(tokenizer)):
+                raise InputError(f"a special token has the id {i!r}, but its embedding has {rows:,} rows")
         without = range(rows, len(tokenizer))
         if len(without) > MOST_MARKS or any(tokenizer.decode_batch([[i] for i in without])):
             sizes = f"its tokenizer has {len(tokenizer):,} tokens, but its embedding {rows:,} rows"
@@ -212,7 +213,7 @@ def _check_numbers(found: TransformerConfig) -> None:
     """Check the numbers that a config.json gave, which may be of any type. Raises: InputError if one is no number."""
     for each in fields(found):
         value, kind = getattr(found, each.name), str(each.type)
-        if value is None or not kind.startswith(("int", "float")):
+        if (value is None and each.default is None) or not kind.startswith(("int", "float")):
             continue
         whole = kind.startswith("int")
         fits = type(value) is int and value >= 0 if whole else type(value) in (int, float) and 0 <= value < 1
