@@ -92,7 +92,7 @@ def assert_same_training(ours: Backbone, theirs: Any, table: Table, start: int, 
     mean = loss.total / loss.count
     assert mean.item() == pytest.approx(wanted.loss.item(), rel=1e-5)
     mean.backward()
-    gradients = dict(table.names(_of_gradients(ours)))
+    gradients = dict(table.names(of_gradients(ours)))
     for name, parameter in theirs.named_parameters():
         assert parameter.grad is not None, name
         found, largest = gradients.pop(name), parameter.grad.abs().max()
@@ -131,7 +131,7 @@ def assert_same_names(ours: Backbone, theirs: Any, table: Table) -> None:
     assert not own
 
 
-def _of_gradients(module: Backbone) -> Backbone:
+def of_gradients(module: Backbone) -> Backbone:
     """Return a copy of a module that has the gradients for parameters."""
     made = copy.deepcopy(module)
     with torch.no_grad():

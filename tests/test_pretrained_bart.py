@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from fairseqs import (
+    SIZES,
     assert_names_round_trip,
     assert_same_gradients,
     assert_same_logits,
@@ -33,9 +34,7 @@ BEGIN, PAD, END, SIZE = 0, 1, 2, 270
 
 def bart(folder: Path, kind: str = "BartForConditionalGeneration", forced: bool = True, **settings: Any) -> Any:
     """Write a random BART whose pieces are bytes and " a", and return it."""
-    sizes = {"d_model": 16, "encoder_layers": 2, "decoder_layers": 1, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24}
-    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "max_position_embeddings": 64, "dropout": 0.0}
-    model = getattr(transformers, kind)(transformers.BartConfig(vocab_size=SIZE, **(sizes | heads | settings)))
+    model = getattr(transformers, kind)(transformers.BartConfig(vocab_size=SIZE, **(SIZES | settings)))
     redrawn(model)
     if kind == "BartForConditionalGeneration":
         ending_often(model, model.model.decoder.layers[-1].final_layer_norm, END, more=11.0)

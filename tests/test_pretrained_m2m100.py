@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from fairseqs import (
+    SIZES,
     assert_names_round_trip,
     assert_same_gradients,
     assert_same_logits,
@@ -31,10 +32,8 @@ transformers = pytest.importorskip("transformers")
 sentencepiece = pytest.importorskip("sentencepiece")
 
 END, PAD = 2, 1
-SIZES: dict[str, Any] = {
-    "d_model": 16, "encoder_layers": 2, "decoder_layers": 1, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24,
-    "encoder_attention_heads": 2, "decoder_attention_heads": 2, "max_position_embeddings": 64, "dropout": 0.0,
-    "attention_dropout": 0.0, "pad_token_id": PAD, "bos_token_id": 0, "eos_token_id": END,
+SETTINGS: dict[str, Any] = {
+    **SIZES, "attention_dropout": 0.0, "pad_token_id": PAD, "bos_token_id": 0, "eos_token_id": END,
     "decoder_start_token_id": END,
 }  # fmt: skip
 PIECES = [("▁", -2.0), *((each, -3.0) for each in "abcdefghij"), ("▁ab", -2.5), ("cd", -2.5)]
@@ -74,8 +73,8 @@ def mbart(folder: Path, **settings: Any) -> Any:
 
 
 def written(folder: Path, kind: str, size: int, settings: dict[str, Any]) -> Any:
-    """Write and return a random model; what `settings` does not name is as in `SIZES`."""
-    config = getattr(transformers, f"{kind}Config")(vocab_size=size, **(SIZES | settings))
+    """Write and return a random model; what `settings` does not name is as in `SETTINGS`."""
+    config = getattr(transformers, f"{kind}Config")(vocab_size=size, **(SETTINGS | settings))
     model = redrawn(getattr(transformers, f"{kind}ForConditionalGeneration")(config))
     ending_often(model, model.model.decoder.layer_norm, END, more=8.0)
     write_model(folder, model, max_length=40, min_length=4, bad_words_ids=[[PAD]])

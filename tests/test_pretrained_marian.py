@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from fairseqs import (
+    SIZES,
     assert_names_round_trip,
     assert_same_gradients,
     assert_same_logits,
@@ -35,11 +36,9 @@ def marian(
     folder: Path, generation: dict[str, Any] | None = None, languages: tuple[str, ...] = (), **settings: Any
 ) -> Any:
     """Write a random Marian with its tokenizer and return it; the last id is padding, as in all of OPUS-MT's."""
-    sizes = {"d_model": 16, "encoder_layers": 2, "decoder_layers": 1, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24}
-    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "max_position_embeddings": 64, "dropout": 0.0}
     config = transformers.MarianConfig(
         vocab_size=SIZE, pad_token_id=SIZE - 1, decoder_start_token_id=SIZE - 1, eos_token_id=END,
-        forced_eos_token_id=END, **(sizes | heads | settings),
+        forced_eos_token_id=END, **(SIZES | settings),
     )  # fmt: skip
     model = redrawn(transformers.MarianMTModel(config))
     ending_often(model, model.model.decoder.layers[-1].final_layer_norm, END)

@@ -94,9 +94,9 @@ class Folder:
         """Return the files of a folder whose names end so, none of a model on the hub."""
         return [] if self._local is None else sorted(self._local.glob(f"*{ending}"))
 
-    def text(self, *files: str) -> str | None:
-        """Return the text of the first of these files that the model has, None if it has none of them."""
-        path = next(filter(None, map(self.path, files)), None)
+    def text(self, file: str) -> str | None:
+        """Return the text of a file, None if the model has none of this name."""
+        path = self.path(file)
         with self.naming():
             return None if path is None else path.read_text(encoding="utf-8")
 
@@ -116,10 +116,12 @@ class Folder:
             place = f"its copy in the cache, and the hub cannot be reached: {self.silence}" if self.silence else "it"
             raise InputError(f"{self.name}: there are no weights in {place} ({', '.join(WEIGHTS[:3])})")
         with self.naming():
-            places = {}
             if file.endswith("index.json"):
-                places = {name: self._part(part) for name, part in self._read_json(path)["weight_map"].items()}
-            yield Tensors(places or dict.fromkeys(_names(path), path))
+                parts = self._read_json(path)["weight_map"]
+                yield Tensors({name: self._part(part) for name, part in parts.items()}, {})
+            else:
+                weights = _opened(path)
+                yield Tensors(dict.fromkeys(weights.keys(), path), {path: weights})
 
     def _part(self, file: str) -> Path:
         """Return the path of a part of the weights."""
@@ -179,9 +181,9 @@ class Folder:
 class Tensors(Mapping[str, Tensor]):
     """The weights of a model by their names, read one at a time."""
 
-    def __init__(self, places: dict[str, Path]) -> None:
-        self._places = places
-        self._open: dict[Path, Any] = {}
+    def __init__(self, places: dict[str, Path], opened: dict[Path, Any]) -> None:
+        """Set the file of each tensor, and the files that are open already."""
+        self._places, self._open = places, opened
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
@@ -202,10 +204,6 @@ class Tensors(Mapping[str, Tensor]):
 def could_be_hub_id(name: str) -> bool:
     """Tell whether a name that is no path here may be an id on the hub; old models have no owner in theirs."""
     return is_hub_id(name) or FILE_NAME.fullmatch(name) is not None
-
-
-def _names(path: Path) -> list[str]:
-    return list(_opened(path).keys())
 
 
 def _opened(path: Path) -> Any:

@@ -25,6 +25,7 @@ from lmtasks.pretrained.m2m100 import M2M100, MBart
 from lmtasks.pretrained.marian import Marian
 from lmtasks.pretrained.students import Student
 from lmtasks.pretrained.t5 import MT5, T5
+from lmtasks.pretrained.table import OF_TOKENS
 from lmtasks.text.base import BaseTokenizer
 
 ALL = -1  # of the layers
@@ -32,7 +33,6 @@ FAMILIES: tuple[type[Family], ...] = (Bert, Roberta, DistilBert, Marian, M2M100,
 MOST_MARKS = 1000  # special tokens of a tokenizer that its model has no embedding for, such as <mask> of some BARTs
 MOST_POSITIONS = 65_536
 PROBE = "Ab 1, ñ漢\N{EGYPTIAN HIEROGLYPH A001}"  # has what most tokenizers do not know
-OF_TOKENS = ("output_weight", "output_bias")  # beside the embedding: parameters with a row for each token
 
 
 @dataclass(frozen=True)
@@ -146,9 +146,8 @@ class PretrainedOrigin(Origin):
         with self.family.folder.naming():
             self._load(backbone, len(backbone.embedding.weight) - config.embedding_rows)
         own = min(len(self.family.own_tokenizer), config.embedding_rows)
-        rows = [backbone.embedding.weight, *(getattr(backbone, each) for each in OF_TOKENS)]
-        for table in rows:
-            if table is not None and len(tokenizer) > own:
+        for name, table in backbone.named_parameters():
+            if name in OF_TOKENS and len(tokenizer) > own:
                 table[own : len(tokenizer)] = table[:own].mean(0)
 
     def load_heads(self, heads: nn.ModuleDict) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TypeVar
 
 import tokenizers
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
@@ -17,6 +17,7 @@ FAIRSEQ_MODEL = "sentencepiece.bpe.model"
 FIRST = ("<s>", "<pad>", "</s>", "<unk>")  # of a dictionary of fairseq
 MOST_MARKS = 10_000  # of a T5; the original has 100
 SETTINGS = ("special_tokens_map.json", "tokenizer_config.json")
+Content = TypeVar("Content", str, bytes)
 
 
 def word_pieces(folder: Folder) -> JsonPieces:
@@ -92,9 +93,7 @@ def t5_pieces(folder: Folder) -> Pieces:
         return byt5_pieces(_count_marks(settings, 125))
     if (text := folder.text(TOKENIZER)) is not None:
         return JsonPieces(text)
-    if (path := folder.path("spiece.model")) is None:
-        raise InputError(f"{folder.name}: there is no tokenizer in it, neither {TOKENIZER} nor spiece.model")
-    names = sentence_pieces(model := path.read_bytes())
+    names = sentence_pieces(model := sentencepiece_model(folder, "spiece.model"))
     marks = [f"<extra_id_{n}>" for n in reversed(range(_count_marks(settings, 100)))]
     ids = {name: i for i, name in enumerate((*names, *marks))}
     return SentencePieces(model, ids | folder.json("added_tokens.json"), ("<pad>", "</s>", "<unk>", *marks))
@@ -139,16 +138,18 @@ def special_ids(folder: Folder, pieces: Pieces, **names: str) -> list[int]:
 
 def sentencepiece_model(folder: Folder, file: str) -> bytes:
     """Return a sentencepiece model. Raises: InputError if the model does not have it."""
-    if (content := folder.content(file)) is None:
-        raise InputError(f"{folder.name}: there is no tokenizer in it, neither {TOKENIZER} nor {file}")
-    return content
+    return _present(folder, file, folder.content(file))
 
 
 def required(folder: Folder, file: str) -> str:
     """Return the text of a file of the tokenizer. Raises: InputError if the model does not have it."""
-    if (text := folder.text(file)) is None:
+    return _present(folder, file, folder.text(file))
+
+
+def _present(folder: Folder, file: str, content: Content | None) -> Content:
+    if content is None:
         raise InputError(f"{folder.name}: there is no tokenizer in it, neither {TOKENIZER} nor {file}")
-    return text
+    return content
 
 
 def _count_marks(settings: dict[str, Any], default: int) -> int:

@@ -9,6 +9,7 @@ vocabulary.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Literal
@@ -19,6 +20,7 @@ Kind = Literal["bpe", "unigram", "character", "byte"]
 
 N_BYTES = 256
 BYTE_PIECES = [f"<0x{byte:02X}>" for byte in range(N_BYTES)]  # the names of bytes in a vocabulary of characters
+BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 MIN_FREQUENCY = 2  # a merge that is seen once memorises a sentence
 
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}ー\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"  # no spaces between words

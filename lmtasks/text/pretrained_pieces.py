@@ -17,7 +17,7 @@ import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
 from lmtasks.errors import InputError, one_line
-from lmtasks.text.pieces import BYTE_OF
+from lmtasks.text.pieces import BYTE_OF, BYTE_PIECE
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -26,7 +26,6 @@ Span = tuple[int, int]
 
 MOST_HOLES = 10_000  # ids of no piece that a small vocabulary may have
 _SPACE = "▁"  # how SentencePiece writes a space (Kudo and Richardson 2018, section 3.2)
-_BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 class Pieces(ABC):
@@ -286,7 +285,7 @@ def byt5_pieces(extra_ids: int = 125) -> JsonPieces:
 
 def spelled(name: str, byte_fallback: bool) -> bytes:
     """Return the bytes of a SentencePiece; `byte_fallback`: whether pieces such as <0xE4> are single bytes."""
-    match = _BYTE_PIECE.fullmatch(name) if byte_fallback else None
+    match = BYTE_PIECE.fullmatch(name) if byte_fallback else None
     return bytes.fromhex(match[1]) if match else name.replace(_SPACE, " ").encode()
 
 

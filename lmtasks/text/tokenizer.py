@@ -19,14 +19,13 @@ from tokenizers import AddedToken
 
 from lmtasks.errors import InputError
 from lmtasks.text.base import BaseTokenizer
-from lmtasks.text.pieces import BYTE_OF, BYTE_PIECES, LEARNERS, N_BYTES, Kind, kind_of
+from lmtasks.text.pieces import BYTE_OF, BYTE_PIECE, BYTE_PIECES, LEARNERS, N_BYTES, Kind, kind_of
 
 SPECIALS = ("<pad>", "<s>", "</s>")  # ids 0, 1, 2 in every tokenizer
 
 _LANGUAGE = re.compile(r"[A-Za-z0-9_-]+")
 _TAG = re.compile(r"<2([A-Za-z0-9_-]+)>")
 _MARK = re.compile(r"<[a-z]+(-[\w-]+)?>")
-_BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 @dataclass(frozen=True)
@@ -236,7 +235,7 @@ class Tokenizer(BaseTokenizer):
         name = self._name(i)
         if self.kind != "character":
             return bytes(BYTE_OF[character] for character in name)
-        match = _BYTE_PIECE.fullmatch(name)
+        match = BYTE_PIECE.fullmatch(name)
         return bytes.fromhex(match[1]) if match else name.encode()
 
 
