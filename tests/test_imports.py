@@ -29,7 +29,7 @@ from lmtasks.training.module import TaskModule
 PACKAGE = Path(__file__).parent.parent / "lmtasks"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
-    "lazy errors storage.__init__",
+    "lazy errors storage.__init__ storage.writing",
     "hub",
     "settings batch",
     "text.base text.columns text.languages text.pieces text.tags text.words",
@@ -57,7 +57,11 @@ LAYERS = [
     "pretrained.table pretrained.family pretrained.heads pretrained.tokenizers",
     "pretrained.fairseq",
     "pretrained.*",
-    "storage.checkpoint",
+    "export.shared export.programs export.ct2 export.ct2_engine export.onnx export.onnx_engine",
+    "export.runner export.hf_layouts export.hf_tokenizer",
+    "export.exported export.hf",
+    "export.*",
+    "storage.checkpoint storage.card",
     "storage.model_folder storage.run_folder",
     "reports.*",
     "training.optim.muon training.optim.schedule",
@@ -92,6 +96,7 @@ WITHOUT_LIGHTNING = (
     "adapters",
     "model",
     "pretrained",
+    "export",
 )  # what a model in use is made of, and what else can do without a trainer
 REACHED = {  # what is `Any` for a type checker -> the files, or rooms, that may use it
     "datamodule": ("cli.",),  # of LightningCLI; nothing that trains looks for the data through the trainer
