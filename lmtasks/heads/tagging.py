@@ -18,7 +18,7 @@ from lmtasks.backbones.base import Backbone
 from lmtasks.backbones.dropout import Dropout
 from lmtasks.backbones.loss import Loss
 from lmtasks.backbones.recurrence import BidirectionalLayer, backward_order
-from lmtasks.batch import IGNORE, Batch
+from lmtasks.batch import IGNORE, Batch, longest
 from lmtasks.decoding import Decoding
 from lmtasks.heads.base import Head
 
@@ -83,8 +83,11 @@ class TaggingHead(Head):
         states = backbone.encode(batch.source, batch.source_mask).states  # (B, S, D)
         words = batch.target != IGNORE  # (B, S)
         lengths = words.sum(1, keepdim=True)  # (B, 1)
-        width = max(1, int(lengths.max()))
-        places = (~words).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]  # (B, W), first pieces in order
+        width = longest(lengths, words.size(1))
+        order = torch.arange(words.size(1), device=words.device)
+        places = torch.where(words, order, order + words.size(1)).argsort(dim=1)[
+            :, :width
+        ]  # (B, W), first pieces in order
         mask = torch.arange(width, device=words.device) < lengths  # (B, W)
         x = states.gather(1, places.unsqueeze(-1).expand(-1, -1, states.size(-1)))  # (B, W, D)
         if self.spelling is not None:
@@ -169,7 +172,7 @@ class Chain(nn.Module):
 
     def normaliser(self, emissions: Tensor, mask: Tensor) -> Tensor:
         """Return the logarithm of the summed exponential scores of all lawful sequences: (B,)."""
-        follow, begin, end = self._ruled(emissions.dtype)
+        follow, begin, end = self.ruled(emissions.dtype)
         alpha = begin + emissions[:, 0]  # (B, K), all beginnings that end in this tag
         for emission, real in zip(emissions[:, 1:].unbind(1), mask[:, 1:, None].unbind(1), strict=True):
             longer = (alpha.unsqueeze(2) + follow).logsumexp(1) + emission  # (B, K, K) -> (B, K)
@@ -178,7 +181,7 @@ class Chain(nn.Module):
 
     def best(self, emissions: Tensor, mask: Tensor) -> Tensor:
         """Return the lawful sequence of the highest score (Viterbi 1967): (B, W), valid where the mask is True."""
-        follow, begin, end = self._ruled(emissions.dtype)
+        follow, begin, end = self.ruled(emissions.dtype)
         alpha = begin + emissions[:, 0]  # (B, K), the best beginning that ends in this tag
         stay = torch.arange(alpha.size(1), device=alpha.device).expand_as(alpha)
         came_from = []
@@ -191,7 +194,7 @@ class Chain(nn.Module):
             tags.append(before.gather(1, tags[-1]))
         return torch.cat(tags[::-1], dim=1)
 
-    def _ruled(self, dtype: torch.dtype) -> list[Tensor]:
+    def ruled(self, dtype: torch.dtype) -> list[Tensor]:
         """Return scores of neighbours (K, K), beginnings (K,) and ends (K,), FORBIDDEN where a rule says so."""
         pairs = (self.follow, self.may_follow), (self.begin, self.may_begin), (self.end, self.may_end)
         return [
@@ -249,7 +252,6 @@ class Spelling(nn.Module):
         real &= place < LONGEST
         nowhere = places.size(1) * LONGEST  # a place behind all words, for bytes that are not read
         index = torch.where(real, owner.unsqueeze(-1) * LONGEST + place, nowhere).flatten(1)
-        letters = source.new_zeros(len(source), nowhere + 1).scatter_(1, index, pieces.flatten(1))
+        letters = source.new_zeros(source.size(0), nowhere + 1).scatter_(1, index, pieces.flatten(1))
         letters = letters[:, :nowhere].unflatten(1, (-1, LONGEST))  # (B, W, LONGEST)
-        longest = int((letters > 0).any(0).any(0).sum())
-        return letters[..., : max(1, longest)]
+        return letters[..., : longest((letters > 0).any(0).any(0).sum(), LONGEST)]
