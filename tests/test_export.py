@@ -216,6 +216,16 @@ def test_a_folder_with_other_files_is_not_replaced(folder, tmp_path):
     assert [path.name for path in other.iterdir()] == ["letter.txt"]
 
 
+def test_a_model_without_weights_is_neither_saved_nor_exported(exports, tmp_path):
+    theirs = open_export(exports("translation", "ct2")[1])
+    for refused in (lambda: save(theirs, tmp_path / "a"), lambda: export_model(theirs, "onnx", tmp_path / "b")):
+        with pytest.raises(InputError, match="an engine has the weights"):
+            refused()
+    with pytest.raises(InputError, match="does not hand out its attention"):
+        theirs.align("Anna", group="en-de")
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_export_replaces_an_earlier_one(folder, tmp_path):
     for precision in ("float32", "int8"):
         export_model(load(folder), "ct2", tmp_path / "out", precision)

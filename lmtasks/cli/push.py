@@ -66,10 +66,6 @@ def upload(folder: Path, files: Sequence[str], name: str, private: bool, revisio
             repo_id=name, folder_path=folder, allow_patterns=list(files), revision=revision, commit_message=message
         )
     except Exception as error:  # the errors of the hub, and of the network below it, have no common base
-        hint = (
-            "log in by `hf auth login`, or set HF_TOKEN to a token that may write"
-            if api.token is None
-            else ("the name, the token and the network decide")
-        )
-        raise InputError(f"{name}: the hub did not take it ({one_line(error)[:200]}); {hint}") from error
+        needs = "it needs a network, and a token that may write: hf auth login, or HF_TOKEN"
+        raise InputError(f"{name}: the hub did not take it ({one_line(error)[:200]}); {needs}") from error
     return f"{api.endpoint}/{name}"

@@ -126,6 +126,10 @@ class Writer(Head):
         """Raise the InputError for what needs gradients."""
         raise InputError("an engine answers and does not train; load the model without engine")
 
+    def alignment(self, backbone: Backbone, batch: Batch) -> Tensor:
+        """Raise the InputError for what CTranslate2 does not hand out."""
+        raise InputError("CTranslate2 does not hand out its attention; load the model without engine")
+
     def named(self, rows: Sequence[Sequence[int]]) -> list[list[str]]:
         """Return the names of ids."""
         return [[self.names[i] for i in row] for row in rows]

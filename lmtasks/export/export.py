@@ -40,6 +40,7 @@ def export_model(
     answers in float32 are not those of the model; then nothing is written.
     """
     folder = Path(folder)
+    model.weights()  # an engine has none to export
     if to not in ("hf", *ENGINES):
         raise InputError(f"a model cannot be exported to {to!r}; give hf, {', '.join(ENGINES)}")
     if folder.exists() and not _is_ours(folder):
