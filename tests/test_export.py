@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import venv
 from pathlib import Path
@@ -18,6 +19,7 @@ from lmtasks.errors import InputError
 from lmtasks.export.check import check_export
 from lmtasks.export.export import export_model
 from lmtasks.export.exported import open_export
+from lmtasks.export.runner import word_pattern
 from lmtasks.model import Model
 from lmtasks.storage import ENGINES
 from lmtasks.storage.model_folder import load, save
@@ -28,6 +30,7 @@ from lmtasks.tasks.generation import GenerationTask
 from lmtasks.tasks.tagging import TaggingTask
 from lmtasks.tasks.translation import TranslationTask
 from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
+from lmtasks.text.words import LETTERS, split_words
 
 WORDS = "Anna Bell lives in Rome and has a cat , but the dog of her brother lives at the sea ."
 SENTENCES = [
@@ -320,3 +323,22 @@ def test_the_program_of_an_export_answers_alike_without_torch(exports, bare_pyth
         assert done.returncode == 0, done.stderr
         group = "en-de" if name == "translation" else None
         assert done.stdout.rstrip("\n").split("\t")[0] == model.solve([row], group=group)[0][0].text.rstrip("\n")
+
+
+@pytest.mark.parametrize(
+    "writing",
+    [
+        (), ("letters",), ("'s", "-", "@letters", "letters", "n't"), (",", ".", "letters", "’s"), ("#letters", LETTERS),
+    ],
+)  # fmt: skip
+def test_programs_find_the_words_that_the_task_finds(writing):
+    pattern = re.compile(word_pattern(writing))
+    for text in (
+        WORDS,
+        "Anna's re-imagining, 1980! don't @home a-b-c 3.14 1,000",
+        "l’ami’s d'accord — naïve cafe\u0301 हिन्दी में #tag ##two",
+        "中文 mixed with English、かな カナ 12月 ไทย",
+        "'s n't 's's ... @ @@a -a- a- _x_ \u00a0nbsp\ttab\nline",
+        "",
+    ):
+        assert [match.span() for match in pattern.finditer(text)] == list(split_words(text, writing)), text

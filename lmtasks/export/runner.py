@@ -229,4 +229,4 @@ def word_pattern(writing: Sequence[str]) -> str:
     if not endings:
         return word.format("", "", "*") + r"|\S"
     ending = f"(?i:{'|'.join(map(re.escape, endings))})(?!{LETTER}|{joint}{LETTER})"
-    return f"{word.format('?', '?', '*?')}(?={ending})|{ending}|{word.format('', '', '*')}|\\S"
+    return f"{word.format('?', '?', '*?')}(?={ending})|(?<={LETTER}){ending}|{word.format('', '', '*')}|\\S"
