@@ -143,6 +143,15 @@ def _same_answers(model, exported, name):
         assert other[0].probabilities == pytest.approx(one[0].probabilities, abs=1e-4)
 
 
+@pytest.mark.parametrize("to", ["ct2", "onnx"])
+def test_an_export_tells_nothing_of_the_machine_that_wrote_it(exports, to):
+    _, folder = exports("answering", to)
+    for path in folder.rglob("*"):
+        content = path.read_bytes()
+        assert str(Path(__file__).parent.parent).encode() not in content, path
+        assert b"stack_trace" not in content, path
+
+
 @pytest.mark.parametrize(("name", "to"), [("translation", "ct2"), ("answering", "ct2"), ("answering", "onnx")])
 def test_a_predictor_of_an_engine_answers_too(exports, name, to):
     _, folder = exports(name, to)

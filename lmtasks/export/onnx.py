@@ -35,6 +35,7 @@ from lmtasks.model import Model
 ENCODER, DECODER, ALONE = "encoder_model.onnx", "decoder_with_past_model.onnx", "model.onnx"
 OPSET = 20
 NOTHING = -1e9  # in place of -inf, which 8-bit products turn into NaN
+NAMES = ("batch", "length", "target", "past")  # of the sizes that are free
 ROWS, LENGTH, TARGET, PAST = 2, 7, 3, 5  # sizes of the example by which a graph is made; none is fixed by it
 
 
@@ -224,17 +225,19 @@ def _write_reader(backbone: Backbone, name: str, head: nn.Module, path: Path) ->
     _export(graph, given, path, inputs, ["logits"], ({0: batch, 1: length},) * len(inputs))
 
 
-NAMES = ("batch", "length", "target", "past")
-
-
 def _export(
     module: nn.Module, given: tuple[Any, ...], path: Path, inputs: Sequence[str], outputs: Sequence[str], shapes: Any
 ) -> None:
-    """Write one graph."""
-    torch.onnx.export(
-        module, given, str(path), input_names=list(inputs), output_names=list(outputs), dynamic_shapes=shapes,
-        opset_version=OPSET, dynamo=True, external_data=False, verbose=False, optimize=True,
+    """Write one graph, without what the exporter tells of the lines of Python that made it, and of their paths."""
+    program = torch.onnx.export(
+        module, given, input_names=list(inputs), output_names=list(outputs), dynamic_shapes=shapes,
+        opset_version=OPSET, dynamo=True, verbose=False, optimize=True,
     )  # fmt: skip
+    assert program is not None
+    graph = program.model.graph
+    for part in (graph, *graph, *graph.inputs, *graph.outputs, *graph.initializers.values()):
+        part.metadata_props.clear()
+    program.save(str(path), external_data=False)
 
 
 def _quantise(path: Path) -> None:
