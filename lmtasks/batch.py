@@ -128,6 +128,14 @@ def pad(rows: Sequence[Sequence[int] | np.ndarray], value: int) -> Tensor:
     return torch.from_numpy(padded)
 
 
+def longest(lengths: Tensor, limit: int) -> int:
+    """Return the largest of the lengths, at least 1, so that no more is computed than is needed.
+
+    It is `limit` where a graph is exported, whose sizes cannot depend on numbers.
+    """
+    return limit if torch.compiler.is_exporting() else max(1, int(lengths.max()))
+
+
 def lengths_to_mask(lengths: Sequence[int]) -> Tensor:
     """Return the (B, max length) bool mask of rows that have these lengths, True = a real token."""
     counts = torch.as_tensor(lengths)

@@ -119,6 +119,10 @@ class Model(TaskMethods, nn.Module):
         backbone = self.backbone_config.build(len(tokenizer))
         if self.origin:
             self.origin.initialise(backbone, self.backbone_config, tokenizer)
+        self.install(backbone, tokenizer)
+
+    def install(self, backbone: Backbone, tokenizer: BaseTokenizer) -> None:
+        """Take a backbone that is built, and the tokenizer that it was built for, and build a head for each task."""
         self.tokenizer, self.backbone = tokenizer, backbone
         self.heads = self._heads_of(self.tasks)
 

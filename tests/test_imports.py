@@ -57,6 +57,8 @@ LAYERS = [
     "pretrained.table pretrained.family pretrained.heads pretrained.tokenizers",
     "pretrained.fairseq",
     "pretrained.*",
+    "export.onnx",
+    "export.*",
     "storage.checkpoint",
     "storage.model_folder storage.run_folder",
     "reports.*",
@@ -92,6 +94,7 @@ WITHOUT_LIGHTNING = (
     "adapters",
     "model",
     "pretrained",
+    "export",
 )  # what a model in use is made of, and what else can do without a trainer
 REACHED = {  # what is `Any` for a type checker -> the files, or rooms, that may use it
     "datamodule": ("cli.",),  # of LightningCLI; nothing that trains looks for the data through the trainer

@@ -148,14 +148,14 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         """Read for x (N, T, D) from B memories, where N = B * K: K hypotheses share the memory of their source."""
-        query = self._queries(x, len(keys))  # (B, H, K*T, D/H)
+        query = self._queries(x, keys.size(0))  # (B, H, K*T, D/H)
         dropout = self.config.attention_dropout if self.training else 0.0
         mixed = attend(query, keys, values, mask, False, dropout, self.config.attention_scale)
         return self.output(mixed.transpose(1, 2).reshape(*x.shape[:2], -1))  # (N, T, D)
 
     def weights(self, x: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
         """Return the attention weights (B, H, T, S), for pictures: the fused kernel never builds them."""
-        scores = self._queries(x, len(keys)) @ keys.transpose(-2, -1) * self.config.attention_scale
+        scores = self._queries(x, keys.size(0)) @ keys.transpose(-2, -1) * self.config.attention_scale
         return scores.masked_fill(~mask, -torch.inf).softmax(-1)
 
     def _queries(self, x: Tensor, sources: int) -> Tensor:
@@ -178,8 +178,10 @@ def attend(
     corner of the triangle.
     """
     queries, keys = query.size(2), key.size(2)
-    # the fused kernel's backward takes eight times as long in bfloat16 on a CPU as these few lines
-    by_hand = query.device.type == "cpu" and query.dtype == torch.bfloat16
+    # the fused kernel's backward takes eight times as long in bfloat16 on a CPU as these few lines; as a graph it scales
+    # and copies all keys in each step of search
+    slow = query.device.type == "cpu" and query.dtype == torch.bfloat16
+    by_hand = slow or torch.compiler.is_exporting()
     if causal and queries > 1 and (by_hand or mask is not None or keys > queries):
         triangle = torch.ones(queries, keys, dtype=torch.bool, device=query.device).tril(keys - queries)
         if mask is None or mask.dtype == torch.bool:

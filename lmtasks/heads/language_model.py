@@ -95,8 +95,12 @@ class Rolling(Backbone):
 
     def __init__(self, backbone: Backbone, context: int) -> None:
         super().__init__()
-        self.backbone, self.context = backbone, context
-        self.embedding, self.d_model = backbone.embedding, backbone.d_model
+        self.backbone, self.context, self.d_model = backbone, context, backbone.d_model
+
+    @property
+    def device(self) -> torch.device:
+        """Where the backbone computes."""
+        return self.backbone.device
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Score every token: (..., D) -> (..., V)."""

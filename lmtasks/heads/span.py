@@ -19,7 +19,7 @@ from lmtasks.backbones.base import Backbone
 from lmtasks.backbones.dropout import Dropout
 from lmtasks.backbones.loss import Loss
 from lmtasks.backbones.recurrence import BidirectionalLayer, backward_order
-from lmtasks.batch import IGNORE, Batch
+from lmtasks.batch import IGNORE, Batch, longest
 from lmtasks.decoding import Decoding
 from lmtasks.heads.base import Head
 
@@ -90,7 +90,7 @@ class SpanHead(Head):
         ends = (batch.source == self.end) & mask  # (B, S)
         context = (ends.cumsum(1) - ends.long() > 0) & mask  # (B, S), after the first end
         question = mask & ~context
-        question = question[:, : max(1, int(question.sum(1).max()))]  # (B, Q), its end included
+        question = question[:, : longest(question.sum(1), question.size(1))]  # (B, Q), its end included
         x = self.dropout(backbone.encode(batch.source, mask).states)  # (B, S, D)
         same = None if self.match is None else self.match(batch.source, question, context)  # (B, S, Q)
         if self.attention is not None:

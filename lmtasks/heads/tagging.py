@@ -18,7 +18,7 @@ from lmtasks.backbones.base import Backbone
 from lmtasks.backbones.dropout import Dropout
 from lmtasks.backbones.loss import Loss
 from lmtasks.backbones.recurrence import BidirectionalLayer, backward_order
-from lmtasks.batch import IGNORE, Batch
+from lmtasks.batch import IGNORE, Batch, longest
 from lmtasks.decoding import Decoding
 from lmtasks.heads.base import Head
 
@@ -83,7 +83,7 @@ class TaggingHead(Head):
         states = backbone.encode(batch.source, batch.source_mask).states  # (B, S, D)
         words = batch.target != IGNORE  # (B, S)
         lengths = words.sum(1, keepdim=True)  # (B, 1)
-        width = max(1, int(lengths.max()))
+        width = longest(lengths, words.size(1))
         places = (~words).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]  # (B, W), first pieces in order
         mask = torch.arange(width, device=words.device) < lengths  # (B, W)
         x = states.gather(1, places.unsqueeze(-1).expand(-1, -1, states.size(-1)))  # (B, W, D)
@@ -251,5 +251,4 @@ class Spelling(nn.Module):
         index = torch.where(real, owner.unsqueeze(-1) * LONGEST + place, nowhere).flatten(1)
         letters = source.new_zeros(len(source), nowhere + 1).scatter_(1, index, pieces.flatten(1))
         letters = letters[:, :nowhere].unflatten(1, (-1, LONGEST))  # (B, W, LONGEST)
-        longest = int((letters > 0).any(0).any(0).sum())
-        return letters[..., : max(1, longest)]
+        return letters[..., : longest((letters > 0).any(0).any(0).sum(), LONGEST)]

@@ -1,0 +1,222 @@
+"""Write a Transformer, and the heads above an encoder, as ONNX files.
+
+A model that writes has two: encoder_model.onnx reads a source and projects it, once, to the keys and values of each
+decoder layer; decoder_with_past_model.onnx continues texts from a cache, which is empty before the first token. A
+language model, or the only task of a model that reads, is model.onnx; otherwise each task that reads has TASK.onnx.
+Inputs and outputs have the names of Hugging Face's Optimum.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from lmtasks.backbones.base import Backbone, per_layer
+from lmtasks.backbones.lora import merge
+from lmtasks.backbones.transformer import Transformer, TransformerConfig, TransformerState
+from lmtasks.batch import IGNORE, Batch
+from lmtasks.errors import InputError
+from lmtasks.heads.classification import ClassificationHead
+from lmtasks.heads.span import SpanHead
+from lmtasks.heads.tagging import TaggingHead
+from lmtasks.model import Model
+
+Axes = tuple[str | int, ...]
+"""The sizes of an input, with a name in place of one that may be any."""
+
+ENCODER, DECODER, ALONE = "encoder_model.onnx", "decoder_with_past_model.onnx", "model.onnx"
+PAST, KEYS = "past_key_values", ("key", "value")
+SEEN = "past_ids"  # (N, t): the tokens before a step of an SSRU, of which only the number counts
+OPSET = 20
+LOWEST = -1e9  # in place of -inf, with which not every engine computes
+SOURCE = "batch", "length"
+SIZES = {"batch": 2, "rows": 6, "length": 7, "target": 3, "past": 5}  # of the samples; each axis can have any size
+
+
+class EncoderGraph(nn.Module):
+    """The encoder, and the memory of each decoder layer."""
+
+    def __init__(self, backbone: Transformer) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, given: dict[str, Tensor]) -> list[Tensor]:
+        """Read ids and mask (B, S): the states (B, S, D), then keys and values (B, H, S, D/H) of each layer."""
+        memory = self.backbone.encode(given["input_ids"], given["attention_mask"] > 0)
+        return [memory.states, *(part for layer in self.backbone.init_state(memory).memory for part in layer)]
+
+
+class StepGraph(nn.Module):
+    """A step of the decoder: N = B * K hypotheses, K for each of B sources, those of one source side by side."""
+
+    def __init__(self, backbone: Transformer) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, given: dict[str, Tensor]) -> list[Tensor]:
+        """Append ids (N, T): the logits (N, T, V), then the cache of each layer."""
+        mask = given.get("encoder_attention_mask")  # (B, S)
+        memory = per_layer([given[name] for name in given if ".encoder." in name], 2)
+        wide = None if mask is None else mask[:, None, None, :] > 0  # (B, 1, 1, S)
+        state = TransformerState(memory, wide, self.backbone.config.decoder_layers)
+        past = [given[name] for name in given if is_cache(name)]
+        if (seen := given.get(SEEN)) is None:
+            parts = per_layer(past, 2)
+        else:  # beside its cell an SSRU counts the tokens seen, by the size of a tensor without numbers
+            parts = [(cell.new_empty(cell.size(0), 1, seen.size(1), 0), cell) for cell in past]
+        for cache, each in zip(state.caches, parts, strict=True):
+            cache.parts = each
+        logits = self.backbone.logits(self.backbone.step(given["input_ids"], state))  # (N, T, V)
+        return [logits, *(part for cache in state.caches for part in cache.parts[-1 if seen is not None else 0 :])]
+
+
+class ReadingGraph(nn.Module):
+    """The encoder with the head of a task that reads."""
+
+    def __init__(self, backbone: Backbone, head: Any) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, head
+
+    def forward(self, given: dict[str, Tensor]) -> Tensor:
+        """Score the classes of texts (B, C), the two ends of a span (B, S, 2), or the tags of words (B, S, K)."""
+        ids, words = given["input_ids"], given.get("words")  # (B, S) each
+        target = torch.full_like(ids, IGNORE) if words is None else torch.where(words > 0, 0, IGNORE)
+        found = self.head.logits(self.backbone, Batch("", ids, given["attention_mask"] > 0, target, ids[:, 0]))
+        return found if isinstance(found, Tensor) else found[0].clamp(min=LOWEST)
+
+
+def write_onnx(model: Model, folder: Path, precision: str = "float32") -> None:
+    """Write a model as ONNX files into a folder; its weights are merged with the adapter in use.
+
+    precision: "float32", or "int8": weights are 8-bit integers, and what they are multiplied with is rounded as it comes.
+
+    Raises: InputError if a part of it cannot be expressed, or a package is missing.
+    """
+    check_packages()
+    built, _ = model.built()
+    readers = {name: head for name, head in model.heads.items() if not model.tasks[name].generates}
+    check_parts(built, readers, writes=len(readers) < len(model.heads))
+    backbone = copy.deepcopy(built).cpu().float().eval()
+    merge(backbone)
+    with silence():
+        if len(readers) < len(model.heads):
+            _write_decoder(backbone, folder)
+        for name, head in readers.items():
+            graph = ReadingGraph(backbone, copy.deepcopy(head).cpu().float())
+            inputs = ["input_ids", "attention_mask", *(["words"] if isinstance(head, TaggingHead) else [])]
+            _export(graph, dict.fromkeys(inputs, SOURCE), ["logits"], folder / reader_file(model, name))
+        if precision == "int8":
+            for path in sorted(folder.glob("*.onnx")):
+                _quantise(path)
+
+
+def reader_file(model: Model, name: str) -> str:
+    """Return the name of the file of a task that reads."""
+    return ALONE if len(model.tasks) == 1 else f"{name}.onnx"
+
+
+def is_cache(name: str) -> bool:
+    """Tell whether an input of a step is a part of the cache, which grows; the memory of the source does not."""
+    return name.startswith(PAST) and ".encoder." not in name
+
+
+def check_packages() -> None:
+    """Check that what writes ONNX files is installed. Raises: InputError if not."""
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise InputError(f"ONNX files need the package {error.name}; pip install 'lmtasks[onnx]'") from None
+
+
+def check_parts(backbone: Backbone, readers: Mapping[str, nn.Module], writes: bool) -> None:
+    """Check that backbone and heads can be expressed. Raises: InputError if not."""
+    if writes and not isinstance(backbone, Transformer):
+        kind = type(backbone).__name__
+        raise InputError(f"model.backbone: --to onnx takes a Transformer, not a {kind}; keep this model in torch")
+    for name, head in readers.items():
+        if not isinstance(head, ClassificationHead | SpanHead | TaggingHead):
+            raise InputError(f"model.tasks.{name}: --to onnx knows no {type(head).__name__}; keep this model in torch")
+        if isinstance(head, ClassificationHead) and head.ngrams is not None:
+            raise InputError(
+                f"model.tasks.{name}.ngrams {head.ngrams.longest}: ONNX cannot cut texts into letters; train with "
+                "ngrams 0, or keep this model in torch"
+            )
+
+
+def _write_decoder(backbone: Transformer, folder: Path) -> None:
+    """Write the encoder, if there is one, and a step of the decoder."""
+    config, layers = backbone.config, range(backbone.config.decoder_layers)
+    given: dict[str, Axes] = {"input_ids": ("rows", "target")}
+    if config.decoder_mixing == "ssru":
+        given = {"input_ids": ("rows", 1), SEEN: ("rows", "past")}
+    cache, memory = _cache(config), {}
+    if config.has_encoder:
+        keys = ("batch", config.n_heads, "length", config.head_width)
+        memory = {f"{PAST}.{i}.encoder.{part}": keys for i in layers for part in KEYS}
+        source = {"input_ids": SOURCE, "attention_mask": SOURCE}
+        _export(EncoderGraph(backbone), source, ["last_hidden_state", *_present(memory)], folder / ENCODER)
+        given["encoder_attention_mask"] = SOURCE
+    path = folder / (DECODER if config.has_encoder else ALONE)
+    _export(StepGraph(backbone), given | cache | memory, ["logits", *_present(cache)], path)
+
+
+def _cache(config: TransformerConfig) -> dict[str, Axes]:
+    """Return what a step reads and returns of each layer."""
+    names = [f"{PAST}.{i}.decoder" if config.has_encoder else f"{PAST}.{i}" for i in range(config.decoder_layers)]
+    if config.decoder_mixing == "ssru":
+        return {f"{name}.cell": ("rows", config.d_model) for name in names}
+    keys = ("rows", config.n_heads, "past", config.head_width)
+    return {f"{name}.{part}": keys for name in names for part in KEYS}
+
+
+def _present(names: Iterable[str]) -> list[str]:
+    """Return what parts of a cache are called as outputs."""
+    return [name.replace(PAST, "present") for name in names]
+
+
+def _export(graph: nn.Module, inputs: Mapping[str, Axes], outputs: Sequence[str], path: Path) -> None:
+    """Write one graph, which is given its inputs by name."""
+    kinds = {name: torch.float32 if name.startswith(PAST) else torch.int64 for name in inputs}
+    given = {name: torch.ones([SIZES.get(axis, axis) for axis in axes], dtype=kinds[name]) for name, axes in inputs.items()}
+    free = {name: {i: Dim.DYNAMIC for i, axis in enumerate(axes) if axis in SIZES} for name, axes in inputs.items()}
+    # Deferred: sizes are compared when a graph runs and not when it is traced. ONNX leaves these comparisons out.
+    traced = torch.export.export(
+        graph.eval(), (given,), dynamic_shapes=(free,), prefer_deferred_runtime_asserts_over_guards=True
+    )
+    program = torch.onnx.export(
+        traced, input_names=[*inputs], output_names=[*outputs], opset_version=OPSET, verbose=False
+    )
+    assert program is not None
+    program.save(path)
+
+
+def _quantise(path: Path) -> None:
+    """Replace a file by one whose weights are 8-bit integers."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(path, path, weight_type=QuantType.QInt8, extra_options={"DefaultTensorType": 1})
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Keep what the exporter tells of its progress, and its warnings, from the user."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
