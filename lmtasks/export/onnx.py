@@ -80,12 +80,37 @@ class StepGraph(nn.Module):
         return [logits, *(part for cache in state.caches for part in cache.parts[-1 if seen is not None else 0 :])]
 
 
+class LSTMGraph(nn.Module):
+    """An LSTM as the operator of ONNX, which reads texts of any length; PyTorch's would be unrolled for one length."""
+
+    weight: Tensor
+    recurrent: Tensor
+    bias: Tensor
+
+    def __init__(self, lstm: nn.LSTM) -> None:
+        super().__init__()
+        self.d_hidden = lstm.hidden_size
+        bias = torch.cat((_gates(lstm.bias_ih_l0), _gates(lstm.bias_hh_l0)))
+        for name, tensor in {"weight": _gates(lstm.weight_ih_l0), "recurrent": _gates(lstm.weight_hh_l0), "bias": bias}.items():
+            self.register_buffer(name, tensor.detach()[None])  # the first axis counts directions
+
+    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        """Read x (B, S, D): the states (B, S, H), and nothing for the last of them, which no head reads."""
+        shape = (x.size(1), 1, x.size(0), self.d_hidden)
+        given, sizes = (x.transpose(0, 1), self.weight, self.recurrent, self.bias), {"hidden_size": self.d_hidden}
+        states = torch.onnx.ops.symbolic("LSTM", given, sizes, dtype=x.dtype, shape=shape)  # (S, 1, B, H)
+        return states.squeeze(1).transpose(0, 1), None
+
+
 class ReadingGraph(nn.Module):
     """The encoder with the head of a task that reads."""
 
     def __init__(self, backbone: Backbone, head: Any) -> None:
         super().__init__()
         self.backbone, self.head = backbone, head
+        for name, module in list(head.named_modules()):
+            if isinstance(module, nn.LSTM):
+                head.set_submodule(name, LSTMGraph(module))
 
     def forward(self, given: dict[str, Tensor]) -> Tensor:
         """Score the classes of texts (B, C), the two ends of a span (B, S, 2), or the tags of words (B, S, K)."""
@@ -179,6 +204,12 @@ def _cache(config: TransformerConfig) -> dict[str, Axes]:
         return {f"{name}.cell": ("rows", config.d_model) for name in names}
     keys = ("rows", config.n_heads, "past", config.head_width)
     return {f"{name}.{part}": keys for name in names for part in KEYS}
+
+
+def _gates(tensor: Tensor) -> Tensor:
+    """Put the gates of an LSTM, i, f, g, o in PyTorch, into the order of ONNX: i, o, f, g."""
+    i, f, g, o = tensor.chunk(4)
+    return torch.cat((i, o, f, g))
 
 
 def _present(names: Iterable[str]) -> list[str]:

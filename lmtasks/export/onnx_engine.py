@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from lmtasks.backbones.base import Backbone, BackboneConfig, Memory, State
-from lmtasks.batch import IGNORE, Batch, lengths_to_mask
+from lmtasks.batch import IGNORE, Batch, longest
 from lmtasks.errors import InputError
-from lmtasks.export.onnx import ALONE, DECODER, ENCODER, PAST, SEEN, is_cache, reader_file
+from lmtasks.export.onnx import ALONE, DECODER, ENCODER, LOWEST, PAST, SEEN, is_cache, reader_file
 from lmtasks.heads.classification import ClassificationHead
 from lmtasks.heads.span import SpanHead
 from lmtasks.heads.tagging import TaggingHead
@@ -176,16 +176,20 @@ def _class_logits(head: ClassificationHead, session: Session, backbone: Backbone
 
 def _span_logits(head: SpanHead, session: Session, backbone: Backbone, batch: Batch) -> tuple[Tensor, Tensor]:
     """Score each token as the first and as the last of the answer, and tell the context; see `SpanHead.logits`."""
-    return head.restricted(_run(session, batch), batch)
+    logits = _run(session, batch)
+    _, _, words = head.parts(batch)
+    return logits.masked_fill(logits <= LOWEST, -torch.inf), words
 
 
 def _tag_logits(
     head: TaggingHead, session: Session, backbone: Backbone, batch: Batch
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Score all tags of the words, with their mask and their tags; see `TaggingHead.logits`."""
+    """Score all tags of the words, with their mask, and zeros for tags, which answers need not know."""
     words = batch.target != IGNORE  # (B, S)
-    places, mask = head.places(words)
-    return _run(session, batch, words=words.long())[:, : mask.size(1)], mask, head.tags()
+    lengths = words.sum(1, keepdim=True)  # (B, 1)
+    mask = torch.arange(longest(lengths, words.size(1))) < lengths  # (B, W)
+    emissions = _run(session, batch, words=words.long())[:, : mask.size(1)]
+    return emissions, mask, torch.zeros_like(mask, dtype=torch.long)
 
 
 LOGITS: dict[type, Callable[..., Any]] = {

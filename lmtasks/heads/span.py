@@ -87,10 +87,7 @@ class SpanHead(Head):
         The second is True for the context. All other tokens have the logit -inf, except that of "no answer".
         """
         mask = batch.source_mask
-        ends = (batch.source == self.end) & mask  # (B, S)
-        context = (ends.cumsum(1) - ends.long() > 0) & mask  # (B, S), after the first end
-        question = mask & ~context
-        question = question[:, : longest(question.sum(1), question.size(1))]  # (B, Q), its end included
+        question, context, words = self.parts(batch)
         x = self.dropout(backbone.encode(batch.source, mask).states)  # (B, S, D)
         same = None if self.match is None else self.match(batch.source, question, context)  # (B, S, Q)
         if self.attention is not None:
@@ -103,7 +100,6 @@ class SpanHead(Head):
         x = torch.cat((x, read), dim=-1) if len(self.layers) else x
         logits = self.output(self.dropout(x))
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        words = context & ~ends  # RoBERTa has two ends between question and context
         possible = words.scatter(1, self.nowhere(batch), True)
         return logits.masked_fill(~possible.unsqueeze(-1), -torch.inf), words
 
@@ -130,6 +126,14 @@ class SpanHead(Head):
             sorted([*spans, (place, place, score)], key=lambda span: -span[2])
             for spans, place, score in zip(found, nowhere[:, 0].tolist(), nothing.tolist(), strict=True)
         ]
+
+    def parts(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the masks of the question with its end (B, Q), of the context with its ends, and of its words (B, S)."""
+        ends = (batch.source == self.end) & batch.source_mask  # (B, S)
+        context = (ends.cumsum(1) - ends.long() > 0) & batch.source_mask  # (B, S), after the first end
+        question = batch.source_mask & ~context
+        question = question[:, : longest(question.sum(1), question.size(1))]
+        return question, context, context & ~ends  # RoBERTa has two ends between question and context
 
     def nowhere(self, batch: Batch) -> Tensor:
         """Return the position of the token of each row that means "no answer": (B, 1)."""

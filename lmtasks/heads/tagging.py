@@ -84,7 +84,7 @@ class TaggingHead(Head):
         words = batch.target != IGNORE  # (B, S)
         lengths = words.sum(1, keepdim=True)  # (B, 1)
         width = longest(lengths, words.size(1))
-        places = (~words).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]  # (B, W), first pieces in order
+        places = first_pieces(words)[:, :width]  # (B, W)
         mask = torch.arange(width, device=words.device) < lengths  # (B, W)
         x = states.gather(1, places.unsqueeze(-1).expand(-1, -1, states.size(-1)))  # (B, W, D)
         if self.spelling is not None:
@@ -200,6 +200,14 @@ class Chain(nn.Module):
         ]
 
 
+def first_pieces(words: Tensor) -> Tensor:
+    """Return the positions of the first pieces, True in words (B, S), in order: (B, S), 0 behind the last of a row."""
+    length = words.size(1)
+    number = torch.where(words, words.cumsum(1) - 1, length)  # (B, S), one place for all that is no first piece
+    places = torch.arange(length, device=words.device).expand_as(number)
+    return number.new_zeros(words.size(0), length + 1).scatter_(1, number, places)[:, :length]
+
+
 class Spelling(nn.Module):
     """A vector for each word, from the bytes of its pieces: embedding, convolution, maximum over the word.
 
@@ -249,6 +257,6 @@ class Spelling(nn.Module):
         real &= place < LONGEST
         nowhere = places.size(1) * LONGEST  # a place behind all words, for bytes that are not read
         index = torch.where(real, owner.unsqueeze(-1) * LONGEST + place, nowhere).flatten(1)
-        letters = source.new_zeros(len(source), nowhere + 1).scatter_(1, index, pieces.flatten(1))
+        letters = source.new_zeros(source.size(0), nowhere + 1).scatter_(1, index, pieces.flatten(1))
         letters = letters[:, :nowhere].unflatten(1, (-1, LONGEST))  # (B, W, LONGEST)
         return letters[..., : longest((letters > 0).any(0).any(0).sum(), LONGEST)]
