@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -230,7 +231,21 @@ def _export(graph: nn.Module, inputs: Mapping[str, Axes], outputs: Sequence[str]
         traced, input_names=[*inputs], output_names=[*outputs], opset_version=OPSET, verbose=False
     )
     assert program is not None
+    _name_axes(program.model.graph, inputs)
     program.save(path)
+
+
+def _name_axes(graph: Any, inputs: Mapping[str, Axes]) -> None:
+    """Name the free axes of a graph as those of its inputs, in place of symbols such as s28."""
+    names = {
+        str(size): axis
+        for value, axes in zip(graph.inputs, inputs.values(), strict=True)
+        for size, axis in zip(value.shape, axes, strict=True)
+    }
+    for value in (*graph.inputs, *graph.outputs, *(value for node in graph for value in node.outputs)):
+        for i, size in enumerate(value.shape or ()):
+            if not isinstance(size, int):
+                value.shape[i] = re.sub(r"s\d+", lambda found: str(names.get(found[0], found[0])), str(size))
 
 
 def _quantise(path: Path) -> None:
