@@ -40,6 +40,7 @@ PAST, KEYS = "past_key_values", ("key", "value")
 SEEN = "past_ids"  # (N, t): the tokens before a step of an SSRU, of which only the number counts
 OPSET = 20
 LOWEST = -1e9  # in place of -inf, with which not every engine computes
+QUANTISED = ["MatMul", "Gather", "LSTM"]  # operators that read weights of 8 bits
 SOURCE = "batch", "length"
 SIZES = {"batch": 2, "rows": 6, "length": 7, "target": 3, "past": 5}  # of the samples; each axis can have any size
 
@@ -71,14 +72,13 @@ class StepGraph(nn.Module):
         wide = None if mask is None else mask[:, None, None, :] > 0  # (B, 1, 1, S)
         state = TransformerState(memory, wide, self.backbone.config.decoder_layers)
         past = [given[name] for name in given if is_cache(name)]
-        if (seen := given.get(SEEN)) is None:
-            parts = per_layer(past, 2)
-        else:  # beside its cell an SSRU counts the tokens seen, by the size of a tensor without numbers
-            parts = [(cell.new_empty(cell.size(0), 1, seen.size(1), 0), cell) for cell in past]
-        for cache, each in zip(state.caches, parts, strict=True):
-            cache.parts = each
+        if SEEN in given:  # beside its cell an SSRU counts the tokens seen, by the size of a tensor without numbers
+            count = past[0].new_empty(past[0].size(0), 1, given[SEEN].size(1), 0)  # (N, 1, t, 0)
+            past = [part for cell in past for part in (count, cell)]
+        for cache, parts in zip(state.caches, per_layer(past, 2), strict=True):
+            cache.parts = parts
         logits = self.backbone.logits(self.backbone.step(given["input_ids"], state))  # (N, T, V)
-        return [logits, *(part for cache in state.caches for part in cache.parts[-1 if seen is not None else 0 :])]
+        return [logits, *(part for cache in state.caches for part in cache.parts if part.size(-1))]
 
 
 class LSTMGraph(nn.Module):
@@ -91,16 +91,17 @@ class LSTMGraph(nn.Module):
     def __init__(self, lstm: nn.LSTM) -> None:
         super().__init__()
         self.d_hidden = lstm.hidden_size
-        bias = torch.cat((_gates(lstm.bias_ih_l0), _gates(lstm.bias_hh_l0)))
-        for name, tensor in {"weight": _gates(lstm.weight_ih_l0), "recurrent": _gates(lstm.weight_hh_l0), "bias": bias}.items():
-            self.register_buffer(name, tensor.detach()[None])  # the first axis counts directions
+        weight, recurrent, *biases = (_gates(tensor.detach()) for tensor in lstm.parameters())
+        self.register_buffer("weight", weight[None])  # (1, 4H, D): the first axis counts directions
+        self.register_buffer("recurrent", recurrent[None])  # (1, 4H, H)
+        self.register_buffer("bias", torch.cat(biases)[None])  # (1, 8H)
 
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
         """Read x (B, S, D): the states (B, S, H), and nothing for the last of them, which no head reads."""
-        shape = (x.size(1), 1, x.size(0), self.d_hidden)
-        given, sizes = (x.transpose(0, 1), self.weight, self.recurrent, self.bias), {"hidden_size": self.d_hidden}
-        states = torch.onnx.ops.symbolic("LSTM", given, sizes, dtype=x.dtype, shape=shape)  # (S, 1, B, H)
-        return states.squeeze(1).transpose(0, 1), None
+        given = x.transpose(0, 1), self.weight, self.recurrent, self.bias
+        shape = x.size(1), 1, x.size(0), self.d_hidden
+        states = torch.onnx.ops.symbolic("LSTM", given, {"hidden_size": self.d_hidden}, dtype=x.dtype, shape=shape)
+        return states.squeeze(1).transpose(0, 1), None  # of (S, 1, B, H)
 
 
 class ReadingGraph(nn.Module):
@@ -124,16 +125,17 @@ class ReadingGraph(nn.Module):
 def write_onnx(model: Model, folder: Path, precision: str = "float32") -> None:
     """Write a model as ONNX files into a folder; its weights are merged with the adapter in use.
 
-    precision: "float32", or "int8": weights are 8-bit integers, and what they are multiplied with is rounded as it comes.
+    precision: "float32", or "int8": weights are 8-bit integers, and what they are multiplied with is rounded to these.
 
     Raises: InputError if a part of it cannot be expressed, or a package is missing.
     """
     check_packages()
     built, _ = model.built()
-    readers = {name: head for name, head in model.heads.items() if not model.tasks[name].generates}
-    check_parts(built, readers, writes=len(readers) < len(model.heads))
-    backbone = copy.deepcopy(built).cpu().float().eval()
+    backbone = copy.deepcopy(check_backbone(built)).cpu().float()
     merge(backbone)
+    readers = {name: head for name, head in model.heads.items() if not model.tasks[name].generates}
+    for name, head in readers.items():
+        check_head(name, head)
     with silence():
         if len(readers) < len(model.heads):
             _write_decoder(backbone, folder)
@@ -166,19 +168,23 @@ def check_packages() -> None:
         raise InputError(f"ONNX files need the package {error.name}; pip install 'lmtasks[onnx]'") from None
 
 
-def check_parts(backbone: Backbone, readers: Mapping[str, nn.Module], writes: bool) -> None:
-    """Check that backbone and heads can be expressed. Raises: InputError if not."""
-    if writes and not isinstance(backbone, Transformer):
+def check_backbone(backbone: Backbone) -> Transformer:
+    """Return a backbone that can be expressed. Raises: InputError if it cannot."""
+    if not isinstance(backbone, Transformer):
         kind = type(backbone).__name__
         raise InputError(f"model.backbone: --to onnx takes a Transformer, not a {kind}; keep this model in torch")
-    for name, head in readers.items():
-        if not isinstance(head, ClassificationHead | SpanHead | TaggingHead):
-            raise InputError(f"model.tasks.{name}: --to onnx knows no {type(head).__name__}; keep this model in torch")
-        if isinstance(head, ClassificationHead) and head.ngrams is not None:
-            raise InputError(
-                f"model.tasks.{name}.ngrams {head.ngrams.longest}: ONNX cannot cut texts into letters; train with "
-                "ngrams 0, or keep this model in torch"
-            )
+    return backbone
+
+
+def check_head(name: str, head: nn.Module) -> None:
+    """Check that a head that reads can be expressed. Raises: InputError if it cannot."""
+    if not isinstance(head, ClassificationHead | SpanHead | TaggingHead):
+        raise InputError(f"model.tasks.{name}: --to onnx knows no {type(head).__name__}; keep this model in torch")
+    if isinstance(head, ClassificationHead) and head.ngrams is not None:
+        given = f"model.tasks.{name}.ngrams {head.ngrams.longest}"
+        raise InputError(
+            f"{given}: ONNX files cannot cut texts into letters; use --to ct2, or keep this model in torch"
+        )
 
 
 def _write_decoder(backbone: Transformer, folder: Path) -> None:
@@ -220,8 +226,7 @@ def _present(names: Iterable[str]) -> list[str]:
 
 def _export(graph: nn.Module, inputs: Mapping[str, Axes], outputs: Sequence[str], path: Path) -> None:
     """Write one graph, which is given its inputs by name."""
-    kinds = {name: torch.float32 if name.startswith(PAST) else torch.int64 for name in inputs}
-    given = {name: torch.ones([SIZES.get(axis, axis) for axis in axes], dtype=kinds[name]) for name, axes in inputs.items()}
+    given = {name: _sample(axes, torch.float32 if PAST in name else torch.int64) for name, axes in inputs.items()}
     free = {name: {i: Dim.DYNAMIC for i, axis in enumerate(axes) if axis in SIZES} for name, axes in inputs.items()}
     # Deferred: sizes are compared when a graph runs and not when it is traced. ONNX leaves these comparisons out.
     traced = torch.export.export(
@@ -233,6 +238,11 @@ def _export(graph: nn.Module, inputs: Mapping[str, Axes], outputs: Sequence[str]
     assert program is not None
     _name_axes(program.model.graph, inputs)
     program.save(path)
+
+
+def _sample(axes: Axes, dtype: torch.dtype) -> Tensor:
+    """Return a tensor to trace a graph with."""
+    return torch.ones([SIZES[axis] if isinstance(axis, str) else axis for axis in axes], dtype=dtype)
 
 
 def _name_axes(graph: Any, inputs: Mapping[str, Axes]) -> None:
@@ -250,9 +260,16 @@ def _name_axes(graph: Any, inputs: Mapping[str, Axes]) -> None:
 
 def _quantise(path: Path) -> None:
     """Replace a file by one whose weights are 8-bit integers."""
+    from onnx import TensorProto
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    quantize_dynamic(path, path, weight_type=QuantType.QInt8, extra_options={"DefaultTensorType": 1})
+    # Unsigned: sums of products of signed weights overflow on CPUs without VNNI. Graphs that are traced do not tell the
+    # type of each tensor.
+    quantize_dynamic(
+        path, path, QUANTISED, per_channel=True, weight_type=QuantType.QUInt8,
+        extra_options={"DefaultTensorType": TensorProto.FLOAT},
+    )  # fmt: skip
+    path.with_name(f"{path.name}.data").unlink(missing_ok=True)  # weights above 2 GB
 
 
 @contextmanager

@@ -47,6 +47,10 @@ class Session:
         self.inputs = {each.name: each.shape for each in self.session.get_inputs()}  # a name where a size is free
         self.outputs = [each.name for each in self.session.get_outputs()]
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Session:
+        """Return the session itself: copies of a model share it, as threads do."""
+        return self
+
     def __call__(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Compute all outputs."""
         found = self.session.run(None, {name: tensor.numpy() for name, tensor in given.items()})
@@ -181,9 +185,7 @@ def _span_logits(head: SpanHead, session: Session, backbone: Backbone, batch: Ba
     return logits.masked_fill(logits <= LOWEST, -torch.inf), words
 
 
-def _tag_logits(
-    head: TaggingHead, session: Session, backbone: Backbone, batch: Batch
-) -> tuple[Tensor, Tensor, Tensor]:
+def _tag_logits(head: TaggingHead, session: Session, backbone: Backbone, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """Score all tags of the words, with their mask, and zeros for tags, which answers need not know."""
     words = batch.target != IGNORE  # (B, S)
     lengths = words.sum(1, keepdim=True)  # (B, 1)
