@@ -178,8 +178,8 @@ def attend(
     corner of the triangle.
     """
     queries, keys = query.size(2), key.size(2)
-    # The fused kernel's backward takes eight times as long in bfloat16 on a CPU as these few lines. Exported, the kernel
-    # would copy all keys in each step of search.
+    # The fused kernel's backward takes eight times as long in bfloat16 on a CPU as these few lines. In ONNX it would
+    # copy all keys in each step of search.
     slow = query.device.type == "cpu" and query.dtype == torch.bfloat16
     by_hand = slow or torch.compiler.is_exporting()
     if causal and queries > 1 and (by_hand or mask is not None or keys > queries):
