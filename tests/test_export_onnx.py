@@ -105,7 +105,7 @@ def several(tmp_path_factory):
 @pytest.fixture(scope="module")
 def writer(tmp_path_factory):
     """A language model with an adapter and a short context, and what ONNX Runtime answers in its place."""
-    model = tiny({"generation": GenerationTask(prompt=4, max_length=12)}, encoder_layers=0, positions="rotary")
+    model = tiny({"generation": GenerationTask(block=12)}, encoder_layers=0, positions="rotary")
     put(model.backbone, adapters(model.backbone, LoRA(rank=2)))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -251,7 +251,7 @@ def test_weights_of_8_bits_are_smaller_and_answer_almost_the_same(reader, tmp_pa
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_layout_has_the_logits_of_the_model(name, tmp_path):
     reads = LAYOUTS[name].get("encoder_layers") != 0
-    model = tiny({"task": TranslationTask(("en-de",)) if reads else GenerationTask(prompt=4)}, **LAYOUTS[name]).eval()
+    model = tiny({"task": TranslationTask(("en-de",)) if reads else GenerationTask(block=40)}, **LAYOUTS[name]).eval()
     theirs = exported(model, tmp_path)
     for sources, length in ((1, 1), (8, 3), (1, 200), (8, 200)):
         assert largest_difference(model, theirs, sources, length) < 1e-4
