@@ -149,10 +149,10 @@ class OnnxBackbone(Backbone):
         return {name: torch.zeros(rows, *sizes) for name, sizes in free.items()}
 
 
-def open_backbone(folder: Path, model: Model, device: str, threads: int, precision: str) -> OnnxBackbone:
+def open_backbone(folder: Path, model: Model, device: str, threads: int, precision: str = "float32") -> OnnxBackbone:
     """Return the backbone of a model, of which tasks and settings are read; nothing else is there yet.
 
-    device: cpu, cuda or cuda:N. threads: on which a step computes. precision: that of the files.
+    device: cpu, cuda or cuda:N. threads: on which a step computes. precision: not read, the files tell it themselves.
 
     Raises: InputError if a file is damaged, or there is no such device.
     """
@@ -162,7 +162,7 @@ def open_backbone(folder: Path, model: Model, device: str, threads: int, precisi
     return OnnxBackbone(config, encoder, decoder)
 
 
-def adapt_heads(model: Model, folder: Path, device: str, threads: int, precision: str) -> None:
+def adapt_heads(model: Model, folder: Path, device: str, threads: int, precision: str = "float32") -> None:
     """Let the heads of a model that read have their logits from a session; what they make of these stays theirs.
 
     Raises: InputError if a file is damaged, or there is no such device.
