@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
 
+import lmtasks
 from lmtasks.backbones.dropout import Dropout
 from lmtasks.backbones.lora import LoRA, adapters, put
 from lmtasks.backbones.recurrent import RecurrentConfig
@@ -84,13 +86,22 @@ def tiny(tasks, **settings):
     return model
 
 
+def recurrent(tasks, cell):
+    """Return an LSTM or GRU with random weights."""
+    torch.manual_seed(0)
+    writes = any(task.generates for task in tasks.values())
+    model = Model(tasks, RecurrentConfig(d_model=16, encoder_layers=2, decoder_layers=int(writes), cell=cell))
+    model.build(Tokenizer.train([], TokenizerConfig("byte")))
+    return model
+
+
 def exported(model, folder, precision="float32"):
     """Return what answers from ONNX files in place of a model."""
     write_onnx(model, folder, precision)
     theirs = Model(model.tasks, model.backbone_config, model.decoding)
-    theirs.install(open_backbone(folder, theirs, "cpu", 1, precision), model.tokenizer)
+    theirs.install(open_backbone(folder, theirs, "cpu", 1), model.tokenizer)
     theirs.heads.load_state_dict(model.heads.state_dict())
-    adapt_heads(theirs, folder, "cpu", 1, precision)
+    adapt_heads(theirs, folder, "cpu", 1)
     return theirs.eval()
 
 
@@ -163,6 +174,11 @@ def test_files_are_named_by_what_they_hold(several, reader):
     names = ["decoder_with_past_model.onnx", "encoder_model.onnx", "mood.onnx", "names.onnx"]
     assert sorted(path.name for path in several[2].iterdir()) == names
     assert [path.name for path in reader[2].iterdir()] == ["model.onnx"]
+
+
+def test_files_do_not_tell_where_they_were_made(several):
+    place = str(Path(lmtasks.__file__).parent).encode()
+    assert not any(place in path.read_bytes() for path in several[2].iterdir())
 
 
 def test_inputs_and_outputs_are_those_of_optimum(several):
@@ -260,6 +276,15 @@ def test_every_layout_has_the_logits_of_the_model(name, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["mean", "tags-with-layers", "spans-with-layers"])
+def test_an_lstm_that_reads_has_the_answers_of_the_model(name, tmp_path):
+    model = recurrent({"task": HEADS[name]}, "lstm").eval()
+    theirs = exported(model, tmp_path)
+    for chosen in (rows(1), rows(30)):
+        same(model.solve(chosen), theirs.solve(chosen))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HEADS)
 def test_every_head_has_the_logits_of_the_model(name, tmp_path):
     model = tiny({"task": HEADS[name]}, decoder_layers=0).eval()
@@ -276,18 +301,18 @@ def test_every_head_has_the_logits_of_the_model(name, tmp_path):
         same(model.solve(chosen), theirs.solve(chosen))
 
 
-def test_a_recurrent_backbone_is_refused(tmp_path):
-    config = RecurrentConfig(**{name: SIZES[name] for name in ("d_model", "encoder_layers", "decoder_layers")})
-    model = Model({"translation": TranslationTask(("en-de",))}, config)
-    model.build(Tokenizer.train([], TokenizerConfig("byte")))
-    with pytest.raises(InputError, match="takes a Transformer, not a Recurrent"):
-        write_onnx(model, tmp_path)
-
-
-def test_what_cuts_texts_into_letters_is_refused(tmp_path):
-    model = tiny({"mood": ClassificationTask(labels=MOODS, ngrams=3)}, decoder_layers=0)
-    with pytest.raises(InputError, match=r"model\.tasks\.mood\.ngrams 3: ONNX files cannot cut texts into letters"):
-        write_onnx(model, tmp_path)
+@pytest.mark.parametrize(
+    ("task", "cell", "problem"),
+    [
+        (TranslationTask(("en-de",)), "lstm", "model.backbone is a Recurrent, and only a Transformer writes in ONNX"),
+        (ClassificationTask(labels=MOODS), "gru", "model.backbone.cell gru: ONNX files have the LSTM only"),
+        (ClassificationTask(labels=MOODS, ngrams=3), "lstm", "model.tasks.own.ngrams: ONNX files cannot cut texts"),
+    ],
+)
+def test_what_cannot_be_expressed_is_named(task, cell, problem, tmp_path):
+    with pytest.raises(InputError, match=problem):
+        write_onnx(recurrent({"own": task}, cell), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_head_of_ones_own_is_refused(tmp_path):
@@ -297,21 +322,27 @@ def test_a_head_of_ones_own_is_refused(tmp_path):
         write_onnx(model, tmp_path)
 
 
-@pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
-def test_a_package_that_is_missing_is_named(package, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, package, None)
+def test_packages_that_are_missing_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("lmtasks.export.onnx.find_spec", lambda name: None)
     model = tiny({"mood": ClassificationTask(labels=MOODS)}, decoder_layers=0)
-    with pytest.raises(InputError, match=rf"need the package {package}; pip install 'lmtasks\[onnx\]'"):
+    with pytest.raises(InputError, match=r"onnx, onnxscript, onnxruntime; pip install 'lmtasks\[onnx\]'"):
         write_onnx(model, tmp_path)
+
+
+def test_the_package_that_runs_them_is_named(reader, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    model, _, folder = reader
+    with pytest.raises(InputError, match="package onnxruntime; pip install onnxruntime"):
+        adapt_heads(model, folder, "cpu", 1)
 
 
 def test_files_that_are_missing_or_damaged_are_named(reader, tmp_path):
     model, _, folder = reader
     with pytest.raises(InputError, match=r"model\.onnx is missing"):
-        adapt_heads(model, tmp_path, "cpu", 1, "float32")
+        adapt_heads(model, tmp_path, "cpu", 1)
     (tmp_path / "model.onnx").write_bytes((folder / "model.onnx").read_bytes()[:1000])
     with pytest.raises(InputError, match=r"model\.onnx is missing or damaged"):
-        adapt_heads(model, tmp_path, "cpu", 1, "float32")
+        adapt_heads(model, tmp_path, "cpu", 1)
 
 
 def test_devices_that_are_not_there_are_named(reader, monkeypatch):
@@ -321,7 +352,7 @@ def test_devices_that_are_not_there_are_named(reader, monkeypatch):
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     for device in ("cuda", "mps", "cuda:1"):
         with pytest.raises(InputError, match=f"ONNX Runtime has no device {device}"):
-            adapt_heads(model, folder, device, 1, "float32")
+            adapt_heads(model, folder, device, 1)
 
 
 def test_attention_is_not_in_the_files(several):

@@ -14,6 +14,7 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -110,9 +111,9 @@ class ReadingGraph(nn.Module):
     def __init__(self, backbone: Backbone, head: Any) -> None:
         super().__init__()
         self.backbone, self.head = backbone, head
-        for name, module in list(head.named_modules()):
+        for name, module in list(self.named_modules()):
             if isinstance(module, nn.LSTM):
-                head.set_submodule(name, LSTMGraph(module))
+                self.set_submodule(name, LSTMGraph(module))
 
     def forward(self, given: dict[str, Tensor]) -> Tensor:
         """Score the classes of texts (B, C), the two ends of a span (B, S, 2), or the tags of words (B, S, K)."""
@@ -131,13 +132,14 @@ def write_onnx(model: Model, folder: Path, precision: str = "float32") -> None:
     """
     check_packages()
     built, _ = model.built()
-    backbone = copy.deepcopy(check_backbone(built)).cpu().float()
-    merge(backbone)
     readers = {name: head for name, head in model.heads.items() if not model.tasks[name].generates}
+    check_backbone(built, writes=len(readers) < len(model.heads))
     for name, head in readers.items():
         check_head(name, head)
+    backbone = copy.deepcopy(built).cpu().float()
+    merge(backbone)
     with silence():
-        if len(readers) < len(model.heads):
+        if isinstance(backbone, Transformer) and len(readers) < len(model.heads):
             _write_decoder(backbone, folder)
         for name, head in readers.items():
             graph = ReadingGraph(backbone, copy.deepcopy(head).cpu().float())
@@ -160,20 +162,17 @@ def is_cache(name: str) -> bool:
 
 def check_packages() -> None:
     """Check that what writes ONNX files is installed. Raises: InputError if not."""
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise InputError(f"ONNX files need the package {error.name}; pip install 'lmtasks[onnx]'") from None
+    if missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]:
+        raise InputError(f"this needs the packages {', '.join(missing)}; pip install 'lmtasks[onnx]'")
 
 
-def check_backbone(backbone: Backbone) -> Transformer:
-    """Return a backbone that can be expressed. Raises: InputError if it cannot."""
-    if not isinstance(backbone, Transformer):
+def check_backbone(backbone: Backbone, writes: bool) -> None:
+    """Check that a backbone can be expressed, with its decoder or without. Raises: InputError if it cannot."""
+    if writes and not isinstance(backbone, Transformer):
         kind = type(backbone).__name__
-        raise InputError(f"model.backbone: --to onnx takes a Transformer, not a {kind}; keep this model in torch")
-    return backbone
+        raise InputError(f"model.backbone is a {kind}, and only a Transformer writes in ONNX; keep this model in torch")
+    if any(isinstance(module, nn.GRU) for module in backbone.modules()):
+        raise InputError("model.backbone.cell gru: ONNX files have the LSTM only; keep this model in torch")
 
 
 def check_head(name: str, head: nn.Module) -> None:
@@ -181,10 +180,7 @@ def check_head(name: str, head: nn.Module) -> None:
     if not isinstance(head, ClassificationHead | SpanHead | TaggingHead):
         raise InputError(f"model.tasks.{name}: --to onnx knows no {type(head).__name__}; keep this model in torch")
     if isinstance(head, ClassificationHead) and head.ngrams is not None:
-        given = f"model.tasks.{name}.ngrams {head.ngrams.longest}"
-        raise InputError(
-            f"{given}: ONNX files cannot cut texts into letters; use --to ct2, or keep this model in torch"
-        )
+        raise InputError(f"model.tasks.{name}.ngrams: ONNX files cannot cut texts into letters; --to ct2 takes it")
 
 
 def _write_decoder(backbone: Transformer, folder: Path) -> None:
@@ -236,7 +232,7 @@ def _export(graph: nn.Module, inputs: Mapping[str, Axes], outputs: Sequence[str]
         traced, input_names=[*inputs], output_names=[*outputs], opset_version=OPSET, verbose=False
     )
     assert program is not None
-    _name_axes(program.model.graph, inputs)
+    _tidy(program.model.graph, inputs)
     program.save(path)
 
 
@@ -245,8 +241,10 @@ def _sample(axes: Axes, dtype: torch.dtype) -> Tensor:
     return torch.ones([SIZES[axis] if isinstance(axis, str) else axis for axis in axes], dtype=dtype)
 
 
-def _name_axes(graph: Any, inputs: Mapping[str, Axes]) -> None:
-    """Name the free axes of a graph as those of its inputs, in place of symbols such as s28."""
+def _tidy(graph: Any, inputs: Mapping[str, Axes]) -> None:
+    """Name the free axes of a graph as those of its inputs, not s28, and forget which lines of Python made it."""
+    for part in (graph, *graph, *graph.inputs, *graph.outputs, *graph.initializers.values()):
+        part.metadata_props.clear()
     names = {
         str(size): axis
         for value, axes in zip(graph.inputs, inputs.values(), strict=True)
