@@ -1,4 +1,4 @@
-"""Write a Transformer, and the heads above an encoder, as ONNX files.
+"""Write a Transformer, and the heads above any encoder of ours, as ONNX files.
 
 A model that writes has two: encoder_model.onnx reads a source and projects it, once, to the keys and values of each
 decoder layer; decoder_with_past_model.onnx continues texts from a cache, which is empty before the first token. A
@@ -116,7 +116,10 @@ class ReadingGraph(nn.Module):
                 self.set_submodule(name, LSTMGraph(module))
 
     def forward(self, given: dict[str, Tensor]) -> Tensor:
-        """Score the classes of texts (B, C), the two ends of a span (B, S, 2), or the tags of words (B, S, K)."""
+        """Score the classes of texts (B, C), the two ends of a span (B, S, 2), or the tags of words (B, S, K).
+
+        The words of a row, of which the input `words` has a 1 at the first piece, come first; what follows is no score.
+        """
         ids, words = given["input_ids"], given.get("words")  # (B, S) each
         target = torch.full_like(ids, IGNORE) if words is None else torch.where(words > 0, 0, IGNORE)
         found = self.head.logits(self.backbone, Batch("", ids, given["attention_mask"] > 0, target, ids[:, 0]))
@@ -210,7 +213,7 @@ def _cache(config: TransformerConfig) -> dict[str, Axes]:
 
 
 def _gates(tensor: Tensor) -> Tensor:
-    """Put the gates of an LSTM, i, f, g, o in PyTorch, into the order of ONNX: i, o, f, g."""
+    """Put the gates of an LSTM, in PyTorch i, f, g, o, into the order of ONNX: i, o, f, g."""
     i, f, g, o = tensor.chunk(4)
     return torch.cat((i, o, f, g))
 
@@ -261,8 +264,8 @@ def _quantise(path: Path) -> None:
     from onnx import TensorProto
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    # Unsigned: sums of products of signed weights overflow on CPUs without VNNI. Graphs that are traced do not tell the
-    # type of each tensor.
+    # Unsigned: sums of products of signed weights overflow on CPUs without VNNI. Not every tensor of a graph has a type,
+    # of which FLOAT is the default.
     quantize_dynamic(
         path, path, QUANTISED, per_channel=True, weight_type=QuantType.QUInt8,
         extra_options={"DefaultTensorType": TensorProto.FLOAT},

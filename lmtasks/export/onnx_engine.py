@@ -108,9 +108,10 @@ class OnnxBackbone(Backbone):
         if self.encoder is None:
             return super().encode(source, mask)
         real = mask.long()
-        states, *_ = found = self.encoder({"input_ids": source, "attention_mask": real})
-        memory = {name.replace("present", PAST): part for name, part in found.items() if name != states}
-        return OnnxMemory(found[states], mask, {"encoder_attention_mask": real, **memory})
+        found = self.encoder({"input_ids": source, "attention_mask": real})
+        states = found.pop("last_hidden_state")  # (B, S, D)
+        memory = {name.replace("present", PAST): part for name, part in found.items()}
+        return OnnxMemory(states, mask, {"encoder_attention_mask": real, **memory})
 
     def init_state(self, memory: Memory | None) -> OnnxState:
         """Return the state before the first token."""
@@ -127,8 +128,7 @@ class OnnxBackbone(Backbone):
         given = {"input_ids": target, **state.memory, **cache}
         if SEEN in self.decoder.inputs:
             given[SEEN] = target.new_zeros(len(target), state.length)
-        found = self.decoder(given)
-        logits, *parts = found.values()
+        logits, *parts = self.decoder(given).values()
         state.cache = dict(zip(cache, parts, strict=True))
         state.length += target.size(1)
         return logits
