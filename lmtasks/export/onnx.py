@@ -264,8 +264,8 @@ def _quantise(path: Path) -> None:
     from onnx import TensorProto
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    # Unsigned: sums of products of signed weights overflow on CPUs without VNNI. Not every tensor of a graph has a type,
-    # of which FLOAT is the default.
+    # Unsigned: sums of products of signed weights overflow on CPUs without VNNI. A tensor whose type a graph does not
+    # tell is a float.
     quantize_dynamic(
         path, path, QUANTISED, per_channel=True, weight_type=QuantType.QUInt8,
         extra_options={"DefaultTensorType": TensorProto.FLOAT},
