@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lmtasks.data.readers.tagged import TaggedWords as TaggedWords
     from lmtasks.decoding import Decoding as Decoding
     from lmtasks.errors import InputError as InputError
+    from lmtasks.export.export import export_model as export_model
     from lmtasks.heads.classification import ClassificationHead as ClassificationHead
     from lmtasks.heads.language_model import LanguageModelHead as LanguageModelHead
     from lmtasks.heads.seq2seq import Seq2SeqHead as Seq2SeqHead
@@ -92,6 +93,7 @@ _FILES = {
     "data.readers.tagged": ("TaggedWords",),
     "decoding": ("Decoding",),
     "errors": ("InputError",),
+    "export.export": ("export_model",),
     "heads.classification": ("ClassificationHead",),
     "heads.language_model": ("LanguageModelHead",),
     "heads.seq2seq": ("Seq2SeqHead",),

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lmtasks.backbones.base import Backbone
@@ -21,6 +20,7 @@ from lmtasks.backbones.lora import LoRA, LoRALinear, adapters, fingerprint, inst
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError, one_line
 from lmtasks.settings import FORMAT, check_format, from_plain, to_plain
+from lmtasks.storage.writing import save_tensors
 from lmtasks.tasks.base import Task
 
 if TYPE_CHECKING:
@@ -92,12 +92,10 @@ def save_adapter(model: Model, file: str | Path) -> Path:
     settings = {"lora": layers[0].config, "tasks": model.tasks, "decoding": model.decoding}
     plain = {"format": FORMAT, "backbone": fingerprint(backbone), **to_plain(settings)}
     weights = {
-        name: tensor.detach().cpu().contiguous()
-        for name, tensor in model.state_dict().items()
-        if name.startswith("heads.") or is_adapter(name)
+        name: tensor for name, tensor in model.state_dict().items() if name.startswith("heads.") or is_adapter(name)
     }
     Path(file).parent.mkdir(parents=True, exist_ok=True)
-    save_file(weights, file, metadata={KEY: json.dumps(plain, ensure_ascii=False)})
+    save_tensors(weights, Path(file), {KEY: json.dumps(plain, ensure_ascii=False)})
     return Path(file)
 
 

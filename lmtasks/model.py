@@ -245,7 +245,15 @@ class Model(TaskMethods, nn.Module):
     # Weights.
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the weights of backbone and heads by their names in the state_dict, merged with the adapter in use."""
+        """Return the weights of backbone and heads by their names in the state_dict, merged with the adapter in use.
+
+        Raises: InputError if an engine has the weights.
+        """
+        backbone, _ = self.built()
+        if next(backbone.parameters(), None) is None:
+            raise InputError(
+                "an engine has the weights of this model; load the model that it was made of, without engine"
+            )
         return {name: tensor for name, tensor in merged(self.state_dict()).items() if name.startswith(PARTS)}
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:

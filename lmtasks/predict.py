@@ -246,7 +246,7 @@ class Predictor(TaskMethods):
         """
         (name, chosen), search = self.find_task(task), decoding or self.decoding
         chosen = chosen if group is None else chosen.narrowed(group)
-        row = _row(chosen, text) if isinstance(text, str) else text
+        row = row_of(chosen, text) if isinstance(text, str) else text
         if not chosen.generates or search.beam > 1 or search.n_best > 1:
             yield self.solve([row], name, group, search)[0][0].text
             return
@@ -281,7 +281,7 @@ class Predictor(TaskMethods):
         if not text.strip():
             raise InputError("there is no text to align; give one")
         chosen = chosen if group is None else chosen.narrowed(group)
-        row = _row(chosen, text)
+        row = row_of(chosen, text)
         words = self.solve([row], name, group)[0][0].text if answer is None else answer
         (question,) = self._questions(name, chosen, [row], group)
         target = [*question.prefix, *self.tokenizer.encode_targets([words])[0], self.tokenizer.eos_id]
@@ -332,7 +332,7 @@ def _check(rows: Sequence[Row], name: str, task: Task) -> None:
             raise InputError(f"row {number} of those asked: {name} reads {readable}, and it has no {lacking[0]!r}")
 
 
-def _row(task: Task, text: str) -> Row:
+def row_of(task: Task, text: str) -> Row:
     """Return a row with this text; the source columns of a task that reads one text, such as languages, all have it."""
     columns = (task.input_column,) if task.context or not task.generates else task.source_columns
     return dict.fromkeys(columns, text)

@@ -361,15 +361,13 @@ def test_a_fit_that_took_no_step_leaves_nothing_but_what_was_there(cli, tmp_path
     assert {str(path) for path in Path("runs").rglob("*")} == {"runs/mine", "runs/mine/notes", "runs/mine/notes/a.txt"}
 
 
-def test_a_task_without_pictures_has_no_folder_in_the_run_and_info_no_empty_settings(cli, tmp_path, monkeypatch):
+def test_a_task_without_pictures_has_no_folder_in_the_run(cli, tmp_path, monkeypatch):
     (tmp_path / "apart.yaml").write_text(ROWS_APART)
     monkeypatch.chdir(tmp_path)
     assert cli("fit", "-c", "apart.yaml", "--name", "mine")[0] == 0
     assert not [path for path in Path("runs/mine").rglob("*") if path.is_dir() and not any(path.iterdir())]
-    (line,) = [line for line in cli("info", "runs/mine")[1].splitlines() if "mood: ClassificationTask" in line]
-    settings = [setting.split(maxsplit=1) for setting in re.split(" {2,}", line.split("ClassificationTask  ")[1])]
-    assert all(len(setting) == 2 for setting in settings)
-    assert ["labels", "negative, neutral, positive"] in settings
+    told = cli("info", "runs/mine")[1]
+    assert "mood: Says which of 3 labels a text has: negative, neutral and positive." in told
 
 
 def test_a_rehearsal_leaves_the_name_free(cli, work):
@@ -502,13 +500,13 @@ def test_info_counts_every_parameter_once(cli):
     assert "2 steps" in cli("info", "runs/tiny/checkpoints/last.ckpt")[1]
 
 
-def test_info_has_a_line_each_and_only_settings_that_are_not_the_default(cli):
+def test_info_says_what_a_model_is_in_words(cli):
     lines = cli("info", "runs/tiny")[1].splitlines()
-    labels = ["model", "tasks", "backbone", "parameters", "tokenizer", "scores", "checkpoints"]
-    assert [line.split()[0] for line in lines] == labels
-    assert "directions en-fr" in lines[1]
-    assert lines[2].split("  ")[-1] == "d_ff 16"
-    assert re.fullmatch(r"scores +test/translation/bleu [\d.]+, test/score [\d.]+", lines[5])
+    labels = ["model", "tasks", "backbone", "parameters", "tokenizer", "trained", "data", "scores", "checkpoints"]
+    assert [line.split()[0] for line in lines if line[0] != " "] == labels
+    assert lines[1].endswith("translation: Translates English into French.")
+    assert "Transformer with 1 encoder layer and 1 decoder layer of width" in lines[2]
+    assert re.fullmatch(r"scores +test/translation/bleu [\d.]+, test/score [\d.]+", lines[-2])
 
 
 def test_attend_prints_a_line_for_each_target_token(cli, work):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,8 +19,9 @@ from lmtasks.backbones.transformer import TransformerConfig
 from lmtasks.batch import Batch
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
+from lmtasks.export.exported import open_export, write_export
 from lmtasks.export.onnx import write_onnx
-from lmtasks.export.onnx_engine import adapt_heads, open_backbone
+from lmtasks.export.onnx_engine import adapt_heads
 from lmtasks.model import Model
 from lmtasks.tasks.answering import SpanAnsweringTask
 from lmtasks.tasks.classification import ClassificationTask
@@ -75,7 +77,7 @@ SEVERAL = {
 def tiny(tasks, **settings):
     """Return a model with random weights that give each text another answer; it is in training mode."""
     torch.manual_seed(0)
-    model = Model(tasks, TransformerConfig(**(SIZES | settings)))
+    model = Model(tasks, TransformerConfig(**(SIZES | settings)), Decoding(beam=3, max_length=24))
     model.build(Tokenizer.train([], TokenizerConfig("byte")))
     with torch.no_grad():
         for parameter in model.parameters():
@@ -97,12 +99,8 @@ def recurrent(tasks, cell):
 
 def exported(model, folder, precision="float32"):
     """Return what answers from ONNX files in place of a model."""
-    write_onnx(model, folder, precision)
-    theirs = Model(model.tasks, model.backbone_config, model.decoding)
-    theirs.install(open_backbone(folder, theirs, "cpu", 1), model.tokenizer)
-    theirs.heads.load_state_dict(model.heads.state_dict())
-    adapt_heads(theirs, folder, "cpu", 1)
-    return theirs.eval()
+    write_export(model, "onnx", folder, precision)
+    return open_export(folder)
 
 
 @pytest.fixture(scope="module")
@@ -172,13 +170,13 @@ def largest_difference(model, theirs, sources, length):
 
 def test_files_are_named_by_what_they_hold(several, reader):
     names = ["decoder_with_past_model.onnx", "encoder_model.onnx", "mood.onnx", "names.onnx"]
-    assert sorted(path.name for path in several[2].iterdir()) == names
-    assert [path.name for path in reader[2].iterdir()] == ["model.onnx"]
+    assert sorted(path.name for path in several[2].glob("*.onnx")) == names
+    assert [path.name for path in reader[2].glob("*.onnx")] == ["model.onnx"]
 
 
 def test_files_do_not_tell_where_they_were_made(several):
     place = str(Path(lmtasks.__file__).parent).encode()
-    assert not any(place in path.read_bytes() for path in several[2].iterdir())
+    assert not any(place in path.read_bytes() for path in several[2].glob("*.onnx"))
 
 
 def test_inputs_and_outputs_are_those_of_optimum(several):
@@ -256,7 +254,7 @@ def test_writing_leaves_the_model_as_it_was(tmp_path):
 def test_weights_of_8_bits_are_smaller_and_answer_almost_the_same(reader, tmp_path):
     model, _, folder = reader
     theirs = exported(model, tmp_path, "int8")
-    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+    assert [path.name for path in tmp_path.glob("*.onnx")] == ["model.onnx"]
     assert (tmp_path / "model.onnx").stat().st_size < (folder / "model.onnx").stat().st_size
     pairs = list(zip(model.solve(rows(20)), theirs.solve(rows(20)), strict=True))
     assert sum(own.text == found.text for (own, *_), (found, *_) in pairs) >= 15
@@ -282,6 +280,16 @@ def test_an_lstm_that_reads_has_the_answers_of_the_model(name, tmp_path):
     theirs = exported(model, tmp_path)
     for chosen in (rows(1), rows(30)):
         same(model.solve(chosen), theirs.solve(chosen))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ssru", "rotary"])
+def test_the_program_beside_the_files_writes_the_texts_of_the_model(name, tmp_path):
+    model = tiny({"task": TranslationTask(("en-de",))}, **LAYOUTS[name]).eval()
+    write_export(model, "onnx", tmp_path)
+    for text in ("Anna has a small dog", "Paris"):
+        ran = subprocess.run([sys.executable, tmp_path / "run.py", text], capture_output=True, text=True, check=True)
+        assert ran.stdout.strip() == model.translate(text).strip()
 
 
 @pytest.mark.slow

@@ -103,7 +103,7 @@ def test_the_commands_take_an_id(capsys):
     assert main(["run", "owner/tiny", "the old dog", "--beam", "1", "--max-length", "5"]) == 0
     assert capsys.readouterr().out.strip() == load("owner/tiny").generate("the old dog", SHORT)
     assert main(["info", "owner/tiny"]) == 0
-    assert "TextToTextTask" in capsys.readouterr().out
+    assert "Writes what a text asks for." in capsys.readouterr().out
 
 
 def test_an_imported_model_needs_neither_the_original_nor_the_code_that_reads_it(t5, tmp_path, capsys):

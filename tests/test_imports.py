@@ -29,7 +29,7 @@ from lmtasks.training.module import TaskModule
 PACKAGE = Path(__file__).parent.parent / "lmtasks"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
-    "lazy errors storage.__init__",
+    "lazy errors storage.__init__ storage.writing",
     "hub",
     "settings batch",
     "text.base text.columns text.languages text.pieces text.tags text.words",
@@ -57,9 +57,11 @@ LAYERS = [
     "pretrained.table pretrained.family pretrained.heads pretrained.tokenizers",
     "pretrained.fairseq",
     "pretrained.*",
-    "export.onnx",
+    "export.shared export.programs export.ct2 export.ct2_engine export.onnx export.onnx_engine",
+    "export.runner export.hf_layouts export.hf_tokenizer",
+    "export.exported export.hf",
     "export.*",
-    "storage.checkpoint",
+    "storage.checkpoint storage.card",
     "storage.model_folder storage.run_folder",
     "reports.*",
     "training.optim.muon training.optim.schedule",

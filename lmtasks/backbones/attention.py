@@ -126,7 +126,7 @@ class SelfAttention(nn.Module):
             key, value = cache.append(key, value)
         dropout = self.config.attention_dropout if self.training else 0.0
         mixed = attend(query, key, value, mask, self.causal, dropout, self.config.attention_scale)
-        return self.output(mixed.transpose(1, 2).flatten(2))  # (B, T, D)
+        return self.output(mixed.transpose(1, 2).reshape(*x.shape[:2], -1))  # (B, T, D)
 
 
 class CrossAttention(nn.Module):
@@ -178,10 +178,8 @@ def attend(
     corner of the triangle.
     """
     queries, keys = query.size(2), key.size(2)
-    # The fused kernel's backward takes eight times as long in bfloat16 on a CPU as these few lines. In ONNX it would
-    # copy all keys in each step of search.
-    slow = query.device.type == "cpu" and query.dtype == torch.bfloat16
-    by_hand = slow or torch.compiler.is_exporting()
+    # the fused kernel's backward takes eight times as long in bfloat16 on a CPU as these few lines; an export has none
+    by_hand = torch.compiler.is_exporting() or (query.device.type == "cpu" and query.dtype == torch.bfloat16)
     if causal and queries > 1 and (by_hand or mask is not None or keys > queries):
         triangle = torch.ones(queries, keys, dtype=torch.bool, device=query.device).tril(keys - queries)
         if mask is None or mask.dtype == torch.bool:

@@ -7,6 +7,7 @@ command itself: LightningCLI, given a checkpoint, would prefer the settings in i
 from __future__ import annotations
 
 import json
+import time
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,7 @@ class FitCLI(LightningCLI):
 
     def train(self) -> None:
         """Train, then score the best weights and write the model folder; a run that takes no step leaves nothing."""
-        rehearsal = bool(self.config.trainer.fast_dev_run)
+        rehearsal, start = bool(self.config.trainer.fast_dev_run), time.monotonic()
         try:
             checkpoint = None
             if self.config.ckpt_path:
@@ -157,7 +158,8 @@ class FitCLI(LightningCLI):
             self._give_up()
             say("fast_dev_run: the settings work; no model was kept")
         else:
-            finish(self.trainer, self.model, self.datamodule, self.folder, self.config_init.average)
+            seconds = time.monotonic() - start
+            finish(self.trainer, self.model, self.datamodule, self.folder, self.config_init.average, seconds)
 
     def evaluate(self) -> None:
         """Score a model, by default the one that `fit` made, and print the table."""

@@ -27,6 +27,8 @@ COMMANDS = {
     "tokenizer": ("tokenizer", "train a tokenizer, or show how one cuts a text"),
     "score": ("score", "score a file of predictions against a file of references"),
     "import": ("import_model", "save a pretrained model, from a folder or the Hugging Face hub, as a model folder"),
+    "export": ("export", "write a model for CTranslate2, ONNX Runtime or transformers, and check its answers there"),
+    "push": ("push", "upload a model folder or an export to the Hugging Face hub"),
     "info": ("info", "say what a run, model folder or checkpoint is"),
     "compare": ("compare", "compare the scores of several runs, task by task, and draw their curves"),
     "attend": ("attend", "show which source words the model reads for each target word"),
@@ -94,7 +96,7 @@ def _dispatch(arguments: list[str]) -> int:
         for config in configs:
             read_config(config)  # shows a mistake now: torch and Lightning take seconds to import
         return import_module("lmtasks.cli.fit").fit(command, configs, options)
-    if file in ("run", "info", "attend") and rest and not {"-h", "--help"} & {*rest}:
+    if file in ("run", "info", "attend", "export", "push") and rest and not {"-h", "--help"} & {*rest}:
         check_model(rest[0])
     module = import_module(f"lmtasks.cli.{file}")
     parser = CommandParser(

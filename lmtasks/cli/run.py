@@ -50,6 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--context", metavar="TEXT", help="what a question is about: a text, or the path of a text file")
     add("--prefix", metavar="TEXT", default="", help="let every answer begin with this text")
     add("--scores", action="store_true", help="print the score before each answer, with a tab between")
+    add("--engine", metavar="ENGINE", help="what computes: ct2 (CTranslate2) or onnx (ONNX Runtime); default: torch")
+    add("--precision", metavar="P", help="numbers of an engine's weights: float32 (default), int8; ct2 also float16")
     add_choice(parser)
     add_decoding(parser.add_argument_group("search (default: as the model was trained to)"))
 
@@ -94,7 +96,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"--output {output}: the rows of {given} are written as JSON Lines; let it end in .jsonl")
     from lmtasks.storage.model_folder import load  # loads torch, which the mistakes above need not wait for
 
-    session = Session(load(arguments.model, arguments.device), arguments)
+    model = load(arguments.model, arguments.device, engine=arguments.engine, precision=arguments.precision)
+    session = Session(model, arguments)
     if given and has_columns(given):
         session.check_rows(given)
         written = session.answer_rows(given)

@@ -101,7 +101,7 @@ def _prepare(
         if len(given) != len(sources):
             raise InputError(f"{name} has {len(given)} lists of tokens for {len(sources)} sources; give one for each")
     rows = list(zip(prompts, prefixes, sources, strict=True))
-    limits = [_limit(decoding, backbone.max_length, before, text, end, source) for before, text, source in rows]
+    limits = [length_limit(decoding, backbone.max_length, before, text, end, source) for before, text, source in rows]
     forced = [[*before, *text] for before, text, _ in rows]
     common = min(map(len, forced), default=1)
     histories = pad(forced, -1).to(backbone.device)  # (B, 1 + P)
@@ -111,12 +111,19 @@ def _prepare(
     return histories[:, :common], Rules(decoding, end, banned, before, reach, histories[:, 1:], nearest, longest)
 
 
-def _limit(
-    decoding: Decoding, readable: int | None, prompt: list[int], prefix: list[int], end: int, source: int | None
+def length_limit(
+    decoding: Decoding,
+    readable: int | None,
+    prompt: Sequence[int],
+    prefix: Sequence[int],
+    end: int,
+    source: int | None,
 ) -> int:
     """Return how many tokens may follow the first of the prompt, counting the end; `source` is the source's length.
 
     A backbone can read `readable` tokens, counting the first but not the end.
+
+    Raises: InputError if prompt and prefix leave no room for a text, or if the prefix contains the end token.
     """
     if not prompt:
         raise InputError("a prompt has no token; give it one, such as the token that begins a text")

@@ -1,1 +1,1 @@
-"""Exports: a model as files that other engines run, and those engines as backbones under our heads and our search."""
+"""Export: a model as files of another engine, which answers without torch, and Models that such files answer for."""

@@ -18,6 +18,7 @@ from lmtasks.backbones.base import Backbone, BackboneConfig, Memory, State
 from lmtasks.batch import IGNORE, Batch, longest
 from lmtasks.errors import InputError
 from lmtasks.export.onnx import ALONE, DECODER, ENCODER, LOWEST, PAST, SEEN, is_cache, reader_file
+from lmtasks.export.shared import Shared
 from lmtasks.heads.classification import ClassificationHead
 from lmtasks.heads.span import SpanHead
 from lmtasks.heads.tagging import TaggingHead
@@ -26,7 +27,7 @@ from lmtasks.model import Model
 CPU, GPU = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
-class Session:
+class Session(Shared):
     """An ONNX file that is open; tensors go in and come out by their names."""
 
     def __init__(self, path: Path, device: str, threads: int) -> None:
@@ -41,15 +42,11 @@ class Session:
         options.intra_op_num_threads, options.log_severity_level = threads, 3
         provider = (GPU, {"device_id": int(index or 0)}) if kind == "cuda" else CPU
         try:
-            self.session = onnxruntime.InferenceSession(path, options, providers=[provider])
+            super().__init__(onnxruntime.InferenceSession(path, options, providers=[provider]))
         except Exception as error:  # the package has classes of its own, which are no OSError
             raise InputError(f"{path.name} is missing or damaged ({type(error).__name__}); export again") from error
         self.inputs = {each.name: each.shape for each in self.session.get_inputs()}  # a name where a size is free
         self.outputs = [each.name for each in self.session.get_outputs()]
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Session:
-        """Return the session itself: copies of a model share it, as threads do."""
-        return self
 
     def __call__(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Compute all outputs."""
@@ -149,10 +146,10 @@ class OnnxBackbone(Backbone):
         return {name: torch.zeros(rows, *sizes) for name, sizes in free.items()}
 
 
-def open_backbone(folder: Path, model: Model, device: str, threads: int, precision: str = "float32") -> OnnxBackbone:
+def open_backbone(folder: Path, model: Model, device: str, threads: int) -> OnnxBackbone:
     """Return the backbone of a model, of which tasks and settings are read; nothing else is there yet.
 
-    device: cpu, cuda or cuda:N. threads: on which a step computes. precision: not read, the files tell it themselves.
+    device: cpu, cuda or cuda:N. threads: on which a step computes.
 
     Raises: InputError if a file is damaged, or there is no such device.
     """
@@ -162,7 +159,7 @@ def open_backbone(folder: Path, model: Model, device: str, threads: int, precisi
     return OnnxBackbone(config, encoder, decoder)
 
 
-def adapt_heads(model: Model, folder: Path, device: str, threads: int, precision: str = "float32") -> None:
+def adapt_heads(model: Model, folder: Path, device: str, threads: int) -> None:
     """Let the heads of a model that read have their logits from a session; what they make of these stays theirs.
 
     Raises: InputError if a file is damaged, or there is no such device.

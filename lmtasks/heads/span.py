@@ -128,7 +128,7 @@ class SpanHead(Head):
         ]
 
     def parts(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the masks of the question with its end (B, Q), the context with its ends, and its words (B, S)."""
+        """Return the masks of the question and its end (B, Q), of the context and its ends, and of its words (B, S)."""
         ends = (batch.source == self.end) & batch.source_mask  # (B, S)
         context = (ends.cumsum(1) - ends.long() > 0) & batch.source_mask  # (B, S), after the first end
         question = batch.source_mask & ~context

@@ -169,7 +169,7 @@ class Chain(nn.Module):
 
     def normaliser(self, emissions: Tensor, mask: Tensor) -> Tensor:
         """Return the logarithm of the summed exponential scores of all lawful sequences: (B,)."""
-        follow, begin, end = self._ruled(emissions.dtype)
+        follow, begin, end = self.ruled(emissions.dtype)
         alpha = begin + emissions[:, 0]  # (B, K), all beginnings that end in this tag
         for emission, real in zip(emissions[:, 1:].unbind(1), mask[:, 1:, None].unbind(1), strict=True):
             longer = (alpha.unsqueeze(2) + follow).logsumexp(1) + emission  # (B, K, K) -> (B, K)
@@ -178,7 +178,7 @@ class Chain(nn.Module):
 
     def best(self, emissions: Tensor, mask: Tensor) -> Tensor:
         """Return the lawful sequence of the highest score (Viterbi 1967): (B, W), valid where the mask is True."""
-        follow, begin, end = self._ruled(emissions.dtype)
+        follow, begin, end = self.ruled(emissions.dtype)
         alpha = begin + emissions[:, 0]  # (B, K), the best beginning that ends in this tag
         stay = torch.arange(alpha.size(1), device=alpha.device).expand_as(alpha)
         came_from = []
@@ -191,7 +191,7 @@ class Chain(nn.Module):
             tags.append(before.gather(1, tags[-1]))
         return torch.cat(tags[::-1], dim=1)
 
-    def _ruled(self, dtype: torch.dtype) -> list[Tensor]:
+    def ruled(self, dtype: torch.dtype) -> list[Tensor]:
         """Return scores of neighbours (K, K), beginnings (K,) and ends (K,), FORBIDDEN where a rule says so."""
         pairs = (self.follow, self.may_follow), (self.begin, self.may_begin), (self.end, self.may_end)
         return [

@@ -20,6 +20,9 @@ from lmtasks.tasks.summarisation import SummarisationTask
 from lmtasks.text.pretrained import Framing, PretrainedTokenizer
 
 SUMMARIES = ("cnn", "xsum", "samsum")  # sets of summaries, by which their models are called
+BART = Table(
+    (*LAYERS, *LEARNED_POSITIONS, *EMBEDDING_NORM, *OUTPUT_BIAS), (*ABOVE, *VERSIONS), TIED, optional=("output_bias",)
+)
 
 
 class Bart(Fairseq):
@@ -33,8 +36,7 @@ class Bart(Fairseq):
 
     def table(self) -> Table:
         """Return the names."""
-        rows = (*LAYERS, *LEARNED_POSITIONS, *EMBEDDING_NORM, *OUTPUT_BIAS)
-        return Table(rows, (*ABOVE, *VERSIONS), TIED, optional=("output_bias",))
+        return BART
 
     def tokenizer(self) -> PretrainedTokenizer:
         """Return the pieces, framed `<s> text </s>`, targets too."""

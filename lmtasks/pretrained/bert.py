@@ -48,6 +48,11 @@ DISTILLED = (
 ABOVE = ("pooler.*", "cls.*", "classifier.*", "pre_classifier.*", "qa_outputs.*", "lm_head.*", "vocab_*")
 COMPUTED = ("embeddings.position_ids", "embeddings.token_type_ids")
 FRESH = ("decoder.", "output_bias")  # a decoder over an encoder is new
+BERT = Table((*EMBEDDINGS, *LAYER), (*ABOVE, *COMPUTED), fresh=FRESH)
+DISTILBERT = Table(DISTILLED, (*ABOVE, *COMPUTED), fresh=FRESH)
+BERT_HEAD: tuple[Row, ...] = (("hidden.*", ("pooler.dense.*",)), ("output.*", ("classifier.*",)))
+ROBERTA_HEAD: tuple[Row, ...] = (("hidden.*", ("classifier.dense.*",)), ("output.*", ("classifier.out_proj.*",)))
+DISTILBERT_HEAD: tuple[Row, ...] = (("hidden.*", ("pre_classifier.*",)), ("output.*", ("classifier.*",)))
 
 
 class Bert(Family):
@@ -55,7 +60,7 @@ class Bert(Family):
 
     model_types: ClassVar[tuple[str, ...]] = ("bert",)
     prefix = "bert."
-    classifier: ClassVar[tuple[Row, ...]] = (("hidden.*", ("pooler.dense.*",)), ("output.*", ("classifier.*",)))
+    classifier: ClassVar[tuple[Row, ...]] = BERT_HEAD
     hidden: ClassVar[Hidden] = "tanh"
 
     def settings(self) -> TransformerConfig:
@@ -93,7 +98,7 @@ class Bert(Family):
 
     def table(self) -> Table:
         """Return the names, which checkpoints of TensorFlow's time have with gamma and beta for a norm."""
-        return Table((*EMBEDDINGS, *LAYER), (*ABOVE, *COMPUTED), fresh=FRESH)
+        return BERT
 
     def heads(self) -> dict[str, TrainedHead]:
         """Return the head above the encoder that config.json names, if it is one of ours."""
@@ -125,7 +130,7 @@ class Roberta(Bert):
 
     model_types = ("roberta", "xlm-roberta", "camembert")
     prefix = "roberta."
-    classifier = (("hidden.*", ("classifier.dense.*",)), ("output.*", ("classifier.out_proj.*",)))
+    classifier = ROBERTA_HEAD
 
     @property
     def offset(self) -> int:
@@ -151,7 +156,7 @@ class DistilBert(Bert):
 
     model_types = ("distilbert",)
     prefix = "distilbert."
-    classifier = (("hidden.*", ("pre_classifier.*",)), ("output.*", ("classifier.*",)))
+    classifier = DISTILBERT_HEAD
     hidden = "relu"
 
     def settings(self) -> TransformerConfig:
@@ -176,4 +181,4 @@ class DistilBert(Bert):
 
     def table(self) -> Table:
         """Return the names."""
-        return Table(DISTILLED, (*ABOVE, *COMPUTED), fresh=FRESH)
+        return DISTILBERT

@@ -6,10 +6,7 @@ has a bias. `Fairseq` translates what is the same, and is BART's layout: a famil
 
 from __future__ import annotations
 
-from typing import Any
-
 from lmtasks.backbones.transformer import TransformerConfig
-from lmtasks.errors import InputError
 from lmtasks.pretrained.family import ACTIVATIONS, Family
 from lmtasks.pretrained.table import Row
 
@@ -114,20 +111,3 @@ class Fairseq(Family):
     def rename(self, name: str) -> str:
         """Return the name without the "model." that a class with an output puts first."""
         return name.removeprefix("model.")
-
-    def generated(self, name: str, default: Any) -> Any:
-        """Return a setting of generation; null stands for the default."""
-        value = self.folder.generation.get(name)
-        return default if value is None else value
-
-    def suppressed(self, pad: int) -> tuple[int, ...]:
-        """Return the ids that are never generated: padding, and the bad words of the model.
-
-        Raises: InputError if a bad word has several tokens.
-        """
-        words = self.generated("bad_words_ids", [])
-        if any(len(word) != 1 for word in words):
-            raise InputError(
-                f"{self.folder.name}: bad_words_ids has a word of several tokens, and lmtasks bans single tokens only"
-            )
-        return tuple(dict.fromkeys([pad, *(word[0] for word in words), *self.generated("suppress_tokens", [])]))

@@ -90,6 +90,23 @@ class Family(ABC):
         except (ValueError, TypeError, OverflowError) as error:
             raise InputError(f"its settings of generation: {one_line(error)}; mend generation_config.json") from error
 
+    def generated(self, name: str, default: Any) -> Any:
+        """Return a setting of generation; null stands for the default."""
+        value = self.folder.generation.get(name)
+        return default if value is None else value
+
+    def suppressed(self, *always: int) -> tuple[int, ...]:
+        """Return the ids that are never generated: those of `always`, and the bad words of the model.
+
+        Raises: InputError if a bad word has several tokens.
+        """
+        words = self.generated("bad_words_ids", [])
+        if any(len(word) != 1 for word in words):
+            raise InputError(
+                f"{self.folder.name}: bad_words_ids has a word of several tokens, and lmtasks bans single tokens only"
+            )
+        return tuple(dict.fromkeys([*always, *(word[0] for word in words), *self.generated("suppress_tokens", [])]))
+
     def setting(self, name: str, least: int = 1) -> int:
         """Return a size that config.json gives. Raises: InputError if it is missing, or no number from `least`."""
         if (value := self.config.get(name)) is None:

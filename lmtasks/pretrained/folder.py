@@ -123,6 +123,16 @@ class Folder:
                 weights = _opened(path)
                 yield Tensors(dict.fromkeys(weights.keys(), path), {path: weights})
 
+    def own_model(self) -> Path | None:
+        """Return where the files of a model folder of lmtasks lie, downloaded; None if it is a model of others."""
+        if "tasks" not in self.config:
+            return None
+        places = [self.path(file) for file in (CONFIG, TOKENIZER, WEIGHTS[0])]
+        missing = [file for file, place in zip((CONFIG, TOKENIZER, WEIGHTS[0]), places, strict=True) if place is None]
+        if places[0] is None or missing:
+            raise InputError(f"{self.name}: is a model folder of lmtasks without {', '.join(missing)}")
+        return places[0].parent
+
     def _part(self, file: str) -> Path:
         """Return the path of a part of the weights."""
         path = self.path(file) if FILE_NAME.fullmatch(file) else None

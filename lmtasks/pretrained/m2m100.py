@@ -42,6 +42,13 @@ LANGUAGES = {
     "wmt21": "en ha is ja cs ru zh de",
 }
 FIRST_SHOWN = ("English", "French")  # of the languages that an example names
+M2M100_TABLE = Table((*LAYERS, *FINAL_NORM), (*COMPUTED, *VERSIONS), TIED)
+MBART = Table(
+    (*LAYERS, *LEARNED_POSITIONS, *EMBEDDING_NORM, *FINAL_NORM, *OUTPUT_BIAS),
+    (*ABOVE, *VERSIONS),
+    TIED,
+    optional=("output_bias",),
+)
 
 
 class M2M100(Fairseq):
@@ -65,7 +72,7 @@ class M2M100(Fairseq):
 
     def table(self) -> Table:
         """Return the names."""
-        return Table((*LAYERS, *FINAL_NORM), (*COMPUTED, *VERSIONS), TIED)
+        return M2M100_TABLE
 
     def tokenizer(self) -> PretrainedTokenizer:
         """Return the pieces, framed `code text </s>`.
@@ -122,8 +129,7 @@ class MBart(M2M100):
 
     def table(self) -> Table:
         """Return the names."""
-        rows = (*LAYERS, *LEARNED_POSITIONS, *EMBEDDING_NORM, *FINAL_NORM, *OUTPUT_BIAS)
-        return Table(rows, (*ABOVE, *VERSIONS), TIED, optional=("output_bias",))
+        return MBART
 
     def code_stands_last(self, pieces: Pieces) -> bool:
         """Tell whether the model is older than mBART-50, by its tokenizer's class or a language that is new in it."""

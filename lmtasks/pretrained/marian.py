@@ -12,7 +12,7 @@ from pathlib import PurePath
 from typing import Any
 
 from lmtasks.backbones.transformer import TransformerConfig
-from lmtasks.pretrained.fairseq import COMPUTED, LAYERS, OUTPUT_BIAS, TIED, Fairseq
+from lmtasks.pretrained.fairseq import COMPUTED, LAYERS, LEARNED_POSITIONS, OUTPUT_BIAS, TIED, Fairseq
 from lmtasks.pretrained.folder import TOKENIZER
 from lmtasks.pretrained.table import Table
 from lmtasks.pretrained.tokenizers import required, sentencepiece_model, special_ids
@@ -24,6 +24,8 @@ from lmtasks.text.pretrained_pieces import JsonPieces, Pieces, SentencePieces
 SOURCE, TARGET, VOCABULARY = "source.spm", "target.spm", "vocab.json"
 LANGUAGE = re.compile(r">>([A-Za-z_]\w*)<<")
 NAME = re.compile(r"opus-mt\S*?-([A-Za-z_]+)-([A-Za-z_]+)")  # Helsinki-NLP/opus-mt-tc-big-en-fr
+MARIAN = Table((*LAYERS, *OUTPUT_BIAS), COMPUTED, TIED, optional=("output_bias",))
+MARIAN_LEARNED = replace(MARIAN, rows=(*MARIAN.rows, *LEARNED_POSITIONS))
 
 
 class Marian(Fairseq):
@@ -36,11 +38,18 @@ class Marian(Fairseq):
         if not self.config.get("share_encoder_decoder_embeddings", True):
             self.refuse("share_encoder_decoder_embeddings", [True])
         layout = replace(self.layout(), positions="sinusoidal", sinusoids="paper", position_offset=0)
+        if self.has_own_positions:
+            layout = replace(layout, positions="learned")
         return self.checked(replace(layout, embedding_norm=False))
 
     def table(self) -> Table:
         """Return the names."""
-        return Table((*LAYERS, *OUTPUT_BIAS), COMPUTED, TIED, optional=("output_bias",))
+        return MARIAN_LEARNED if self.has_own_positions else MARIAN
+
+    @property
+    def has_own_positions(self) -> bool:
+        """Whether its table of positions is a weight, as in models that lmtasks exported."""
+        return self.config.get("static_position_embeddings") is False
 
     def tokenizer(self) -> PretrainedTokenizer:
         """Return the pieces, framed `text </s>`, or `>>fra<< text </s>` where the model writes several languages."""

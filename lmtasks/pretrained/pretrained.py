@@ -19,6 +19,7 @@ from lmtasks.errors import InputError
 from lmtasks.model import Model, default_dtype
 from lmtasks.pretrained.bart import Bart
 from lmtasks.pretrained.bert import Bert, DistilBert, Roberta
+from lmtasks.pretrained.blenderbot import Blenderbot
 from lmtasks.pretrained.family import Family
 from lmtasks.pretrained.folder import CONFIG, Folder
 from lmtasks.pretrained.m2m100 import M2M100, MBart
@@ -29,7 +30,9 @@ from lmtasks.pretrained.table import OF_TOKENS
 from lmtasks.text.base import BaseTokenizer
 
 ALL = -1  # of the layers
-FAMILIES: tuple[type[Family], ...] = (Bert, Roberta, DistilBert, Marian, M2M100, MBart, Bart, T5, MT5, Student)
+FAMILIES: tuple[type[Family], ...] = (
+    Bert, Roberta, DistilBert, Marian, M2M100, MBart, Bart, Blenderbot, T5, MT5, Student,
+)  # fmt: skip
 MOST_MARKS = 1000  # special tokens of a tokenizer that its model has no embedding for, such as <mask> of some BARTs
 MOST_POSITIONS = 65_536
 PROBE = "Ab 1, ñ漢\N{EGYPTIAN HIEROGLYPH A001}"  # has what most tokenizers do not know

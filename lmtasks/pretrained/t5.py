@@ -127,18 +127,8 @@ class T5(Family):
 
     def table(self) -> Table:
         """Return the names."""
-        copies = dict.fromkeys((*EMBEDDINGS[1:], *([OUTPUT] if self.tied else [])), SHARED)
-        rows = (("embedding.weight", (SHARED,)), *ENCODER, *self.feed_forward_rows("encoder", 1))
-        if self.is_encoder:
-            return Table(rows, (), copies, fresh=("decoder.",))
-        rows += (("output_weight", (OUTPUT,)), *DECODER, *self.feed_forward_rows("decoder", 2))
-        return Table(rows, (UNUSED,), copies)
-
-    def feed_forward_rows(self, stack: str, place: int) -> tuple[Row, ...]:
-        """Return the names of the feed-forward layers of a stack; in each of its blocks they stand at `place`."""
         _, gated = self.choice("feed_forward_proj", FEED_FORWARD, self.feed_forward)
-        own, other = f"{stack}.layers.{{i}}.feed_forward", f"{stack}.block.{{i}}.layer.{place}.DenseReluDense"
-        return tuple((f"{own}.{ours}.*", (f"{other}.{theirs}.*",)) for ours, theirs in (GATED if gated else PLAIN))
+        return t5_table(gated, self.tied, self.is_encoder)
 
     def tokenizer(self) -> PretrainedTokenizer:
         """Return the pieces, framed `text </s>`; the marks <extra_id_0> ... are tokens too."""
@@ -146,7 +136,7 @@ class T5(Family):
         pad, end = special_ids(self.folder, pieces, pad="<pad>", eos="</s>")
         start = self.config.get("decoder_start_token_id")
         start = pad if start is None else int(start)
-        return PretrainedTokenizer(pieces, Framing(pad, end, start, start, end))
+        return PretrainedTokenizer(pieces, Framing(pad, end, start, start, end, suppress=self.suppressed()))
 
     def tasks(self) -> dict[str, Task]:
         """Return text to text as "generation", and what config.json gives the words for, by which it is asked."""
@@ -172,3 +162,23 @@ class MT5(T5):
     model_types = ("mt5",)
     feed_forward = "gated-gelu"
     scaled = False  # whatever config.json says, as in transformers 5
+
+
+def t5_table(gated: bool, tied: bool, is_encoder: bool) -> Table:
+    """Return the names of the weights.
+
+    tied: whether the embedding is the output weight too.
+    is_encoder: whether there is no decoder.
+    """
+    copies = dict.fromkeys((*EMBEDDINGS[1:], *([OUTPUT] if tied else [])), SHARED)
+    rows = (("embedding.weight", (SHARED,)), *ENCODER, *_feed_forward("encoder", 1, gated))
+    if is_encoder:
+        return Table(rows, (), copies, fresh=("decoder.",))
+    rows += (("output_weight", (OUTPUT,)), *DECODER, *_feed_forward("decoder", 2, gated))
+    return Table(rows, (UNUSED,), copies)
+
+
+def _feed_forward(stack: str, place: int, gated: bool) -> tuple[Row, ...]:
+    """Return the names of the feed-forward layers of a stack; in each of its blocks they stand at `place`."""
+    own, other = f"{stack}.layers.{{i}}.feed_forward", f"{stack}.block.{{i}}.layer.{place}.DenseReluDense"
+    return tuple((f"{own}.{ours}.*", (f"{other}.{theirs}.*",)) for ours, theirs in (GATED if gated else PLAIN))

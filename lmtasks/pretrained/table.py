@@ -71,10 +71,14 @@ class Table:
         self._check_unused(named, used, whole)
 
     def names(self, backbone: nn.Module) -> Iterator[tuple[str, Tensor]]:
-        """Yield the parameters of a backbone under their names, as the original model would have them."""
-        for name, parameter in backbone.named_parameters():
+        """Return the parameters of a backbone under their names, as the original model would have them."""
+        return self.named({name: parameter.detach() for name, parameter in backbone.named_parameters()})
+
+    def named(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+        """Yield tensors, given by our names, under those of the original model."""
+        for name, tensor in tensors.items():
             theirs = self._names(name) or ()
-            yield from zip(theirs, parameter.detach().chunk(len(theirs)) if theirs else (), strict=True)
+            yield from zip(theirs, tensor.chunk(len(theirs)) if theirs else (), strict=True)
 
     def _names(self, ours: str) -> tuple[str, ...] | None:
         """Return the names of theirs that make up a parameter of ours, None if they have none."""

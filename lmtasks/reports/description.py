@@ -10,8 +10,9 @@ from typing import Any
 from lmtasks.model import Model
 from lmtasks.settings import from_plain
 from lmtasks.storage import METRICS
+from lmtasks.storage.card import Story, architecture, count
 from lmtasks.storage.checkpoint import checkpoints, find_model, read_checkpoint, scores_of
-from lmtasks.storage.model_folder import is_foreign, load, settings_line
+from lmtasks.storage.model_folder import is_foreign, load
 
 
 def describe(path: str) -> dict[str, Any]:
@@ -24,12 +25,13 @@ def describe(path: str) -> dict[str, Any]:
     _, tokenizer = model.built()
     settings = model.describe()["settings"]
     about: dict[str, Any] = {"path": str(place), "tasks": settings["tasks"], "backbone": settings["backbone"]}
-    about["parameters"] = count_parameters(model)
+    about["architecture"], about["parameters"] = architecture(model), count_parameters(model)
     languages = list(tokenizer.languages)
     about["tokenizer"] = {"kind": tokenizer.kind, "vocab_size": len(tokenizer), "languages": languages}
     if not place.is_file():
         metrics = place / METRICS
-        about["scores"] = json.loads(metrics.read_text(encoding="utf-8"))["scores"] if metrics.is_file() else {}
+        kept = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {}
+        about["scores"], about["story"] = kept.get("scores", {}), kept.get("story", {})
     else:
         checkpoint = read_checkpoint(place)
         about["step"], about["epoch"] = checkpoint.get("global_step"), checkpoint.get("epoch")
@@ -53,6 +55,7 @@ def as_text(about: Mapping[str, Any]) -> str:
     tasks = from_plain(about["tasks"])
     total, *parts = (f"{count:,} {part}" for part, count in about["parameters"].items())
     tokenizer, files, step = about["tokenizer"], about["checkpoints"], about.get("step")
+    story = Story.of(about.get("story", {}))
     main = {f"{name}/{task.main_metric}" for name, task in tasks.items()} | {"score"}
     scores = [
         f"{name} {value:.2f}"
@@ -61,11 +64,13 @@ def as_text(about: Mapping[str, Any]) -> str:
     ]
     lines = {
         "model": [about["path"]],
-        "tasks": [f"{name}: {settings_line(task)}" for name, task in tasks.items()],
-        "backbone": [settings_line(from_plain(about["backbone"]))],
+        "tasks": [f"{name}: {task.sentence}" for name, task in tasks.items()],
+        "backbone": [about["architecture"]],
         "parameters": [f"{total}: {', '.join(parts)}"],
         "tokenizer": ["  ".join([tokenizer["kind"], f"{tokenizer['vocab_size']:,} tokens", *tokenizer["languages"]])],
-        "trained": [f"{step:,} steps"] if step is not None else [],
+        "trained": [f"{step:,} steps"] if step is not None else list(filter(None, (story.settings, story.cost))),
+        "began with": [story.base] if story.base else [],
+        "data": [f"{each.task} {each.split}: {each.source}, {count(each.rows, 'row')}" for each in story.data],
         "scores": [", ".join(scores)] if scores else [],
         "checkpoints": [f"{Path(files[0]).parent}: {', '.join(Path(file).name for file in files)}"] if files else [],
     }

@@ -25,7 +25,7 @@ from torch import Tensor
 from lmtasks.backbones.lora import merged
 from lmtasks.errors import InputError
 from lmtasks.settings import check_format
-from lmtasks.storage import CHECKPOINTS, CONFIG, LAST, MODEL, MODELS, TOKENIZER, WEIGHTS
+from lmtasks.storage import CHECKPOINTS, CONFIG, EXPORT, LAST, MODEL, MODELS, TOKENIZER, WEIGHTS
 from lmtasks.text.base import BaseTokenizer
 
 KEPT = "Checkpoints"  # the callback whose state in a checkpoint lists the checkpoints kept so far
@@ -103,6 +103,8 @@ def find_model(path: str | Path) -> Path:
     if path.is_file():
         return path
     for place in (path, path / MODEL):
+        if (place / EXPORT).is_file():
+            raise InputError(f"{place}: is an export, and not the model that it was made of; give that model")
         if (place / CONFIG).is_file():
             return place
     if last_checkpoint(path).is_file():

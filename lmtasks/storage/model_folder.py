@@ -7,38 +7,37 @@ checkpoints are read with weights_only=True.
 
 from __future__ import annotations
 
+import hashlib
 import json
-import shutil
+import os
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import save_file
 
+import lmtasks
 from lmtasks.adapters import save_adapter
-from lmtasks.backbones.lora import installed, is_adapter
+from lmtasks.backbones.lora import installed
 from lmtasks.errors import InputError
+from lmtasks.export.exported import check_engine, describe_export, is_export, open_export, write_export
 from lmtasks.model import Model, default_dtype
-from lmtasks.settings import from_plain, to_plain
-from lmtasks.storage import ADAPTER, CARD, CONFIG, METRICS, TOKENIZER, WEIGHTS, is_hub_id
+from lmtasks.settings import from_plain
+from lmtasks.storage import ADAPTER, CARD, CONFIG, ENGINES, FILES, METRICS, MODEL, TOKENIZER, WEIGHTS, is_hub_id
+from lmtasks.storage.card import Story, model_card
 from lmtasks.storage.checkpoint import find_model, read
+from lmtasks.storage.writing import replacing, save_tensors
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-FILES = {ADAPTER, CONFIG, WEIGHTS, TOKENIZER, METRICS, CARD}
-MAX_LISTED = 12  # items of a list, such as labels, in a line for people
 REASON = 300  # characters of PyTorch's message about weights that do not fit
 OWN = ("tasks", "backbone", "decoding")  # settings that a model in use needs; the others are those of training
 
 
-def save(model: Model, folder: str | Path, metrics: Mapping[str, float] | None = None) -> Path:
+def save(
+    model: Model, folder: str | Path, metrics: Mapping[str, float] | None = None, story: Story | None = None
+) -> Path:
     """Write a trained model as a model folder and return its path.
 
     The weights are merged with the adapter in use, if there is one, and that is written beside them. An existing model
-    folder is replaced; other files in it stay.
+    folder is replaced; other files in it stay. `story` is what the model card tells of its training.
 
     Raises: InputError if `folder` is something other than a model folder, or the model has no tokenizer yet.
     """
@@ -46,49 +45,59 @@ def save(model: Model, folder: str | Path, metrics: Mapping[str, float] | None =
     taken = folder.is_file() or (folder.exists() and any(folder.iterdir()))
     if taken and (is_foreign(folder) or not (folder / CONFIG).is_file()):
         raise InputError(f"{folder} is no model folder, and a model would take its place; choose a folder that is new")
-    # A new folder replaces the old one only when it is complete: a crash while writing leaves the old model.
-    part, old = (folder.with_name(f".{folder.name}.{ending}") for ending in ("part", "old"))
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
     described, metrics = model.describe(), dict(metrics or {})
     config = {name: described[name] for name in ("format", "tokenizer_class")} | described["settings"]
     texts = {
         CONFIG: json.dumps(config, indent=2, ensure_ascii=False) + "\n",
         TOKENIZER: described["tokenizer"],
-        METRICS: json.dumps({"scores": metrics, "signatures": model.signatures}, indent=2) + "\n",
-        CARD: _card(model, folder, metrics),
+        METRICS: json.dumps(
+            {"scores": metrics, "signatures": model.signatures, **({"story": story.plain()} if story else {})}, indent=2
+        )
+        + "\n",
+        CARD: model_card(model, _name(folder), metrics, story or Story()),
     }
-    for name, text in texts.items():
-        (part / name).write_text(text, encoding="utf-8")
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.weights().items()}
-    save_file(weights, part / WEIGHTS, metadata={"format": "pt"})
-    if installed(model):
-        save_adapter(model, part / ADAPTER)
-    if folder.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
-    part.rename(folder)
-    for path in old.iterdir() if old.exists() else ():
-        if path.name not in FILES:
-            path.rename(folder / path.name)
-    shutil.rmtree(old, ignore_errors=True)
+    with replacing(folder, FILES) as part:  # a crash while writing leaves the old model
+        for name, text in texts.items():
+            (part / name).write_text(text, encoding="utf-8")
+        save_tensors(model.weights(), part / WEIGHTS, {"format": "pt"})
+        if installed(model):
+            save_adapter(model, part / ADAPTER)
     return folder
 
 
-def load(path: str | Path, device: str = "cpu", dtype: torch.dtype | None = None) -> Model:
-    """Load a model folder, a run folder (its model, else its last checkpoint) or a .ckpt, ready for use.
+def load(
+    path: str | Path,
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
+    engine: str | None = None,
+    precision: str | None = None,
+) -> Model:
+    """Load a model folder, a run folder (its model, else its last checkpoint), a .ckpt or an export, ready for use.
 
     For a pretrained model it may be its folder, or the id on the Hugging Face hub (OWNER/MODEL). `dtype`
     is that of the weights: with torch.bfloat16 they take half of the memory, also while they are read.
 
+    `engine` lets "ct2" (CTranslate2) or "onnx" (ONNX Runtime) compute, with weights of `precision`: float32, by
+    default, or int8, ct2 also float16 and bfloat16. What it reads is kept in the model folder, and written again when
+    the model has changed. An export names its engine itself.
+
     The model needs no trainer; `TaskModule.of` turns it into a module that a trainer takes.
 
-    Raises: InputError if there is no model at `path`, it is damaged or cannot be used, or there is no such device.
+    Raises: InputError if there is no model at `path`, it is damaged or cannot be used, there is no such device, or the
+    engine cannot express the model.
     """
+    if engine is not None or is_export(path):
+        if dtype is not None:
+            raise InputError("dtype is for models in torch; an engine has precision")
+        return open_export(_export_of(Path(path), engine, precision), device)
+    if precision is not None:
+        raise InputError(f"precision {precision!r} is of an engine; give one: ct2 or onnx")
     if is_foreign(path):
-        from lmtasks.pretrained.pretrained import open_model  # what loads our own models does without it
+        from lmtasks.pretrained.folder import Folder  # what loads our own models does without it
+        from lmtasks.pretrained.pretrained import open_model
 
-        model = open_model(str(path), dtype=dtype)
+        own = None if Path(path).exists() else Folder(str(path)).own_model()
+        model = open_model(str(path), dtype=dtype) if own is None else _load_own(own, dtype)
     else:
         model = _load_own(find_model(path), dtype)
     try:
@@ -117,6 +126,52 @@ def is_foreign(path: str | Path) -> bool:
     return isinstance(config, dict) and "model_type" in config and "tasks" not in config
 
 
+def _export_of(path: Path, engine: str | None, precision: str | None) -> Path:
+    """Return an export of a model: `path` itself, or the one kept in a model folder, written if it is missing or old.
+
+    Raises: InputError if it is of another engine or precision, or `path` is no model folder.
+    """
+    if is_export(path):
+        about = describe_export(path)
+        for name, wanted, own in (("engine", engine, about.engine), ("precision", precision, about.precision)):
+            if wanted not in (None, own):
+                raise InputError(f"{path}: is an export with {name} {own}, not {wanted}; leave {name} out")
+        return path
+    precision = precision or "float32"
+    check_engine(str(engine), precision)
+    if is_foreign(path) or (place := find_model(path)).is_file():
+        raise InputError(
+            f"{path}: an engine takes a model folder, in which its files are kept; save this model as one (lmtasks "
+            "import, or lmtasks.save), or export it: lmtasks export"
+        )
+    kept, source = place / ENGINES / f"{engine}-{precision}", fingerprint(place)
+    if is_current(kept, source):
+        return kept
+    try:
+        kept.parent.mkdir(exist_ok=True)
+        with replacing(kept, writer=f".{os.getpid()}") as part:
+            write_export(_load_own(place, None), str(engine), part, precision, source)
+    except OSError as error:
+        if not is_current(kept, source):  # another process has written it meanwhile
+            problem = f"cannot be written ({error.strerror}); export the model to another folder: lmtasks export"
+            raise InputError(f"{kept}: {problem}") from error
+    return kept
+
+
+def is_current(kept: Path, source: str) -> bool:
+    """Tell whether there is an export of the model that has this fingerprint."""
+    return is_export(kept) and describe_export(kept).source == source
+
+
+def fingerprint(folder: Path) -> str:
+    """Return a hash of all that decides the answers of a model folder, and of the version of lmtasks."""
+    digest = hashlib.sha256(lmtasks.__version__.encode())
+    for name in (CONFIG, TOKENIZER, WEIGHTS):
+        with (folder / name).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
 def _load_own(place: Path, dtype: torch.dtype | None) -> Model:
     """Return the model in a model folder or a checkpoint."""
     saved = read(place)
@@ -135,39 +190,7 @@ def _load_own(place: Path, dtype: torch.dtype | None) -> Model:
     return model
 
 
-def settings_line(described: DataclassInstance) -> str:
-    """Return settings as "Class  name value  name value", without the fields that have their default."""
-    shown = [type(described).__name__]
-    for field in fields(described):
-        default = field.default if field.default_factory is MISSING else field.default_factory()
-        value = to_plain(getattr(described, field.name))
-        if value == to_plain(default):
-            continue
-        if isinstance(value, list):
-            more = f" and {len(value) - MAX_LISTED} more" if len(value) > MAX_LISTED else ""
-            value = ", ".join(map(str, value[:MAX_LISTED])) + more
-        shown.append(f"{field.name} {value}")
-    return "  ".join(shown)
-
-
-def _card(model: Model, folder: Path, metrics: Mapping[str, float]) -> str:
-    """Return a model card: what the model does, how to use it, its scores."""
-    parameters = sum(p.numel() for name, p in model.named_parameters() if not is_adapter(name))
-    tasks = "\n".join(f"- {name}: {settings_line(task)}" for name, task in model.tasks.items())
-    scores = "\n".join(f"| {name} | {value:.2f} |" for name, value in metrics.items())
-    signatures = "\n".join(f"- {name}: `{text}`" for name, text in model.signatures.items())
-    trials = "\n".join(f"    {trial}" for trial in model.example_commands(folder))
-    return f"""# {folder.resolve().parent.name}
-
-{tasks}
-
-{settings_line(model.backbone_config)}: {parameters:,} parameters, {len(model.tokenizer or ()):,} tokens.
-
-{trials}
-
-| score | value |
-|---|---|
-{scores}
-
-{signatures}
-"""
+def _name(folder: Path) -> str:
+    """Return what a model is called: by its folder, or by that of its run."""
+    folder = folder.resolve()
+    return folder.parent.name if folder.name == MODEL else folder.name

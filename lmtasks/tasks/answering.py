@@ -51,6 +51,7 @@ class SpanAnsweringTask(Task):
     main_metric = "f1"
     examples_per_row = None  # one for each window
     example_command = '"Who has a cat?" --context "Anna has a cat."'
+    example_call = 'answer("Who has a cat?", "Anna has a cat.")'
 
     window: int = 256
     """Longest source in tokens, question and both ends included; a longer context is read in several windows."""
@@ -77,6 +78,17 @@ class SpanAnsweringTask(Task):
         if self.window < MIN_WINDOW or self.stride < 1:
             given = f"window {self.window}, stride {self.stride}"
             raise InputError(f"{given}: at least {MIN_WINDOW} and 1 token are needed")
+
+    @property
+    def sentence(self) -> str:
+        """What it finds."""
+        return f"Finds the answer to a question in a text{', or that the text has none' if self.no_answer else ''}."
+
+    @property
+    def limits(self) -> list[str]:
+        """It knows nothing but the text."""
+        always = [] if self.no_answer else ["It always gives an answer, also where the text has none."]
+        return ["Its answer is a part of the text: it does not count, compare or conclude.", *always]
 
     @property
     def max_length(self) -> int:

@@ -135,6 +135,29 @@ class Task(ABC):
         return '"A sentence."' + (' --context "Another sentence."' if self.context else "")
 
     @property
+    def example_call(self) -> str:
+        """What to call of a model in Python to try the task."""
+        return f'solve([{{"{self.input_column}": "A sentence."}}])'
+
+    # What a model card says of the task.
+
+    @property
+    def sentence(self) -> str:
+        """What the task does, for people who do not know it: a sentence."""
+        return f"Does {self.kind}."
+
+    @property
+    def limits(self) -> list[str]:
+        """What it does not do, by its settings: sentences."""
+        return []
+
+    @property
+    def written_in(self) -> tuple[str, ...]:
+        """Codes of the languages of its texts, by default its setting `language`; empty where they are not known."""
+        language = getattr(self, "language", None)
+        return (language,) if language else ()
+
+    @property
     def names_itself(self) -> bool:
         """Whether what is read says which task it is, so that its decoder needs no start token of its own."""
         return False
@@ -238,6 +261,16 @@ class Task(ABC):
     def draw(self, predictions: Sequence[Prediction], folder: Path) -> list[Path]:
         """Draw pictures of the answers into a folder and return their files; needs matplotlib."""
         return []
+
+
+def listed(names: Sequence[str], shown: int = 12) -> str:
+    """Return names as part of a sentence: "a, b and c"; of more than `shown`, the first ones and how many more.
+
+    >>> listed(["bad", "fair", "good"])
+    'bad, fair and good'
+    """
+    names = names if len(names) <= shown else [*names[:shown], f"{len(names) - shown:,} more"]
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def text_of(row: Row, column: str) -> str:

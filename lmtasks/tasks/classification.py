@@ -13,7 +13,7 @@ from lmtasks import metrics
 from lmtasks.batch import Example
 from lmtasks.errors import InputError
 from lmtasks.heads.classification import LONGEST, SHORTEST, ClassificationHead, Hidden, Ngrams, Pooling
-from lmtasks.tasks.base import Answer, Answers, Prediction, Row, Task, fault, text_of, texts_of
+from lmtasks.tasks.base import Answer, Answers, Prediction, Row, Task, fault, listed, text_of, texts_of
 from lmtasks.text.base import BaseTokenizer
 
 THRESHOLD = 0.5  # probability from which on a text has a label, where it may have several
@@ -83,6 +83,23 @@ class ClassificationTask(Task):
     def context(self) -> str | None:
         """The second text of a pair."""
         return "pair" if self.pair else None
+
+    @property
+    def example_call(self) -> str:
+        """The method; a text alone is enough of a row."""
+        return 'solve([{"text": "A sentence.", "pair": "Another."}])' if self.pair else 'classify("A sentence.")'
+
+    @property
+    def sentence(self) -> str:
+        """The labels."""
+        what = "two texts have together" if self.pair else "a text has"
+        several = ", one, several or none," if self.multi_label else ""
+        return f"Says which of {len(self.labels)} labels{several} {what}: {listed(self.labels)}."
+
+    @property
+    def limits(self) -> list[str]:
+        """It has no label for what is none of them."""
+        return [] if self.multi_label else ["It gives every text one of its labels, also one that none of them fits."]
 
     @property
     def main_metric(self) -> str:

@@ -39,6 +39,8 @@ class DialogueTask(Seq2SeqTask):
     main_metric = "token_probability"  # a good reply may share no word with the reference
     examples_per_row = None  # one for each turn but the first
     example_command = '"Good morning!"'
+    example_call = 'reply("Good morning!")'
+    sentence = "Replies to the last turn of a dialogue."
 
     history: int = 128
     """Longest history in tokens, marks and end included; the beginning of a longer one is left out."""

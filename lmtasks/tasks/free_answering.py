@@ -30,6 +30,8 @@ class FreeAnsweringTask(Seq2SeqTask):
     context = "context"
     main_metric = "f1"
     example_command = '"Who has a cat?" --context "Anna has a cat."'
+    example_call = 'solve([{"question": "Who has a cat?", "context": "Anna has a cat."}])'
+    sentence = "Answers a question about a text in words of its own."
 
     group_by: str | None = None
     """Column that gives the kind of a question; scores are then means over the kinds, and each kind has its own."""

@@ -21,6 +21,7 @@ from lmtasks.heads.language_model import LanguageModelHead
 from lmtasks.heads.seq2seq import Seq2SeqHead
 from lmtasks.metrics.languages import is_written_without_spaces
 from lmtasks.tasks.base import Answer, Answers, Prediction, Row, Task, text_of
+from lmtasks.tasks.seq2seq import INVENTS
 from lmtasks.text.base import BaseTokenizer
 
 
@@ -43,6 +44,7 @@ class GenerationTask(Task):
     main_metric = "token_probability"  # 100 / perplexity: unlike perplexity, higher is better
     examples_per_row = 0  # blocks do not follow rows, so none can be missing
     example_command = '"Once upon a time"'
+    example_call = 'generate("Once upon a time")'
 
     block: int = 256
     """Tokens of a block, which are predicted together."""
@@ -63,6 +65,17 @@ class GenerationTask(Task):
             raise InputError(f"prompt is {self.prompt}; give from 0 to block - 1, which is {self.block - 1}")
         if self.prompt and self.overlap > 1:
             raise InputError(f"overlap is {self.overlap}, but with a prompt a block is read alone; leave one out")
+
+    @property
+    def sentence(self) -> str:
+        """What it reads and writes."""
+        read = f", of which it reads the last {self.prompt} tokens" if self.prompt else ", as a language model does"
+        return f"Continues a text{read}."
+
+    @property
+    def limits(self) -> list[str]:
+        """What it cannot know."""
+        return [INVENTS]
 
     @property
     def needs_encoder(self) -> bool:

@@ -17,6 +17,8 @@ from lmtasks.heads.seq2seq import Seq2SeqHead
 from lmtasks.tasks.base import Answer, Answers, Row, Task
 from lmtasks.text.base import BaseTokenizer
 
+INVENTS = "It writes what is likely, and not what is true: it may state things that nobody gave it."
+
 
 class Pair(NamedTuple):
     """The texts to read and the text to write of one example."""
@@ -49,6 +51,11 @@ class Seq2SeqTask(Task):
     def names_itself(self) -> bool:
         """Whether `prompt_text` says which task it is."""
         return bool(self.prompt_text)
+
+    @property
+    def limits(self) -> list[str]:
+        """What no model knows that writes."""
+        return [INVENTS]
 
     def texts(self, row: Row) -> Iterator[str]:
         """Yield all texts of the pairs of a row that are not empty."""

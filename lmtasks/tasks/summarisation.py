@@ -31,9 +31,16 @@ class SummarisationTask(Seq2SeqTask):
     source_columns = ("text",)
     main_metric = "rougeL"
     example_command = '"A long text. It has several sentences."'
+    example_call = 'summarise("A long text. It has several sentences.")'
+    sentence = "Summarises a text."
 
     language: str = "en"
     """Language of the summaries (ISO 639), which decides what a word is in their scores."""
+
+    @property
+    def limits(self) -> list[str]:
+        """What it cannot know."""
+        return ["It may write what the text does not say."]
 
     def texts(self, row: Row) -> Iterator[str]:
         """Yield the text and all summaries."""

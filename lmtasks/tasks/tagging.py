@@ -15,7 +15,19 @@ from lmtasks import metrics
 from lmtasks.batch import IGNORE, Example
 from lmtasks.errors import InputError
 from lmtasks.heads.tagging import ScoredTags, TaggingHead
-from lmtasks.tasks.base import Answer, Answers, Prediction, Row, Span, Task, fault, metric_name, text_of, texts_of
+from lmtasks.tasks.base import (
+    Answer,
+    Answers,
+    Prediction,
+    Row,
+    Span,
+    Task,
+    fault,
+    listed,
+    metric_name,
+    text_of,
+    texts_of,
+)
 from lmtasks.text.base import BaseTokenizer
 from lmtasks.text.tags import OUTSIDE, as_bio, detect_scheme, spans, split_tag
 from lmtasks.text.words import LETTERS, Place, join_words, learn_writing, split_words
@@ -44,6 +56,7 @@ class TaggingTask(Task):
     input_column = "text"
     main_metric = "f1"
     example_command = '"Anna Bell lives in Rome."'
+    example_call = 'tag("Anna Bell lives in Rome.")'
 
     crf: bool = True
     """Learn which tags follow which (Lample et al. 2016, section 2.2)."""
@@ -61,6 +74,16 @@ class TaggingTask(Task):
     """How words are written, found in the training rows; see `lmtasks.text.words`."""
     rules: bool = True
     """Let a name begin with B-, as in BIO; otherwise each word may have any tag, as in models of others."""
+
+    @property
+    def sentence(self) -> str:
+        """The kinds of names."""
+        return f"Finds names in a text, and says of which kind each is: {listed(self.labels)}."
+
+    @property
+    def limits(self) -> list[str]:
+        """It has no names within names."""
+        return ["It finds no names inside other names, and none of other kinds."]
 
     @property
     def marks(self) -> tuple[str, ...]:  # type: ignore[override]

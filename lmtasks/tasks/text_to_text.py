@@ -28,6 +28,8 @@ class TextToTextTask(Seq2SeqTask):
     source_columns = ("text",)
     main_metric = "token_probability"  # 100 / perplexity: what is a good answer depends on the text
     example_command = '"translate English to German: A dog runs."'
+    example_call = 'generate("translate English to German: A dog runs.")'
+    sentence = "Writes what a text asks for."
 
     def pairs(self, row: Row) -> Iterator[Pair]:
         """Yield the text and its answer."""

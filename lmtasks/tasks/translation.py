@@ -15,7 +15,7 @@ from itertools import permutations, product
 from lmtasks import metrics
 from lmtasks.batch import Example
 from lmtasks.errors import InputError, did_you_mean
-from lmtasks.tasks.base import Prediction, Row, text_of
+from lmtasks.tasks.base import Prediction, Row, listed, text_of
 from lmtasks.tasks.seq2seq import Pair, Seq2SeqTask
 from lmtasks.text.base import BaseTokenizer
 from lmtasks.text.languages import language_names, languages_meant
@@ -84,6 +84,36 @@ class TranslationTask(Seq2SeqTask):
         source, target = split_direction(self.directions[0]) if self.directions else self.between[:2]
         from_one = f" --source {source}" if len(self.source_columns) > 1 else ""
         return f'"A sentence."{from_one}' + (f" --target {target}" if self.languages else "")
+
+    @property
+    def example_call(self) -> str:
+        """The method, and the languages where they must be chosen."""
+        source, target = split_direction(self.directions[0]) if self.directions else self.between[:2]
+        chosen = f', target="{target}"' if self.languages else ""
+        return f'translate("A sentence."{chosen}' + (f', source="{source}")' if len(self.source_columns) > 1 else ")")
+
+    @property
+    def sentence(self) -> str:
+        """The languages by their names."""
+        if not self.directions:
+            return f"Translates between any two of {len(self.between)} languages: {listed(_named(self.between))}."
+        into: dict[str, list[str]] = {}
+        for source, target in map(split_direction, self.directions):
+            into.setdefault(_named([source])[0], []).extend(_named([target]))
+        return "Translates " + listed([f"{source} into {listed(targets)}" for source, targets in into.items()]) + "."
+
+    @property
+    def limits(self) -> list[str]:
+        """It knows no other languages, and takes sentences as they come."""
+        return [
+            "It translates sentence by sentence: it was given no texts of several as one.",
+            "It may leave out or invent parts of a sentence that is unlike those it learned from, and does not say so.",
+        ]
+
+    @property
+    def written_in(self) -> tuple[str, ...]:
+        """All languages."""
+        return self.columns
 
     @property
     def examples_per_row(self) -> int | None:
@@ -180,6 +210,11 @@ def split_direction(direction: str) -> tuple[str, str]:
     match = DIRECTION.fullmatch(direction)
     assert match is not None, direction
     return match[1], match[2]
+
+
+def _named(codes: Sequence[str]) -> list[str]:
+    """Return the English names of languages, or the codes of those that have none."""
+    return [(language_names([code]) or [code])[0] for code in codes]
 
 
 def _listed(names: Sequence[str]) -> str:

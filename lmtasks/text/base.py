@@ -31,6 +31,10 @@ class BaseTokenizer(ABC):
     """The languages that have a tag."""
     names_languages: bool = False
     """Whether every text is framed with the code of its language, as those of NLLB are."""
+    specials_as_text: bool = True
+    """Whether the name of a special token that a text spells is text like any other."""
+    silent_ids: tuple[int, ...] = ()
+    """Ids that `decode` leaves out, beside the special tokens of `piece_files`."""
 
     @property
     def decoder_start_id(self) -> int:
@@ -109,6 +113,10 @@ class BaseTokenizer(ABC):
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Return the text of each token, for people to read."""
 
+    def token_names(self) -> list[str]:
+        """Return a name for each id as its vocabulary lists it, no two alike, for the files of other engines."""
+        return [f"<id-{i}>" for i in range(len(self))]
+
     @abstractmethod
     def byte_pieces(self) -> list[bytes]:
         """Return the bytes of each token of the vocabulary; special tokens have none."""
@@ -120,6 +128,14 @@ class BaseTokenizer(ABC):
     @abstractmethod
     def to_json(self) -> str:
         """Return the whole tokenizer as text in the tokenizer.json format."""
+
+    def piece_files(self) -> dict[str, bytes]:
+        """Return the files by which programs without lmtasks cut texts into the same ids; none by default.
+
+        That is a tokenizer.json of the `tokenizers` package, or source.spm and target.spm of `sentencepiece` with
+        pieces.json, the id of each piece.
+        """
+        return {}
 
     @classmethod
     @abstractmethod

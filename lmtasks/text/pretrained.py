@@ -72,6 +72,9 @@ class PretrainedTokenizer(BaseTokenizer):
         self._tags = {**dict(framing.languages), **tags}
         self.languages = tuple(self._tags)
         self.names_languages = framing.language_at == "both-first"
+        self.specials_as_text = False
+        specials = pieces.marks.values() if isinstance(pieces, SentencePieces) else ()
+        self.silent_ids = tuple({*self._tags.values(), *self._added_ids.values(), *specials})
 
     @property
     def decoder_start_id(self) -> int:
@@ -178,6 +181,12 @@ class PretrainedTokenizer(BaseTokenizer):
         named = dict(zip(self._added_ids.values(), self._added_ids, strict=True))
         return [named.get(i) or self._readable(i) for i in ids]
 
+    def token_names(self) -> list[str]:
+        """Return the name of each id as the original vocabulary has it; one that no piece has is called <id-7>."""
+        named = dict(zip(self._added_ids.values(), self._added_ids, strict=True))
+        names = [named.get(i) or (self._pieces.name(i) if i < len(self._pieces) else "") for i in range(len(self))]
+        return [name or f"<id-{i}>" for i, name in enumerate(names)]
+
     def byte_pieces(self) -> list[bytes]:
         """Return the bytes of each id, a space in front where the piece begins a word; special tokens have none."""
         return [self._pieces.as_bytes(i) if i < len(self._pieces) else b"" for i in range(len(self))]
@@ -198,6 +207,14 @@ class PretrainedTokenizer(BaseTokenizer):
             "added": json.dumps(self.added),
         }
         return "{" + ", ".join(f'"{name}": {part}' for name, part in parts.items()) + "}"
+
+    def piece_files(self) -> dict[str, bytes]:
+        """Return the files of the original pieces."""
+        if isinstance(self._pieces, SentencePieces):
+            targets = self._targets if isinstance(self._targets, SentencePieces) else self._pieces
+            ids = json.dumps(self._pieces.ids, ensure_ascii=False)
+            return {"source.spm": self._pieces.model, "target.spm": targets.model, "pieces.json": ids.encode()}
+        return {"tokenizer.json": self._pieces.to_json().encode()}
 
     @classmethod
     def from_json(cls, text: str) -> PretrainedTokenizer:

@@ -150,16 +150,16 @@ class SentencePieces(Pieces):
         Raises: InputError if the package is missing, the model is damaged, or `ids` has no id for unknown pieces.
         """
         self._processor = _processor(model)
-        self._model, self._ids, self._leading, self._size = model, dict(ids), tuple(leading), count_ids(ids)
-        self.marks = {name: self._ids[name] for name in specials if name in self._ids}
+        self.model, self.ids, self._leading, self._size = model, dict(ids), tuple(leading), count_ids(ids)
+        self.marks = {name: self.ids[name] for name in specials if name in self.ids}
         self._special_ids = frozenset(self.marks.values())
-        self._names = {i: name for name, i in self._ids.items()}
+        self._names = {i: name for name, i in self.ids.items()}
         unknown = self._processor.id_to_piece(self._processor.unk_id())
-        if unknown not in self._ids:
+        if unknown not in self.ids:
             raise InputError(
                 f"the vocabulary has no {unknown}, which stands for unknown characters; load the model again"
             )
-        self._unknown = self._ids[unknown]
+        self._unknown = self.ids[unknown]
         longest_first = sorted(map(re.escape, self.marks), key=len, reverse=True)
         self._special = re.compile("|".join(longest_first) or r"(?!)")
         self._first = re.compile(".*?".join(map(re.escape, leading)) or r"(?!)", re.DOTALL)
@@ -202,12 +202,12 @@ class SentencePieces(Pieces):
 
     def as_bytes(self, i: int) -> bytes:
         """Return the bytes of a piece, a space in front if it begins a word; special tokens have none."""
-        return b"" if i in self._special_ids else spelled(self.name(i), byte_fallback="<0x00>" in self._ids)
+        return b"" if i in self._special_ids else spelled(self.name(i), byte_fallback="<0x00>" in self.ids)
 
     def to_json(self) -> str:
         """Return model and ids as JSON."""
-        model = base64.b64encode(self._model).decode()
-        return json.dumps({"model": model, "ids": self._ids, "specials": [*self.marks], "leading": self._leading})
+        model = base64.b64encode(self.model).decode()
+        return json.dumps({"model": model, "ids": self.ids, "specials": [*self.marks], "leading": self._leading})
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> SentencePieces:
@@ -215,7 +215,7 @@ class SentencePieces(Pieces):
         return cls(base64.b64decode(plain["model"]), plain["ids"], plain["specials"], plain["leading"])
 
     def _known(self, pieces: Iterable[str]) -> list[int]:
-        return [self._ids.get(piece, self._unknown) for piece in pieces]
+        return [self.ids.get(piece, self._unknown) for piece in pieces]
 
     def _parts(self, text: str) -> Iterator[_Part]:
         """Yield the special tokens that a text spells, and what stands between them."""

@@ -132,6 +132,10 @@ class Tokenizer(BaseTokenizer):
         """Return the whole tokenizer as text in the tokenizer.json format."""
         return self._inner.to_str()
 
+    def piece_files(self) -> dict[str, bytes]:
+        """Return the tokenizer.json."""
+        return {"tokenizer.json": self.to_json().encode()}
+
     def tag(self, language: str) -> int:
         """Return the id of the token that asks for this language. Raises: InputError if there is none."""
         if language not in self._tags:
@@ -199,6 +203,10 @@ class Tokenizer(BaseTokenizer):
         return [
             self._name(i) if i in self._special_ids else self._bytes(i).decode(errors="backslashreplace") for i in ids
         ]
+
+    def token_names(self) -> list[str]:
+        """Return the name of each id as the tokenizer.json has it."""
+        return [self._name(i) for i in range(len(self))]
 
     def byte_pieces(self) -> list[bytes]:
         """Return the bytes of each piece of the vocabulary, spaces included; special tokens have none."""

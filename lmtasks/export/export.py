@@ -1,0 +1,84 @@
+"""export_model: write a model for an engine or for transformers, and put it in place when its answers are right."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from lmtasks.errors import InputError
+from lmtasks.export.check import Check, check_export, group_of, sample_rows
+from lmtasks.export.exported import ENGINES, is_export, open_export, write_export
+from lmtasks.export.hf import MARK, chosen_task, write_hf
+from lmtasks.export.hf_check import compare_hf
+from lmtasks.model import Model
+from lmtasks.storage import CONFIG
+from lmtasks.storage.writing import replacing
+from lmtasks.tasks.base import Row
+
+TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}  # that transformers loads
+
+
+def export_model(
+    model: Model,
+    to: str,
+    folder: str | Path,
+    precision: str = "float32",
+    task: str | None = None,
+    rows: Mapping[str, Sequence[Row]] | None = None,
+) -> Check:
+    """Write a model for "ct2", "onnx" or "hf" into a folder, which replaces an earlier export, and return its check.
+
+    precision: the numbers of the weights: float32, float16, bfloat16 or int8, as the engine has them.
+    task: "hf" only, the task whose head is written, where an encoder has several.
+    rows: {task: rows} to check with; by default texts of words drawn at random from the vocabulary.
+
+    Raises: InputError if the model cannot be expressed, a package is missing, the folder holds other files, or the
+    answers in float32 are not those of the model; then nothing is written.
+    """
+    folder = Path(folder)
+    model.weights()  # an engine has none to export
+    if to not in ("hf", *ENGINES):
+        raise InputError(f"a model cannot be exported to {to!r}; give hf, {', '.join(ENGINES)}")
+    if folder.exists() and not _is_ours(folder):
+        raise InputError(f"{folder} is no export, and one would take its place; choose a folder that is new")
+    with replacing(folder) as part:
+        if to == "hf":
+            if precision not in TYPES:
+                raise InputError(f"hf has no precision {precision!r}; give {', '.join(TYPES)}")
+            write_hf(model, part, TYPES[precision], task)
+            check = _check_hf(model, part, task, sample_rows(model) if rows is None else rows)
+        else:
+            write_export(model, to, part, precision)
+            check = check_export(model, open_export(part), rows)
+        if precision == "float32" and not check.fits:
+            raise InputError(
+                f"the export answers otherwise than the model: {check.told}; nothing was written; check it with texts "
+                "of your own (rows, in the shell --input), or keep this model in torch"
+            )
+    return check
+
+
+def _check_hf(model: Model, folder: Path, name: str | None, rows: Mapping[str, Sequence[Row]]) -> Check:
+    """Compare the ids and logits of what transformers loads with ours."""
+    _, tokenizer = model.built()
+    name, task = chosen_task(model, name)
+    group = group_of(task)
+    examples = (task if group is None else task.narrowed(group)).questions(rows.get(name, ()), tokenizer)
+    found = compare_hf(model, folder, examples, name)
+    same = [difference for difference in found if difference < math.inf]
+    return Check(len(same), len(found), max(same, default=0.0), 0.0, 0.0, "logit")
+
+
+def _is_ours(folder: Path) -> bool:
+    """Tell whether a folder is empty or an export, so that nothing is lost if it is replaced."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        return True
+    config = folder / CONFIG
+    try:
+        return is_export(folder) or (config.is_file() and MARK in json.loads(config.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,124 @@
+"""An export on disk: the files of an engine, and beside them all that answers need of the model.
+
+`lmtasks.json` holds the settings and what `run.py` reads, `heads.safetensors` the weights of the heads. The folder
+alone is enough: `open_export` returns a Model whose backbone is the engine.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+import lmtasks
+from lmtasks.errors import InputError, did_you_mean, one_line
+from lmtasks.export import ct2_engine, onnx_engine
+from lmtasks.export.ct2 import write_ct2
+from lmtasks.export.onnx import write_onnx
+from lmtasks.export.runner import write_runners
+from lmtasks.model import Model
+from lmtasks.settings import FORMAT, check_format, from_plain, to_plain
+from lmtasks.storage import EXPORT, TOKENIZER
+from lmtasks.storage.writing import save_tensors
+from lmtasks.text.base import BaseTokenizer
+
+WRITERS = {"ct2": write_ct2, "onnx": write_onnx}
+ENGINES = {"ct2": ct2_engine, "onnx": onnx_engine}
+PRECISIONS = {"ct2": ("float32", "float16", "bfloat16", "int8"), "onnx": ("float32", "int8")}
+HEADS, OWN_TOKENIZER = "heads.safetensors", "tokenizer.lmtasks.json"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What `lmtasks.json` says of an export."""
+
+    engine: str
+    """The engine that runs it."""
+    precision: str
+    """The type of the numbers that its weights are."""
+    source: str
+    """A hash of the model that it was made of; "" = not known."""
+    settings: dict[str, Any]
+    """Tasks, backbone and decoding as plain data."""
+    tokenizer_class: str
+    """The public name of the class of its tokenizer."""
+
+
+def is_export(path: str | Path) -> bool:
+    """Tell whether a folder is an export for an engine."""
+    return (Path(path) / EXPORT).is_file()
+
+
+def describe_export(folder: Path) -> Description:
+    """Read `lmtasks.json`. Raises: InputError if it is damaged, or of another version of lmtasks."""
+    place = folder / EXPORT
+    try:
+        plain = json.loads(place.read_text(encoding="utf-8"))
+        check_format(plain["format"], place)
+        return Description(**{field.name: plain[field.name] for field in fields(Description)})
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{place}: is damaged ({one_line(error)}); export the model again") from error
+
+
+def check_engine(engine: str, precision: str) -> None:
+    """Check that there is such an engine, with weights of such numbers. Raises: InputError if not."""
+    if engine not in ENGINES:
+        hint = did_you_mean(engine, ENGINES, f"there are {', '.join(ENGINES)}")
+        raise InputError(f"there is no engine {engine!r}; {hint}")
+    if precision not in PRECISIONS[engine]:
+        raise InputError(f"{engine} has no precision {precision!r}; give {', '.join(PRECISIONS[engine])}")
+
+
+def write_export(model: Model, engine: str, folder: Path, precision: str = "float32", source: str = "") -> None:
+    """Write a model for an engine into an empty folder; the weights are merged with the adapter in use.
+
+    `source` is a hash of the model, by which a change of it is noticed.
+
+    Raises: InputError if the engine cannot express the model, or its package is missing.
+    """
+    check_engine(engine, precision)
+    WRITERS[engine](model, folder, precision)
+    _, tokenizer = model.built()
+    settings = to_plain({"tasks": model.tasks, "backbone": model.backbone_config, "decoding": model.decoding})
+    own = tokenizer.to_plain()
+    if tokenizer.piece_files().get(TOKENIZER) != own["tokenizer"].encode():
+        (folder / OWN_TOKENIZER).write_text(own["tokenizer"], encoding="utf-8")
+    if heads := model.heads.state_dict():
+        save_tensors(heads, folder / HEADS)
+    about = Description(engine, precision, source, settings, own["tokenizer_class"])
+    plain = {"format": FORMAT, "lmtasks": lmtasks.__version__, **vars(about)}
+    plain["run"] = write_runners(model, engine, folder)
+    (folder / EXPORT).write_text(json.dumps(plain, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def open_export(folder: Path, device: str = "cpu") -> Model:
+    """Return the model of an export: its backbone is the engine, the rest is as in the model it was made of.
+
+    Raises: InputError if it is damaged, of another version, or the package of its engine is missing.
+    """
+    about = describe_export(folder)
+    check_engine(about.engine, about.precision)
+    engine, place = ENGINES[about.engine], (device, torch.get_num_threads())
+    try:
+        model = Model(**{name: from_plain(plain) for name, plain in about.settings.items()})
+        text = (folder / (OWN_TOKENIZER if (folder / OWN_TOKENIZER).exists() else TOKENIZER)).read_text(
+            encoding="utf-8"
+        )
+        tokenizer = BaseTokenizer.from_plain({"tokenizer_class": about.tokenizer_class, "tokenizer": text})
+        backbone = engine.open_backbone(folder, model, *place)
+        model.install(backbone, tokenizer)
+        if model.heads.state_dict():
+            model.heads.load_state_dict(load_file(folder / HEADS))
+        engine.adapt_heads(model, folder, *place)
+    except InputError as error:
+        raise InputError(f"{folder}: {error}") from error
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+        raise InputError(f"{folder}: is damaged, or of another version ({one_line(error)}); export again") from error
+    return model.eval()

@@ -1,0 +1,344 @@
+"""lmtasks export and load(engine=): the command, the kept exports, the programs beside them."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import venv
+from pathlib import Path
+
+import pytest
+import torch
+
+from lmtasks.backbones.recurrent import RecurrentConfig
+from lmtasks.backbones.transformer import TransformerConfig
+from lmtasks.cli.main import main
+from lmtasks.decoding import Decoding
+from lmtasks.errors import InputError
+from lmtasks.export.check import check_export
+from lmtasks.export.export import export_model
+from lmtasks.export.exported import open_export
+from lmtasks.export.runner import word_pattern
+from lmtasks.model import Model
+from lmtasks.storage import ENGINES
+from lmtasks.storage.model_folder import load, save
+from lmtasks.tasks.answering import SpanAnsweringTask
+from lmtasks.tasks.classification import ClassificationTask
+from lmtasks.tasks.dialogue import DialogueTask
+from lmtasks.tasks.generation import GenerationTask
+from lmtasks.tasks.tagging import TaggingTask
+from lmtasks.tasks.translation import TranslationTask
+from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
+from lmtasks.text.words import LETTERS, split_words
+
+WORDS = "Anna Bell lives in Rome and has a cat , but the dog of her brother lives at the sea ."
+SENTENCES = [
+    "Anna has a cat.", "The dog lives in Rome.", "a", "her brother's dog , the cat and Anna Bell", "Rome , Rome !",
+]  # fmt: skip
+END = 7.0  # the bias of the end, which makes texts of a dozen tokens
+SIZES = {
+    "d_model": 32,
+    "n_heads": 4,
+    "d_ff": 64,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "dropout": 0.0,
+    "output_bias": True,
+}
+SIMPLE_TAGS = {"spelling": False, "layers": 0, "labels": ("LOC", "PER"), "writing": ("'s", "letters")}
+SIMPLE_SPANS = {"attention": False, "word_match": False, "layers": 0, "window": 64, "stride": 32}
+
+
+def tiny(tasks, decoding=None, **settings):
+    """Return a random model whose texts vary and end: large weights, and a bias for the end."""
+    torch.manual_seed(3)
+    backbone = TransformerConfig(**(SIZES | settings))
+    model = Model(tasks, backbone, decoding or Decoding(beam=3, max_length=24, early_stop="beam"))
+    tokenizer = Tokenizer.train([WORDS] * 3, TokenizerConfig("bpe", 300), *model.token_names)
+    model.build(tokenizer)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1:
+                outer = name.endswith(
+                    ("output.weight", "outer.weight")
+                )  # what a sublayer adds outweighs what was there
+                parameter.normal_(std=(6.0 if outer else 1.0) * parameter.size(1) ** -0.5)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Embedding) and module.padding_idx is not None:
+                module.weight[module.padding_idx] = 0
+        for table in (model.backbone.embedding.weight, model.backbone.output_weight):
+            if table is not None:
+                table.mul_(3)
+        if model.backbone.output_bias is not None:
+            model.backbone.output_bias[tokenizer.eos_id] = END
+            model.backbone.output_bias[
+                tokenizer.suppress_tokens
+            ] = -50.0  # as in a trained model, they are never likely
+    return model.eval()
+
+
+def reader(task, **settings):
+    """Return a model of an encoder with one task."""
+    return tiny({task.kind: task}, decoder_layers=0, **settings)
+
+
+MODELS = {
+    "translation": lambda: tiny({"translation": TranslationTask(("en-de", "en-fr"))}),
+    "generation": lambda: tiny(
+        {"generation": GenerationTask(block=48)}, Decoding(beam=1, max_length=20), encoder_layers=0
+    ),
+    "dialogue": lambda: tiny({"dialogue": DialogueTask(history=32)}, Decoding(beam=1, max_length=20)),
+    "classification": lambda: reader(ClassificationTask(labels=("bad", "fair", "good"), pooling="max")),
+    "labels": lambda: reader(ClassificationTask(labels=("a", "b", "c"), multi_label=True, pair=True)),
+    "tagging": lambda: reader(TaggingTask(**SIMPLE_TAGS)),
+    "answering": lambda: reader(SpanAnsweringTask(**SIMPLE_SPANS)),
+}
+ROWS = {
+    "translation": [{"en": text} for text in SENTENCES],
+    "dialogue": [{"turns": [text]} for text in SENTENCES],
+    "labels": [{"text": text, "pair": SENTENCES[0]} for text in SENTENCES],
+    "answering": [{"question": text, "context": WORDS} for text in SENTENCES],
+}
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory):
+    """Return a function that exports one of MODELS once, and returns model, folder."""
+    made = {}
+
+    def export(name, to):
+        if (name, to) not in made:
+            folder = tmp_path_factory.mktemp("exports") / f"{name}-{to}"
+            model = MODELS[name]()
+            export_model(model, to, folder)
+            made[name, to] = model, folder
+        return made[name, to]
+
+    return export
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "translation"])
+def test_ct2_answers_as_the_model_does(exports, name):
+    model, folder = exports(name, "ct2")
+    _same_answers(model, open_export(folder), name)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "answering")) for name in MODELS]
+)
+def test_onnx_answers_as_the_model_does(exports, name):
+    model, folder = exports(name, "onnx")
+    _same_answers(model, open_export(folder), name)
+
+
+def _same_answers(model, exported, name):
+    rows = ROWS.get(name, [{"text": text} for text in SENTENCES])
+    group = "en-fr" if name == "translation" else None
+    ours, theirs = model.solve(rows, group=group), exported.solve(rows, group=group)
+    assert [several[0].text for several in ours] == [several[0].text for several in theirs]
+    for one, other in zip(ours, theirs, strict=True):
+        assert other[0].score == pytest.approx(one[0].score, abs=2e-4)
+        assert other[0].spans == one[0].spans
+        assert other[0].probabilities == pytest.approx(one[0].probabilities, abs=1e-4)
+
+
+@pytest.mark.parametrize(("name", "to"), [("translation", "ct2"), ("answering", "ct2"), ("answering", "onnx")])
+def test_a_predictor_of_an_engine_answers_too(exports, name, to):
+    _, folder = exports(name, to)
+    theirs = open_export(folder)
+    rows, group = ROWS[name][:2], "en-fr" if name == "translation" else None
+    predictor = theirs.predictor()
+    assert predictor.solve(rows, group=group) == theirs.solve(rows, group=group)
+    assert theirs.train().solve(rows, group=group) == predictor.solve(rows, group=group)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A model folder."""
+    return save(MODELS["classification"](), tmp_path / "model")
+
+
+def test_load_keeps_what_an_engine_reads_in_the_model_folder_until_the_model_changes(folder):
+    load(folder, engine="ct2").classify("Anna")
+    kept = folder / ENGINES / "ct2-float32"
+    written = (kept / "model.bin").stat().st_mtime_ns
+    load(folder, engine="ct2")
+    assert (kept / "model.bin").stat().st_mtime_ns == written
+    model = load(folder)
+    with torch.no_grad():
+        model.heads["classification"].output.bias += torch.tensor([9.0, 0.0, -9.0])
+    save(model, folder)
+    assert load(folder, engine="ct2").probabilities("Anna") == pytest.approx(model.probabilities("Anna"), abs=1e-4)
+    assert (kept / "model.bin").stat().st_mtime_ns != written
+
+
+def test_an_export_needs_nothing_of_the_model(folder, tmp_path, capsys):
+    assert main(["export", str(folder), "--to", "ct2", "--output", str(tmp_path / "out")]) == 0
+    assert "checked: 16 of 16 answers are the same" in capsys.readouterr().out
+    folder.rename(tmp_path / "gone")
+    (tmp_path / "out").rename(tmp_path / "moved")
+    assert main(["run", str(tmp_path / "moved"), "Anna"]) == 0
+    own = load(tmp_path / "gone").classify("Anna")
+    assert capsys.readouterr().out.strip() == own
+
+
+def test_run_takes_an_engine(folder, capsys):
+    assert main(["run", str(folder), "--engine", "ct2", "--precision", "int8", "Anna"]) == 0
+    assert capsys.readouterr().out.strip() in ("bad", "fair", "good")
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"engine": "tensorrt"}, "no engine 'tensorrt'"),
+        ({"engine": "onnx", "precision": "float16"}, "onnx has no precision 'float16'"),
+        ({"precision": "int8"}, "give one: ct2 or onnx"),
+        ({"engine": "ct2", "dtype": torch.bfloat16}, "dtype is for models in torch"),
+    ],
+)
+def test_an_impossible_choice_of_engine_is_refused(folder, settings, problem):
+    with pytest.raises(InputError, match=problem):
+        load(folder, **settings)
+
+
+def test_an_export_is_not_taken_for_another_engine(exports):
+    _, folder = exports("classification", "ct2")
+    with pytest.raises(InputError, match="with engine ct2, not onnx"):
+        load(folder, engine="onnx")
+
+
+def test_a_folder_with_other_files_is_not_replaced(folder, tmp_path):
+    with pytest.raises(InputError, match="is no export"):
+        export_model(load(folder), "ct2", folder)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "letter.txt").write_text("Dear Anna")
+    with pytest.raises(InputError, match="is no export"):
+        export_model(load(folder), "ct2", other)
+    assert [path.name for path in other.iterdir()] == ["letter.txt"]
+
+
+def test_a_model_without_weights_is_neither_saved_nor_exported(exports, tmp_path):
+    theirs = open_export(exports("translation", "ct2")[1])
+    for refused in (lambda: save(theirs, tmp_path / "a"), lambda: export_model(theirs, "onnx", tmp_path / "b")):
+        with pytest.raises(InputError, match="an engine has the weights"):
+            refused()
+    with pytest.raises(InputError, match="does not hand out its attention"):
+        theirs.align("Anna", group="en-de")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_export_replaces_an_earlier_one(folder, tmp_path):
+    for precision in ("float32", "int8"):
+        export_model(load(folder), "ct2", tmp_path / "out", precision)
+    assert json.loads((tmp_path / "out" / "lmtasks.json").read_text())["precision"] == "int8"
+
+
+def test_a_damaged_export_is_one_line(exports, tmp_path):
+    import shutil
+
+    _, folder = exports("classification", "ct2")
+    for name in ("model.bin", "heads.safetensors", "lmtasks.json", "tokenizer.lmtasks.json"):
+        damaged = tmp_path / name
+        shutil.copytree(folder, damaged)
+        (damaged / name).write_bytes(b"{")
+        with pytest.raises(InputError) as raised:
+            load(damaged)
+        assert str(damaged) in str(raised.value)
+        assert "\n" not in str(raised.value)
+
+
+def test_an_export_that_answers_otherwise_is_not_written(folder, tmp_path, monkeypatch):
+    model = load(folder)
+
+    def other(part):
+        found = open_export(part)
+        with torch.no_grad():
+            found.heads["classification"].output.bias += torch.tensor([9.0, 0.0, -9.0])
+        return found
+
+    monkeypatch.setattr("lmtasks.export.export.open_export", other)
+    with pytest.raises(InputError, match="answers otherwise than the model"):
+        export_model(model, "ct2", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_check_counts_what_differs():
+    model = MODELS["classification"]()
+    same = check_export(model, model)
+    assert (same.same, same.count, same.difference, same.fits) == (16, 16, 0.0, True)
+
+
+@pytest.mark.parametrize(
+    ("to", "task", "cell", "problem"),
+    [
+        ("ct2", ClassificationTask(labels=("a", "b")), "lstm", "model.backbone is a RecurrentEncoder"),
+        ("hf", ClassificationTask(labels=("a", "b")), "lstm", "model.backbone is a RecurrentConfig"),
+        ("onnx", ClassificationTask(labels=("a", "b")), "gru", "model.backbone.cell gru"),
+        ("onnx", TranslationTask(), "lstm", "model.backbone is a Recurrent, and only a Transformer writes"),
+    ],
+)
+def test_a_recurrent_model_that_cannot_be_expressed_is_refused_in_one_line(to, task, cell, problem, tmp_path):
+    backbone = RecurrentConfig(d_model=16, cell=cell, decoder_layers=int(task.generates))
+    model = Model({"own": task}, backbone)
+    model.build(Tokenizer.train([], TokenizerConfig("byte")))
+    with pytest.raises(InputError, match=problem) as raised:
+        export_model(model, to, tmp_path / "out")
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_recurrent_encoder_answers_in_onnx(tmp_path):
+    model = Model({"own": ClassificationTask(labels=("a", "b"))}, RecurrentConfig(d_model=16, decoder_layers=0))
+    model.build(Tokenizer.train([], TokenizerConfig("byte")))
+    export_model(model, "onnx", tmp_path / "out")
+    ours, theirs = (each.probabilities(SENTENCES) for each in (model, load(tmp_path / "out")))
+    assert [each["a"] for each in theirs] == pytest.approx([each["a"] for each in ours], abs=1e-5)
+
+
+@pytest.fixture(scope="session")
+def bare_python(tmp_path_factory):
+    """A Python with the engines, numpy and tokenizers, and without torch and lmtasks."""
+    folder = tmp_path_factory.mktemp("bare")
+    venv.create(folder, with_pip=True)
+    constraints = Path(__file__).parent.parent / "constraints.txt"
+    packages = ["numpy", "tokenizers", "sentencepiece", "ctranslate2", "onnxruntime"]
+    subprocess.run([folder / "bin/pip", "install", "-q", "-c", constraints, *packages], check=True)
+    return folder / "bin/python"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["ct2", "onnx"])
+@pytest.mark.parametrize("name", MODELS)
+def test_the_program_of_an_export_answers_alike_without_torch(exports, bare_python, name, to):
+    model, folder = exports(name, to)
+    found = subprocess.run([bare_python, "-c", "import torch"], capture_output=True, check=False)
+    assert found.returncode
+    for row in ROWS.get(name, [{"text": text} for text in SENTENCES]):
+        words = [value if isinstance(value, str) else value[0] for value in row.values()]
+        done = subprocess.run([bare_python, folder / "run.py", *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        group = "en-de" if name == "translation" else None
+        assert done.stdout.rstrip("\n").split("\t")[0] == model.solve([row], group=group)[0][0].text.rstrip("\n")
+
+
+@pytest.mark.parametrize(
+    "writing",
+    [
+        (), ("letters",), ("'s", "-", "@letters", "letters", "n't"), (",", ".", "letters", "’s"), ("#letters", LETTERS),
+    ],
+)  # fmt: skip
+def test_programs_find_the_words_that_the_task_finds(writing):
+    pattern = re.compile(word_pattern(writing))
+    for text in (
+        WORDS,
+        "Anna's re-imagining, 1980! don't @home a-b-c 3.14 1,000",
+        "l’ami’s d'accord — naïve cafe\u0301 हिन्दी में #tag ##two",
+        "中文 mixed with English、かな カナ 12月 ไทย",
+        "'s n't 's's ... @ @@a -a- a- _x_ \u00a0nbsp\ttab\nline",
+        "",
+    ):
+        assert [match.span() for match in pattern.finditer(text)] == list(split_words(text, writing)), text
