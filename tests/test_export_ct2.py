@@ -218,15 +218,16 @@ def test_tasks_that_read_and_tasks_that_write_have_a_model_each(tmp_path):
         assert theirs.probabilities(text) == pytest.approx(model.probabilities(text), abs=1e-5)
 
 
-def test_fewer_bits_take_less_room(tmp_path):
+def test_fewer_bits_take_less_room_and_leave_the_model_as_it_is(tmp_path):
     model = tiny({"translation": TranslationTask(("en-de",))}, d_model=128, d_ff=256)
-    sizes = {}
+    sizes, before = {}, {name: tensor.clone() for name, tensor in model.state_dict().items()}
     for precision in ("float32", "float16", "bfloat16", "int8"):
         theirs = exported(model, tmp_path / precision, precision)
         sizes[precision] = (tmp_path / precision / "model.bin").stat().st_size
         assert theirs.translate("Anna has a cat")
     assert sizes["float16"] == sizes["bfloat16"] < 0.6 * sizes["float32"]
     assert sizes["int8"] < 0.4 * sizes["float32"]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,8 @@ def write_ct2(model: Model, folder: Path, precision: str = "float32") -> None:
     backbone, tokenizer = model.built()
     config = check_settings(backbone)
     assert isinstance(backbone, Transformer)
-    weights = {name: tensor.detach().float().cpu().numpy() for name, tensor in merged(backbone.state_dict()).items()}
+    # copies: CTranslate2 quantises in place, and the model is still in use
+    weights = {name: tensor.float().cpu().numpy().copy() for name, tensor in merged(backbone.state_dict()).items()}
     writers = [head for head in model.heads.values() if isinstance(head, (Seq2SeqHead, LanguageModelHead))]
     if writers:
         decoder = _decoder(backbone, config, weights)
