@@ -172,13 +172,16 @@ def test_a_language_model_goes_on_beyond_the_blocks_it_was_trained_on(tmp_path):
         theirs.generate("Anna", Decoding(beam=2, max_length=60))
 
 
+@pytest.mark.parametrize(
+    "others", [{}, {"scaled_embeddings": True}, {"positions": "rotary"}, {"positions": "relative"}]
+)
 @pytest.mark.parametrize("segments", [0, 1, 2])
-def test_an_encoder_tells_two_texts_apart(tmp_path, segments):
+def test_an_encoder_tells_two_texts_apart(tmp_path, segments, others):
     bert = {
         "norm_position": "post", "positions": "learned", "embedding_norm": True, "scaled_embeddings": False,
         "segments": segments, "separator": 2,
     }  # fmt: skip
-    model = reader(SpanAnsweringTask(**SIMPLE_SPANS), **bert)
+    model = reader(SpanAnsweringTask(**SIMPLE_SPANS), **(bert | others))
     theirs = exported(model, tmp_path / "out")
     rows = [{"question": text, "context": WORDS} for text in texts(20)]
     for (own, *_), (other, *_) in zip(model.solve(rows), theirs.solve(rows), strict=True):

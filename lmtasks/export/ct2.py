@@ -126,13 +126,15 @@ def _encoder(
         config.encoder_layers, config.n_heads, num_source_embeddings=tables,
         embeddings_merge=ct2.specs.common_spec.EmbeddingsMerge.ADD, **_choices(config),
     )  # fmt: skip
-    spec.embeddings[0].weight = weights["embedding.weight"]
+    spec.embeddings[0].weight, spec.scale_embeddings = weights["embedding.weight"], config.scaled_embeddings
+    if "segments.weight" in weights:  # it would scale the sum of both tables, ours scales the first
+        scale, spec.scale_embeddings = config.d_model**0.5 if config.scaled_embeddings else 1.0, False
+        # each token of a single text has the first row
+        first = 0.0 if segments else weights["segments.weight"][0]
+        spec.embeddings[0].weight = weights["embedding.weight"] * np.float32(scale) + np.float32(first)
     if segments:
         spec.embeddings[1].weight = weights["segments.weight"]
-    spec.scale_embeddings = config.scaled_embeddings
     _stack(spec, "encoder", backbone.encoder, config, weights)
-    if not segments and "segments.weight" in weights:  # of a single text: that of its first row
-        spec.position_encodings.encodings = spec.position_encodings.encodings + weights["segments.weight"][0]
     return spec
 
 
