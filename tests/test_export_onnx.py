@@ -6,16 +6,19 @@ import random
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
 import lmtasks
+from lmtasks.backbones.base import BackboneConfig
 from lmtasks.backbones.dropout import Dropout
 from lmtasks.backbones.lora import LoRA, adapters, put
 from lmtasks.backbones.recurrent import RecurrentConfig
 from lmtasks.backbones.transformer import TransformerConfig
+from lmtasks.backbones.wrapped import WrappedEncoder
 from lmtasks.batch import Batch
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
@@ -74,6 +77,32 @@ SEVERAL = {
 }
 
 
+class Lookup(torch.nn.Embedding):
+    """An encoder of one's own: a vector for each token."""
+
+    def forward(self, ids, mask):
+        return super().forward(ids) * mask.unsqueeze(-1)
+
+
+class Branching(Lookup):
+    """One that does what its numbers say, so that nothing can be traced."""
+
+    def forward(self, ids, mask):
+        return super().forward(ids, mask) if ids.sum() > 9 else super().forward(ids + 1, mask)
+
+
+@dataclass(frozen=True)
+class Own(BackboneConfig):
+    """Settings that tell neither its width nor its longest text."""
+
+    encoder_layers: int = 1
+    decoder_layers: int = 0
+    kind: type = Lookup
+
+    def build(self, vocab_size):
+        return WrappedEncoder(self.kind(vocab_size, 8), d_model=8, max_length=20)
+
+
 def tiny(tasks, **settings):
     """Return a model with random weights that give each text another answer; it is in training mode."""
     torch.manual_seed(0)
@@ -93,6 +122,14 @@ def recurrent(tasks, cell):
     torch.manual_seed(0)
     writes = any(task.generates for task in tasks.values())
     model = Model(tasks, RecurrentConfig(d_model=16, encoder_layers=2, decoder_layers=int(writes), cell=cell))
+    model.build(Tokenizer.train([], TokenizerConfig("byte")))
+    return model
+
+
+def own(config):
+    """Return a classifier above an encoder of one's own."""
+    torch.manual_seed(0)
+    model = Model({"mood": ClassificationTask(labels=MOODS)}, config)
     model.build(Tokenizer.train([], TokenizerConfig("byte")))
     return model
 
@@ -261,6 +298,13 @@ def test_weights_of_8_bits_are_smaller_and_answer_almost_the_same(reader, tmp_pa
     assert all(abs(own.score - found.score) < 1 for (own, *_), (found, *_) in pairs)
 
 
+def test_an_encoder_of_ones_own_cuts_texts_as_in_the_model(tmp_path):
+    model = own(Own()).eval()
+    theirs = exported(model, tmp_path)
+    assert theirs.backbone.max_length == model.backbone.max_length == 20
+    same(model.solve(rows(8)), theirs.solve(rows(8)))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_layout_has_the_logits_of_the_model(name, tmp_path):
@@ -328,6 +372,18 @@ def test_a_head_of_ones_own_is_refused(tmp_path):
     model.heads["mood"] = torch.nn.Linear(2, 2)
     with pytest.raises(InputError, match=r"model\.tasks\.mood: --to onnx knows no Linear"):
         write_onnx(model, tmp_path)
+
+
+def test_an_encoder_that_cannot_be_traced_is_refused_in_one_line(tmp_path):
+    with pytest.raises(InputError, match=r"model\.onnx: PyTorch cannot trace it \(.+\); keep this model in torch") as found:
+        write_onnx(own(Own(kind=Branching)), tmp_path)
+    assert "\n" not in str(found.value)
+
+
+def test_a_task_does_not_take_the_name_of_another_file(tmp_path):
+    tasks = {"translation": SEVERAL["translation"], "encoder_model": SEVERAL["mood"]}
+    with pytest.raises(InputError, match=r"encoder_model\.onnx is a file of the tasks that write; rename this task"):
+        write_onnx(tiny(tasks), tmp_path)
 
 
 def test_packages_that_are_missing_are_named(tmp_path, monkeypatch):

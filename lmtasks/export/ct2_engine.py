@@ -44,7 +44,6 @@ class Ct2Backbone(Backbone):
         super().__init__()
         assert isinstance(config, TransformerConfig)
         self.config, self.encoder = config, encoder
-        self.d_model, self.max_length = config.d_model, config.max_positions
 
     @property
     def device(self) -> torch.device:

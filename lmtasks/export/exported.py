@@ -47,6 +47,10 @@ class Description:
     """Tasks, backbone and decoding as plain data."""
     tokenizer_class: str
     """The public name of the class of its tokenizer."""
+    d_model: int
+    """Width of the states that its heads read; settings of an encoder of one's own need not tell."""
+    max_length: int | None
+    """Longest text in tokens, beyond which sources are cut; None = any."""
 
 
 def is_export(path: str | Path) -> bool:
@@ -85,14 +89,15 @@ def write_export(model: Model, engine: str, folder: Path, precision: str = "floa
     """
     check_engine(engine, precision)
     WRITERS[engine](model, folder, precision)
-    _, tokenizer = model.built()
+    backbone, tokenizer = model.built()
     settings = to_plain({"tasks": model.tasks, "backbone": model.backbone_config, "decoding": model.decoding})
     own = tokenizer.to_plain()
     if tokenizer.piece_files().get(TOKENIZER) != own["tokenizer"].encode():
         (folder / OWN_TOKENIZER).write_text(own["tokenizer"], encoding="utf-8")
     if heads := model.heads.state_dict():
         save_tensors(heads, folder / HEADS)
-    about = Description(engine, precision, source, settings, own["tokenizer_class"])
+    sizes = backbone.d_model, backbone.max_length
+    about = Description(engine, precision, source, settings, own["tokenizer_class"], *sizes)
     plain = {"format": FORMAT, "lmtasks": lmtasks.__version__, **vars(about)}
     plain["run"] = write_runners(model, engine, folder)
     (folder / EXPORT).write_text(json.dumps(plain, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -113,6 +118,7 @@ def open_export(folder: Path, device: str = "cpu") -> Model:
         )
         tokenizer = BaseTokenizer.from_plain({"tokenizer_class": about.tokenizer_class, "tokenizer": text})
         backbone = engine.open_backbone(folder, model, *place)
+        backbone.d_model, backbone.max_length = about.d_model, about.max_length
         model.install(backbone, tokenizer)
         if model.heads.state_dict():
             model.heads.load_state_dict(load_file(folder / HEADS))

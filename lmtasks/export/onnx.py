@@ -17,6 +17,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -42,6 +43,7 @@ SEEN = "past_ids"  # (N, t): the tokens before a step of an SSRU, of which only 
 OPSET = 20
 LOWEST = -1e9  # in place of -inf, with which not every engine computes
 QUANTISED = ["MatMul", "Gather", "LSTM"]  # operators that read weights of 8 bits
+LONGEST_PROBLEM = 200  # characters of the exporter's messages, which can fill a page
 SOURCE = "batch", "length"
 SIZES = {"batch": 2, "rows": 6, "length": 7, "target": 3, "past": 5}  # of the samples; each axis can have any size
 
@@ -136,13 +138,16 @@ def write_onnx(model: Model, folder: Path, precision: str = "float32") -> None:
     check_packages()
     built, _ = model.built()
     readers = {name: head for name, head in model.heads.items() if not model.tasks[name].generates}
-    check_backbone(built, writes=len(readers) < len(model.heads))
+    writes = len(readers) < len(model.heads)
+    check_backbone(built, writes)
     for name, head in readers.items():
         check_head(name, head)
+        if writes and reader_file(model, name) in (ENCODER, DECODER):
+            raise InputError(f"model.tasks.{name}: {name}.onnx is a file of the tasks that write; rename this task")
     backbone = copy.deepcopy(built).cpu().float()
     merge(backbone)
     with silence():
-        if isinstance(backbone, Transformer) and len(readers) < len(model.heads):
+        if isinstance(backbone, Transformer) and writes:
             _write_decoder(backbone, folder)
         for name, head in readers.items():
             graph = ReadingGraph(backbone, copy.deepcopy(head).cpu().float())
@@ -228,12 +233,16 @@ def _export(graph: nn.Module, inputs: Mapping[str, Axes], outputs: Sequence[str]
     given = {name: _sample(axes, torch.float32 if PAST in name else torch.int64) for name, axes in inputs.items()}
     free = {name: {i: Dim.DYNAMIC for i, axis in enumerate(axes) if axis in SIZES} for name, axes in inputs.items()}
     # Deferred: sizes are compared when a graph runs and not when it is traced. ONNX leaves these comparisons out.
-    traced = torch.export.export(
-        graph.eval(), (given,), dynamic_shapes=(free,), prefer_deferred_runtime_asserts_over_guards=True
-    )
-    program = torch.onnx.export(
-        traced, input_names=[*inputs], output_names=[*outputs], opset_version=OPSET, verbose=False
-    )
+    try:
+        traced = torch.export.export(
+            graph.eval(), (given,), dynamic_shapes=(free,), prefer_deferred_runtime_asserts_over_guards=True
+        )
+        program = torch.onnx.export(
+            traced, input_names=[*inputs], output_names=[*outputs], opset_version=OPSET, verbose=False
+        )
+    except Exception as error:  # an encoder of one's own may be any code, and fail in any way
+        problem = shorten(str(error) or type(error).__name__, LONGEST_PROBLEM, placeholder=" ...")
+        raise InputError(f"{path.name}: PyTorch cannot trace it ({problem}); keep this model in torch") from error
     assert program is not None
     _tidy(program.model.graph, inputs)
     program.save(path)

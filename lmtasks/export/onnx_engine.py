@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lmtasks.backbones.base import Backbone, BackboneConfig, Memory, State
+from lmtasks.backbones.base import Backbone, Memory, State
 from lmtasks.batch import IGNORE, Batch, longest
 from lmtasks.errors import InputError
 from lmtasks.export.onnx import ALONE, DECODER, ENCODER, LOWEST, PAST, SEEN, is_cache, reader_file
@@ -83,16 +83,14 @@ class OnnxBackbone(Backbone):
     """The encoder and the decoder of a model, as sessions; it has no parameters.
 
     Args:
-        config: Settings of the model's backbone.
         encoder: Reads a source; None = no task writes for one.
         decoder: Makes a step; None = no task writes.
     """
 
     takes_adapters = False
 
-    def __init__(self, config: BackboneConfig, encoder: Session | None, decoder: Session | None) -> None:
+    def __init__(self, encoder: Session | None, decoder: Session | None) -> None:
         super().__init__()
-        self.d_model, self.max_length = config.d_model, config.max_positions  # type: ignore[attr-defined]
         self.encoder, self.decoder = encoder, decoder
 
     @property
@@ -156,7 +154,7 @@ def open_backbone(folder: Path, model: Model, device: str, threads: int) -> Onnx
     config, writes = model.backbone_config, any(task.generates for task in model.tasks.values())
     encoder = Session(folder / ENCODER, device, threads) if writes and config.has_encoder else None
     decoder = Session(folder / (DECODER if config.has_encoder else ALONE), device, threads) if writes else None
-    return OnnxBackbone(config, encoder, decoder)
+    return OnnxBackbone(encoder, decoder)
 
 
 def adapt_heads(model: Model, folder: Path, device: str, threads: int) -> None:
