@@ -12,6 +12,7 @@ import pytest
 import torch
 from fairseqs import sentencepiece_model as sentencepiece_words
 from foreign import save_t5, sentencepiece_model, sources
+from safetensors.torch import load_file
 from test_pretrained_bart import bart
 from test_pretrained_heads import BIO, NLI, TEXTS, asked, write as write_encoder
 from test_pretrained_m2m100 import m2m100, mbart, nllb
@@ -169,6 +170,14 @@ def test_a_model_of_our_own_has_the_same_logits_ids_and_texts(tmp_path, settings
     assert set(read) == {"input_ids", "attention_mask"}
     texts = tokenizer.batch_decode(theirs.generate(**read), skip_special_tokens=True)
     assert texts == ours.translate(list(ODD))
+
+
+@pytest.mark.parametrize("case", [case for case in ENCODER_DECODERS if case.startswith("relative")])
+def test_a_t5_has_an_output_layer_in_the_file_unless_its_embedding_is_divided(tmp_path, case):
+    write_hf(model(**ENCODER_DECODERS[case][0]), tmp_path)  # transformers 4 ties and divides, or does neither
+    ties = json.loads((tmp_path / "config.json").read_text())["tie_word_embeddings"]
+    assert ties == (case == "relative, as in the first T5")
+    assert ties != ("lm_head.weight" in load_file(tmp_path / "model.safetensors"))
 
 
 @pytest.mark.parametrize("case", ["default", "post", "post, paper", "relative", "relative, untied"])
