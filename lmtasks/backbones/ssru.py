@@ -41,6 +41,6 @@ class SSRU(nn.Module):
             cells.append(cell)
         if cache is not None:
             # no numbers, only a size: it tells the tokens seen, as that of keys does
-            seen = cell.new_empty(len(cell), 1, cache.length + x.size(1), 0)
+            seen = cell.new_empty(cell.size(0), 1, cache.length + x.size(1), 0)
             cache.parts = (seen, cell)
         return F.relu(torch.stack(cells, 1)).to(x.dtype)

@@ -279,9 +279,9 @@ class Transformer(Backbone):
 
     def _embed_target(self, ids: Tensor, first: int) -> Tensor:
         x = self._embed(ids)  # (N, T, D)
-        if not self.config.zero_start:
-            return x
-        return x * (torch.arange(first, first + ids.size(1), device=ids.device) > 0).unsqueeze(1)
+        if self.config.zero_start and (torch.compiler.is_exporting() or first == 0):
+            x = x * (torch.arange(first, first + ids.size(1), device=ids.device) > 0).unsqueeze(1)
+        return x
 
     def _decode(self, target: Tensor, state: TransformerState, caches: list[Cache]) -> Tensor:
         """Training fills no caches: gradient checkpointing runs a layer twice, which would append to them twice."""

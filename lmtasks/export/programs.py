@@ -83,13 +83,18 @@ SEARCH = '''
 
 def beam_search(beam, penalty):
     """Return the best text, as ids: `beam` of them grow side by side, until none can beat the best that has ended."""
-    inputs = [each for each in decoder.get_inputs() if each.name.startswith("past") and each.name not in fixed]
+    inputs = [each for each in decoder.get_inputs() if each.name.startswith("past_key") and each.name not in fixed]
     kind = {"tensor(float16)": np.float16}.get(inputs[0].type, np.float32)
-    past = {each.name: np.zeros((1, each.shape[1], 0, each.shape[3]), kind) for each in inputs}
+    sizes = [[size if isinstance(size, int) else 0 for size in each.shape[1:]] for each in inputs]
+    past = {each.name: np.zeros((1, *size), kind) for each, size in zip(inputs, sizes)}
+    recurs, seen = any(each.name == "past_ids" for each in decoder.get_inputs()), 0
     read, written, totals, best, ended = np.array([begin]), [task["prefix"]], np.zeros(1), [], []
     counted = beam if task["early_stop"] == "estimate" else 1  # how many of the best that have ended must be beaten
     while True:
-        logits, *present = decoder.run(None, {"input_ids": read, **fixed, **past})
+        for ids in np.split(read, read.shape[1], axis=1) if recurs else [read]:  # an SSRU reads one token at a time
+            given = {"past_ids": np.zeros((len(ids), seen), np.int64)} if recurs else {}  # only their number counts
+            logits, *present = decoder.run(None, {"input_ids": ids, **given, **fixed, **past})
+            past, seen = {each.name: value for each, value in zip(inputs, present)}, seen + 1
         logits = logits[:, -1].astype(np.float64)
         peak = logits.max(1, keepdims=True)
         log_p = logits - peak - np.log(np.exp(logits - peak).sum(1, keepdims=True))
@@ -115,7 +120,7 @@ def beam_search(beam, penalty):
         read = np.array([[i % size] for i in going])
         if len(going) != len(logits):
             fixed.update({name: value[[0] * len(going)] for name, value in fixed.items()})  # a row for each text
-        past = {each.name: value[rows] for each, value in zip(inputs, present)}
+        past = {name: value[rows] for name, value in past.items()}
 
 
 best = beam_search(task["beam"], task["length_penalty"])

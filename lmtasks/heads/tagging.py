@@ -84,10 +84,7 @@ class TaggingHead(Head):
         words = batch.target != IGNORE  # (B, S)
         lengths = words.sum(1, keepdim=True)  # (B, 1)
         width = longest(lengths, words.size(1))
-        order = torch.arange(words.size(1), device=words.device)
-        places = torch.where(words, order, order + words.size(1)).argsort(dim=1)[
-            :, :width
-        ]  # (B, W), first pieces in order
+        places = first_pieces(words)[:, :width]  # (B, W)
         mask = torch.arange(width, device=words.device) < lengths  # (B, W)
         x = states.gather(1, places.unsqueeze(-1).expand(-1, -1, states.size(-1)))  # (B, W, D)
         if self.spelling is not None:
@@ -201,6 +198,14 @@ class Chain(nn.Module):
             (torch.zeros_like(rule, dtype=dtype) if scores is None else scores.to(dtype)).masked_fill(~rule, FORBIDDEN)
             for scores, rule in pairs
         ]
+
+
+def first_pieces(words: Tensor) -> Tensor:
+    """Return the positions of the first pieces, True in words (B, S), in order: (B, S), 0 behind the last of a row."""
+    length = words.size(1)
+    number = torch.where(words, words.cumsum(1) - 1, length)  # (B, S), one place for all that is no first piece
+    places = torch.arange(length, device=words.device).expand_as(number)
+    return number.new_zeros(words.size(0), length + 1).scatter_(1, number, places)[:, :length]
 
 
 class Spelling(nn.Module):
