@@ -454,3 +454,14 @@ def test_a_comparison_finds_the_same_logits_and_what_was_changed(tmp_path, task,
     with torch.no_grad():
         ours.backbone.embedding.weight[:] += torch.randn(ours.backbone.embedding.weight.shape) * 0.1
     assert min(compare_hf(ours, tmp_path, examples)) > 1e-4
+
+
+@pytest.mark.parametrize("case", ["translation", "SequenceClassification", "TokenClassification"])
+def test_a_comparison_cuts_texts_that_are_too_long_to_be_read(tmp_path, case):
+    task, settings = CHECKED[case]
+    ours = model(task, **settings)
+    write_hf(ours, tmp_path)
+    long = "the dog runs " * 9  # more than 40 tokens
+    examples = ours.task.questions([{"en": long, "text": long, "pair": long, "words": long.split()}], WORDS)
+    assert len(examples[0].source) > 40
+    assert max(compare_hf(ours, tmp_path, examples)) < 1e-5
