@@ -12,6 +12,7 @@ import pytest
 import torch
 from fairseqs import sentencepiece_model as sentencepiece_words
 from foreign import save_t5, sentencepiece_model, sources
+from safetensors.torch import load_file
 from test_pretrained_bart import bart
 from test_pretrained_heads import BIO, NLI, TEXTS, asked, write as write_encoder
 from test_pretrained_m2m100 import m2m100, mbart, nllb
@@ -169,6 +170,14 @@ def test_a_model_of_our_own_has_the_same_logits_ids_and_texts(tmp_path, settings
     assert set(read) == {"input_ids", "attention_mask"}
     texts = tokenizer.batch_decode(theirs.generate(**read), skip_special_tokens=True)
     assert texts == ours.translate(list(ODD))
+
+
+@pytest.mark.parametrize("case", [case for case in ENCODER_DECODERS if case.startswith("relative")])
+def test_a_t5_has_an_output_layer_in_the_file_unless_its_embedding_is_divided(tmp_path, case):
+    write_hf(model(**ENCODER_DECODERS[case][0]), tmp_path)  # transformers 4 ties and divides, or does neither
+    ties = json.loads((tmp_path / "config.json").read_text())["tie_word_embeddings"]
+    assert ties == (case == "relative, as in the first T5")
+    assert ties != ("lm_head.weight" in load_file(tmp_path / "model.safetensors"))
 
 
 @pytest.mark.parametrize("case", ["default", "post", "post, paper", "relative", "relative, untied"])
@@ -445,3 +454,14 @@ def test_a_comparison_finds_the_same_logits_and_what_was_changed(tmp_path, task,
     with torch.no_grad():
         ours.backbone.embedding.weight[:] += torch.randn(ours.backbone.embedding.weight.shape) * 0.1
     assert min(compare_hf(ours, tmp_path, examples)) > 1e-4
+
+
+@pytest.mark.parametrize("case", ["translation", "SequenceClassification", "TokenClassification"])
+def test_a_comparison_cuts_texts_that_are_too_long_to_be_read(tmp_path, case):
+    task, settings = CHECKED[case]
+    ours = model(task, **settings)
+    write_hf(ours, tmp_path)
+    long = "the dog runs " * 9  # more than 40 tokens
+    examples = ours.task.questions([{"en": long, "text": long, "pair": long, "words": long.split()}], WORDS)
+    assert len(examples[0].source) > 40
+    assert max(compare_hf(ours, tmp_path, examples)) < 1e-5

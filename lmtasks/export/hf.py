@@ -21,7 +21,7 @@ import lmtasks
 from lmtasks.backbones.transformer import Transformer, TransformerConfig
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
-from lmtasks.export.hf_layouts import BEHIND_PADDING, Layout, check_head, choose_layout
+from lmtasks.export.hf_layouts import BEHIND_PADDING, Layout, check_head, choose_layout, t5_scales_output
 from lmtasks.export.hf_tokenizer import write_tokenizer
 from lmtasks.model import Model, start_marks
 from lmtasks.pretrained.family import EARLY_STOP
@@ -102,6 +102,9 @@ def _backbone_weights(model: Model, backbone: Transformer, layout: Layout, pad: 
         own |= _positions(backbone, pad + 1 if layout.first_row == BEHIND_PADDING else int(layout.first_row))
     if not config.has_decoder and not config.segments and layout.model_type != "distilbert":
         own["segments.weight"] = torch.zeros_like(own["embedding.weight"][:1])
+    if layout.model_type == "t5" and not t5_scales_output(config):
+        factor = config.d_model**-0.5 if config.scaled_output else 1.0
+        own["output_weight"] = own.get("output_weight", own["embedding.weight"]) * factor
     if config.scaled_embeddings and not layout.scales:
         own.setdefault("output_weight", own["embedding.weight"])
         own["embedding.weight"] = own["embedding.weight"] * config.d_model**0.5
@@ -233,7 +236,8 @@ def _prompts(tasks: Mapping[str, Task]) -> dict[str, dict[str, str]]:
 def _generation(model: Model, config: TransformerConfig, name: str, task: Task) -> dict[str, Any]:
     """Return generation_config.json; its max_length counts the token that the decoder begins with.
 
-    `max_ratio` is left out, as transformers has no such limit.
+    `max_ratio` is left out, as transformers has no such limit. A text that must end at max_length does so there with
+    probability 1, and here with that of the model, so that a beam may choose another of those texts.
     """
     backbone, tokenizer = model.built()
     decoding = model.decoding

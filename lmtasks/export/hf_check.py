@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lmtasks.batch import Batch, Example
+from lmtasks.data.limits import cut_to_read
 from lmtasks.errors import InputError
 from lmtasks.export.hf import chosen_task
 from lmtasks.export.hf_layouts import check_head
@@ -32,15 +33,15 @@ def compare_hf(model: Model, folder: Path, examples: Sequence[Example], task: st
     except ImportError:
         raise InputError("the check needs the package transformers; pip install 'transformers>=5'") from None
     transformers.utils.logging.disable_progress_bar()
-    _, tokenizer = model.built()
+    backbone, tokenizer = model.built()
     name, own = chosen_task(model, task)
     read = transformers.AutoTokenizer.from_pretrained(folder)
     theirs = getattr(transformers, f"AutoModel{_ending(model, task)}").from_pretrained(folder).eval()
     differences = []
     for example in examples:
-        batch = Batch.of(name, [example], tokenizer.pad_id)
+        batch = Batch.of(name, [cut_to_read(example, backbone.max_length)], tokenizer.pad_id)
         found, wanted = _logits(theirs, model, name, batch)
-        same = read(example.text)["input_ids"] == framed(tokenizer, own, example.text)
+        same = read(example.text, verbose=False)["input_ids"] == framed(tokenizer, own, example.text)
         finite = wanted.isfinite()  # a token that cannot be in an answer has no finite logit
         differences.append((found - wanted)[finite].abs().max().item() if same else math.inf)
     return differences

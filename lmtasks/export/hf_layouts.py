@@ -122,8 +122,14 @@ def fairseq_settings(config: TransformerConfig) -> dict[str, Any]:
     }
 
 
+def t5_scales_output(config: TransformerConfig) -> bool:
+    """Tell whether a T5 divides its last state itself: transformers 4 does where the output is the embedding."""
+    return config.tied_embeddings and config.scaled_output and not config.scaled_embeddings
+
+
 def t5_settings(config: TransformerConfig) -> dict[str, Any]:
     """Return the settings of T5; transformers takes the scale of the output from tie_word_embeddings."""
+    scales = t5_scales_output(config)
     return {
         "d_model": config.d_model,
         "num_heads": config.n_heads,
@@ -136,8 +142,8 @@ def t5_settings(config: TransformerConfig) -> dict[str, Any]:
         "relative_attention_num_buckets": config.relative_buckets,
         "relative_attention_max_distance": config.relative_distance,
         "feed_forward_proj": FEED_FORWARDS[config.activation, config.gated],
-        "tie_word_embeddings": config.scaled_output,
-        "scale_decoder_outputs": config.scaled_output,
+        "tie_word_embeddings": scales,
+        "scale_decoder_outputs": scales,
     }
 
 
