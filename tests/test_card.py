@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from lightning.pytorch import Trainer
 from test_export import MODELS
-from tiny import several_data, several_module, several_rows, write_tasks
+from tiny import QUIET, several_data, several_module, several_rows, write_tasks
 
+from lmtasks.cli.after_fit import finish
 from lmtasks.cli.main import main
 from lmtasks.errors import InputError
-from lmtasks.storage.card import Portion, Story, count, model_card
+from lmtasks.storage.card import model_card
+from lmtasks.storage.checkpoint import read
 from lmtasks.storage.model_folder import load, save
+from lmtasks.story import Portion, Story
 from lmtasks.tasks.answering import SpanAnsweringTask
 from lmtasks.tasks.base import listed
 from lmtasks.tasks.classification import ClassificationTask
@@ -25,49 +32,94 @@ from lmtasks.tasks.summarisation import SummarisationTask
 from lmtasks.tasks.tagging import TaggingTask
 from lmtasks.tasks.text_to_text import TextToTextTask
 from lmtasks.tasks.translation import TranslationTask
+from lmtasks.training.callbacks.checkpoints import Checkpoints
+from lmtasks.training.config import Training
+from lmtasks.training.datamodule import TextDataModule
+from lmtasks.training.module import TaskModule
+from lmtasks.training.optim.optimizers import Adam
 
 STORY = Story(
     (
-        Portion("translation", "train", "en-de.csv", 1, "0123456789ab"),
-        Portion("translation", "test", "anna/pairs", 200, "ba9876543210"),
+        Portion("translation", "train", "data/en-de.csv", 1, "0123456789ab"),
+        Portion("translation", "validation", "anna/pairs:small", 200, "ba9876543210", hub=True),
+        Portion("translation", "test", "data/test.csv", 300, "ab0123456789"),
     ),
-    settings="Adam at a rate of 0.002.", cost="The training took 3 min on 1 device (cpu).", base="anna/small@1f2e",
-    chosen_by=("translation",),
+    base="anna/small@1f2e", steps=2000, weights="those after step 1,800", tokens_per_step=4096, max_length=256,
+    too_long="drop", precision="32-true", seed=1, order_seed=2, seconds=200.0, machine="a CPU with 1 thread",
+    memory=10**9,
 )  # fmt: skip
 
 
+def told(scores: dict[str, float], story: Story = STORY) -> str:
+    """Return the card of a small translator."""
+    module = TaskModule.of(MODELS["translation"](), Training(Adam(0.002)))
+    module.story = story
+    return model_card(module, "captions", scores)
+
+
 def test_the_card_tells_what_is_known_in_words():
-    scores = {"test/translation/bleu": 12.345, "test/translation/bleu_en-de": 12.345, "test/score": 12.345}
-    card = model_card(MODELS["translation"](), "captions", scores, STORY)
+    scores = {"validation/translation/bleu": 12.345, "validation/translation/bleu_en-de": 12.345, "validation/score": 1}
+    card = told(scores)
     for text in (
         "Translates English into German and French.",
-        "Transformer with 2 encoder layers and 2 decoder layers of width 32",
+        "Transformer, 2 encoder and 2 decoder layers of width 32, ",
         'model.translate("A sentence.", target="de")',
-        "lmtasks run FOLDER",
-        "lmtasks export FOLDER --to ct2",
-        "It began with the weights of anna/small@1f2e. Adam at a rate of 0.002. The training took 3 min",
-        "| train | `en-de.csv` | 1 | 0123456789ab |",
-        "| test | bleu | **12.35** |",
-        "| test | bleu_en-de | 12.35 | `nrefs:1\\|case:mixed",
+        "lmtasks run MODEL",
+        "lmtasks export MODEL --to onnx",
+        "It began with the weights of anna/small@1f2e. Adam at a rate of 0.002, inverse square root schedule, 2,000 "
+        "steps of 4,096 tokens, padding counted, precision 32-true, seed 1, seed 2 of the order of the rows. The weights are those "
+        "after step 1,800. The training took 3.3 minutes on a CPU with 1 thread. The most memory that a process took "
+        "was 1.0 GB.",
+        "| train | data/en-de.csv | 1 | 0123456789ab |",
+        "| validation | bleu | **12.35** |",
+        "| validation | bleu_en-de | 12.35 | `nrefs:1\\|case:mixed",
         "A text of more than 1,024 tokens is cut.",
+        "texts of more than 256 tokens were left out.",
         "It learned from 1 row only",
-        "so it is too high",
+        "Its scores are of the validation rows, by which the best checkpoint was chosen",
+        "Choose one that its data and its base model, anna/small@1f2e, allow",
     ):
         assert text in card, text
-    for text in ("TranslationTask", "TransformerConfig", "directions", "test/score"):
-        assert text not in card
+    for text in ("TranslationTask", "TransformerConfig", "directions", "validation/score", "data/test.csv", "None"):
+        assert text not in card, text
+
+
+def test_the_card_tells_of_test_rows_once_they_are_scored():
+    card = told({"test/translation/bleu": 12.345})
+    assert "| test | data/test.csv | 300 |" in card
+    assert "likely too high" not in card
+    assert "It has no scores." in told({})
+
+
+def test_the_card_of_a_model_of_unknown_origin_claims_nothing():
+    card = told({}, Story())
+    for text in ("## Training", "## Scores", "It began", "base_model", "datasets", "metrics", " 0 "):
+        assert text not in card, text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.2, "1 second"), (119, "119 seconds"), (120, "2.0 minutes"), (9000, "2.5 hours")]
+)
+def test_a_time_has_a_fitting_unit(seconds, words):
+    assert f"took {words} on" in told({}, replace(STORY, seconds=seconds))
 
 
 def test_the_header_is_that_of_the_hub():
-    card = model_card(MODELS["translation"](), "captions", {"test/translation/bleu": 12.345}, STORY)
-    header = yaml.safe_load(card.split("---")[1])
+    header = yaml.safe_load(told({"validation/translation/bleu": 12.345}).split("---")[1])
     assert header["library_name"] == "lmtasks"
     assert header["pipeline_tag"] == "translation"
     assert header["language"] == ["en", "de", "fr"]
-    assert header["datasets"] == ["anna/pairs"]
+    assert header["datasets"] == ["anna/pairs"]  # and not data/en-de.csv, which looks like the id of a set
     assert header["base_model"] == "anna/small"
-    assert header["model-index"][0]["results"][0]["metrics"] == [{"type": "bleu", "value": 12.35}]
+    assert header["metrics"] == ["bleu"]
+    (result,) = header["model-index"][0]["results"]
+    assert result["metrics"] == [{"type": "bleu", "value": 12.35}]
+    assert result["dataset"] == {"name": "anna/pairs:small", "type": "anna/pairs", "split": "validation"}
     assert "license" not in header
+
+
+def test_a_path_is_no_base_model_on_the_hub():
+    assert "base_model" not in told({}, replace(STORY, base="runs/first"))
 
 
 @pytest.mark.parametrize(
@@ -95,39 +147,76 @@ def test_a_task_says_what_it_does(task, sentence):
     assert task.sentence == sentence
 
 
-def test_numbers_and_lists_read_well():
-    assert (count(1, "row"), count(2000, "row")) == ("1 row", "2,000 rows")
+def test_lists_read_well():
     assert listed([]) == ""
     assert listed(["a"]) == "a"
     assert listed([str(i) for i in range(20)], shown=2) == "0, 1 and 18 more"
 
 
-def test_a_run_tells_its_story_in_the_card_and_in_info(tmp_path, monkeypatch, capsys):
-    from lightning.pytorch import Trainer
-    from tiny import QUIET
-
-    from lmtasks.cli.after_fit import finish
-    from lmtasks.training.callbacks.checkpoints import Checkpoints
-
-    folder = write_tasks(tmp_path / "data")
-    module, data = several_module(), several_data(folder, rows=several_rows(folder))
+def trained(folder: Path, steps: int = 2) -> tuple[Trainer, TaskModule, TextDataModule]:
+    """Train several tasks for a few steps."""
+    data_folder = write_tasks(folder / "data")
+    module, data = several_module(), several_data(data_folder, rows=several_rows(data_folder))
     keep = Checkpoints("validation/score", "max", best=1)
-    settings = QUIET | {"enable_checkpointing": True, "callbacks": [keep], "max_steps": 2}
-    trainer = Trainer(default_root_dir=str(tmp_path / "run"), **settings)
+    settings = QUIET | {"enable_checkpointing": True, "callbacks": [keep], "max_steps": steps}
+    return Trainer(default_root_dir=str(folder / "run"), **settings), module, data
+
+
+def test_a_run_tells_its_story_in_the_card_and_in_info(tmp_path, capsys):
+    trainer, module, data = trained(tmp_path)
     trainer.fit(module, data)
-    finish(trainer, module, data, tmp_path / "run", None, seconds=61.0)
+    finish(trainer, module, data, tmp_path / "run", None)
     card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
-    assert "| mood | train | `moods.train.jsonl` | 31 | " in card
-    assert "| translation | train | `train.de, train.en, train.fr` | 40 | " in card
-    assert "2 steps of 200 padded tokens" in card
-    assert "The training took 1 min on 1 device (cpu)" in card
+    moods = hashlib.sha256((tmp_path / "data" / "moods.train.jsonl").read_bytes()).hexdigest()
+    assert f"| mood | train | moods.train.jsonl | 31 | {moods[:12]} |" in card
+    assert "| translation | train | train.{lang} | 40 | " in card
+    assert "2 steps of 200 tokens" in card
+    assert "The weights are those after step 2." in card
+    assert " on a CPU with 1 thread." in card
     assert "It has several tasks:" in card
+    assert str(tmp_path) not in card
     capsys.readouterr()
     assert main(["info", str(tmp_path / "run")]) == 0
     told = capsys.readouterr().out
     assert "mood: Says which of 2 labels a text has: bad and good." in told
     assert "moods.train.jsonl, 31 rows" in told
     assert "Config" not in told
+
+
+def test_the_story_goes_with_a_model_through_checkpoints_and_folders(tmp_path):
+    trainer, module, data = trained(tmp_path)
+    trainer.fit(module, data)
+    story = load(tmp_path / "run").story  # of the last checkpoint
+    assert [each.rows for each in story.data if each.split == "train"] == [40, 31, 31]
+    assert (story.steps, story.tokens_per_step, story.precision) == (2, 200, "32-true")
+    assert 0 < story.seconds <= module.story.seconds < 600
+    saved = load(save(load(tmp_path / "run"), tmp_path / "one"))
+    assert saved.story == story
+    assert load(save(saved, tmp_path / "two")).story == story
+
+
+def test_a_resumed_run_tells_the_time_and_the_steps_of_both_parts(tmp_path):
+    trainer, module, data = trained(tmp_path)
+    trainer.fit(module, data)
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    first = replace(read(last).story, seconds=5000.0, base="anna/small@1f2e")
+    checkpoint = torch.load(last, weights_only=True)
+    checkpoint["lmtasks"]["story"] = first.plain()
+    torch.save(checkpoint, last)
+    trainer, module, data = trained(tmp_path, steps=4)
+    trainer.fit(module, data, ckpt_path=last, weights_only=True)
+    assert module.story.steps == 4
+    assert 5000 < module.story.seconds < 5600
+    assert (module.story.base, module.story.data) == (first.base, first.data)
+
+
+def test_a_model_that_is_trained_further_tells_that_it_had_been_trained(tmp_path):
+    trainer, module, data = trained(tmp_path)
+    trainer.fit(module, data)
+    trainer, _, data = trained(tmp_path / "again")
+    further = TaskModule.of(load(tmp_path / "run"))
+    trainer.fit(further, data)
+    assert further.story.base == "a model that had been trained for 2 steps"
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077])

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lmtasks.errors import InputError, one_line
 from lmtasks.hub import why_no_answer
-from lmtasks.storage import is_hub_id
+from lmtasks.storage import METRICS, is_hub_id
 
 CONFIG, GENERATION, TOKENIZER = "config.json", "generation_config.json", "tokenizer.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -124,9 +124,13 @@ class Folder:
                 yield Tensors(dict.fromkeys(weights.keys(), path), {path: weights})
 
     def own_model(self) -> Path | None:
-        """Return where the files of a model folder of lmtasks lie, downloaded; None if it is a model of others."""
+        """Return where the files of a model folder of lmtasks lie, downloaded; None if it is a model of others.
+
+        Raises: InputError if one is missing that is needed.
+        """
         if "tasks" not in self.config:
             return None
+        self.path(METRICS)  # which may be missing
         places = [self.path(file) for file in (CONFIG, TOKENIZER, WEIGHTS[0])]
         missing = [file for file, place in zip((CONFIG, TOKENIZER, WEIGHTS[0]), places, strict=True) if place is None]
         if places[0] is None or missing:

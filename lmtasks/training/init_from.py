@@ -9,6 +9,7 @@ import dataclasses
 import logging
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -31,6 +32,11 @@ class Source(Origin):
     def __init__(self, path: str, writers: int = 1) -> None:
         """Set where the model is, and how many tasks of the new one write text."""
         self.path, self.writers = path, writers
+
+    @property
+    def called(self) -> str:
+        """Its path as it was given, or the name alone where that is absolute."""
+        return Path(self.path).name if Path(self.path).is_absolute() else self.path
 
     def tokenizer(self, languages: Sequence[str], marks: Sequence[str]) -> BaseTokenizer:
         """Return the tokenizer of the model, with tokens added at its end for languages and marks that it lacks.
