@@ -61,7 +61,7 @@ class Story:
 
     def plain(self) -> dict[str, Any]:
         """Return it as plain data."""
-        return asdict(self)
+        return asdict(self) | {"data": [asdict(each) for each in self.data]}  # a list, as JSON gives it back
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Story:

@@ -66,10 +66,10 @@ def test_the_card_tells_what_is_known_in_words():
         'model.translate("A sentence.", target="de")',
         "lmtasks run MODEL",
         "lmtasks export MODEL --to onnx",
-        "It began with the weights of anna/small@1f2e. Adam at a rate of 0.002, inverse square root schedule, 2,000 "
-        "steps of 4,096 tokens, padding counted, precision 32-true, seed 1, seed 2 of the order of the rows. The weights are those "
-        "after step 1,800. The training took 3.3 minutes on a CPU with 1 thread. The most memory that a process took "
-        "was 1.0 GB.",
+        "It began with the weights of anna/small@1f2e. Adam at a rate of 0.002, inverse square root schedule, ",
+        "2,000 steps of 4,096 tokens, padding counted, precision 32-true, seed 1, seed 2 of the order of the rows. ",
+        "The weights are those after step 1,800. The training took 3.3 minutes on a CPU with 1 thread. ",
+        "The most memory that a process took was 1.0 GB.",
         "| train | data/en-de.csv | 1 | 0123456789ab |",
         "| validation | bleu | **12.35** |",
         "| validation | bleu_en-de | 12.35 | `nrefs:1\\|case:mixed",

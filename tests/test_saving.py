@@ -51,6 +51,7 @@ def test_a_saved_module_loads_as_it_was(trained, folder):
     assert json.loads((folder / METRICS).read_text()) == {
         "scores": {"test/translation/bleu": 12.5},
         "signatures": trained.signatures,
+        "story": trained.story.plain(),
     }
     assert "12.50" in (folder / "README.md").read_text()
 
