@@ -1,4 +1,4 @@
-"""The model card, push, and who may read the files of a model folder."""
+"""The model card, the story that it tells, and who may read the files of a model folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from tiny import QUIET, several_data, several_module, several_rows, write_tasks
 
 from lmtasks.cli.after_fit import finish
 from lmtasks.cli.main import main
-from lmtasks.errors import InputError
 from lmtasks.storage.card import model_card
 from lmtasks.storage.checkpoint import read
 from lmtasks.storage.model_folder import load, save
@@ -230,84 +229,3 @@ def test_the_umask_decides_who_may_read_a_model(tmp_path, umask):
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert {path.name for path in files} >= {"model.safetensors", "heads.safetensors", "model.bin", "README.md"}
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o666 & ~umask}
-
-
-class Hub:
-    """A hub that keeps what it is given."""
-
-    endpoint = "https://hub.example"
-
-    def __init__(self, **settings):
-        assert settings == {"library_name": "lmtasks"}
-
-    def create_repo(self, name, private, exist_ok):
-        self.made.append((name, private))
-
-    def create_branch(self, name, branch, exist_ok):
-        self.made.append((name, branch))
-
-    def upload_folder(self, repo_id, folder_path, allow_patterns, revision, commit_message):
-        self.given[repo_id] = {name: (Path(folder_path) / name).read_bytes() for name in allow_patterns}
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    """What a fake hub was given."""
-    Hub.made, Hub.given = [], {}
-    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
-    return Hub
-
-
-def test_push_uploads_the_model_and_its_card_and_nothing_else(hub, tmp_path, capsys):
-    folder = save(MODELS["classification"](), tmp_path / "run" / "model")
-    (folder / "notes.txt").write_text("mine")
-    (tmp_path / "run" / "checkpoints").mkdir()
-    assert main(["push", str(tmp_path / "run"), "anna/mood", "--private", "--revision", "v2"]) == 0
-    assert set(hub.given["anna/mood"]) == {
-        "README.md",
-        "config.json",
-        "metrics.json",
-        "model.safetensors",
-        "tokenizer.json",
-    }
-    assert hub.made == [("anna/mood", True), ("anna/mood", "v2")]
-    assert capsys.readouterr().out.endswith("https://hub.example/anna/mood\n")
-
-
-def test_push_takes_an_export(hub, tmp_path):
-    from lmtasks.export.export import export_model
-
-    export_model(MODELS["classification"](), "ct2", tmp_path / "out")
-    assert main(["push", str(tmp_path / "out"), "anna/mood"]) == 0
-    assert {"model.bin", "lmtasks.json", "run.py"} <= set(hub.given["anna/mood"])
-
-
-def test_what_the_hub_refuses_is_one_line(hub, tmp_path, monkeypatch, capsys):
-    def refuse(self, *arguments, **settings):
-        raise RuntimeError("401 Client Error:\nUnauthorized")
-
-    folder = save(MODELS["classification"](), tmp_path / "model")
-    monkeypatch.setattr(Hub, "create_repo", refuse)
-    assert main(["push", str(folder), "anna/mood"]) == 2
-    told = capsys.readouterr().err
-    assert (
-        "anna/mood: the hub did not take it (401 Client Error: Unauthorized); it needs a network, and a token" in told
-    )
-    assert told.count("\n") == 1
-    assert main(["push", str(folder), "mood"]) == 2
-    assert "'mood' is no name on the hub" in capsys.readouterr().err
-
-
-def test_a_model_of_ours_loads_from_the_hub(tmp_path, monkeypatch):
-    folder = save(MODELS["classification"](), tmp_path / "model")
-
-    def download(self, file):
-        path = folder / file
-        return path if path.is_file() else None
-
-    monkeypatch.setattr("lmtasks.pretrained.folder.Folder._download", download)
-    found = load("anna/mood")
-    assert found.probabilities("Anna") == load(folder).probabilities("Anna")
-    (folder / "tokenizer.json").unlink()
-    with pytest.raises(InputError, match=r"a model folder of lmtasks without tokenizer\.json"):
-        load("anna/mood")

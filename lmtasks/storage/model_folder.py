@@ -88,7 +88,10 @@ def load(
         return open_export(_export_of(Path(path), engine, precision), device)
     if precision is not None:
         raise InputError(f"precision {precision!r} is of an engine; give one: ct2 or onnx")
-    if (own := find_own(path)) is None:
+    own = find_own(path)
+    if own is not None and is_export(own):  # on the hub
+        return open_export(own, device)
+    if own is None:
         from lmtasks.pretrained.pretrained import open_model  # what loads our own models does without it
 
         model = open_model(str(path), dtype=dtype)
@@ -101,8 +104,10 @@ def load(
     return model.to(present).eval()  # not above: a device without enough memory raises RuntimeError too
 
 
-def find_own(path: str | Path) -> Path | None:
-    """Return the model folder or checkpoint that a path means, downloaded from the hub; None if it is of others.
+def find_own(path: str | Path, revision: str | None = None) -> Path | None:
+    """Return the model folder, checkpoint or, on the hub, export that a path means; None if it is of others.
+
+    What is on the hub is downloaded, of a branch, tag or commit if that is given.
 
     Raises: InputError if there is no model at `path`.
     """
@@ -112,7 +117,7 @@ def find_own(path: str | Path) -> Path | None:
         return None
     from lmtasks.pretrained.folder import Folder
 
-    return Folder(str(path)).own_model()
+    return Folder(str(path), revision).own_model()
 
 
 def is_foreign(path: str | Path) -> bool:
