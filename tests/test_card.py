@@ -15,8 +15,10 @@ from lightning.pytorch import Trainer
 from test_export import MODELS
 from tiny import QUIET, several_data, several_module, several_rows, write_tasks
 
+from lmtasks.backbones.lora import LoRA
 from lmtasks.cli.after_fit import finish
 from lmtasks.cli.main import main
+from lmtasks.export.export import export_model
 from lmtasks.storage.card import model_card
 from lmtasks.storage.checkpoint import read
 from lmtasks.storage.model_folder import load, save
@@ -31,9 +33,10 @@ from lmtasks.tasks.summarisation import SummarisationTask
 from lmtasks.tasks.tagging import TaggingTask
 from lmtasks.tasks.text_to_text import TextToTextTask
 from lmtasks.tasks.translation import TranslationTask
-from lmtasks.training.callbacks.checkpoints import Checkpoints
+from lmtasks.training.callbacks.checkpoints import Checkpoints, SafeCheckpointIO
 from lmtasks.training.config import Training
 from lmtasks.training.datamodule import TextDataModule
+from lmtasks.training.init_from import adapt
 from lmtasks.training.module import TaskModule
 from lmtasks.training.optim.optimizers import Adam
 
@@ -157,8 +160,8 @@ def trained(folder: Path, steps: int = 2) -> tuple[Trainer, TaskModule, TextData
     data_folder = write_tasks(folder / "data")
     module, data = several_module(), several_data(data_folder, rows=several_rows(data_folder))
     keep = Checkpoints("validation/score", "max", best=1)
-    settings = QUIET | {"enable_checkpointing": True, "callbacks": [keep], "max_steps": steps}
-    return Trainer(default_root_dir=str(folder / "run"), **settings), module, data
+    settings = QUIET | {"enable_checkpointing": True, "callbacks": [keep], "plugins": [SafeCheckpointIO()]}
+    return Trainer(default_root_dir=str(folder / "run"), max_steps=steps, **settings), module, data
 
 
 def test_a_run_tells_its_story_in_the_card_and_in_info(tmp_path, capsys):
@@ -219,13 +222,20 @@ def test_a_model_that_is_trained_further_tells_that_it_had_been_trained(tmp_path
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077])
-def test_the_umask_decides_who_may_read_a_model(tmp_path, umask):
+def test_the_umask_decides_who_may_read_what_is_written(tmp_path, umask):
     before = os.umask(umask)
     try:
+        trainer, module, data = trained(tmp_path)
+        trainer.fit(module, data)
+        adapt(module.built()[0], LoRA())
+        save(module, tmp_path / "run" / "model")
         folder = save(MODELS["classification"](), tmp_path / "model")
-        load(folder, engine="ct2")
+        for engine in ("ct2", "onnx"):
+            load(folder, engine=engine)
+        export_model(MODELS["translation"](), "hf", tmp_path / "export")
     finally:
         os.umask(before)
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    assert {path.name for path in files} >= {"model.safetensors", "heads.safetensors", "model.bin", "README.md"}
-    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o666 & ~umask}
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    weights = {"last.ckpt", "model.safetensors", "adapter.safetensors", "heads.safetensors", "model.bin", "model.onnx"}
+    assert weights <= {path.name for path in files}
+    assert {path.name for path in files if stat.S_IMODE(path.stat().st_mode) != 0o666 & ~umask} == set()
