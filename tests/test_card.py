@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -64,7 +65,7 @@ def test_the_card_tells_what_is_known_in_words():
     card = told(scores)
     for text in (
         "Translates English into German and French.",
-        "Transformer, 2 encoder and 2 decoder layers of width 32, ",
+        "Transformer, 2 encoder layers and 2 decoder layers of width 32, ",
         'model.translate("A sentence.", target="de")',
         "lmtasks run MODEL",
         "lmtasks export MODEL --to onnx",
@@ -176,6 +177,9 @@ def test_a_run_tells_its_story_in_the_card_and_in_info(tmp_path, capsys):
     assert "The weights are those after step 2." in card
     assert " on a CPU with 1 thread." in card
     assert "It has several tasks:" in card
+    (calls,) = re.findall(r'lmtasks.load\("MODEL"\)\n(.*?)\n```', card, re.DOTALL)
+    for call in calls.splitlines():
+        assert eval(call, {"model": load(tmp_path / "run")}) is not None, call
     assert str(tmp_path) not in card
     capsys.readouterr()
     assert main(["info", str(tmp_path / "run")]) == 0

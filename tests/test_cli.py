@@ -505,7 +505,7 @@ def test_info_says_what_a_model_is_in_words(cli):
     labels = ["model", "tasks", "backbone", "parameters", "tokenizer", "training", "data", "scores", "checkpoints"]
     assert [line.split()[0] for line in lines if line[0] != " "] == labels
     assert lines[1].endswith("translation: Translates English into French.")
-    assert "Transformer, 1 encoder and 1 decoder layers of width" in lines[2]
+    assert "Transformer, 1 encoder layer and 1 decoder layer of width" in lines[2]
     assert re.fullmatch(r"scores +test/translation/bleu [\d.]+, test/score [\d.]+", lines[-2])
 
 

@@ -17,6 +17,7 @@ from lmtasks.cli.push import files_of
 from lmtasks.errors import InputError
 from lmtasks.export.export import export_model
 from lmtasks.storage.model_folder import load, save
+from lmtasks.training.init_from import Source
 
 COMMIT = "1f2e" * 10
 
@@ -151,6 +152,7 @@ def test_a_model_that_was_pushed_loads_and_is_described_and_imported_by_its_name
     assert "test/classification/accuracy 87.50" in capsys.readouterr().out
     assert main(["import", "anna/mood", "--output", str(tmp_path / "again")]) == 0
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    assert len(Source("anna/mood").tokenizer((), ())) == len(found.tokenizer)  # of init_from
 
 
 def test_a_model_folder_on_the_hub_without_its_tokenizer_is_named(hub, tmp_path):

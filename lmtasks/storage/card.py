@@ -59,13 +59,12 @@ def architecture(model: Model) -> str:
     if kind == "Recurrent":
         kind = f"{config.cell.upper()}{' with attention' if config.has_encoder and config.has_decoder else ''}"
     stacks = {"encoder": config.encoder_layers, "decoder": config.decoder_layers}
-    layers = " and ".join(f"{number} {stack}" for stack, number in stacks.items() if number)
-    noun = "layer" if sum(stacks.values()) == 1 else "layers"
+    layers = " and ".join(count(number, f"{stack} layer") for stack, number in stacks.items() if number)
     width = f" of width {config.d_model}" if hasattr(config, "d_model") else ""
     n = sum(p.numel() for own, p in model.named_parameters() if not is_adapter(own))
     size = f"{n / 1e6:,.1f} million parameters" if n >= 1e6 else count(n, "parameter")
     vocabulary = f"a vocabulary of {len(tokenizer):,} {PIECES.get(tokenizer.kind, 'pieces')}"
-    return f"{kind}, {layers} {noun}{width}, {size}, {vocabulary}"
+    return f"{kind}, {layers}{width}, {size}, {vocabulary}"
 
 
 def training(model: Model) -> list[str]:
@@ -181,9 +180,11 @@ def _licence(base: str) -> str:
 def _use(model: Model) -> str:
     """Return three ways to use the model."""
     commands = "\n".join(model.example_commands("MODEL"))
-    name, task = next(iter(model.tasks.items()))
-    which = f', task="{name}"' if len(model.tasks) > 1 else ""
-    call = task.example_call.replace(")", f"{which})") if which else task.example_call
+    several = len(model.tasks) > 1
+    calls = "\n".join(
+        f"model.{task.example_call.removesuffix(')')}" + (f', task="{name}")' if several else ")")
+        for name, task in model.tasks.items()
+    )
     return f"""In the shell, where MODEL is this folder, or on the Hugging Face hub OWNER/NAME:
 
 ```bash
@@ -196,7 +197,7 @@ In Python:
 import lmtasks
 
 model = lmtasks.load("MODEL")
-model.{call}
+{calls}
 ```
 
 Without lmtasks and PyTorch, in ONNX Runtime or, for many Transformers, in CTranslate2 (`--to ct2`); the export has a
