@@ -163,7 +163,7 @@ def test_a_model_folder_on_the_hub_without_its_tokenizer_is_named(hub, tmp_path)
 
 
 @pytest.mark.parametrize("engine", ["ct2", "onnx"])
-def test_an_export_that_was_pushed_loads_by_its_name(hub, tmp_path, monkeypatch, engine):
+def test_an_export_that_was_pushed_loads_by_its_name(hub, tmp_path, monkeypatch, capsys, engine):
     model = MODELS["classification"]()
     export_model(model, engine, tmp_path / "out")
     assert main(["push", str(tmp_path / "out"), "anna/mood"]) == 0
@@ -171,6 +171,8 @@ def test_an_export_that_was_pushed_loads_by_its_name(hub, tmp_path, monkeypatch,
     for offline in (False, True):  # once it is in the cache, it needs no network
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
         assert load("anna/mood").probabilities("Anna") == pytest.approx(model.probabilities("Anna"), abs=1e-5)
+    assert main(["info", "anna/mood"]) == 2
+    assert "is an export, and not the model that it was made of" in capsys.readouterr().err
 
 
 def test_push_leaves_out_states_of_trainings_and_hidden_files(tmp_path):

@@ -86,6 +86,13 @@ def test_settings_of_training_that_this_version_lacks_do_not_keep_a_model_from_u
     assert json.loads((save(load(folder), tmp_path / "again") / CONFIG).read_text()) == settings
 
 
+@pytest.mark.parametrize("content", ["[]", '{"story": {"data": [1]}}', "{"])
+def test_damaged_metrics_are_named(folder, content):
+    (folder / METRICS).write_text(content)
+    with pytest.raises(InputError, match="not a whole model folder"):
+        load(folder)
+
+
 def test_a_run_folder_stands_for_its_model(trained, folder):
     assert find_model(folder.parent) == folder
     same(trained, load(folder.parent))

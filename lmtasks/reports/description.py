@@ -11,7 +11,7 @@ from lmtasks.model import Model
 from lmtasks.settings import from_plain
 from lmtasks.storage import METRICS
 from lmtasks.storage.card import architecture, training
-from lmtasks.storage.checkpoint import checkpoints, read_checkpoint, scores_of
+from lmtasks.storage.checkpoint import checkpoints, find_model, read_checkpoint, scores_of
 from lmtasks.storage.model_folder import find_own, load
 from lmtasks.story import Story, count
 
@@ -22,7 +22,7 @@ def describe(path: str) -> dict[str, Any]:
     Raises: InputError if there is no model at `path`.
     """
     found = find_own(path)
-    place = Path(path) if found is None else found
+    place = Path(path) if found is None else find_model(found)
     model = load(place)
     _, tokenizer = model.built()
     settings = model.describe()["settings"]
@@ -54,7 +54,7 @@ def count_parameters(model: Model) -> dict[str, int]:
 
 
 def as_text(about: Mapping[str, Any]) -> str:
-    """Return a description as aligned lines: settings that differ from their default, and the main scores."""
+    """Return a description as aligned lines for people: what the model does and is, how it was trained, its scores."""
     tasks = from_plain(about["tasks"])
     total, *parts = (f"{number:,} {part}" for part, number in about["parameters"].items())
     tokenizer, files, step = about["tokenizer"], about["checkpoints"], about.get("step")

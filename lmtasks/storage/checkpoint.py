@@ -181,6 +181,6 @@ def _naming(folder: Path) -> Iterator[None]:
     """Name the model folder in the error if a file of it cannot be read."""
     try:
         yield
-    except (OSError, ValueError, RecursionError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{folder}: not a whole model folder ({reason}); save or copy the model again") from error

@@ -87,7 +87,7 @@ class Source(Origin):
 
     @cached_property
     def _saved(self) -> Saved:
-        return read(find_own(self.path) or find_model(self.path))
+        return read(find_model(find_own(self.path) or self.path))
 
 
 def freeze(module: nn.Module, names: Sequence[str]) -> None:
