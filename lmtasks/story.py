@@ -26,6 +26,8 @@ class Portion:
     """The first twelve digits of the SHA-256 of its files, or of what tells the version of other rows."""
     hub: bool = False
     """Whether it is a set on the Hugging Face hub."""
+    size: int = 0
+    """Bytes of its files; 0 = it has none here."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,12 @@ class Story:
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Story:
         """Return what `plain` gave; what this version does not know is left out."""
-        known = {field.name: plain[field.name] for field in fields(cls) if field.name in plain}
-        return cls(**known | {"data": tuple(Portion(**each) for each in plain.get("data", ()))})
+        data = tuple(Portion(**_known(Portion, each)) for each in plain.get("data", ()))
+        return cls(**_known(cls, plain) | {"data": data})
+
+
+def _known(kind: type[Portion | Story], plain: Mapping[str, Any]) -> dict[str, Any]:
+    return {field.name: plain[field.name] for field in fields(kind) if field.name in plain}
 
 
 def count(number: int, noun: str) -> str:

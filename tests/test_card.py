@@ -14,7 +14,7 @@ import torch
 import yaml
 from lightning.pytorch import Trainer
 from test_export import MODELS
-from tiny import QUIET, several_data, several_module, several_rows, write_tasks
+from tiny import QUIET, several_data, several_module, several_rows, tiny_backbone, write_tasks
 
 from lmtasks.backbones.lora import LoRA
 from lmtasks.cli.after_fit import finish
@@ -25,7 +25,7 @@ from lmtasks.storage.checkpoint import read
 from lmtasks.storage.model_folder import load, save
 from lmtasks.story import Portion, Story
 from lmtasks.tasks.answering import SpanAnsweringTask
-from lmtasks.tasks.base import listed
+from lmtasks.tasks.base import Task, listed
 from lmtasks.tasks.classification import ClassificationTask
 from lmtasks.tasks.dialogue import DialogueTask
 from lmtasks.tasks.free_answering import FreeAnsweringTask
@@ -34,6 +34,7 @@ from lmtasks.tasks.summarisation import SummarisationTask
 from lmtasks.tasks.tagging import TaggingTask
 from lmtasks.tasks.text_to_text import TextToTextTask
 from lmtasks.tasks.translation import TranslationTask
+from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
 from lmtasks.training.callbacks.checkpoints import Checkpoints, SafeCheckpointIO
 from lmtasks.training.config import Training
 from lmtasks.training.datamodule import TextDataModule
@@ -43,7 +44,7 @@ from lmtasks.training.optim.optimizers import Adam
 
 STORY = Story(
     (
-        Portion("translation", "train", "data/en-de.csv", 1, "0123456789ab"),
+        Portion("translation", "train", "data/en-de.csv", 1, "0123456789ab", size=70),
         Portion("translation", "validation", "anna/pairs:small", 200, "ba9876543210", hub=True),
         Portion("translation", "test", "data/test.csv", 300, "ab0123456789"),
     ),
@@ -73,8 +74,9 @@ def test_the_card_tells_what_is_known_in_words():
         "2,000 steps of 4,096 tokens, padding counted, precision 32-true, seed 1, seed 2 of the order of the rows. ",
         "The weights are those after step 1,800. The training took 3.3 minutes on a CPU with 1 thread. ",
         "The most memory that a process took was 1.0 GB.",
-        "| train | data/en-de.csv | 1 | 0123456789ab |",
-        "| validation | bleu | **12.35** |",
+        "| train | data/en-de.csv | 1 | 0.1 kB | 0123456789ab |",
+        "| validation | anna/pairs:small | 200 |  | ba9876543210 |",
+        "| validation | bleu | **12.35** | the mean of bleu_en-de and bleu_en-fr |",
         "| validation | bleu_en-de | 12.35 | `nrefs:1\\|case:mixed",
         "A text of more than 1,024 tokens is cut.",
         "texts of more than 256 tokens were left out.",
@@ -143,11 +145,57 @@ def test_a_path_is_no_base_model_on_the_hub():
             ClassificationTask(labels=("a", "b", "c"), multi_label=True, pair=True),
             "Says which of 3 labels, one, several or none, two texts have together: a, b and c.",
         ),
+        (ClassificationTask(labels=("toxic",), multi_label=True), "Says whether a text has the label toxic."),
         (TaggingTask(labels=("LOC",)), "Finds names in a text, and says of which kind each is: LOC."),
+        (TaggingTask(labels=("",)), "Finds names in a text."),
     ],
 )
 def test_a_task_says_what_it_does(task, sentence):
     assert task.sentence == sentence
+
+
+def card_of(tasks: dict[str, Task], training: Training = Training()) -> str:
+    """Return the card of a tiny Transformer with these tasks, which has been trained for a step."""
+    marks = [f"<task-{name}>" for name in tasks]
+    module = TaskModule(tasks, tiny_backbone(), training=training)
+    module.build(Tokenizer.train([], TokenizerConfig("byte"), ["de", "fr"], [*marks, "<user>", "<model>"]))
+    module.story = Story(steps=1, max_length=256, too_long="drop", precision="32-true", machine="a CPU with 1 thread")
+    return model_card(module, "tiny", {})
+
+
+@pytest.mark.parametrize(
+    ("task", "limit"),
+    [
+        (SpanAnsweringTask(window=64), "It reads a long text in windows of 64 tokens; an answer has 30 at most."),
+        (DialogueTask(history=64), "It reads the last turns of a dialogue, 64 tokens at most."),
+        (GenerationTask(block=64, prompt=8), "It writes what is likely, and not what is true"),
+    ],
+)
+def test_what_cuts_texts_itself_is_not_said_to_cut_or_drop_long_ones(task, limit):
+    alone, beside = card_of({"own": task}), card_of({"own": task, "mood": ClassificationTask(labels=("a", "b"))})
+    assert f"- {limit}" in alone
+    assert "is cut" not in alone
+    assert "left out" not in alone
+    assert "- mood: In training, texts of more than 256 tokens were left out." in beside
+
+
+def test_labels_are_text_and_no_markup():
+    card = card_of({"mood": ClassificationTask(labels=("<b>", "__label__a", "a_b", "*"))})
+    assert r"has: \<b>, \__label__a, a_b and \*." in card
+
+
+def test_the_card_says_which_parts_were_not_trained():
+    card = card_of({"mood": ClassificationTask(labels=("a", "b"))}, Training(freeze=("backbone.embedding",)))
+    assert " backbone.embedding was not trained." in card
+    module = TaskModule.of(MODELS["classification"](), Training(lora=LoRA(rank=2)))
+    module.story = STORY
+    assert "Of the backbone only adapters were trained: LoRA of rank 2." in model_card(module, "tiny", {})
+
+
+def test_a_story_of_a_later_version_is_read_as_far_as_it_is_known():
+    plain = STORY.plain()
+    plain["weather"] = plain["data"][0]["smell"] = "fine"
+    assert Story.of(plain) == STORY
 
 
 def test_lists_read_well():
@@ -170,9 +218,12 @@ def test_a_run_tells_its_story_in_the_card_and_in_info(tmp_path, capsys):
     trainer.fit(module, data)
     finish(trainer, module, data, tmp_path / "run", None)
     card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
-    moods = hashlib.sha256((tmp_path / "data" / "moods.train.jsonl").read_bytes()).hexdigest()
-    assert f"| mood | train | moods.train.jsonl | 31 | {moods[:12]} |" in card
-    assert "| translation | train | train.{lang} | 40 | " in card
+    files = [tmp_path / "data" / name for name in ("moods.train.jsonl", "train.en", "train.de")]
+    moods, *pair = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    both = hashlib.sha256("".join(pair).encode()).hexdigest()  # and not that of train.fr, which is not read
+    sizes = [f"{sum(file.stat().st_size for file in own) / 1000:.1f} kB" for own in (files[:1], files[1:])]
+    assert f"| mood | train | moods.train.jsonl | 31 | {sizes[0]} | {moods[:12]} |" in card
+    assert f"| translation | train | train.{{lang}} | 40 | {sizes[1]} | {both[:12]} |" in card
     assert "2 steps of 200 tokens" in card
     assert "The weights are those after step 2." in card
     assert " on a CPU with 1 thread." in card

@@ -151,7 +151,8 @@ def test_a_model_that_was_pushed_loads_and_is_described_and_imported_by_its_name
     assert main(["info", "anna/mood"]) == 0
     assert "test/classification/accuracy 87.50" in capsys.readouterr().out
     assert main(["import", "anna/mood", "--output", str(tmp_path / "again")]) == 0
-    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    for name in ("model.safetensors", "metrics.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
     assert len(Source("anna/mood").tokenizer((), ())) == len(found.tokenizer)  # of init_from
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lmtasks.model import Model
 from lmtasks.settings import from_plain
-from lmtasks.storage import METRICS
 from lmtasks.storage.card import architecture, training
-from lmtasks.storage.checkpoint import checkpoints, find_model, read_checkpoint, scores_of
+from lmtasks.storage.checkpoint import checkpoints, find_model, read_checkpoint, read_metrics, scores_of
 from lmtasks.storage.model_folder import find_own, load
 from lmtasks.story import Story, count
 
@@ -31,9 +29,7 @@ def describe(path: str) -> dict[str, Any]:
     languages = list(tokenizer.languages)
     about["tokenizer"] = {"kind": tokenizer.kind, "vocab_size": len(tokenizer), "languages": languages}
     if not place.is_file():
-        metrics = place / METRICS
-        kept = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {}
-        about["scores"] = kept.get("scores", {})
+        about["scores"] = read_metrics(place).get("scores", {})
     else:
         checkpoint = read_checkpoint(place)
         about["step"], about["epoch"] = checkpoint.get("global_step"), checkpoint.get("epoch")

@@ -14,6 +14,7 @@ from typing import Any
 from lmtasks.backbones.lora import is_adapter
 from lmtasks.model import Model
 from lmtasks.story import Portion, Story, count
+from lmtasks.tasks.base import listed
 
 PIPELINES = {  # kinds of tasks -> what the hub calls them
     "translation": "translation", "generation": "text-generation", "answering": "question-answering",
@@ -24,7 +25,12 @@ PIECES = {  # kinds of tokenizers -> what their vocabularies hold
     "bpe": "byte-pair pieces", "unigram": "unigram pieces", "wordpiece": "WordPiece pieces",
     "sentencepiece": "SentencePiece pieces", "character": "characters", "byte": "bytes",
 }  # fmt: skip
+COMPUTED = {  # scores that tasks do not sign -> how they are computed
+    "loss": "mean negative log-likelihood of a target, in nats", "perplexity": "exp(loss)",
+    "token_probability": "100 / perplexity",
+}  # fmt: skip
 BAR = r"\|"  # in a cell of a table
+MARKUP = re.compile(r"[\\`*<\[~]|(?<!\w)_|_(?!\w)")  # what Markdown would take for its own, as in labels
 HUB_SET = re.compile(r"[:\[]")  # begins config and split behind the id of a set on the hub
 FEW = 5000  # rows of training data, below which a model has seen little
 UNEXAMINED = "It has not been examined for errors about groups of people, or for harm that its answers could do."
@@ -33,11 +39,12 @@ UNEXAMINED = "It has not been examined for errors about groups of people, or for
 def model_card(model: Model, name: str, scores: Mapping[str, float]) -> str:
     """Return the card of a model that is called `name`."""
     tasks, story = model.tasks, model.story
-    does = [f"- **{own}**: {task.sentence}" for own, task in tasks.items()]
+    sentences = {own: MARKUP.sub(r"\\\g<0>", task.sentence) for own, task in tasks.items()}
+    does = [f"- **{own}**: {sentence}" for own, sentence in sentences.items()]
     parts = [
         _header(model, name, scores),
         f"# {name}",
-        next(iter(tasks.values())).sentence if len(tasks) == 1 else "It has several tasks:\n\n" + "\n".join(does),
+        next(iter(sentences.values())) if len(tasks) == 1 else "It has several tasks:\n\n" + "\n".join(does),
         f"{architecture(model)}.",
         "## Use",
         _use(model),
@@ -73,7 +80,7 @@ def training(model: Model) -> list[str]:
     if story.base:
         told.append(f"It began with the weights of {story.base}.")
     if story.steps:
-        told.append(f"{', '.join(_settings(model))}.")
+        told += [f"{', '.join(_settings(model))}.", *_parts(model)]
     if story.weights:
         told.append(f"The weights are {story.weights}.")
     if story.machine:
@@ -86,11 +93,13 @@ def training(model: Model) -> list[str]:
 def limits(model: Model, scores: Mapping[str, float]) -> list[str]:
     """Return what the model is known not to do, a sentence each."""
     story, found = model.story, []
-    if (longest := model.backbone_config.max_positions) is not None:
-        found.append(f"A text of more than {longest:,} tokens is cut.")
-    if story.max_length:
+    whole = [name for name, task in model.tasks.items() if task.max_length is None]  # the others say what they read
+    of = "" if len(whole) == len(model.tasks) else f"{listed(whole)}: "
+    if whole and (longest := model.backbone_config.max_positions) is not None:
+        found.append(f"{of}A text of more than {longest:,} tokens is cut.")
+    if whole and story.max_length:
         then = {"drop": "left out", "cut": "cut"}.get(story.too_long, "not read")
-        found.append(f"In training, texts of more than {count(story.max_length, 'token')} were {then}.")
+        found.append(f"{of}In training, texts of more than {count(story.max_length, 'token')} were {then}.")
     for name, task in model.tasks.items():
         about = f"{name}: " if len(model.tasks) > 1 else ""
         found += [f"{about}{limit}" for limit in task.limits]
@@ -124,6 +133,16 @@ def _settings(model: Model) -> list[str]:
         "no fixed seed" if story.seed is None else f"seed {story.seed}",
     ]
     return told if story.order_seed == story.seed else [*told, f"seed {story.order_seed} of the order of the rows"]
+
+
+def _parts(model: Model) -> list[str]:
+    """Return which parts of a model were trained, where that is not all of it: sentences."""
+    plain, told = model.training_settings["training"]["init_args"], []
+    if lora := plain.get("lora"):
+        told.append(f"Of the backbone only adapters were trained: LoRA of rank {lora['init_args']['rank']}.")
+    if frozen := plain.get("freeze"):
+        told.append(f"{listed(frozen)} {'was' if len(frozen) == 1 else 'were'} not trained.")
+    return told
 
 
 def _header(model: Model, name: str, scores: Mapping[str, float]) -> str:
@@ -185,7 +204,7 @@ def _use(model: Model) -> str:
         f"model.{task.example_call.removesuffix(')')}" + (f', task="{name}")' if several else ")")
         for name, task in model.tasks.items()
     )
-    return f"""In the shell, where MODEL is this folder, or on the Hugging Face hub OWNER/NAME:
+    return f"""In the shell; MODEL is this folder, or OWNER/NAME where it lies on the Hugging Face hub:
 
 ```bash
 {commands}
@@ -214,15 +233,18 @@ def _training(model: Model, scores: Mapping[str, float]) -> str:
     parts = [" ".join(told)] if told else []
     if data:
         several = len({each.task for each in data}) > 1
-        head = ["task"] * several + ["split", "data", "rows", "SHA-256, first digits"]
-        rows = [[each.task] * several + [each.split, each.source, f"{each.rows:,}", each.digest] for each in data]
+        head = ["task"] * several + ["split", "data", "rows", "size", "SHA-256, first digits"]
+        rows = [
+            [each.task] * several + [each.split, each.source, f"{each.rows:,}", _size(each.size), each.digest]
+            for each in data
+        ]
         parts.append(_table(head, rows))
     return "\n\n".join(parts)
 
 
 def _scores(model: Model, scores: Mapping[str, float]) -> str:
     """Return the scores with the signatures of their scorers."""
-    rows = []
+    rows, signatures = [], model.signatures
     for name, value in scores.items():
         split, _, rest = name.partition("/")
         task, _, metric = rest.partition("/")
@@ -230,8 +252,10 @@ def _scores(model: Model, scores: Mapping[str, float]) -> str:
             continue
         own = model.tasks[task]
         shown = f"**{value:.2f}**" if metric == own.main_metric else f"{value:.2f}"
-        signature = model.signatures.get(rest, "")
-        rows.append([split, *([task] * (len(model.tasks) > 1)), metric, shown, f"`{signature}`" if signature else ""])
+        groups = [other.partition("/")[2] for other in signatures if other.startswith(f"{rest}_")]  # bleu_en-de
+        mean = f"the mean of {listed(groups)}" if groups else COMPUTED.get(metric, "")
+        how = f"`{signatures[rest]}`" if rest in signatures else mean
+        rows.append([split, *([task] * (len(model.tasks) > 1)), metric, shown, how])
     head = ["split", *(["task"] * (len(model.tasks) > 1)), "metric", "score", "how it is computed"]
     return _table(head, rows)
 
@@ -242,6 +266,11 @@ def _time(seconds: float) -> str:
         if seconds >= 2 * limit:
             return f"{seconds / limit:.1f} {unit}s"
     return count(max(1, round(seconds)), "second")
+
+
+def _size(size: int) -> str:
+    """Return a number of bytes as people say it; nothing where it is not known."""
+    return "" if not size else f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

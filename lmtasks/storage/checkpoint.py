@@ -64,9 +64,8 @@ def read(place: Path) -> Saved:
         with _naming(place):
             text = (place / TOKENIZER).read_text(encoding="utf-8")
             tokenizer = {"tokenizer_class": settings.pop("tokenizer_class", "Tokenizer"), "tokenizer": text}
-            metrics = place / METRICS
-            kept = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {}
-            return Saved(settings, tokenizer, load_file(place / WEIGHTS), story=Story.of(kept.get("story", {})))
+            story = Story.of(read_metrics(place).get("story", {}))
+            return Saved(settings, tokenizer, load_file(place / WEIGHTS), story=story)
     return saved_in(read_checkpoint(place), place)
 
 
@@ -98,6 +97,18 @@ def read_settings(place: Path) -> dict[str, Any]:
         raise InputError(f"{place / CONFIG}: not the settings of a model of lmtasks; give the folder of one")
     check_format(settings.pop("format", None), place)
     return settings
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """Return what metrics.json of a model folder holds: scores, signatures, story; nothing where there is none.
+
+    Raises: InputError if it is damaged.
+    """
+    file = folder / METRICS
+    try:
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError as error:
+        raise InputError(f"{file}: not JSON ({error})") from error
 
 
 def find_model(path: str | Path) -> Path:

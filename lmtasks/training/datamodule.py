@@ -267,7 +267,9 @@ class TextDataModule(LightningDataModule):
             rows = self.rows_of(name)
             for split in filter(rows.path, ("train", "validation", "test")):
                 n = self.encode(split, task, tokenizer, name).rows  # from the cache
-                data.append(Portion(name, split, rows.source(split), n, rows.digest(split), rows.on_hub(split)))
+                source, hub, columns = rows.source(split), rows.on_hub(split), task.columns
+                digest, size = rows.digest(split, columns), rows.size(split, columns)
+                data.append(Portion(name, split, source, n, digest, hub, size))
         return Story(
             tuple(data),
             tokens_per_step=self.tokens_per_step,

@@ -39,9 +39,13 @@ class Rows(ABC):
         """Tell whether a split is a set on the Hugging Face hub."""
         return False
 
-    def digest(self, split: str) -> str:
+    def digest(self, split: str, columns: Sequence[str]) -> str:
         """Return twelve digits that differ for other rows: the beginning of a SHA-256."""
         return sha256(self.fingerprint(split).encode()).hexdigest()[:DIGITS]
+
+    def size(self, split: str, columns: Sequence[str]) -> int:
+        """Return how many bytes the files with the columns of a split have; 0 where there are none."""
+        return 0
 
     @abstractmethod
     def rows(self, split: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:

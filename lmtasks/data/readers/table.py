@@ -50,12 +50,21 @@ class Files(Rows):
         """Tell whether a split is a set on the Hugging Face hub."""
         return file_format(self.path(split) or "") == "hub"
 
-    def digest(self, split: str) -> str:
+    def digest(self, split: str, columns: Sequence[str]) -> str:
         """Return the beginning of the SHA-256 of a file, as `sha256sum` gives it, or of those of several in order."""
         if self.on_hub(split):
-            return super().digest(split)
-        whole = [file_sha256(path) for path in self.paths(split)]
+            return super().digest(split, columns)
+        whole = [file_sha256(path) for path in self.files(split, columns)]
         return (whole[0] if len(whole) == 1 else sha256("".join(whole).encode()).hexdigest())[:DIGITS]
+
+    def size(self, split: str, columns: Sequence[str]) -> int:
+        """Return how many bytes the files have that are read, compressed ones as they are; 0 for a set on the hub."""
+        paths = [] if self.on_hub(split) else self.files(split, columns)
+        return sum(Path(path).expanduser().stat().st_size for path in paths)
+
+    def files(self, split: str, columns: Sequence[str]) -> list[str]:
+        """Return the files of a split that have the columns; see `paths`."""
+        return self.paths(split)
 
     def paths(self, split: str) -> list[str]:
         """Return the files of a split in the order in which they are read, or its hub id.
