@@ -93,7 +93,7 @@ def test_the_card_tells_of_test_rows_once_they_are_scored():
     card = told({"test/translation/bleu": 12.345})
     assert "| test | data/test.csv | 300 |" in card
     assert "likely too high" not in card
-    assert "It has no scores." in told({})
+    assert "No scores of it are known." in told({})
 
 
 def test_the_card_of_a_model_of_unknown_origin_claims_nothing():

@@ -110,7 +110,7 @@ def limits(model: Model, scores: Mapping[str, float]) -> list[str]:
             chosen = "the validation rows, by which the best checkpoint was chosen, so they are likely too high"
             found.append(f"{about}Its scores are of {chosen}.")
     if story.data and not scores:
-        found.append("It has no scores.")
+        found.append("No scores of it are known.")
     return [*found, UNEXAMINED]
 
 
@@ -233,9 +233,11 @@ def _training(model: Model, scores: Mapping[str, float]) -> str:
     parts = [" ".join(told)] if told else []
     if data:
         several = len({each.task for each in data}) > 1
-        head = ["task"] * several + ["split", "data", "rows", "size", "SHA-256, first digits"]
+        sized = any(each.size for each in data)
+        head = ["task"] * several + ["split", "data", "rows", *["size"] * sized, "SHA-256, first digits"]
         rows = [
-            [each.task] * several + [each.split, each.source, f"{each.rows:,}", _size(each.size), each.digest]
+            [each.task] * several
+            + [each.split, each.source, f"{each.rows:,}", *[_size(each.size)] * sized, each.digest]
             for each in data
         ]
         parts.append(_table(head, rows))
