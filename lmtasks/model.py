@@ -24,6 +24,7 @@ from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
 from lmtasks.predict import Predictor, TaskMethods
 from lmtasks.settings import FORMAT, public_name, to_plain
+from lmtasks.story import Story
 from lmtasks.tasks.base import Answer, Row, Task
 from lmtasks.text.base import BaseTokenizer
 
@@ -67,6 +68,7 @@ class Model(TaskMethods, nn.Module):
         self.tokenizer: BaseTokenizer | None = None
         self.backbone: Backbone | None = None
         self.heads = nn.ModuleDict()
+        self.story = Story()
         self._adapters: dict[str | None, Adapter] = {}  # None: what the model is without one
         self._adapter: str | None = None  # the one in use
 

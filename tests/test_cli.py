@@ -502,10 +502,10 @@ def test_info_counts_every_parameter_once(cli):
 
 def test_info_says_what_a_model_is_in_words(cli):
     lines = cli("info", "runs/tiny")[1].splitlines()
-    labels = ["model", "tasks", "backbone", "parameters", "tokenizer", "trained", "data", "scores", "checkpoints"]
+    labels = ["model", "tasks", "backbone", "parameters", "tokenizer", "training", "data", "scores", "checkpoints"]
     assert [line.split()[0] for line in lines if line[0] != " "] == labels
     assert lines[1].endswith("translation: Translates English into French.")
-    assert "Transformer with 1 encoder layer and 1 decoder layer of width" in lines[2]
+    assert "Transformer, 1 encoder layer and 1 decoder layer of width" in lines[2]
     assert re.fullmatch(r"scores +test/translation/bleu [\d.]+, test/score [\d.]+", lines[-2])
 
 

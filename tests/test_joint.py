@@ -879,7 +879,7 @@ def finished(corpus, capsys, **others):
     saving = {"callbacks": [Checkpoints()], "enable_checkpointing": True, "plugins": [SafeCheckpointIO()]}
     module = fit(corpus, several_module(), data, **SCORED, **saving)
     capsys.readouterr()
-    assert finish(module.trainer, module, data, corpus / "run", None, 1.0) == 0
+    assert finish(module.trainer, module, data, corpus / "run", None) == 0
     said = capsys.readouterr()
     scores = json.loads((corpus / "run" / "model" / "metrics.json").read_text())["scores"]
     return module, scores, said.out, said.err

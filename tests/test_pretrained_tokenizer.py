@@ -173,9 +173,6 @@ def test_ids_and_answers_are_those_of_transformers(family, tmp_path):
     @settings(max_examples=60, deadline=None)
     @given(text=TEXTS)
     def check(text):
-        # the package sentencepiece keeps U+0085, which what transformers makes of a T5's model drops
-        if family is t5 and "\x85" in text:
-            return
         ids = ours.encode(text)
         assert ids == theirs(text, add_special_tokens=False)["input_ids"], text
         answer = theirs.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -186,16 +183,21 @@ def test_ids_and_answers_are_those_of_transformers(family, tmp_path):
 
     for text in ALL:
         check.hypothesis.inner_test(text)
-    check()
+    if family is not t5:  # transformers converts its model, and what it makes of it drops some characters: see below
+        check()
 
 
 @settings(max_examples=60, deadline=None)
 @given(text=TEXTS)
-@example(text="a\x85b")
-def test_ids_of_a_t5_are_those_of_sentencepiece(text):
+@example(text="a\x85b")  # transformers drops the control character
+@example(text="x\xa0\u0301")  # and an accent after a space that is not plain
+def test_ids_and_answers_of_a_t5_are_those_of_sentencepiece(text):
     model = sentencepiece_model("unigram", 250, pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
     ours = PretrainedTokenizer(SentencePieces(model, own_ids(model), ()), FRAMING)
-    assert ours.encode(text) == sentencepiece.SentencePieceProcessor(model_proto=model).encode(text)
+    theirs = sentencepiece.SentencePieceProcessor(model_proto=model)
+    ids = ours.encode(text)
+    assert ids == theirs.encode(text)
+    assert ours.decode(ids) == theirs.decode(ids).strip()
 
 
 @EVERY

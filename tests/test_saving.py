@@ -51,6 +51,7 @@ def test_a_saved_module_loads_as_it_was(trained, folder):
     assert json.loads((folder / METRICS).read_text()) == {
         "scores": {"test/translation/bleu": 12.5},
         "signatures": trained.signatures,
+        "story": trained.story.plain(),
     }
     assert "12.50" in (folder / "README.md").read_text()
 
@@ -83,6 +84,13 @@ def test_settings_of_training_that_this_version_lacks_do_not_keep_a_model_from_u
     (folder / CONFIG).write_text(json.dumps(settings))
     same(trained, load(folder))
     assert json.loads((save(load(folder), tmp_path / "again") / CONFIG).read_text()) == settings
+
+
+@pytest.mark.parametrize("content", ["[]", '{"story": {"data": [1]}}', "{"])
+def test_damaged_metrics_are_named(folder, content):
+    (folder / METRICS).write_text(content)
+    with pytest.raises(InputError, match="not a whole model folder"):
+        load(folder)
 
 
 def test_a_run_folder_stands_for_its_model(trained, folder):

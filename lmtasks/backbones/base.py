@@ -140,6 +140,11 @@ class Origin(ABC):
     """Parts of the backbone for which it has no weights."""
 
     @property
+    def called(self) -> str:
+        """What people call it; "" where it has no name."""
+        return ""
+
+    @property
     def revision(self) -> str | None:
         """The version that was found, where the settings may leave it open; None = there are no versions."""
         return None

@@ -7,7 +7,6 @@ command itself: LightningCLI, given a checkpoint, would prefer the settings in i
 from __future__ import annotations
 
 import json
-import time
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -137,7 +136,7 @@ class FitCLI(LightningCLI):
 
     def train(self) -> None:
         """Train, then score the best weights and write the model folder; a run that takes no step leaves nothing."""
-        rehearsal, start = bool(self.config.trainer.fast_dev_run), time.monotonic()
+        rehearsal = bool(self.config.trainer.fast_dev_run)
         try:
             checkpoint = None
             if self.config.ckpt_path:
@@ -158,8 +157,7 @@ class FitCLI(LightningCLI):
             self._give_up()
             say("fast_dev_run: the settings work; no model was kept")
         else:
-            seconds = time.monotonic() - start
-            finish(self.trainer, self.model, self.datamodule, self.folder, self.config_init.average, seconds)
+            finish(self.trainer, self.model, self.datamodule, self.folder, self.config_init.average)
 
     def evaluate(self) -> None:
         """Score a model, by default the one that `fit` made, and print the table."""

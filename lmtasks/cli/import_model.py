@@ -17,9 +17,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Save the model, print how to try it, and return the exit status."""
     from lmtasks.pretrained.pretrained import open_model
-    from lmtasks.storage.model_folder import save
+    from lmtasks.storage import is_hub_id
+    from lmtasks.storage.checkpoint import read_metrics
+    from lmtasks.storage.model_folder import find_own, load, save
 
-    model = open_model(arguments.model, arguments.revision)
-    folder = save(model, arguments.output)
+    own = find_own(arguments.model, arguments.revision) if is_hub_id(arguments.model) else None
+    model = open_model(arguments.model, arguments.revision) if own is None else load(own)
+    folder = save(model, arguments.output, read_metrics(own).get("scores") if own else None)
     print("\n".join(model.example_commands(folder)))
     return 0

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 from lmtasks.errors import InputError, one_line
-from lmtasks.storage import EXPORT, FILES, HUB_ID
+from lmtasks.storage import EXPORT, FILES, HUB_ID, is_hub_id
+from lmtasks.story import count
 
+NEVER = (".*", "*.ckpt", "optimizer*", "scheduler*", "rng_state*", "trainer_state*", "training_args*")  # states, hidden
+REASON = 200  # characters of the message of another package
 HELP = "upload a model folder or an export to the Hugging Face hub"
 
 
@@ -27,23 +31,24 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"{arguments.name!r} is no name on the hub; write OWNER/NAME, such as anna/en-de-captions")
     folder, files = files_of(Path(arguments.model))
     size = sum((folder / name).stat().st_size for name in files) / 1e6
-    print(f"{len(files)} files, {size:,.1f} MB: {', '.join(files)}")
-    address = upload(folder, files, arguments.name, arguments.private, arguments.revision, arguments.message)
-    print(address)
+    print(f"{count(len(files), 'file')}, {size:,.1f} MB: {', '.join(files)}")
+    print(upload(folder, files, arguments.name, arguments.private, arguments.revision, arguments.message))
     return 0
 
 
 def files_of(path: Path) -> tuple[Path, list[str]]:
-    """Return the folder to upload and the names of its files: never checkpoints or what else lies there.
+    """Return the folder to upload and the names of its files: never checkpoints, optimiser states or hidden files.
 
-    Raises: InputError if there is no model folder or export at `path`.
+    Raises: InputError if there is no model folder, no export and no model of others at `path`.
     """
     from lmtasks.storage.checkpoint import find_model
     from lmtasks.storage.model_folder import is_foreign
 
+    if is_hub_id(str(path)):
+        raise InputError(f"{path}: there is no such folder here; give a folder, and then the name on the hub")
     if (path / EXPORT).is_file() or (path.is_dir() and is_foreign(path)):
-        found = sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
-        return path, [name for name in found if not name.startswith(".")]
+        names = sorted(file.name for file in path.iterdir() if file.is_file())
+        return path, [name for name in names if not any(fnmatch(name, pattern) for pattern in NEVER)]
     place = find_model(path)
     if place.is_file():
         raise InputError(f"{place}: is a checkpoint, which holds the state of a training; give a model folder")
@@ -51,21 +56,31 @@ def files_of(path: Path) -> tuple[Path, list[str]]:
 
 
 def upload(folder: Path, files: Sequence[str], name: str, private: bool, revision: str | None, message: str) -> str:
-    """Upload files of a folder and return the address of the model.
+    """Upload files of a folder in one commit and return the address of the model.
 
-    Raises: InputError if the hub does not take them.
+    Raises: InputError if there is no token or no network, or the hub does not take them.
     """
-    from huggingface_hub import HfApi
+    import huggingface_hub as hub
 
-    api = HfApi(library_name="lmtasks")
+    from lmtasks.hub import why_no_answer
+
+    if hub.get_token() is None:
+        raise InputError("there is no token of the Hugging Face hub here; log in by hf auth login, or set HF_TOKEN")
+    if silence := why_no_answer():
+        raise InputError(f"{name}: the Hugging Face hub cannot be reached ({silence})")
+    api, added = hub.HfApi(library_name="lmtasks"), [hub.CommitOperationAdd(each, folder / each) for each in files]
     try:
         api.create_repo(name, private=private, exist_ok=True)
         if revision:
             api.create_branch(name, branch=revision, exist_ok=True)
-        api.upload_folder(
-            repo_id=name, folder_path=folder, allow_patterns=list(files), revision=revision, commit_message=message
-        )
+        api.create_commit(name, added, commit_message=message, revision=revision)
     except Exception as error:  # the errors of the hub, and of the network below it, have no common base
-        needs = "it needs a network, and a token that may write: hf auth login, or HF_TOKEN"
-        raise InputError(f"{name}: the hub did not take it ({one_line(error)[:200]}); {needs}") from error
-    return f"{api.endpoint}/{name}"
+        status: int = getattr(getattr(error, "response", None), "status_code", 0)
+        owner = name.split("/")[0]
+        reason = {
+            401: "it does not know the token; log in by hf auth login, or set HF_TOKEN to one that may write",
+            403: f"the token may not write there; is {owner} your name, or an organisation for which you may write?",
+            404: f"it knows no {owner}, or no such model; is {owner} your name, or an organisation of yours?",
+        }.get(status, one_line(error)[:REASON])
+        raise InputError(f"{name}: the Hugging Face hub did not take it: {reason}") from error
+    return f"{api.endpoint}/{name}" + (f"/tree/{revision}" if revision else "")

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor
 
 import lmtasks
@@ -29,6 +28,7 @@ from lmtasks.pretrained.heads import ANSWERING, TAGGING
 from lmtasks.pretrained.table import Table
 from lmtasks.settings import public_name
 from lmtasks.storage import CONFIG, WEIGHTS
+from lmtasks.storage.writing import save_tensors
 from lmtasks.tasks.base import Task
 from lmtasks.tasks.classification import ClassificationTask
 from lmtasks.tasks.seq2seq import Seq2SeqTask
@@ -64,10 +64,8 @@ def write_hf(model: Model, folder: Path, dtype: torch.dtype = torch.float32, tas
         weights |= _head_weights(model, layout, name, own)
         settings |= _labels(own) | {"architectures": [f"{layout.stem}{ending}"]}
     write_tokenizer(tokenizer, folder, own, layout.model_type, backbone.max_length, segments=config.segments > 1)
-    save_file(
-        {each: tensor.to("cpu", dtype).clone() for each, tensor in weights.items()}, folder / WEIGHTS, {"format": "pt"}
-    )
-    (folder / WEIGHTS).chmod(0o644)
+    typed = {each: tensor.to("cpu", dtype).clone() for each, tensor in weights.items()}
+    save_tensors(typed, folder / WEIGHTS, {"format": "pt"})
     files = {CONFIG: settings | {"dtype": str(dtype).removeprefix("torch.")}}
     if config.has_decoder:
         files[GENERATION] = _generation(model, config, name, own)

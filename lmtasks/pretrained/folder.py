@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lmtasks.errors import InputError, one_line
 from lmtasks.hub import why_no_answer
-from lmtasks.storage import is_hub_id
+from lmtasks.storage import EXPORT, METRICS, is_hub_id
 
 CONFIG, GENERATION, TOKENIZER = "config.json", "generation_config.json", "tokenizer.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -50,6 +50,9 @@ class Folder:
         path = self.path(CONFIG)
         if path is None and self.student_file is not None:
             self.config: dict[str, Any] = {"model_type": STUDENT}
+            return
+        if path is None and self._local is None and self.path(EXPORT):  # an export to ONNX has no other settings
+            self.config = {}
             return
         if path is None:
             raise InputError(f"{name}: there is no {CONFIG} in it; give the folder of a model, or its id on the hub")
@@ -124,9 +127,14 @@ class Folder:
                 yield Tensors(dict.fromkeys(weights.keys(), path), {path: weights})
 
     def own_model(self) -> Path | None:
-        """Return where the files of a model folder of lmtasks lie, downloaded; None if it is a model of others."""
+        """Return where a model folder or an export of lmtasks lies, downloaded; None if it is a model of others.
+
+        Raises: InputError if a file is missing.
+        """
         if "tasks" not in self.config:
-            return None
+            export = None if self.model_type or self._local else self.path(EXPORT)
+            return self._download_all(export) if export else None
+        self.path(METRICS)  # which may be missing
         places = [self.path(file) for file in (CONFIG, TOKENIZER, WEIGHTS[0])]
         missing = [file for file, place in zip((CONFIG, TOKENIZER, WEIGHTS[0]), places, strict=True) if place is None]
         if places[0] is None or missing:
@@ -154,14 +162,15 @@ class Folder:
 
     def _download(self, file: str) -> Path | None:
         """Return the path of a file in the cache of the hub, downloaded if it is not there and the hub answers."""
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import hf_hub_download, try_to_load_from_cache
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
         try:
             found = hf_hub_download(self.name, file, revision=self.revision, local_files_only=bool(self.silence))
             return Path(found)
         except LocalEntryNotFoundError as error:
-            if file != CONFIG:  # the cache has the model, and this file is none of it
+            export = try_to_load_from_cache(self.name, EXPORT, revision=self.revision)
+            if file != CONFIG or isinstance(export, str):  # the cache has the model, and this file is none of it
                 return None
             told = self.silence or one_line(error)
             reason = f"the Hugging Face hub cannot be reached ({told}), and its cache lacks the model"
@@ -170,6 +179,15 @@ class Folder:
         except Exception as error:  # the errors of the hub have no common base
             reason = f"and the hub gave no such model ({one_line(error)})"
         raise InputError(f"{self.name}: there is no such folder here, {reason}")
+
+    def _download_all(self, file: Path) -> Path:
+        """Return the folder in the cache of the hub that holds all files beside `file`, which is there."""
+        from huggingface_hub import snapshot_download
+
+        try:
+            return Path(snapshot_download(self.name, revision=file.parent.name, local_files_only=bool(self.silence)))
+        except Exception as error:  # the errors of the hub have no common base
+            raise InputError(f"{self.name}: the hub did not give all of its files ({one_line(error)})") from error
 
     @contextmanager
     def naming(self) -> Iterator[None]:

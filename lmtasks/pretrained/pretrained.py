@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ from lmtasks.pretrained.marian import Marian
 from lmtasks.pretrained.students import Student
 from lmtasks.pretrained.t5 import MT5, T5
 from lmtasks.pretrained.table import OF_TOKENS
+from lmtasks.story import Story
 from lmtasks.text.base import BaseTokenizer
 
 ALL = -1  # of the layers
@@ -105,6 +107,12 @@ class PretrainedOrigin(Origin):
 
     def __init__(self, family: Family) -> None:
         self.family = family
+
+    @property
+    def called(self) -> str:
+        """Its id and commit on the hub, or the name of its folder."""
+        name = self.family.folder.name
+        return f"{name}@{self.revision}" if self.revision else Path(name).resolve().name
 
     @property
     def revision(self) -> str | None:
@@ -207,7 +215,7 @@ def open_model(name: str, revision: str | None = None, dtype: torch.dtype | None
     with default_dtype(dtype):
         model.build()
     origin.load_heads(model.heads)
-    model.origin = None
+    model.origin, model.story = None, Story(base=origin.called)
     return model
 
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import os
 from collections import Counter
@@ -17,8 +16,8 @@ from typing import Any
 
 from lmtasks.errors import InputError
 from lmtasks.settings import from_plain
-from lmtasks.storage import CONFIG, METRICS, METRICS_FILE, MODEL
-from lmtasks.storage.checkpoint import find_model, read_settings
+from lmtasks.storage import CONFIG, METRICS_FILE, MODEL
+from lmtasks.storage.checkpoint import find_model, read_metrics, read_settings
 from lmtasks.text.columns import align
 
 ALONE = "alone"  # the column of several runs that have one task each
@@ -271,7 +270,7 @@ def _read(name: str, path: Path, renamed: str) -> Run:
     history = [{rename(column): value for column, value in row.items()} for row in _read_history(path)]
     scored = [row for row in history if not math.isnan(row.get("validation/score", math.nan))]
     best = max(scored, key=lambda row: row["validation/score"], default={})  # the row whose weights `fit` keeps
-    saved = _read_scores(path)
+    saved = read_metrics(path / MODEL) or read_metrics(path)
     scores = {rename(key): float(value) for key, value in saved.get("scores", {}).items()}
     splits = {split: _of_split(scores, split) for split in SPLITS}
     if splits[VALIDATION]:  # the saved model was validated last: an average, or weights of an earlier step
@@ -283,17 +282,6 @@ def _read(name: str, path: Path, renamed: str) -> Run:
     signatures = {rename(f"/{key}")[1:]: text for key, text in saved.get("signatures", {}).items()}
     learned = {renamed or task: metric for task, metric in metrics.items()}
     return Run(name, path, learned, splits, signatures, history)
-
-
-def _read_scores(path: Path) -> dict[str, Any]:
-    """Return metrics.json of a run or model folder, nothing if training has not ended."""
-    for file in (path / MODEL / METRICS, path / METRICS):
-        if file.is_file():
-            try:
-                return json.loads(file.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise InputError(f"{file}: not JSON ({error})") from error
-    return {}
 
 
 def _read_history(path: Path) -> list[dict[str, float]]:

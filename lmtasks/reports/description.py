@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lmtasks.model import Model
 from lmtasks.settings import from_plain
-from lmtasks.storage import METRICS
-from lmtasks.storage.card import Story, architecture, count
-from lmtasks.storage.checkpoint import checkpoints, find_model, read_checkpoint, scores_of
-from lmtasks.storage.model_folder import is_foreign, load
+from lmtasks.storage.card import architecture, training
+from lmtasks.storage.checkpoint import checkpoints, find_model, read_checkpoint, read_metrics, scores_of
+from lmtasks.storage.model_folder import find_own, load
+from lmtasks.story import Story, count
 
 
 def describe(path: str) -> dict[str, Any]:
@@ -20,7 +19,8 @@ def describe(path: str) -> dict[str, Any]:
 
     Raises: InputError if there is no model at `path`.
     """
-    place = Path(path) if is_foreign(path) else find_model(path)
+    found = find_own(path)
+    place = Path(path) if found is None else find_model(found)
     model = load(place)
     _, tokenizer = model.built()
     settings = model.describe()["settings"]
@@ -29,14 +29,13 @@ def describe(path: str) -> dict[str, Any]:
     languages = list(tokenizer.languages)
     about["tokenizer"] = {"kind": tokenizer.kind, "vocab_size": len(tokenizer), "languages": languages}
     if not place.is_file():
-        metrics = place / METRICS
-        kept = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {}
-        about["scores"], about["story"] = kept.get("scores", {}), kept.get("story", {})
+        about["scores"] = read_metrics(place).get("scores", {})
     else:
         checkpoint = read_checkpoint(place)
         about["step"], about["epoch"] = checkpoint.get("global_step"), checkpoint.get("epoch")
         monitor, scores = scores_of(checkpoint)
         about["scores"] = {f"{monitor} at step {step}": score for step, score in scores.items()}
+    about["training"], about["story"] = training(model), model.story.plain()
     about["checkpoints"] = list(map(str, checkpoints(Path(path))))
     return about
 
@@ -51,11 +50,11 @@ def count_parameters(model: Model) -> dict[str, int]:
 
 
 def as_text(about: Mapping[str, Any]) -> str:
-    """Return a description as aligned lines: settings that differ from their default, and the main scores."""
+    """Return a description as aligned lines for people: what the model does and is, how it was trained, its scores."""
     tasks = from_plain(about["tasks"])
-    total, *parts = (f"{count:,} {part}" for part, count in about["parameters"].items())
+    total, *parts = (f"{number:,} {part}" for part, number in about["parameters"].items())
     tokenizer, files, step = about["tokenizer"], about["checkpoints"], about.get("step")
-    story = Story.of(about.get("story", {}))
+    story = Story.of(about["story"])
     main = {f"{name}/{task.main_metric}" for name, task in tasks.items()} | {"score"}
     scores = [
         f"{name} {value:.2f}"
@@ -68,8 +67,7 @@ def as_text(about: Mapping[str, Any]) -> str:
         "backbone": [about["architecture"]],
         "parameters": [f"{total}: {', '.join(parts)}"],
         "tokenizer": ["  ".join([tokenizer["kind"], f"{tokenizer['vocab_size']:,} tokens", *tokenizer["languages"]])],
-        "trained": [f"{step:,} steps"] if step is not None else list(filter(None, (story.settings, story.cost))),
-        "began with": [story.base] if story.base else [],
+        "training": about["training"] or ([count(step, "step")] if step is not None else []),
         "data": [f"{each.task} {each.split}: {each.source}, {count(each.rows, 'row')}" for each in story.data],
         "scores": [", ".join(scores)] if scores else [],
         "checkpoints": [f"{Path(files[0]).parent}: {', '.join(Path(file).name for file in files)}"] if files else [],

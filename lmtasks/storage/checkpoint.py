@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +25,8 @@ from torch import Tensor
 from lmtasks.backbones.lora import merged
 from lmtasks.errors import InputError
 from lmtasks.settings import check_format
-from lmtasks.storage import CHECKPOINTS, CONFIG, EXPORT, LAST, MODEL, MODELS, TOKENIZER, WEIGHTS
+from lmtasks.storage import CHECKPOINTS, CONFIG, EXPORT, LAST, METRICS, MODEL, MODELS, TOKENIZER, WEIGHTS
+from lmtasks.story import Story
 from lmtasks.text.base import BaseTokenizer
 
 KEPT = "Checkpoints"  # the callback whose state in a checkpoint lists the checkpoints kept so far
@@ -45,6 +46,8 @@ class Saved:
     """The state_dict of the module, with adapters added to the weights that they adapt."""
     step: int = 0
     """Optimiser steps done; 0 for a model folder, which does not store them."""
+    story: Story = field(default_factory=Story)
+    """What is known of its training."""
 
     def build_tokenizer(self) -> BaseTokenizer:
         """Build the tokenizer. Raises: InputError if its text is damaged, or its class is not known here."""
@@ -61,7 +64,8 @@ def read(place: Path) -> Saved:
         with _naming(place):
             text = (place / TOKENIZER).read_text(encoding="utf-8")
             tokenizer = {"tokenizer_class": settings.pop("tokenizer_class", "Tokenizer"), "tokenizer": text}
-            return Saved(settings, tokenizer, load_file(place / WEIGHTS))
+            story = Story.of(read_metrics(place).get("story", {}))
+            return Saved(settings, tokenizer, load_file(place / WEIGHTS), story=story)
     return saved_in(read_checkpoint(place), place)
 
 
@@ -76,7 +80,8 @@ def saved_in(checkpoint: Any, place: object) -> Saved:
     if not isinstance(own, dict) or not {"settings", "tokenizer_class", "tokenizer"} <= own.keys():
         raise InputError(f"{place}: a checkpoint, but not one that lmtasks wrote; give the .ckpt of a `lmtasks fit`")
     tokenizer = {name: own[name] for name in ("tokenizer_class", "tokenizer")}
-    return Saved(own["settings"], tokenizer, merged(checkpoint["state_dict"]), checkpoint.get("global_step", 0))
+    story, step = Story.of(own.get("story", {})), checkpoint.get("global_step", 0)
+    return Saved(own["settings"], tokenizer, merged(checkpoint["state_dict"]), step, story)
 
 
 def read_settings(place: Path) -> dict[str, Any]:
@@ -92,6 +97,18 @@ def read_settings(place: Path) -> dict[str, Any]:
         raise InputError(f"{place / CONFIG}: not the settings of a model of lmtasks; give the folder of one")
     check_format(settings.pop("format", None), place)
     return settings
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """Return what metrics.json of a model folder holds: scores, signatures, story; nothing where there is none.
+
+    Raises: InputError if it is damaged.
+    """
+    file = folder / METRICS
+    try:
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError as error:
+        raise InputError(f"{file}: not JSON ({error})") from error
 
 
 def find_model(path: str | Path) -> Path:
@@ -175,6 +192,6 @@ def _naming(folder: Path) -> Iterator[None]:
     """Name the model folder in the error if a file of it cannot be read."""
     try:
         yield
-    except (OSError, ValueError, RecursionError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{folder}: not a whole model folder ({reason}); save or copy the model again") from error

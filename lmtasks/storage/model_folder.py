@@ -23,7 +23,7 @@ from lmtasks.export.exported import check_engine, describe_export, is_export, op
 from lmtasks.model import Model, default_dtype
 from lmtasks.settings import from_plain
 from lmtasks.storage import ADAPTER, CARD, CONFIG, ENGINES, FILES, METRICS, MODEL, TOKENIZER, WEIGHTS, is_hub_id
-from lmtasks.storage.card import Story, model_card
+from lmtasks.storage.card import model_card
 from lmtasks.storage.checkpoint import find_model, read
 from lmtasks.storage.writing import replacing, save_tensors
 
@@ -31,13 +31,11 @@ REASON = 300  # characters of PyTorch's message about weights that do not fit
 OWN = ("tasks", "backbone", "decoding")  # settings that a model in use needs; the others are those of training
 
 
-def save(
-    model: Model, folder: str | Path, metrics: Mapping[str, float] | None = None, story: Story | None = None
-) -> Path:
+def save(model: Model, folder: str | Path, metrics: Mapping[str, float] | None = None) -> Path:
     """Write a trained model as a model folder and return its path.
 
     The weights are merged with the adapter in use, if there is one, and that is written beside them. An existing model
-    folder is replaced; other files in it stay. `story` is what the model card tells of its training.
+    folder is replaced; other files in it stay.
 
     Raises: InputError if `folder` is something other than a model folder, or the model has no tokenizer yet.
     """
@@ -47,14 +45,12 @@ def save(
         raise InputError(f"{folder} is no model folder, and a model would take its place; choose a folder that is new")
     described, metrics = model.describe(), dict(metrics or {})
     config = {name: described[name] for name in ("format", "tokenizer_class")} | described["settings"]
+    kept = {"scores": metrics, "signatures": model.signatures, "story": model.story.plain()}
     texts = {
         CONFIG: json.dumps(config, indent=2, ensure_ascii=False) + "\n",
         TOKENIZER: described["tokenizer"],
-        METRICS: json.dumps(
-            {"scores": metrics, "signatures": model.signatures, **({"story": story.plain()} if story else {})}, indent=2
-        )
-        + "\n",
-        CARD: model_card(model, _name(folder), metrics, story or Story()),
+        METRICS: json.dumps(kept, indent=2, ensure_ascii=False) + "\n",
+        CARD: model_card(model, _name(folder), metrics),
     }
     with replacing(folder, FILES) as part:  # a crash while writing leaves the old model
         for name, text in texts.items():
@@ -92,19 +88,36 @@ def load(
         return open_export(_export_of(Path(path), engine, precision), device)
     if precision is not None:
         raise InputError(f"precision {precision!r} is of an engine; give one: ct2 or onnx")
-    if is_foreign(path):
-        from lmtasks.pretrained.folder import Folder  # what loads our own models does without it
-        from lmtasks.pretrained.pretrained import open_model
+    own = find_own(path)
+    if own is not None and is_export(own):  # on the hub
+        return open_export(own, device)
+    if own is None:
+        from lmtasks.pretrained.pretrained import open_model  # what loads our own models does without it
 
-        own = None if Path(path).exists() else Folder(str(path)).own_model()
-        model = open_model(str(path), dtype=dtype) if own is None else _load_own(own, dtype)
+        model = open_model(str(path), dtype=dtype)
     else:
-        model = _load_own(find_model(path), dtype)
+        model = _load_own(own, dtype)
     try:
         present = torch.zeros(0, device=device).device
     except (RuntimeError, AssertionError):  # the latter where PyTorch was built without CUDA
         raise InputError(f"there is no device {device!r} here; give cpu, or cuda, cuda:1, mps where one is") from None
     return model.to(present).eval()  # not above: a device without enough memory raises RuntimeError too
+
+
+def find_own(path: str | Path, revision: str | None = None) -> Path | None:
+    """Return the model folder, checkpoint or, on the hub, export that a path means; None if it is of others.
+
+    What is on the hub is downloaded, of a branch, tag or commit if that is given.
+
+    Raises: InputError if there is no model at `path`.
+    """
+    if not is_foreign(path):
+        return find_model(path)
+    if Path(path).exists():
+        return None
+    from lmtasks.pretrained.folder import Folder
+
+    return Folder(str(path), revision).own_model()
 
 
 def is_foreign(path: str | Path) -> bool:
@@ -182,6 +195,7 @@ def _load_own(place: Path, dtype: torch.dtype | None) -> Model:
         with default_dtype(dtype):
             model.build(saved.build_tokenizer())
         model.load_weights(saved.weights)
+        model.story = saved.story
     except InputError as error:
         raise InputError(f"{place}: {error}") from error
     except (TypeError, KeyError, AttributeError, RuntimeError) as error:

@@ -86,9 +86,13 @@ class SpanAnsweringTask(Task):
 
     @property
     def limits(self) -> list[str]:
-        """It knows nothing but the text."""
+        """It knows nothing but the text, of which it sees a window at a time."""
         always = [] if self.no_answer else ["It always gives an answer, also where the text has none."]
-        return ["Its answer is a part of the text: it does not count, compare or conclude.", *always]
+        return [
+            f"It reads a long text in windows of {self.window:,} tokens; an answer has {self.max_answer} at most.",
+            "Its answer is a part of the text: it does not count, compare or conclude.",
+            *always,
+        ]
 
     @property
     def max_length(self) -> int:

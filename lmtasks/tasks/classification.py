@@ -93,13 +93,17 @@ class ClassificationTask(Task):
     def sentence(self) -> str:
         """The labels."""
         what = "two texts have together" if self.pair else "a text has"
+        if len(self.labels) == 1:
+            return f"Says whether {'two texts have' if self.pair else 'a text has'} the label {self.labels[0]}."
         several = ", one, several or none," if self.multi_label else ""
         return f"Says which of {len(self.labels)} labels{several} {what}: {listed(self.labels)}."
 
     @property
     def limits(self) -> list[str]:
-        """It has no label for what is none of them."""
-        return [] if self.multi_label else ["It gives every text one of its labels, also one that none of them fits."]
+        """It knows no other labels."""
+        if self.multi_label:
+            return ["It knows no other labels, and may give a text none."]
+        return ["It gives every text one of its labels, also one that none of them fits."]
 
     @property
     def main_metric(self) -> str:

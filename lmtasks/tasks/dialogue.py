@@ -52,6 +52,11 @@ class DialogueTask(Seq2SeqTask):
             raise InputError(f"history is {self.history} tokens; a mark, a word and the end take 3")
 
     @property
+    def limits(self) -> list[str]:
+        """How far back it reads."""
+        return [f"It reads the last turns of a dialogue, {self.history:,} tokens at most.", *super().limits]
+
+    @property
     def max_length(self) -> int:
         """The history."""
         return self.history

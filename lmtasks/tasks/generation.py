@@ -74,8 +74,9 @@ class GenerationTask(Task):
 
     @property
     def limits(self) -> list[str]:
-        """What it cannot know."""
-        return [INVENTS]
+        """How much it reads, and what it cannot know."""
+        read = [] if self.prompt else [f"Of a longer text it reads the last {self.max_length:,} tokens."]
+        return [*read, INVENTS]
 
     @property
     def needs_encoder(self) -> bool:

@@ -78,7 +78,8 @@ class TaggingTask(Task):
     @property
     def sentence(self) -> str:
         """The kinds of names."""
-        return f"Finds names in a text, and says of which kind each is: {listed(self.labels)}."
+        kinds = [label for label in self.labels if label]  # names may be of no kind
+        return f"Finds names in a text{f', and says of which kind each is: {listed(kinds)}' if kinds else ''}."
 
     @property
     def limits(self) -> list[str]:

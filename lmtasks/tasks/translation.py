@@ -104,10 +104,10 @@ class TranslationTask(Seq2SeqTask):
 
     @property
     def limits(self) -> list[str]:
-        """It knows no other languages, and takes sentences as they come."""
+        """It knows no other languages, and does not say when it is wrong."""
         return [
-            "It translates sentence by sentence: it was given no texts of several as one.",
-            "It may leave out or invent parts of a sentence that is unlike those it learned from, and does not say so.",
+            "It knows no other languages, and translates them all the same.",
+            "It may leave out or invent parts of a text that is unlike those it learned from, and does not say so.",
         ]
 
     @property

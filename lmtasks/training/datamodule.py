@@ -12,6 +12,7 @@ from __future__ import annotations
 import atexit
 import logging
 import math
+import os
 import signal
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ from lmtasks.data.plan import evaluation_batches
 from lmtasks.data.readers.base import Rows
 from lmtasks.data.tokenized import TokenizedDataset, cache_file, encode
 from lmtasks.errors import InputError
+from lmtasks.story import Portion, Story
 from lmtasks.tasks.base import Row, Task
 from lmtasks.text.base import BaseTokenizer
 from lmtasks.training.checks import (
@@ -44,6 +46,7 @@ from lmtasks.training.checks import (
 )
 from lmtasks.training.module import TaskModule
 
+SEED = "PL_GLOBAL_SEED"  # where Lightning's seed_everything keeps its seed, for all processes
 SCORED = {"validation", "test"}
 SPLITS = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("predict",)}
 logger = logging.getLogger(__name__)
@@ -146,7 +149,7 @@ class TextDataModule(LightningDataModule):
         if stage == "fit":
             self.mixture = self._mix(self.examples["train"])
             check_validation(self.trainer, self.mixture.steps_per_epoch * self.trainer.accumulate_grad_batches)
-            module.connect(self.mixture)
+            module.connect(self.mixture, self._story(module))
 
     def encode(self, split: str, task: Task, tokenizer: BaseTokenizer, name: str | None = None) -> TokenizedDataset:
         """Return the examples of a split, from the cache if they are there; `name` is what the module calls the task.
@@ -255,6 +258,26 @@ class TextDataModule(LightningDataModule):
 
     def _texts(self, name: str, task: Task) -> Iterator[str]:
         return chain.from_iterable(map(task.texts, self.rows_of(name).rows("train", task.columns)))
+
+    def _story(self, module: TaskModule) -> Story:
+        """Return what is known of the data of a training; the first process alone reads the files for their hashes."""
+        data, tokenizer = [], module.tokenizer
+        assert tokenizer is not None
+        for name, task in module.tasks.items() if self.trainer.is_global_zero else ():
+            rows = self.rows_of(name)
+            for split in filter(rows.path, ("train", "validation", "test")):
+                n = self.encode(split, task, tokenizer, name).rows  # from the cache
+                source, hub, columns = rows.source(split), rows.on_hub(split), task.columns
+                digest, size = rows.digest(split, columns), rows.size(split, columns)
+                data.append(Portion(name, split, source, n, digest, hub, size))
+        return Story(
+            tuple(data),
+            tokens_per_step=self.tokens_per_step,
+            max_length=self.max_length,
+            too_long=self.too_long,
+            seed=int(given) if (given := os.environ.get(SEED)) else None,
+            order_seed=self.seed,
+        )
 
     def _mix(self, train: Mapping[str, TaskExamples]) -> Mixture:
         """Make the plan of steps, and log how long an epoch is."""

@@ -1,8 +1,9 @@
-"""Trainer settings that depend on the machine: the strategy of several processes, and the precision."""
+"""The machine: trainer settings that depend on it, what it is in words, and the memory that was needed."""
 
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Collection
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from lmtasks.errors import InputError
+from lmtasks.story import count
 from lmtasks.tasks.base import Task
 
 logger = logging.getLogger(__name__)
@@ -42,6 +44,26 @@ def precision(settings: Any) -> Any:
     line = "precision: 32-true, because bf16-mixed is slow on this processor, which has no bfloat16 instructions"
     rank_zero_only(logger.info)(line)
     return "32-true"
+
+
+def machine(device: torch.device, processes: int) -> str:
+    """Return what a training runs on, in words."""
+    if device.type == "cpu":
+        threads = count(torch.get_num_threads(), "thread")
+        return f"a CPU with {threads}" if processes == 1 else f"CPUs, in {processes} processes with {threads} each"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return f"a GPU ({name})" if processes == 1 else f"{processes} GPUs ({name})"
+
+
+def peak_memory() -> int:
+    """Return the largest memory of this process so far, on a GPU that of its tensors, in bytes; 0 = not known."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _emulates_bfloat16() -> bool:

@@ -9,6 +9,7 @@ import dataclasses
 import logging
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -19,6 +20,7 @@ from lmtasks.errors import InputError
 from lmtasks.model import start_marks
 from lmtasks.settings import from_plain
 from lmtasks.storage.checkpoint import Saved, find_model, read
+from lmtasks.storage.model_folder import find_own
 from lmtasks.text.base import BaseTokenizer
 
 FREE = ("gradient_checkpointing",)  # settings of a backbone that may differ, as those of dropout may
@@ -26,11 +28,16 @@ logger = logging.getLogger(__name__)
 
 
 class Source(Origin):
-    """The model that another one is initialised from: a run folder, model folder or checkpoint, which is read once."""
+    """The model that another one begins with, read once: a run or model folder, a checkpoint or an id on the hub."""
 
     def __init__(self, path: str, writers: int = 1) -> None:
         """Set where the model is, and how many tasks of the new one write text."""
         self.path, self.writers = path, writers
+
+    @property
+    def called(self) -> str:
+        """Its path as it was given, or the name alone where that is absolute."""
+        return Path(self.path).name if Path(self.path).is_absolute() else self.path
 
     def tokenizer(self, languages: Sequence[str], marks: Sequence[str]) -> BaseTokenizer:
         """Return the tokenizer of the model, with tokens added at its end for languages and marks that it lacks.
@@ -80,7 +87,7 @@ class Source(Origin):
 
     @cached_property
     def _saved(self) -> Saved:
-        return read(find_model(self.path))
+        return read(find_model(find_own(self.path) or self.path))
 
 
 def freeze(module: nn.Module, names: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ The trainer calls prepare_data and setup of the data module, which trains the to
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,12 +34,14 @@ from lmtasks.model import Model
 from lmtasks.settings import from_plain, to_plain
 from lmtasks.storage import TOKENIZER
 from lmtasks.storage.checkpoint import saved_in
+from lmtasks.story import Story, count
 from lmtasks.tasks.base import Answer, Prediction, Row, Task
 from lmtasks.text.base import BaseTokenizer
 from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
 from lmtasks.text.vectors import initialise
 from lmtasks.training.config import Training
 from lmtasks.training.evaluation import Evaluation
+from lmtasks.training.hardware import machine, peak_memory
 from lmtasks.training.init_from import Source, adapt, check_trained, freeze, parameters_in
 from lmtasks.training.steps import last_step, recount
 
@@ -94,6 +97,7 @@ class TaskModule(Model, LightningModule):
         """The rows of the last evaluation with their answers, by task."""
         self._evaluations = {name: Evaluation() for name in self.tasks}
         self._resting: list[tuple[int, list[nn.Parameter]]] = []  # (step after which they are trained, parameters)
+        self._noted: float | None = None  # when the story was last brought up to date; None = not training
         self._sums: dict[str, Tensor] = {}  # (2,) nll and number of targets of each task in this step so far
 
     @staticmethod
@@ -112,6 +116,7 @@ class TaskModule(Model, LightningModule):
         module = TaskModule(model.tasks, model.backbone_config, decoding=model.decoding, **settings)
         module.training_config = replace(module.training_config, lora=before.lora)
         module.tokenizer, module.backbone, module.heads = model.tokenizer, model.backbone, model.heads
+        module.story = model.story
         module._adapt_freeze_and_compile()
         module.train()  # a loaded model is in evaluation mode, without dropout
         return module
@@ -155,9 +160,11 @@ class TaskModule(Model, LightningModule):
             self.tokenizer = BaseTokenizer.from_plain(shared)
         self.tasks = from_plain(tasks)
 
-    def connect(self, mixture: Mixture) -> None:
-        """Take the mixture that training follows; the data module calls it in every process."""
-        self.mixture = mixture
+    def connect(self, mixture: Mixture, story: Story) -> None:
+        """Take the mixture that training follows, and what is known of its data; the data module calls it."""
+        before, self.mixture = self.story, mixture
+        trained = f"a model that had been trained for {count(before.steps, 'step')}" if before.steps else before.base
+        self.story = replace(story, base=self.origin.called if self.origin else trained)
 
     def configure_model(self) -> None:
         """Build the layers, once."""
@@ -222,6 +229,29 @@ class TaskModule(Model, LightningModule):
         self._resting = [(step, parameters_in(self, [name], "thaw")) for name, step in thaw.items()]
         check_trained(self, [parameter for _, resting in self._resting for parameter in resting], "thaw")
         self.joint.begin(list(self.parameters()), list(self.built()[0].parameters()), scaled=self._scaler is not None)
+
+    def on_train_start(self) -> None:
+        """Note when the training began."""
+        self._noted = time.monotonic()
+
+    def on_train_end(self) -> None:
+        """Note what the training took."""
+        self._note()
+        self._noted = None
+
+    def _note(self) -> None:
+        """Bring what is known of a training up to date, while it goes on."""
+        if self._noted is None:
+            return
+        before, self._noted = self._noted, time.monotonic()
+        self.story = replace(
+            self.story,
+            steps=self.trainer.global_step,
+            seconds=self.story.seconds + self._noted - before,
+            precision=str(self.trainer.precision),
+            machine=machine(self.device, self.trainer.world_size),
+            memory=max(self.story.memory, peak_memory()),
+        )
 
     def training_step(self, batches: Sequence[Batch], batch_idx: int) -> Tensor:
         """Return the share of this micro-batch, one batch of each task that takes part, in the step's loss."""
@@ -347,7 +377,8 @@ class TaskModule(Model, LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add settings and tokenizer, so that the checkpoint opens with no other file."""
-        checkpoint["lmtasks"] = self.describe()
+        self._note()
+        checkpoint["lmtasks"] = self.describe() | {"story": self.story.plain()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that the weights belong to the tokenizer of this run; correct Lightning's counts of micro-batches."""
@@ -359,6 +390,7 @@ class TaskModule(Model, LightningModule):
                 "start a new run with model.training.init_from, or give the tokenizer.json of its run as "
                 "model.tokenizer.file"
             )
+        self.story = replace(saved.story, data=self.story.data or saved.story.data)
         self.joint.check(name.removeprefix(JOINT) for name in checkpoint["state_dict"] if name.startswith(JOINT))
         if self._trainer is not None and self._trainer.training and self.mixture:
             recount(checkpoint, self.mixture.steps_per_epoch, self.trainer.accumulate_grad_batches)

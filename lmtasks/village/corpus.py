@@ -106,6 +106,10 @@ class Village(Rows):
         """Return the name of a split, or None if the village does not have it."""
         return f"village/{split}" if split in SPLITS and getattr(self, split) is not None else None
 
+    def source(self, split: str) -> str:
+        """Return what people call it, whatever the split."""
+        return "the village, a corpus built into lmtasks"
+
     def rows(self, split: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Yield the rows of a split in the first view that has all `columns`; a row has these and its "place".
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from copy import copy
+from hashlib import sha256
+from pathlib import Path
 from typing import Any, Self
+
+DIGITS = 12  # of a digest, which is for people to compare
 
 
 class Rows(ABC):
@@ -25,6 +29,23 @@ class Rows(ABC):
     @abstractmethod
     def path(self, split: str) -> str | None:
         """Return the path of a split, or None if there is no such split."""
+
+    def source(self, split: str) -> str:
+        """Return what people call the data of a split: its path as given, or the name alone where that is absolute."""
+        path = self.path(split) or ""
+        return Path(path).name if Path(path).is_absolute() else path
+
+    def on_hub(self, split: str) -> bool:
+        """Tell whether a split is a set on the Hugging Face hub."""
+        return False
+
+    def digest(self, split: str, columns: Sequence[str]) -> str:
+        """Return twelve digits that differ for other rows: the beginning of a SHA-256."""
+        return sha256(self.fingerprint(split).encode()).hexdigest()[:DIGITS]
+
+    def size(self, split: str, columns: Sequence[str]) -> int:
+        """Return how many bytes the files with the columns of a split have; 0 where there are none."""
+        return 0
 
     @abstractmethod
     def rows(self, split: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:

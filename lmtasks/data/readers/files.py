@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import json
 import logging
 import os
@@ -130,6 +131,12 @@ def fingerprint(path: str, split: str) -> str:
         return f"{path}:{hub_table(path, split)._fingerprint}"  # the hash of the rows by which `datasets` caches them
     file = _existing(path).resolve()  # one cache for a file, whatever the current folder
     return f"{file}:{file.stat().st_size}:{file.stat().st_mtime_ns}"
+
+
+def file_sha256(path: str) -> str:
+    """Return the SHA-256 of a file. Raises: InputError if it does not exist."""
+    with _existing(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _records(path: str, wanted: Collection[str] | None, split: str, check: Check) -> Iterator[Record]:

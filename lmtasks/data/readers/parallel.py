@@ -43,9 +43,15 @@ class ParallelText(Files):
         """
         (path,) = super().paths(split)
         if LANG in path:
-            yield from _side_by_side({lang: path.replace(LANG, self.columns.get(lang, lang)) for lang in columns})
+            yield from _side_by_side(dict(zip(columns, self.files(split, columns), strict=True)))
         else:
             yield from (row for _, row in self.table(path, split, columns, nested=False))
+
+    def files(self, split: str, columns: Sequence[str]) -> list[str]:
+        """Return the files of the languages in `columns`, or the one that has them all."""
+        (path,) = super().paths(split)
+        named = [path.replace(LANG, self.columns.get(lang, lang)) for lang in columns]
+        return named if LANG in path else [path]
 
     def paths(self, split: str) -> list[str]:
         """Return the files of a split, for `{lang}` those of all languages, or its hub id."""

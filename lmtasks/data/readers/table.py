@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from lmtasks.data.readers.base import Rows
-from lmtasks.data.readers.files import fingerprint, numbered_rows
+from lmtasks.data.readers.base import DIGITS, Rows
+from lmtasks.data.readers.files import file_sha256, fingerprint, numbered_rows
+from lmtasks.data.readers.formats import file_format
 from lmtasks.errors import InputError
 
 
@@ -43,6 +45,26 @@ class Files(Rows):
             replace(self, train=None, validation=None, test=None, predict=None)
         )  # other splits do not count
         return "\n".join([split, settings, *(fingerprint(path, split) for path in self.paths(split))])
+
+    def on_hub(self, split: str) -> bool:
+        """Tell whether a split is a set on the Hugging Face hub."""
+        return file_format(self.path(split) or "") == "hub"
+
+    def digest(self, split: str, columns: Sequence[str]) -> str:
+        """Return the beginning of the SHA-256 of a file, as `sha256sum` gives it, or of those of several in order."""
+        if self.on_hub(split):
+            return super().digest(split, columns)
+        whole = [file_sha256(path) for path in self.files(split, columns)]
+        return (whole[0] if len(whole) == 1 else sha256("".join(whole).encode()).hexdigest())[:DIGITS]
+
+    def size(self, split: str, columns: Sequence[str]) -> int:
+        """Return how many bytes the files have that are read, compressed ones as they are; 0 for a set on the hub."""
+        paths = [] if self.on_hub(split) else self.files(split, columns)
+        return sum(Path(path).expanduser().stat().st_size for path in paths)
+
+    def files(self, split: str, columns: Sequence[str]) -> list[str]:
+        """Return the files of a split that have the columns; see `paths`."""
+        return self.paths(split)
 
     def paths(self, split: str) -> list[str]:
         """Return the files of a split in the order in which they are read, or its hub id.
