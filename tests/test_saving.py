@@ -12,7 +12,7 @@ from tiny import fit, tiny_backbone, tiny_module
 
 from lmtasks.errors import InputError
 from lmtasks.settings import from_plain, to_plain
-from lmtasks.storage import CONFIG, METRICS, TOKENIZER, WEIGHTS
+from lmtasks.storage import CHECKSUMS, CONFIG, METRICS, TOKENIZER, WEIGHTS
 from lmtasks.storage.checkpoint import last_checkpoint
 from lmtasks.storage.model_folder import find_model, load, save
 from lmtasks.training.callbacks.checkpoints import Checkpoints
@@ -35,6 +35,13 @@ def same(one, two):
 @pytest.fixture
 def folder(trained, tmp_path):
     return save(trained, tmp_path / "run" / "model", {"test/translation/bleu": 12.5})
+
+
+@pytest.fixture
+def unchecked(folder):
+    """A model folder of a version that wrote no checksums, or one whose files somebody changed on purpose."""
+    (folder / CHECKSUMS).unlink()
+    return folder
 
 
 @pytest.fixture
@@ -78,19 +85,19 @@ def test_a_loaded_model_is_saved_as_it_was(folder, tmp_path):
         assert (again / name).read_bytes() == (folder / name).read_bytes()
 
 
-def test_settings_of_training_that_this_version_lacks_do_not_keep_a_model_from_use(trained, folder, tmp_path):
-    settings = json.loads((folder / CONFIG).read_text())
+def test_settings_of_training_that_this_version_lacks_do_not_keep_a_model_from_use(trained, unchecked, tmp_path):
+    settings = json.loads((unchecked / CONFIG).read_text())
     settings["optimizer"] = {"class_path": "no_such_package.Optimizer", "init_args": {}}
-    (folder / CONFIG).write_text(json.dumps(settings))
-    same(trained, load(folder))
-    assert json.loads((save(load(folder), tmp_path / "again") / CONFIG).read_text()) == settings
+    (unchecked / CONFIG).write_text(json.dumps(settings))
+    same(trained, load(unchecked))
+    assert json.loads((save(load(unchecked), tmp_path / "again") / CONFIG).read_text()) == settings
 
 
 @pytest.mark.parametrize("content", ["[]", '{"story": {"data": [1]}}', "{"])
-def test_damaged_metrics_are_named(folder, content):
-    (folder / METRICS).write_text(content)
-    with pytest.raises(InputError, match="not a whole model folder"):
-        load(folder)
+def test_damaged_metrics_are_named(unchecked, content):
+    (unchecked / METRICS).write_text(content)
+    with pytest.raises(InputError, match=r"model.*(damaged|not a whole model folder)"):
+        load(unchecked)
 
 
 def test_a_run_folder_stands_for_its_model(trained, folder):
@@ -203,47 +210,47 @@ def test_a_model_folder_that_lacks_a_file_is_refused(folder, name):
 
 
 @pytest.mark.parametrize("name", [CONFIG, WEIGHTS])
-def test_a_damaged_model_folder_is_refused(folder, name):
-    (folder / name).write_bytes((folder / name).read_bytes()[:50])
-    refused(folder, "not a whole model folder")
+def test_a_damaged_model_folder_is_refused(unchecked, name):
+    (unchecked / name).write_bytes((unchecked / name).read_bytes()[:50])
+    refused(unchecked, "copy")
 
 
-def test_a_damaged_tokenizer_is_refused_in_one_line(folder):
-    (folder / TOKENIZER).write_text("{")
+def test_a_damaged_tokenizer_is_refused_in_one_line(unchecked):
+    (unchecked / TOKENIZER).write_text("{")
     with pytest.raises(InputError, match=r"^[^\n]*tokenizer[^\n]*$"):
-        load(folder)
+        load(unchecked)
 
 
-def test_weights_of_other_sizes_are_refused(folder):
-    stored = load_file(folder / WEIGHTS)
-    save_file({name: tensor[:1].clone() for name, tensor in stored.items()}, folder / WEIGHTS)
-    refused(folder, "do not fit")
+def test_weights_of_other_sizes_are_refused(unchecked):
+    stored = load_file(unchecked / WEIGHTS)
+    save_file({name: tensor[:1].clone() for name, tensor in stored.items()}, unchecked / WEIGHTS)
+    refused(unchecked, "do not fit")
 
 
-def test_weights_that_no_layer_has_and_weights_that_are_missing_are_refused(folder):
-    stored = load_file(folder / WEIGHTS)
-    save_file({**stored, "backbone.more": torch.ones(1)}, folder / WEIGHTS)
-    refused(folder, "do not fit")
-    save_file({name: tensor for name, tensor in stored.items() if "embedding" not in name}, folder / WEIGHTS)
-    refused(folder, "do not fit")
+def test_weights_that_no_layer_has_and_weights_that_are_missing_are_refused(unchecked):
+    stored = load_file(unchecked / WEIGHTS)
+    save_file({**stored, "backbone.more": torch.ones(1)}, unchecked / WEIGHTS)
+    refused(unchecked, "do not fit")
+    save_file({name: tensor for name, tensor in stored.items() if "embedding" not in name}, unchecked / WEIGHTS)
+    refused(unchecked, "do not fit")
 
 
 @pytest.mark.parametrize(
     "forged", ["os.system", "builtins.print", "pathlib.Path", "no_such_package.Class", "lmtasks.training.module.None"]
 )
-def test_a_config_that_names_anything_but_settings_is_refused(folder, forged):
-    settings = json.loads((folder / CONFIG).read_text())
+def test_a_config_that_names_anything_but_settings_is_refused(unchecked, forged):
+    settings = json.loads((unchecked / CONFIG).read_text())
     settings["backbone"] = {"class_path": forged, "init_args": {"command": "true"}}
-    (folder / CONFIG).write_text(json.dumps(settings))
+    (unchecked / CONFIG).write_text(json.dumps(settings))
     with pytest.raises(InputError, match=forged):
-        load(folder)
+        load(unchecked)
 
 
-def test_settings_of_another_version_are_refused(folder):
-    settings = json.loads((folder / CONFIG).read_text())
+def test_settings_of_another_version_are_refused(unchecked):
+    settings = json.loads((unchecked / CONFIG).read_text())
     settings["backbone"]["init_args"]["wings"] = 2
-    (folder / CONFIG).write_text(json.dumps(settings))
-    refused(folder, "lacks", "wings")
+    (unchecked / CONFIG).write_text(json.dumps(settings))
+    refused(unchecked, "lacks", "wings")
 
 
 @pytest.mark.parametrize("device", ["nonsense", "cuda:99"])
