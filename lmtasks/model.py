@@ -25,6 +25,7 @@ from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
 from lmtasks.predict import Predictor, TaskMethods
 from lmtasks.settings import FORMAT, public_name, to_plain
+from lmtasks.storage.reading import refusing
 from lmtasks.story import Story
 from lmtasks.tasks.base import Answer, Row, Task
 from lmtasks.text.base import BaseTokenizer
@@ -134,8 +135,9 @@ class Model(TaskMethods, nn.Module):
 
         Raises: InputError if a size differs.
         """
-        config, most = self.backbone_config, max(len(weights), MOST_LAYERS)
-        if (layers := config.encoder_layers + config.decoder_layers) > most:  # each would take its time
+        config, heads = self.backbone_config, (getattr(task, "layers", 0) for task in self.tasks.values())
+        layers = max(config.encoder_layers + config.decoder_layers, *heads)
+        if layers > max(len(weights), MOST_LAYERS):  # each would take its time
             raise InputError(f"settings and weights do not fit: {layers:,} layers, but {len(weights):,} weights")
         tasks = {name: task for name, task in self.tasks.items() if type(task).__module__.startswith("lmtasks.")}
         with drafting():
@@ -238,12 +240,11 @@ class Model(TaskMethods, nn.Module):
         self.use_adapter(None)
         take_out(backbone)
         try:
-            self._adapters[name] = saved.build(backbone, self._heads_of(saved.tasks))
-        except InputError as error:
-            raise InputError(f"{file}: {error}") from error
-        except (KeyError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"{file}: settings and weights do not fit this version of lmtasks ({reason})") from error
+            with refusing(file):
+                with drafting():
+                    drafted = self._heads_of(saved.tasks).state_dict(prefix="heads.")
+                check_shapes(drafted, {own: each for own, each in saved.weights.items() if own.startswith("heads.")})
+                self._adapters[name] = saved.build(backbone, self._heads_of(saved.tasks))
         finally:
             self.use_adapter(used)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 import threading
@@ -13,10 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from lmtasks.errors import InputError, one_line
 
 MOST_JSON = 16 * 2**20  # bytes of a file of settings; as objects they take some 20 times as much
 MOST_TEXT = 256 * 2**20  # bytes of the text of a tokenizer
+MOST_NODES = 100_000  # of a YAML text
 FORCED = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"  # environment variable by which torch.load runs code whatever it is told
 REASON = 300  # characters of the message of another package
 NOT_FITTING = "settings and weights do not fit this version of lmtasks, or are damaged"
@@ -53,6 +57,28 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InputError(f"{path}: is damaged: it holds a {type(found).__name__}, not an object; copy it again")
     return found
+
+
+def read_yaml(text: str | bytes) -> tuple[yaml.SafeLoader, yaml.Node | None]:
+    """Return the tree of a YAML text, and what makes plain values of it.
+
+    Raises: yaml.YAMLError if it is none, or its aliases would repeat settings without measure.
+    """
+    loader = yaml.SafeLoader(text)
+    node = loader.get_single_node()
+    if node is not None and _nodes(node, {}) > MOST_NODES:
+        raise yaml.YAMLError(f"its aliases repeat settings, more than {MOST_NODES:,} in all; write fewer")
+    return loader, node
+
+
+def _nodes(node: yaml.Node, known: dict[int, float]) -> float:
+    """Count the nodes of a tree whose aliases are written out; infinite if one contains itself."""
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        pairs = node.value if isinstance(node, yaml.CollectionNode) else ()
+        inside = [each for pair in pairs for each in (pair if isinstance(pair, tuple) else [pair])]
+        known[id(node)] = 1.0 + sum(_nodes(each, known) for each in inside)
+    return known[id(node)]
 
 
 def check_archive(path: Path) -> None:

@@ -26,6 +26,8 @@ def replacing(folder: Path, names: Collection[str] | None = None, writer: str = 
     """
     folder = folder.resolve()
     part, old = (folder.with_name(f".{folder.name}{writer}.{ending}") for ending in ("part", "old"))
+    if interrupted(folder, writer) == old:
+        old.rename(folder)
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
@@ -34,8 +36,8 @@ def replacing(folder: Path, names: Collection[str] | None = None, writer: str = 
             for path in [path for path in folder.iterdir() if path.name not in names]:
                 _link(path, part / path.name)
         if not _exchange(part, folder):
-            shutil.rmtree(old, ignore_errors=True)
             if folder.exists():
+                shutil.rmtree(old, ignore_errors=True)
                 folder.rename(old)  # a kill here leaves the old one: see `interrupted`
             part.rename(folder)
     finally:
@@ -43,9 +45,9 @@ def replacing(folder: Path, names: Collection[str] | None = None, writer: str = 
     shutil.rmtree(old, ignore_errors=True)
 
 
-def interrupted(folder: Path) -> Path:
+def interrupted(folder: Path, writer: str = "") -> Path:
     """Return the folder, or the old one where a kill has come between two renames of `replacing`."""
-    old = folder.with_name(f".{folder.name}.old")
+    old = folder.with_name(f".{folder.name}{writer}.old") if folder.name else folder
     return old if old.is_dir() and not folder.exists() else folder
 
 
