@@ -117,6 +117,6 @@ def read_adapter(file: str | Path) -> SavedAdapter:
             weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # no dict
         check_format(plain["format"], file)
         lora, tasks, decoding = (from_plain(plain[name]) for name in ("lora", "tasks", "decoding"))
-        if lora.rank > max(map(len, weights.values())):  # before memory is taken for it
+        if lora.rank > max(len(each) for each in weights.values() if each.ndim):  # before memory is taken for it
             raise InputError(f"its settings ask for rank {lora.rank:,}, its weights have less")
         return SavedAdapter(lora, tasks, decoding, plain["backbone"], weights)

@@ -218,4 +218,5 @@ def _is_one(value: Any, wanted: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool) and value == value  # NaN is no number
     if wanted is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    return not isinstance(wanted, type) or isinstance(value, wanted)
+    checks = isinstance(wanted, type) and wanted is not Any and not getattr(wanted, "_is_protocol", False)
+    return not checks or isinstance(value, wanted)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import pickle
 import threading
@@ -71,13 +70,13 @@ def read_yaml(text: str | bytes) -> tuple[yaml.SafeLoader, yaml.Node | None]:
     return loader, node
 
 
-def _nodes(node: yaml.Node, known: dict[int, float]) -> float:
-    """Count the nodes of a tree whose aliases are written out; infinite if one contains itself."""
+def _nodes(node: yaml.Node, known: dict[int, int]) -> int:
+    """Count the nodes of a tree whose aliases are written out; `yaml` itself refuses one that contains itself."""
     if id(node) not in known:
-        known[id(node)] = math.inf
+        known[id(node)] = 0
         pairs = node.value if isinstance(node, yaml.CollectionNode) else ()
         inside = [each for pair in pairs for each in (pair if isinstance(pair, tuple) else [pair])]
-        known[id(node)] = 1.0 + sum(_nodes(each, known) for each in inside)
+        known[id(node)] = 1 + sum(_nodes(each, known) for each in inside)
     return known[id(node)]
 
 
@@ -140,9 +139,11 @@ def refusing(place: object, fault: str = NOT_FITTING) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise error if str(error).startswith(str(place)) else InputError(f"{place}: {error}") from error
+        if str(error).startswith(str(place)):
+            raise
+        raise InputError(f"{place}: {error}") from error
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise  # the user's own interruption
         reason = f"{type(error).__name__}: {one_line(error)}"[:REASON]
-        raise InputError(f"{place}: {fault} ({reason}); copy or save the model again") from error
+        raise InputError(f"{place}: {fault} ({reason}); copy or write it again") from error
