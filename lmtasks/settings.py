@@ -171,7 +171,7 @@ def _is_ours(kind: type) -> bool:
 
 
 def _shown(value: Any) -> str:
-    text = type(value).__name__ if dataclasses.is_dataclass(value) else str(value)
+    text = type(value).__name__ if dataclasses.is_dataclass(value) else " ".join(str(value).split())
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from lmtasks.backbones.lora import is_adapter
 from lmtasks.model import Model
+from lmtasks.storage.reading import refusing
 from lmtasks.story import Portion, Story, count
 from lmtasks.tasks.base import listed
 
@@ -80,7 +81,8 @@ def training(model: Model) -> list[str]:
     if story.base:
         told.append(f"It began with the weights of {story.base}.")
     if story.steps:
-        told += [f"{', '.join(_settings(model))}.", *_parts(model)]
+        with refusing("the settings of its training"):
+            told += [f"{', '.join(_settings(model))}.", *_parts(model)]
     if story.weights:
         told.append(f"The weights are {story.weights}.")
     if story.machine:
@@ -250,7 +252,7 @@ def _scores(model: Model, scores: Mapping[str, float]) -> str:
     for name, value in scores.items():
         split, _, rest = name.partition("/")
         task, _, metric = rest.partition("/")
-        if not metric:  # the mean over tasks
+        if not metric or task not in model.tasks:  # the mean over tasks
             continue
         own = model.tasks[task]
         shown = f"**{value:.2f}**" if metric == own.main_metric else f"{value:.2f}"
