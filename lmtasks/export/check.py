@@ -46,7 +46,12 @@ class Check:
     @property
     def fits(self) -> bool:
         """Whether it is what float32 allows."""
-        return self.difference <= EXACT and self.same >= ENOUGH * self.count
+        return self.difference <= EXACT and self.alike
+
+    @property
+    def alike(self) -> bool:
+        """Whether most answers are the same."""
+        return self.same >= ENOUGH * self.count
 
 
 def check_export(model: Model, exported: Model, rows: Mapping[str, Sequence[Row]] | None = None) -> Check:

@@ -58,6 +58,11 @@ def is_export(path: str | Path) -> bool:
     return (Path(path) / EXPORT).is_file()
 
 
+def size_of(folder: Path) -> int:
+    """Return the bytes of the files in a folder and those below."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def describe_export(folder: Path) -> Description:
     """Read `lmtasks.json`. Raises: InputError if it is damaged, or of another version of lmtasks."""
     place = folder / EXPORT
@@ -74,7 +79,7 @@ def describe_export(folder: Path) -> Description:
 def check_engine(engine: str, precision: str) -> None:
     """Check that there is such an engine, with weights of such numbers. Raises: InputError if not."""
     if engine not in ENGINES:
-        hint = did_you_mean(engine, ENGINES, f"there are {', '.join(ENGINES)}")
+        hint = did_you_mean(engine, ENGINES, f"there are {', '.join(ENGINES)}; torch needs none")
         raise InputError(f"there is no engine {engine!r}; {hint}")
     if precision not in PRECISIONS[engine]:
         raise InputError(f"{engine} has no precision {precision!r}; give {', '.join(PRECISIONS[engine])}")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from lmtasks.batch import Batch, Example
 from lmtasks.data.limits import cut_to_read
 from lmtasks.errors import InputError
-from lmtasks.export.hf import chosen_task
+from lmtasks.export.hf import BESIDE, PEFT_CONFIG, PEFT_PREFIX, PEFT_WEIGHTS, chosen_task
 from lmtasks.export.hf_layouts import check_head
 from lmtasks.export.hf_tokenizer import framed
 from lmtasks.heads.seq2seq import shift_right
@@ -37,6 +39,8 @@ def compare_hf(model: Model, folder: Path, examples: Sequence[Example], task: st
     name, own = chosen_task(model, task)
     read = transformers.AutoTokenizer.from_pretrained(folder)
     theirs = getattr(transformers, f"AutoModel{_ending(model, task)}").from_pretrained(folder).eval()
+    if (folder / BESIDE).exists():
+        _add_adapter(theirs, folder / BESIDE)
     differences = []
     for example in examples:
         batch = Batch.of(name, [cut_to_read(example, backbone.max_length)], tokenizer.pad_id)
@@ -45,6 +49,15 @@ def compare_hf(model: Model, folder: Path, examples: Sequence[Example], task: st
         finite = wanted.isfinite()  # a token that cannot be in an answer has no finite logit
         differences.append((found - wanted)[finite].abs().max().item() if same else math.inf)
     return differences
+
+
+def _add_adapter(theirs: nn.Module, folder: Path) -> None:
+    """Add an adapter to the weights of a model, as PEFT does when it merges."""
+    config = json.loads((folder / PEFT_CONFIG).read_text(encoding="utf-8"))
+    weights = load_file(folder / PEFT_WEIGHTS)
+    for layer in config["target_modules"]:
+        down, up = (weights[f"{PEFT_PREFIX}{layer}.lora_{side}.weight"] for side in "AB")
+        theirs.get_parameter(f"{layer}.weight").add_(up @ down * config["lora_alpha"] / config["r"])
 
 
 def _ending(model: Model, task: str | None) -> str:

@@ -105,12 +105,14 @@ def load(
 
 
 def find_own(path: str | Path, revision: str | None = None) -> Path | None:
-    """Return the model folder, checkpoint or, on the hub, export that a path means; None if it is of others.
+    """Return the model folder, checkpoint or export that a path means; None if it is of others.
 
     What is on the hub is downloaded, of a branch, tag or commit if that is given.
 
     Raises: InputError if there is no model at `path`.
     """
+    if is_export(path):
+        return Path(path)
     if not is_foreign(path):
         return find_model(path)
     if Path(path).exists():
@@ -172,8 +174,11 @@ def _export_of(path: Path, engine: str | None, precision: str | None) -> Path:
 
 
 def is_current(kept: Path, source: str) -> bool:
-    """Tell whether there is an export of the model that has this fingerprint."""
-    return is_export(kept) and describe_export(kept).source == source
+    """Tell whether there is an export of the model that has this fingerprint, which this version can read."""
+    try:
+        return describe_export(kept).source == source
+    except InputError:
+        return False
 
 
 def fingerprint(folder: Path) -> str:
