@@ -52,17 +52,16 @@ def run(arguments: argparse.Namespace) -> int:
         model.add_adapter("given", arguments.adapter)
         model.use_adapter("given")
     rows = _rows(model, arguments.task, arguments.input) if arguments.input else None
-    if folder.exists() and any(folder.iterdir()):
-        print(f"{folder} is replaced", file=sys.stderr)
     print(f"writing {folder}{', which takes up to a minute' if to == 'onnx' else ''}", file=sys.stderr)
     keep = bool(arguments.adapter) and to == "hf"
     check = export_model(model, to, folder, precision, arguments.task, rows, keep_adapter=keep)
     weights = sum(tensor.numel() * tensor.element_size() for tensor in model.weights().values())
     sizes = f"{size_of(folder) / 1e6:,.1f} MB (weights here {weights / 1e6:,.1f} MB)"
     print(f"{folder}: {NAMES[to]}, {precision}, {sizes}")
-    print(f"checked: {check.told}")
+    print(f"checked: {check.summary}")
     if not check.alike:
-        print(f"warning: many answers differ in {precision}; score the export on data of your own before you use it")
+        warning = f"many answers differ in {precision}; score the export on data of your own before you use it"
+        print(f"warning: {warning}", file=sys.stderr)
     if check.speed:
         print(f"speed:   {check.speed:,.1f} texts/s, the model here {check.model_speed:,.1f}")
     for line in _next(to, folder, model):

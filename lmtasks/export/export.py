@@ -12,9 +12,9 @@ import torch
 from lmtasks.backbones.lora import installed
 from lmtasks.batch import Example
 from lmtasks.errors import InputError
-from lmtasks.export.check import Check, check_export, group_of, sample_rows
+from lmtasks.export.check import WRITTEN, Check, check_export, group_of, sample_rows
 from lmtasks.export.exported import ENGINES, check_engine, is_export, open_export, write_export
-from lmtasks.export.hf import MARK, chosen_task, write_hf
+from lmtasks.export.hf import WRITTEN_BY, chosen_task, write_hf
 from lmtasks.export.hf_check import compare_hf
 from lmtasks.model import Model
 from lmtasks.storage import CONFIG
@@ -69,8 +69,8 @@ def export_model(
             check = check_export(model, open_export(part), rows or None)
         if precision == "float32" and not check.fits:
             raise InputError(
-                f"the export answers otherwise than the model: {check.told}; nothing was written; check it with texts "
-                "of your own (rows, in the shell --input), or keep this model in torch"
+                f"the export answers otherwise than the model: {check.summary}; nothing was written; check it with "
+                "texts of your own (rows, in the shell --input), or keep this model in torch"
             )
     return check
 
@@ -79,8 +79,10 @@ def _check_hf(model: Model, folder: Path, name: str | None, rows: Mapping[str, S
     """Compare the ids and logits of what transformers loads with ours."""
     name, _ = chosen_task(model, name)
     found = compare_hf(model, folder, _questions(model, name, rows.get(name, ())), name)
-    same = [difference for difference in found if difference < math.inf]
-    return Check(len(same), len(found), max(same, default=0.0), 0.0, 0.0, "logit")
+    same = [difference for difference in found if difference != math.inf]
+    largest = torch.tensor([0.0, *same]).max().item()  # NaN if one is
+    alike = len(same) >= WRITTEN * len(found)
+    return Check(len(same), len(found), largest, alike, compared=("texts have the same token ids", "logit"))
 
 
 def _questions(model: Model, name: str, rows: Sequence[Row]) -> list[Example]:
@@ -99,6 +101,6 @@ def _is_ours(folder: Path) -> bool:
         return True
     config = folder / CONFIG
     try:
-        return is_export(folder) or (config.is_file() and MARK in json.loads(config.read_text(encoding="utf-8")))
+        return is_export(folder) or (config.is_file() and WRITTEN_BY in json.loads(config.read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return False

@@ -7,9 +7,10 @@ alone is enough: `open_export` returns a Model whose backbone is the engine.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -27,10 +28,24 @@ from lmtasks.storage import EXPORT, TOKENIZER
 from lmtasks.storage.writing import save_tensors
 from lmtasks.text.base import BaseTokenizer
 
-WRITERS = {"ct2": write_ct2, "onnx": write_onnx}
-ENGINES = {"ct2": ct2_engine, "onnx": onnx_engine}
-PRECISIONS = {"ct2": ("float32", "float16", "bfloat16", "int8"), "onnx": ("float32", "int8")}
 HEADS, OWN_TOKENIZER = "heads.safetensors", "tokenizer.lmtasks.json"
+
+
+class Engine(NamedTuple):
+    """What runs exports."""
+
+    write: Callable[[Model, Path, str], None]
+    """Writes a model into a folder with weights of a precision."""
+    module: Any
+    """How it computes: `open_backbone` and `adapt_heads`."""
+    precisions: tuple[str, ...]
+    """The types that the numbers of its weights can have."""
+
+
+ENGINES = {
+    "ct2": Engine(write_ct2, ct2_engine, ("float32", "float16", "bfloat16", "int8")),
+    "onnx": Engine(write_onnx, onnx_engine, ("float32", "int8")),
+}
 
 
 @dataclass(frozen=True)
@@ -81,8 +96,8 @@ def check_engine(engine: str, precision: str) -> None:
     if engine not in ENGINES:
         hint = did_you_mean(engine, ENGINES, f"there are {', '.join(ENGINES)}; torch needs none")
         raise InputError(f"there is no engine {engine!r}; {hint}")
-    if precision not in PRECISIONS[engine]:
-        raise InputError(f"{engine} has no precision {precision!r}; give {', '.join(PRECISIONS[engine])}")
+    if precision not in ENGINES[engine].precisions:
+        raise InputError(f"{engine} has no precision {precision!r}; give {', '.join(ENGINES[engine].precisions)}")
 
 
 def write_export(model: Model, engine: str, folder: Path, precision: str = "float32", source: str = "") -> None:
@@ -93,7 +108,7 @@ def write_export(model: Model, engine: str, folder: Path, precision: str = "floa
     Raises: InputError if the engine cannot express the model, or its package is missing.
     """
     check_engine(engine, precision)
-    WRITERS[engine](model, folder, precision)
+    ENGINES[engine].write(model, folder, precision)
     backbone, tokenizer = model.built()
     settings = to_plain({"tasks": model.tasks, "backbone": model.backbone_config, "decoding": model.decoding})
     own = tokenizer.to_plain()
@@ -115,7 +130,7 @@ def open_export(folder: Path, device: str = "cpu") -> Model:
     """
     about = describe_export(folder)
     check_engine(about.engine, about.precision)
-    engine, place = ENGINES[about.engine], (device, torch.get_num_threads())
+    engine, place = ENGINES[about.engine].module, (device, torch.get_num_threads())
     try:
         model = Model(**{name: from_plain(plain) for name, plain in about.settings.items()})
         text = (folder / (OWN_TOKENIZER if (folder / OWN_TOKENIZER).exists() else TOKENIZER)).read_text(

@@ -21,7 +21,7 @@ from lmtasks.backbones.lora import LoRALinear, installed
 from lmtasks.backbones.transformer import Transformer, TransformerConfig
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
-from lmtasks.export.hf_layouts import BEHIND_PADDING, Layout, check_head, choose_layout, t5_scales_output
+from lmtasks.export.hf_layouts import BEHIND_PADDING, Layout, choose_layout, head_class, t5_scales_output
 from lmtasks.export.hf_tokenizer import write_tokenizer
 from lmtasks.model import Model, start_marks
 from lmtasks.pretrained.family import EARLY_STOP
@@ -37,7 +37,7 @@ from lmtasks.tasks.tagging import TaggingTask
 from lmtasks.tasks.translation import TranslationTask
 from lmtasks.text.base import BaseTokenizer
 
-MARK = "lmtasks"  # a setting in config.json, which tells a folder that this file wrote
+WRITTEN_BY = "lmtasks"  # a setting in config.json, which tells a folder that this file wrote
 GENERATION = "generation_config.json"
 OUTPUT = "lm_head.weight"
 OUTSIDE = (OUTPUT, "final_logits_bias")  # stand beside the model that a class with an output holds
@@ -66,18 +66,19 @@ def write_hf(
         raise InputError(f"model.backbone is a {kind}, which transformers does not have; export it --to onnx")
     if dtype == torch.float16 and config.overflows_in_float16:
         raise InputError("the states of a T5 exceed the largest number of float16; export it --precision bfloat16")
-    ending = "" if config.has_decoder else check_head(name, own)
+    ending = "" if config.has_decoder else head_class(name, own)
     layout = choose_layout(config, name, own, tokenizer)
     merged = model.weights()
     if keep_adapter:
         merged |= {each: tensor for each, tensor in model.state_dict().items() if each in merged}
-        _write_adapter(installed(backbone), config, layout, folder / BESIDE)
     weights = _backbone_weights(merged, backbone, layout, tokenizer.pad_id)
     settings = _settings(model, config, layout, name)
     if ending:
         weights |= _head_weights(model, layout, name, own)
         settings |= _labels(own) | {"architectures": [f"{layout.stem}{ending}"]}
     write_tokenizer(tokenizer, folder, own, layout.model_type, backbone.max_length, segments=config.segments > 1)
+    if keep_adapter:
+        _write_adapter(installed(backbone), config, layout, folder / BESIDE)
     typed = {each: tensor.to("cpu", dtype).clone() for each, tensor in weights.items()}
     save_tensors(typed, folder / WEIGHTS, {"format": "pt"})
     files = {CONFIG: settings | {"dtype": str(dtype).removeprefix("torch.")}}
@@ -234,7 +235,7 @@ def _settings(model: Model, config: TransformerConfig, layout: Layout, name: str
     rows = backbone.embedding.num_embeddings
     settings = {
         "model_type": layout.model_type,
-        MARK: lmtasks.__version__,
+        WRITTEN_BY: lmtasks.__version__,
         "is_encoder_decoder": config.has_encoder and config.has_decoder,
         "vocab_size": rows,
         "pad_token_id": tokenizer.pad_id,
@@ -295,9 +296,8 @@ def _generation(model: Model, config: TransformerConfig, name: str, task: Task) 
         **_search(decoding),
     }
     if config.positions == "relative" and config.decoder_layers > config.encoder_layers:
-        settings["use_cache"] = (
-            False  # the cache of a T5 in transformers 5.23 has a place for each layer of the encoder
-        )
+        # the cache of a T5 in transformers 5.23 has a place for each layer of the encoder
+        settings["use_cache"] = False
     if never := dict.fromkeys(tokenizer.suppress_tokens):
         settings["bad_words_ids"] = [[i] for i in never]
     if config.has_encoder:

@@ -289,7 +289,7 @@ def choose_layout(config: TransformerConfig, name: str, task: Task, tokenizer: B
     return layout
 
 
-def check_head(name: str, task: Task) -> str:
+def head_class(name: str, task: Task) -> str:
     """Return the end of the name of the class that has the head of a task above an encoder.
 
     Raises: InputError if transformers has no such head.

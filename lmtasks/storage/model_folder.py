@@ -22,7 +22,7 @@ from lmtasks.errors import InputError
 from lmtasks.export.exported import check_engine, describe_export, is_export, open_export, write_export
 from lmtasks.model import Model, default_dtype
 from lmtasks.settings import from_plain
-from lmtasks.storage import ADAPTER, CARD, CONFIG, ENGINES, FILES, METRICS, MODEL, TOKENIZER, WEIGHTS, is_hub_id
+from lmtasks.storage import ADAPTER, CARD, CONFIG, FILES, KEPT_EXPORTS, METRICS, MODEL, TOKENIZER, WEIGHTS, is_hub_id
 from lmtasks.storage.card import model_card
 from lmtasks.storage.checkpoint import find_model, read
 from lmtasks.storage.writing import replacing, save_tensors
@@ -159,7 +159,7 @@ def _export_of(path: Path, engine: str | None, precision: str | None) -> Path:
             f"{path}: an engine takes a model folder, in which its files are kept; save this model as one (lmtasks "
             "import, or lmtasks.save), or export it: lmtasks export"
         )
-    kept, source = place / ENGINES / f"{engine}-{precision}", fingerprint(place)
+    kept, source = place / KEPT_EXPORTS / f"{engine}-{precision}", fingerprint(place)
     if is_current(kept, source):
         return kept
     try:
