@@ -66,6 +66,10 @@ class Model(TaskMethods, nn.Module):
         super().__init__()
         if wrong := [name for name in tasks if not NAME.fullmatch(name)]:
             raise InputError(f"model.tasks: a task cannot be called {wrong[0]!r}; use letters, digits, - and _")
+        parts = [("backbone", backbone, BackboneConfig), ("decoding", decoding, Decoding)]
+        for name, part, kind in [*parts, *((f"tasks.{name}", task, Task) for name, task in tasks.items())]:
+            if not isinstance(part, kind):
+                raise InputError(f"model.{name} is a {type(part).__name__}, expected a {kind.__name__}")
         self.tasks = dict(tasks)
         self.backbone_config, self.origin = backbone.resolve()
         self.decoding = decoding

@@ -242,8 +242,10 @@ class Predictor(TaskMethods):
         """Yield the answer to one text, or one row, piece by piece as it is written; characters come whole.
 
         The pieces together are the best answer of `solve`. An answer that is not written token by token (a beam,
-        several answers, a label) comes as one piece at the end.
+        several answers, a label) comes as one piece at the end. Without `task` it is the only one that writes.
         """
+        writers = [name for name, each in self.tasks.items() if each.generates]
+        task = writers[0] if task is None and len(writers) == 1 else task
         (name, chosen), search = self.find_task(task), decoding or self.decoding
         chosen = chosen if group is None else chosen.narrowed(group)
         row = row_of(chosen, text) if isinstance(text, str) else text

@@ -39,11 +39,15 @@ class Story:
     data: tuple[Portion, ...] = ()
     """The rows that it learned from and was scored on."""
     base: str = ""
-    """The model that it began with; of one on the hub `OWNER/NAME@REVISION`."""
+    """The model that it began with; of one on the hub `OWNER/NAME@COMMIT`."""
+    base_steps: int = 0
+    """Steps that the model which it began with had been trained for here."""
     steps: int = 0
     """Optimiser steps of the whole training."""
-    weights: str = ""
-    """Which weights of the training it has, in words."""
+    kept_step: int = 0
+    """The step whose weights it has."""
+    averaged: int = 0
+    """The checkpoints whose mean its weights are; 0 = they are those of one step."""
     tokens_per_step: int = 0
     """Padded tokens in a step."""
     max_length: int = 0

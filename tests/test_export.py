@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import subprocess
@@ -21,7 +22,7 @@ from lmtasks.export.export import export_model
 from lmtasks.export.exported import open_export
 from lmtasks.export.runner import word_pattern
 from lmtasks.model import Model
-from lmtasks.storage import ENGINES
+from lmtasks.storage import KEPT_EXPORTS
 from lmtasks.storage.model_folder import load, save
 from lmtasks.tasks.answering import SpanAnsweringTask
 from lmtasks.tasks.classification import ClassificationTask
@@ -60,9 +61,7 @@ def tiny(tasks, decoding=None, **settings):
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1:
-                outer = name.endswith(
-                    ("output.weight", "outer.weight")
-                )  # what a sublayer adds outweighs what was there
+                outer = name.endswith(("output.weight", "outer.weight"))  # a sublayer adds more than what was there
                 parameter.normal_(std=(6.0 if outer else 1.0) * parameter.size(1) ** -0.5)
         for module in model.modules():
             if isinstance(module, torch.nn.Embedding) and module.padding_idx is not None:
@@ -72,9 +71,8 @@ def tiny(tasks, decoding=None, **settings):
                 table.mul_(3)
         if model.backbone.output_bias is not None:
             model.backbone.output_bias[tokenizer.eos_id] = END
-            model.backbone.output_bias[
-                tokenizer.suppress_tokens
-            ] = -50.0  # as in a trained model, they are never likely
+            never = tokenizer.suppress_tokens
+            model.backbone.output_bias[never] = -50.0  # as in a trained model, they are never likely
     return model.eval()
 
 
@@ -170,7 +168,7 @@ def folder(tmp_path):
 
 def test_load_keeps_what_an_engine_reads_in_the_model_folder_until_the_model_changes(folder):
     load(folder, engine="ct2").classify("Anna")
-    kept = folder / ENGINES / "ct2-float32"
+    kept = folder / KEPT_EXPORTS / "ct2-float32"
     written = (kept / "model.bin").stat().st_mtime_ns
     load(folder, engine="ct2")
     assert (kept / "model.bin").stat().st_mtime_ns == written
@@ -195,6 +193,7 @@ def test_an_export_needs_nothing_of_the_model(folder, tmp_path, capsys):
 def test_run_takes_an_engine(folder, capsys):
     assert main(["run", str(folder), "--engine", "ct2", "--precision", "int8", "Anna"]) == 0
     assert capsys.readouterr().out.strip() in ("bad", "fair", "good")
+    assert (folder / KEPT_EXPORTS / "ct2-int8" / "model.bin").is_file()
 
 
 @pytest.mark.parametrize(
@@ -278,6 +277,29 @@ def test_a_check_counts_what_differs():
     model = MODELS["classification"]()
     same = check_export(model, model)
     assert (same.same, same.count, same.difference, same.fits) == (16, 16, 0.0, True)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other.heads["classification"].output.bias += torch.tensor([0.0, 0.01, 0.0])
+    near = check_export(model, other)
+    assert near.same >= 15
+    assert near.difference > 1e-3
+    assert not near.fits
+    with torch.no_grad():
+        other.heads["classification"].output.bias += torch.tensor([99.0, 0.0, 0.0])
+    far = check_export(model, other)
+    assert far.same < 14
+    assert not far.alike
+
+
+def test_a_check_is_of_each_task():
+    tasks = {name: ClassificationTask(labels=("bad", "good")) for name in ("one", "two", "three", "four")}
+    model = tiny(tasks, decoder_layers=0)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other.heads["two"].output.weight.neg_()
+        other.heads["two"].output.bias.neg_()
+    found = check_export(model, other)
+    assert (found.same, found.count, found.alike) == (48, 64, False)
 
 
 @pytest.mark.parametrize(

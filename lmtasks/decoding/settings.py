@@ -60,6 +60,10 @@ class Decoding:
             value = getattr(self, name)
             if value is not None and not value >= least:
                 raise InputError(f"decoding.{name} is {value}; give {least} or more")
+        for name, most in (("beam", 1_000), ("n_best", 10_000), ("max_length", 2**20), ("max_ratio", 10_000),
+                           ("top_k", 2**31), ("no_repeat_ngram", 2**20), ("seed", 2**63 - 1)):  # fmt: skip
+            if (getattr(self, name) or 0) > most:
+                raise InputError(f"decoding.{name} is {getattr(self, name)}; give {most:,} or less")
         for name in ("temperature", "repetition_penalty"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"decoding.{name} is {getattr(self, name)}; give a number above 0")
@@ -67,8 +71,8 @@ class Decoding:
             raise InputError(f"decoding.top_p is {self.top_p}; give a share above 0 and at most 1 (1 = all tokens)")
         if not 0 <= self.min_p <= 1:
             raise InputError(f"decoding.min_p is {self.min_p}; give a share from 0 (all tokens) to 1")
-        if not math.isfinite(self.length_penalty) or not math.isfinite(self.max_ratio):
-            raise InputError("decoding.length_penalty and decoding.max_ratio must be finite numbers")
+        if not abs(self.length_penalty) <= 5 or not math.isfinite(self.max_ratio):
+            raise InputError(f"decoding.length_penalty is {self.length_penalty}; give a number from -5 to 5")
         if self.early_stop not in ("exact", "beam", "estimate"):
             raise InputError(f"decoding.early_stop is {self.early_stop!r}; give 'exact', 'beam' or 'estimate'")
         if self.min_length > self.max_length:

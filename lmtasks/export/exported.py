@@ -7,9 +7,10 @@ alone is enough: `open_export` returns a Model whose backbone is the engine.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file
@@ -28,10 +29,24 @@ from lmtasks.storage.reading import MOST_TEXT, read_json, read_text, refusing
 from lmtasks.storage.writing import save_tensors
 from lmtasks.text.base import BaseTokenizer
 
-WRITERS = {"ct2": write_ct2, "onnx": write_onnx}
-ENGINES = {"ct2": ct2_engine, "onnx": onnx_engine}
-PRECISIONS = {"ct2": ("float32", "float16", "bfloat16", "int8"), "onnx": ("float32", "int8")}
 HEADS, OWN_TOKENIZER = "heads.safetensors", "tokenizer.lmtasks.json"
+
+
+class Engine(NamedTuple):
+    """What runs exports."""
+
+    write: Callable[[Model, Path, str], None]
+    """Writes a model into a folder with weights of a precision."""
+    module: Any
+    """How it computes: `open_backbone` and `adapt_heads`."""
+    precisions: tuple[str, ...]
+    """The types that the numbers of its weights can have."""
+
+
+ENGINES = {
+    "ct2": Engine(write_ct2, ct2_engine, ("float32", "float16", "bfloat16", "int8")),
+    "onnx": Engine(write_onnx, onnx_engine, ("float32", "int8")),
+}
 
 
 @dataclass(frozen=True)
@@ -59,6 +74,11 @@ def is_export(path: str | Path) -> bool:
     return (Path(path) / EXPORT).is_file()
 
 
+def size_of(folder: Path) -> int:
+    """Return the bytes of the files in a folder and those below."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def describe_export(folder: Path) -> Description:
     """Read `lmtasks.json`. Raises: InputError if it is damaged, or of another version of lmtasks."""
     place = folder / EXPORT
@@ -73,10 +93,10 @@ def describe_export(folder: Path) -> Description:
 def check_engine(engine: str, precision: str) -> None:
     """Check that there is such an engine, with weights of such numbers. Raises: InputError if not."""
     if engine not in ENGINES:
-        hint = did_you_mean(engine, ENGINES, f"there are {', '.join(ENGINES)}")
+        hint = did_you_mean(engine, ENGINES, f"there are {', '.join(ENGINES)}; torch needs none")
         raise InputError(f"there is no engine {engine!r}; {hint}")
-    if precision not in PRECISIONS[engine]:
-        raise InputError(f"{engine} has no precision {precision!r}; give {', '.join(PRECISIONS[engine])}")
+    if precision not in ENGINES[engine].precisions:
+        raise InputError(f"{engine} has no precision {precision!r}; give {', '.join(ENGINES[engine].precisions)}")
 
 
 def write_export(model: Model, engine: str, folder: Path, precision: str = "float32", source: str = "") -> None:
@@ -87,7 +107,7 @@ def write_export(model: Model, engine: str, folder: Path, precision: str = "floa
     Raises: InputError if the engine cannot express the model, or its package is missing.
     """
     check_engine(engine, precision)
-    WRITERS[engine](model, folder, precision)
+    ENGINES[engine].write(model, folder, precision)
     backbone, tokenizer = model.built()
     settings = to_plain({"tasks": model.tasks, "backbone": model.backbone_config, "decoding": model.decoding})
     own = tokenizer.to_plain()
@@ -111,7 +131,7 @@ def open_export(folder: Path, device: str = "cpu") -> Model:
     about = describe_export(folder)
     check_engine(about.engine, about.precision)
     check_sums(folder, {*read_sums(folder), HEADS, OWN_TOKENIZER})
-    engine, place = ENGINES[about.engine], (device, torch.get_num_threads())
+    engine, place = ENGINES[about.engine].module, (device, torch.get_num_threads())
     with refusing(folder, "is damaged, or of another version"):
         model = Model(**{name: from_plain(plain) for name, plain in about.settings.items()})
         file = next(path for path in (folder / OWN_TOKENIZER, folder / TOKENIZER) if path.exists())

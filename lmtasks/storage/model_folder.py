@@ -22,7 +22,7 @@ from lmtasks.errors import InputError
 from lmtasks.export.exported import check_engine, describe_export, is_export, open_export, write_export
 from lmtasks.model import Model, default_dtype
 from lmtasks.settings import from_plain
-from lmtasks.storage import ADAPTER, CARD, CONFIG, ENGINES, FILES, METRICS, MODEL, TOKENIZER, WEIGHTS, is_hub_id
+from lmtasks.storage import ADAPTER, CARD, CONFIG, FILES, KEPT_EXPORTS, METRICS, MODEL, TOKENIZER, WEIGHTS, is_hub_id
 from lmtasks.storage.card import model_card
 from lmtasks.storage.checkpoint import find_model, read
 from lmtasks.storage.checksums import write_sums
@@ -107,12 +107,14 @@ def load(
 
 
 def find_own(path: str | Path, revision: str | None = None) -> Path | None:
-    """Return the model folder, checkpoint or, on the hub, export that a path means; None if it is of others.
+    """Return the model folder, checkpoint or export that a path means; None if it is of others.
 
     What is on the hub is downloaded, of a branch, tag or commit if that is given.
 
     Raises: InputError if there is no model at `path`.
     """
+    if is_export(path):
+        return Path(path)
     if not is_foreign(path):
         return find_model(path)
     if Path(path).exists():
@@ -161,7 +163,7 @@ def _export_of(path: Path, engine: str | None, precision: str | None) -> Path:
             f"{path}: an engine takes a model folder, in which its files are kept; save this model as one (lmtasks "
             "import, or lmtasks.save), or export it: lmtasks export"
         )
-    kept, source = place / ENGINES / f"{engine}-{precision}", fingerprint(place)
+    kept, source = place / KEPT_EXPORTS / f"{engine}-{precision}", fingerprint(place)
     if linked := [str(path) for path in (kept.parent, kept) if path.is_symlink()]:
         raise InputError(f"{linked[0]}: is a link, and files elsewhere would be replaced; delete the link")
     if is_current(kept, source):
@@ -178,8 +180,11 @@ def _export_of(path: Path, engine: str | None, precision: str | None) -> Path:
 
 
 def is_current(kept: Path, source: str) -> bool:
-    """Tell whether there is an export of the model that has this fingerprint."""
-    return is_export(kept) and describe_export(kept).source == source
+    """Tell whether there is an export of the model that has this fingerprint, which this version can read."""
+    try:
+        return describe_export(kept).source == source
+    except InputError:
+        return False
 
 
 def fingerprint(folder: Path) -> str:

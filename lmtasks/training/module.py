@@ -35,7 +35,7 @@ from lmtasks.settings import from_plain, to_plain
 from lmtasks.storage import TOKENIZER
 from lmtasks.storage.checkpoint import saved_in
 from lmtasks.storage.reading import refusing
-from lmtasks.story import Story, count
+from lmtasks.story import Story
 from lmtasks.tasks.base import Answer, Prediction, Row, Task
 from lmtasks.text.base import BaseTokenizer
 from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
@@ -165,8 +165,8 @@ class TaskModule(Model, LightningModule):
     def connect(self, mixture: Mixture, story: Story) -> None:
         """Take the mixture that training follows, and what is known of its data; the data module calls it."""
         before, self.mixture = self.story, mixture
-        trained = f"a model that had been trained for {count(before.steps, 'step')}" if before.steps else before.base
-        self.story = replace(story, base=self.origin.called if self.origin else trained)
+        base = {"base": self.origin.called} if self.origin else {"base": before.base, "base_steps": before.steps}
+        self.story = replace(story, **base)
 
     def configure_model(self) -> None:
         """Build the layers, once."""
