@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from itertools import count
 
 import pytest
 import torch
@@ -12,8 +18,8 @@ from tiny import fit, tiny_backbone, tiny_module
 
 from lmtasks.errors import InputError
 from lmtasks.settings import from_plain, to_plain
-from lmtasks.storage import CHECKSUMS, CONFIG, METRICS, TOKENIZER, WEIGHTS
-from lmtasks.storage.checkpoint import last_checkpoint
+from lmtasks.storage import CHECKSUMS, CONFIG, METRICS, TOKENIZER, WEIGHTS, writing
+from lmtasks.storage.checkpoint import last_checkpoint, read, read_metrics
 from lmtasks.storage.model_folder import find_model, load, save
 from lmtasks.training.callbacks.checkpoints import Checkpoints
 
@@ -257,3 +263,121 @@ def test_settings_of_another_version_are_refused(unchecked):
 def test_a_device_that_is_not_here_is_refused(folder, device):
     with pytest.raises(InputError, match=f"there is no device '{device}' here"):
         load(folder, device)
+
+
+@pytest.mark.parametrize("name", [CONFIG, WEIGHTS, TOKENIZER, METRICS])
+def test_a_changed_byte_of_any_file_is_noticed_and_its_file_named(folder, name):
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(InputError, match=rf"{name}: is not as it was saved.*delete .*{CHECKSUMS}$"):
+        load(folder)
+
+
+def test_the_card_may_be_changed_and_without_checksums_all_may(trained, folder):
+    (folder / "README.md").write_text("mine")
+    same(trained, load(folder))
+    (folder / CHECKSUMS).unlink()
+    (folder / CONFIG).write_text(json.dumps(json.loads((folder / CONFIG).read_text())))
+    same(trained, load(folder))
+
+
+def test_damaged_checksums_are_one_line(folder):
+    (folder / CHECKSUMS).write_text("no checksum\n")
+    refused(folder, "delete this file")
+
+
+def test_the_checksums_are_what_sha256sum_reads(folder):
+    subprocess.run(["sha256sum", "--check", "--strict", CHECKSUMS], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("backbone", "encoder_layers", 10_000_000),
+        ("backbone", "d_model", 2**20),
+        ("backbone", "d_ff", 2**40),
+        ("backbone", "max_length", 2**30),
+        ("backbone", "embedding_rows", 2**40),
+        ("backbone", "n_heads", "2"),
+        ("backbone", "dropout", float("nan")),
+        ("decoding", "beam", 1_000_000),
+        ("decoding", "length_penalty", 1e6),
+        ("decoding", "max_length", 2.5),
+    ],
+)
+def test_settings_that_the_weights_do_not_have_are_refused_before_anything_is_built(unchecked, part, name, value):
+    settings = json.loads((unchecked / CONFIG).read_text())
+    settings[part]["init_args"][name] = value
+    (unchecked / CONFIG).write_text(json.dumps(settings))
+    began = time.process_time()
+    refused(unchecked)
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("name", ["Pretrained", "Batch", "EMA", "lmtasks.story.Story", "dataclasses.Field"])
+def test_a_file_names_settings_and_no_other_class(unchecked, name):
+    settings = json.loads((unchecked / CONFIG).read_text())
+    settings["backbone"] = {"class_path": name, "init_args": {"name": "google-bert/bert-base-uncased"}}
+    (unchecked / CONFIG).write_text(json.dumps(settings))
+    refused(unchecked, f"{name}, which is no settings class")
+
+
+def test_a_tokenizer_far_too_large_for_the_weights_is_not_read(unchecked):
+    text = json.loads((unchecked / TOKENIZER).read_text())
+    text["model"]["vocab"] |= {f"piece{n}": n + 1000 for n in range(300_000)}
+    (unchecked / TOKENIZER).write_text(json.dumps(text))
+    began = time.process_time()
+    refused(unchecked, "its tokenizer has")
+    assert time.process_time() - began < 1
+
+
+def test_a_link_to_a_model_folder_stays_one_and_so_does_what_lies_in_its_target(trained, folder, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(folder)
+    (folder / "notes.txt").write_text("the best so far")
+    same(load(save(trained, link)), trained)
+    assert link.is_symlink()
+    assert (folder / "notes.txt").read_text() == "the best so far"
+    assert [*tmp_path.glob(".*"), *folder.parent.glob(".*")] == []
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_kill_at_any_moment_leaves_the_old_model_or_the_new_one(trained, folder, exchange, monkeypatch):
+    if not exchange:  # a file system without
+        monkeypatch.setattr(writing, "_exchange", lambda one, two: False)
+    (folder / "notes.txt").write_text("the best so far")
+    scores = [{"test/score": 1.0}, {"test/score": 2.0}]
+    save(trained, folder, scores[0])
+    for moment in count():
+        child = os.fork()
+        if not child:
+            _killed_at(moment, lambda number=moment: save(trained, folder, scores[number % 2]))
+        _, status = os.waitpid(child, 0)
+        place = find_model(folder)
+        assert read(place).settings == trained.describe()["settings"]
+        assert read_metrics(place)["scores"] in scores
+        assert (place / "notes.txt").read_text() == "the best so far"
+        if os.WIFEXITED(status):
+            assert status == 0
+            break
+    assert moment > 20
+    save(trained, folder)
+    assert not list(folder.parent.glob(".*"))
+
+
+def _killed_at(moment, call):
+    """Call a function in a process that dies at the n-th of its calls to the file system."""
+    left = iter(range(moment))
+
+    def hook(event, arguments):
+        watched = event == "open" or event.startswith(("os.", "shutil."))
+        if watched and event != "os.kill" and next(left, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+    try:
+        call()
+        os._exit(0)
+    finally:
+        os._exit(1)

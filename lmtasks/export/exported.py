@@ -82,11 +82,11 @@ def size_of(folder: Path) -> int:
 def describe_export(folder: Path) -> Description:
     """Read `lmtasks.json`. Raises: InputError if it is damaged, or of another version of lmtasks."""
     place = folder / EXPORT
+    check_sums(folder, [EXPORT])
     plain = read_json(place)
     check_format(plain.get("format"), place)
     with refusing(place, "is damaged"):
         about = build(Description, {field.name: plain[field.name] for field in fields(Description)})
-    check_sums(folder, [EXPORT])
     return about
 
 

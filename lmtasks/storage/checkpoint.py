@@ -119,11 +119,11 @@ def read_settings(place: Path) -> dict[str, Any]:
     """
     if not place.is_dir():
         return read(place).settings
+    check_sums(place, [CONFIG])
     settings = read_json(place / CONFIG)
     if "tasks" not in settings:
         raise InputError(f"{place / CONFIG}: not the settings of a model of lmtasks; give the folder of one")
     check_format(settings.pop("format", None), place)
-    check_sums(place, [CONFIG])
     return settings
 
 
@@ -135,8 +135,8 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     file = folder / METRICS
     if not file.is_file():
         return {}
-    found = read_json(file)
     check_sums(folder, [METRICS])
+    found = read_json(file)
     kinds = {"scores": float | int | None, "signatures": str, "story": object}
     for name, kind in kinds.items():
         part = found.get(name, {})
