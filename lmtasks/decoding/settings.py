@@ -48,7 +48,8 @@ class Decoding:
     min_p: float = 0.0
     """Draw from tokens at least this share as likely as the likeliest one (Nguyen et al. 2024); 0 = from all."""
     seed: int | None = None
-    """Number that fixes the samples of every source whatever its batch; without it they follow torch.manual_seed."""
+    """Number that fixes the samples of every text, whatever its place and batch: equal texts have equal samples.
+    Without it they follow torch.manual_seed, and each row has samples of its own."""
     repetition_penalty: float = 1.0
     """Factor that makes tokens already produced less likely (Keskar et al. 2019, section 4.1); 1 = none."""
     no_repeat_ngram: int = 0

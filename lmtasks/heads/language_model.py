@@ -13,7 +13,7 @@ from torch import Tensor
 from lmtasks.backbones.base import Backbone, Memory, State
 from lmtasks.backbones.loss import Loss
 from lmtasks.batch import Batch
-from lmtasks.decoding import Decoding, search, stream
+from lmtasks.decoding import Decoding, number_of, search, stream
 from lmtasks.heads.base import Head, Texts
 
 
@@ -54,7 +54,8 @@ class LanguageModelHead(Head):
         """
         rows = zip(batch.source.tolist(), batch.source_mask.sum(1).tolist(), strict=True)
         backbone, prompts = self._begin(backbone, [source[:length] for source, length in rows], decoding)
-        begin, ids = [prefix] * len(batch) if prefix else None, batch.ids.tolist()
+        begin = [prefix] * len(batch) if prefix else None
+        ids = None if decoding.seed is None else [number_of(prompt) for prompt in prompts]
         return search(backbone, None, decoding, self.end, self.end, self.suppress_tokens, begin, ids, prompts)
 
     def stream(
@@ -62,7 +63,8 @@ class LanguageModelHead(Head):
     ) -> Iterator[int]:
         """Iterate over the tokens that continue one source; see `Head.stream`."""
         backbone, (prompt,) = self._begin(backbone, [source], decoding)
-        return stream(backbone, None, decoding, self.end, self.end, self.suppress_tokens, prefix, prompt=prompt)
+        number = number_of(prompt)
+        return stream(backbone, None, decoding, self.end, self.end, self.suppress_tokens, prefix, number, prompt)
 
     def _begin(
         self, backbone: Backbone, sources: Sequence[Sequence[int]], decoding: Decoding
