@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from lmtasks.adapters import Adapter, read_adapter
 from lmtasks.backbones.base import Backbone, BackboneConfig
 from lmtasks.backbones.lora import installed, merged, put, take_out
+from lmtasks.checked import CheckedArguments
 from lmtasks.data.limits import check_limits
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
@@ -34,7 +35,7 @@ BUILDING = threading.Lock()  # the default type of numbers is one for all thread
 PARTS = ("backbone.", "heads.")  # how the names of a model's weights begin; others are for training only
 
 
-class Model(TaskMethods, nn.Module):
+class Model(CheckedArguments, TaskMethods, nn.Module):
     """One or several tasks on one backbone, each with a head of its own.
 
     Args:

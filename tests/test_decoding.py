@@ -386,10 +386,15 @@ def test_half_precision_logits_are_normalised_in_single():
         ({"max_length": 0}, "decoding.max_length"),
         ({"min_length": 9, "max_length": 8}, "above max_length"),
         ({"repetition_penalty": 0.0}, "decoding.repetition_penalty"),
-        ({"length_penalty": math.nan}, "finite"),
+        ({"length_penalty": math.nan}, "length_penalty is nan; give a number"),
         ({"max_ratio": math.nan}, "decoding.max_ratio"),
         ({"early_stop": "never"}, "early_stop"),
         ({"seed": -1}, "decoding.seed"),
+        ({"length_penalty": 1e6}, "decoding.length_penalty is 1000000.0; give a number from -5 to 5"),
+        ({"max_ratio": 1e300}, "decoding.max_ratio"),
+        ({"beam": 10**6}, "decoding.beam"),
+        ({"beam": "5"}, "decoding.beam is '5'; give a whole number"),
+        ({"beem": 5}, "did you mean beam?"),
     ],
 )
 def test_contradictory_settings_say_what_to_do(wrong, message):
