@@ -17,9 +17,13 @@ def check_finite(weights: Mapping[str, Tensor]) -> None:
 
     Raises: InputError if one is; it names the tensor.
     """
-    for name, tensor in weights.items():
-        if tensor.is_floating_point() and tensor.numel() and not is_finite(tensor):
-            raise InputError(f"the weights of {name} are not finite: {REMEDY}")
+    if name := broken_weight(weights):
+        raise InputError(f"{name} is not finite, it has NaN or infinity; {REMEDY}")
+
+
+def broken_weight(weights: Mapping[str, Tensor]) -> str | None:
+    """Return the name of the first tensor that has NaN or infinity, None if there is none."""
+    return next((name for name, tensor in weights.items() if not is_finite(tensor)), None)
 
 
 def is_finite(tensor: Tensor) -> bool:
@@ -28,5 +32,7 @@ def is_finite(tensor: Tensor) -> bool:
     >>> is_finite(torch.tensor([0.0, torch.inf]))
     False
     """
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
     least, most = torch.aminmax(tensor.detach())  # NaN passes through both; a mask of the tensor would cost memory
     return bool(torch.isfinite(torch.stack((least, most))).all())

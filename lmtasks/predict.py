@@ -7,6 +7,7 @@ joined.
 
 from __future__ import annotations
 
+import math
 import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from lmtasks.data.limits import cut_to_read
 from lmtasks.data.plan import evaluation_batches
 from lmtasks.decoding import Decoding, Hypothesis
 from lmtasks.errors import InputError
+from lmtasks.finite import REMEDY
 from lmtasks.heads.base import Head
 from lmtasks.tasks.base import Answer, Row, Span, Task
 from lmtasks.text.base import BaseTokenizer
@@ -230,10 +232,16 @@ class Predictor(TaskMethods):
     def answer_batch(
         self, batch: Batch, decoding: Decoding | None = None, prefix: Sequence[int] = ()
     ) -> list[list[Answer]]:
-        """Return the answers to each example of a batch that carries its examples, best first."""
+        """Return the answers to each example of a batch that carries its examples, best first.
+
+        Raises: InputError if a score is not finite.
+        """
         head = cast(Head, self.heads[batch.task])
         found = head.predict(self.backbone, batch.to(self.backbone.device), decoding or self.decoding, prefix)
-        return self.tasks[batch.task].answers(found, batch.examples, self.tokenizer)
+        answers = self.tasks[batch.task].answers(found, batch.examples, self.tokenizer)
+        if not all(math.isfinite(answer.score) for several in answers for answer in several):
+            raise InputError(f"the model gives no numbers that are finite for {batch.task}; {REMEDY}")
+        return answers
 
     @torch.no_grad()
     def stream(

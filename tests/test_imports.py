@@ -68,7 +68,7 @@ LAYERS = [
     "training.optim.*",
     "training.joint.surgery training.joint.weighting",
     "training.joint.*",
-    "training.config training.evaluation training.hardware training.init_from training.steps",
+    "training.config training.evaluation training.hardware training.health training.init_from training.steps",
     "training.callbacks.*",
     "training.checks",
     "training.module",
