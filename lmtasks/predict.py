@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from lmtasks.backbones.base import Backbone
 from lmtasks.batch import Batch, Example
+from lmtasks.cuts import counting_cuts
 from lmtasks.data.limits import cut_to_read
 from lmtasks.data.plan import evaluation_batches
 from lmtasks.decoding import Decoding, Hypothesis
@@ -211,19 +212,21 @@ class Predictor(TaskMethods):
 
         `task` names one of several; `group` keeps the examples of one kind, such as the direction en-de; with `prefix`
         every written answer begins so. Rows are sorted by length inside and returned in order. A source longer than
-        the backbone can read is cut, and the log says which.
+        the backbone can read is cut, and the log says so once.
 
         Raises: InputError if the model has no such task, a row lacks a column it needs, or could be answered in several
         ways.
         """
         name, chosen = self.find_task(task)
-        examples = self._questions(name, chosen, rows, group)
-        lengths = np.array([[len(example.source)] * 2 for example in examples]).reshape(-1, 2)
-        begin = self.tokenizer.encode_targets([prefix])[0] if prefix else []
-        found: dict[int, list[Answer]] = {}
-        for picked in evaluation_batches(lengths, TOKENS_PER_BATCH):
-            batch = Batch.of(name, [examples[i] for i in picked], self.tokenizer.pad_id, picked)
-            found.update(zip(picked.tolist(), self.answer_batch(batch, decoding, begin), strict=True))
+        with counting_cuts() as cuts:
+            examples = self._questions(name, chosen, rows, group)
+            lengths = np.array([[len(example.source)] * 2 for example in examples]).reshape(-1, 2)
+            begin = self.tokenizer.encode_targets([prefix])[0] if prefix else []
+            found: dict[int, list[Answer]] = {}
+            for picked in evaluation_batches(lengths, TOKENS_PER_BATCH):
+                batch = Batch.of(name, [examples[i] for i in picked], self.tokenizer.pad_id, picked)
+                found.update(zip(picked.tolist(), self.answer_batch(batch, decoding, begin), strict=True))
+            cuts.count(len(rows))
         answers: list[list[Answer]] = [[Answer("", 0.0)] for _ in rows]
         for example, joined in join_rows(chosen, examples, [found[i] for i in range(len(examples))]):
             answers[example.row] = joined
@@ -259,10 +262,14 @@ class Predictor(TaskMethods):
             yield self.solve([row], name, group, search)[0][0].text
             return
         head = cast(Head, self.heads[name])
-        for example in self._questions(name, chosen, [row], group):
+        with counting_cuts() as cuts:
+            examples = self._questions(name, chosen, [row], group)
+            streams = [head.stream(self.backbone, each.source, search, each.prefix) for each in examples]
+            cuts.count(1)
+        for example, stream in zip(examples, streams, strict=True):
             tokens: list[int] = []
             written = shown = ""
-            for token in head.stream(self.backbone, example.source, search, example.prefix):
+            for token in stream:
                 tokens.append(token)
                 ((best,),) = chosen.answers([[Hypothesis(tokens, 0.0, 0.0)]], [example], self.tokenizer)
                 written = best.text

@@ -31,7 +31,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     "lazy errors checked finite storage.__init__ storage.writing",
     "hub",
-    "settings batch story",
+    "settings batch cuts story",
     "text.base text.columns text.languages text.pieces text.tags text.words",
     "text.*",
     "backbones.loss",
