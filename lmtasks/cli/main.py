@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 import sys
 import traceback
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _import(modules)
         status = _dispatch(arguments)
-        _flush()  # else a closed pipe or a full disk shows only when the interpreter ends
+        sys.stdout.flush()  # else a closed pipe or a full disk shows only when the interpreter ends
         return status
     except SystemExit as stop:  # argparse's own way out
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
@@ -65,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             traceback.print_exception(error)
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
+            error = InputError(f"stdout: cannot be written ({error.strerror}); free space, or write to a file")
         if isinstance(error, InputError):
             print(f"lmtasks: error: {error}", file=sys.stderr)
             _forget_stdout(only_if_full=True)
@@ -73,18 +76,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = "" if debug else " (--debug shows the traceback)"
         print(f"lmtasks: error: {type(error).__name__}: {first}{hint}", file=sys.stderr)
         return 1
-
-
-def _flush() -> None:
-    """Write what stdout still holds. Raises: InputError if it cannot be written."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise InputError(
-            f"stdout: cannot be written ({error.strerror}); free space, or choose another place"
-        ) from error
 
 
 def _forget_stdout(only_if_full: bool = False) -> None:
