@@ -146,11 +146,13 @@ def test_stdin_and_a_file_have_the_same_samples_and_the_same_answers_before_a_ba
 def test_a_long_dialogue_keeps_only_the_turns_that_can_be_read(tmp_path, monkeypatch, capsys):
     save(model_of(DialogueTask(history=12)), tmp_path / "model")
     (tmp_path / "talk.txt").write_text("ab\n" * 20)
-    seen = []
-    solve = Model.solve
-    monkeypatch.setattr(
-        Model, "solve", lambda self, rows, *more: seen.append(rows[0]["turns"]) or solve(self, rows, *more)
-    )
+    turns, solve = [], Model.solve
+
+    def counted(self, rows, *more):
+        turns.append(len(rows[0]["turns"]))
+        return solve(self, rows, *more)
+
+    monkeypatch.setattr(Model, "solve", counted)
     assert main(["run", str(tmp_path / "model"), "--input", str(tmp_path / "talk.txt")]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 20
     assert max(turns) == 12
