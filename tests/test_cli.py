@@ -582,7 +582,7 @@ MISTAKES = {
     ),
     "wrong value": (
         ["fit", "-c", "tiny.yaml", "--model.decoding.beam", "0"],
-        "decoding.beam is 0; give a number from 1 to 1,000",
+        "decoding.beam is 0; give a number from 1",
     ),
     "nothing given": (["fit"], "give a config (-c quickstart)"),
     "no such checkpoint": (

@@ -40,6 +40,7 @@ class Health:
 
     def __init__(self) -> None:
         self.taken: list[Taken] = []
+        self._checked: list[Taken] = []  # by the last check
         self._first: dict[str, float] = {}  # loss of each task
         self._above: dict[str, tuple[int, float]] = {}  # step since which the loss is far above, and the last loss
         self._said: set[str] = set()  # tasks that were warned of
@@ -56,7 +57,7 @@ class Health:
 
         Raises: InputError if one is not finite, in all processes.
         """
-        taken, self.taken = self.taken, []
+        taken, self.taken, self._checked = self.taken, [], self.taken
         means: dict[str, list[float]] = {}
         broken = None
         for each, (nll, count) in zip(taken, _numbers(taken), strict=True):
@@ -69,6 +70,11 @@ class Health:
             raise InputError(f"{found}; {remedy}")
         for task, several in means.items():
             self._compare(taken[-1].step, task, sum(several) / len(several))
+
+    def named(self, step: int) -> str:
+        """Return the tasks of a step, the last one, with their examples."""
+        parts = [each for each in (*self._checked, *self.taken) if each.step == step]
+        return "; ".join(f"{_named(each.rows)} of {each.task}" for each in parts)
 
     def _compare(self, step: int, task: str, loss: float) -> None:
         first = self._first.setdefault(task, loss)

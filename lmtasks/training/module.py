@@ -224,7 +224,11 @@ class TaskModule(Model, LightningModule):
             if norm.device.type == "cpu" and not math.isfinite(
                 norm
             ):  # elsewhere the next loss tells, and no step waits
-                raise InputError(f"step {self.trainer.global_step + 1}: the gradient is {norm:g}; {self._remedy()}")
+                step = self.trainer.global_step + 1
+                self._check_health()
+                raise InputError(
+                    f"step {step}: the gradient is {norm:g}, with {self._health.named(step)}; {self._remedy()}"
+                )
 
     # Training.
 
