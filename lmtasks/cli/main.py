@@ -1,13 +1,14 @@
 """The command `lmtasks`: find the file of a command, run it, and report an error as one line.
 
 Only the file of that command is imported, so that help and misspelt commands answer at once. Results go to stdout, all
-else to stderr. Exit status: 0, 1 (failed), 2 (wrong use), 130 (Ctrl-C).
+else to stderr. Exit status: 0, 1 (failed), 2 (wrong use), 130 (Ctrl-C), 141 (the reader of stdout has gone).
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 import sys
 import traceback
@@ -52,27 +53,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _import(modules)
         status = _dispatch(arguments)
-        sys.stdout.flush()  # else a closed pipe shows only when the interpreter ends
+        sys.stdout.flush()  # else a closed pipe or a full disk shows only when the interpreter ends
         return status
     except SystemExit as stop:  # argparse's own way out
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KeyboardInterrupt:
         print("lmtasks: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of stdout has gone, as `| head` does: end without a message
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except BrokenPipeError:  # the reader of stdout has gone, as `| head` does: end as the shell's own commands do
+        _forget_stdout()
+        return 128 + 13  # SIGPIPE
     except Exception as error:
         if debug:
             traceback.print_exception(error)
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
+            error = InputError(f"stdout: cannot be written ({error.strerror}); free space, or write to a file")
         if isinstance(error, InputError):
             print(f"lmtasks: error: {error}", file=sys.stderr)
+            _forget_stdout(only_if_full=True)
             return 2
         first = (str(error).strip().splitlines() or [""])[0]
         hint = "" if debug else " (--debug shows the traceback)"
         print(f"lmtasks: error: {type(error).__name__}: {first}{hint}", file=sys.stderr)
         return 1
+
+
+def _forget_stdout(only_if_full: bool = False) -> None:
+    """Let the interpreter write nowhere what stdout still holds when it ends; it would print a message of its own."""
+    with contextlib.suppress(OSError):
+        if only_if_full:
+            with contextlib.suppress(BrokenPipeError):
+                sys.stdout.flush()
+                return
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 
+from lmtasks.checked import Checked
 from lmtasks.data.plan import Plan, padded_lengths, steps_of
 from lmtasks.errors import InputError
 
@@ -23,13 +24,15 @@ FINEST = 2.0**-30  # participations are multiples of it: sums of millions are ex
 
 
 @dataclass(frozen=True)
-class Mixing:
+class Mixing(Checked):
     """How the share of each task in training is set; by default in proportion to its tokens.
 
     Example:
         >>> Mixing(by="rows", temperature=2.0).shares({"translation": 900.0, "sentiment": 100.0})
         {'translation': 0.75, 'sentiment': 0.25}
     """
+
+    setting = "data.mixing"
 
     by: Literal["tokens", "rows"] = "tokens"
     """The unit of sizes and shares: tokens of source and target, or rows."""

@@ -300,7 +300,8 @@ class Generator(Writer):
                 read = read if len(read) <= self.context else read[-max(1, self.context // 2) :]
                 room = min(self.context - len(read) + 1, limit - len(written))
                 (part,) = self._search(read, single, room, banned=True)
-                tokens = part.tokens if len(written) + len(part.tokens) < limit else [*part.tokens[:-1], self.end]
+                tokens = part.tokens or [self.end]  # a part without a token would come for ever
+                tokens = tokens if len(written) + len(tokens) < limit else [*tokens[:-1], self.end]
                 total += sum(self.log_probabilities(read, tokens))
                 written, read = [*written, *tokens], [*read, *tokens]
             ids = written[:-1]

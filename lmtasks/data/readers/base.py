@@ -9,10 +9,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
 
+from lmtasks.checked import CheckedArguments
+
 DIGITS = 12  # of a digest, which is for people to compare
 
 
-class Rows(ABC):
+class Rows(CheckedArguments, ABC):
     """The data of a task: where each split is stored, and in which format."""
 
     option: str = "data.rows"
