@@ -215,7 +215,7 @@ def _read_answers(options: argparse.Namespace) -> tuple[list[str], list[list[str
     among the right answers, mean that there is no answer.
     """
     predictions, (reference,) = options.hypotheses, options.references
-    articles = find_articles(read_json(reference)) if file_format(reference) == "json" else None
+    articles = find_articles(read_json(reference)[0]) if file_format(reference) == "json" else None
     if articles is None:
         given, questions, column = None, [], options.reference_column or "answers"
         cells = [(place, [] if value is None else value) for place, value in _cells(reference, column)]

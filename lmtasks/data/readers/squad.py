@@ -72,7 +72,7 @@ class SquadFile(Files):
 
     def _records(self, path: str, split: str, answered: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Yield the questions with their places, under the names of the flat form."""
-        articles = find_articles(read_json(path)) if file_format(path) == "json" else None
+        articles = find_articles(read_json(path)[0]) if file_format(path) == "json" else None
         if articles is not None:
             yield from list_questions(path, articles)
             return
