@@ -24,7 +24,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
 from functools import lru_cache, partial
-from io import BufferedReader, BytesIO
+from io import BufferedReader, BytesIO, FileIO
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -483,8 +483,8 @@ def _check_text(file: Path, head: bytes) -> None:
 
 
 def _open(file: Path) -> BufferedReader:
-    zipped = file.suffix.lower() == ".gz"
-    return BufferedReader(gzip.GzipFile(file), HEAD) if zipped else file.open("rb", HEAD)  # type: ignore[type-var]
+    raw: Any = gzip.GzipFile(file) if file.suffix.lower() == ".gz" else FileIO(file)
+    return BufferedReader(raw, HEAD)
 
 
 def _existing(path: str | Path) -> Path:
