@@ -375,7 +375,9 @@ def test_a_head_of_ones_own_is_refused(tmp_path):
 
 
 def test_an_encoder_that_cannot_be_traced_is_refused_in_one_line(tmp_path):
-    with pytest.raises(InputError, match=r"model\.onnx: PyTorch cannot trace it \(.+\); keep this model in torch") as found:
+    with pytest.raises(
+        InputError, match=r"model\.onnx: PyTorch cannot trace it \(.+\); keep this model in torch"
+    ) as found:
         write_onnx(own(Own(kind=Branching)), tmp_path)
     assert "\n" not in str(found.value)
 

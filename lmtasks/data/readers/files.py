@@ -11,6 +11,7 @@ TSV may have the quotes of CSV, as pandas writes them; what is guessed is logged
 
 from __future__ import annotations
 
+import ast
 import codecs
 import csv
 import gzip
@@ -53,6 +54,8 @@ NO_TEXT = {b"\x1f\x8b": "compressed by gzip; let its name end in .gz", b"PAR1": 
            b"PK\x03\x04": "a .zip or .xlsx; save the table as CSV in UTF-8", b"%PDF": "a PDF; save its text",
            b"\xd0\xcf\x11\xe0": "an .xls or .doc; save it as CSV or text in UTF-8"}  # fmt: skip
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
+ITEM = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|-?[0-9][0-9.]*"""  # of a list in Python or JSON
+LIST = re.compile(rf"\s*\[\s*(?:(?:{ITEM})(?:\s*,\s*(?:{ITEM}))*)?\s*\]\s*", re.DOTALL)
 FIELD_LIMIT = 1 << 24  # characters of one CSV value: enough for a book, and an unclosed quote cannot fill the memory
 MAX_LISTED = 20  # names in one error message
 
@@ -124,6 +127,27 @@ def exact(value: Any) -> Any:
     if None in texts:
         raise ValueError(f"item {texts.index(None) + 1} of the list is null, expected text")
     return texts
+
+
+def listed(value: Any) -> Any:
+    """Return a list of texts that is written as one text, as pandas writes it to CSV; anything else is left as it is.
+
+    >>> listed("['Anna', 'Bell']"), listed('["07", 7]'), listed("[sic]")
+    (['Anna', 'Bell'], ['07', '7'], '[sic]')
+    """
+    if not isinstance(value, str) or not LIST.fullmatch(value):
+        return value
+    try:
+        return exact(json.loads(value, parse_float=str, parse_int=str))
+    except ValueError:
+        items = re.findall(ITEM, value)
+        return [str(ast.literal_eval(item)) if item[0] in "'\"" else item for item in items]
+
+
+@lru_cache(maxsize=1024)  # a file is read several times
+def say(guess: str) -> None:
+    """Log what is guessed about a file, once."""
+    logger.warning(guess)
 
 
 def read_json(path: str) -> tuple[Any, bool]:
@@ -303,7 +327,7 @@ def _fields(file: Path, own: str, wanted: Collection[str], least: int) -> Iterat
         separator = first[4]
         head[head.index(first)] = "\n"
     if separator != own:
-        _say(f"{file}: its columns are separated by {SEPARATORS.get(separator, separator)}, not by {SEPARATORS[own]}")
+        say(f"{file}: its columns are separated by {SEPARATORS.get(separator, separator)}, not by {SEPARATORS[own]}")
     lines = chain(head, lines)
     if separator != "\t" or own != "\t" or _has_quoting(file, head):
         yield from _csv_rows(file, lines, separator)
@@ -362,7 +386,7 @@ def _has_quoting(file: Path, head: Lines) -> bool:
         found = any('"' in field for field in inside) or all(field[:1] == '"' for field in rows[0])
     what = "has the quotes of CSV, which are taken away" if found else "has values in quotes, which stay in the text"
     if found or marked:
-        _say(f"{file}: {what}")
+        say(f"{file}: {what}")
     return found
 
 
@@ -439,11 +463,6 @@ def _not_blank(file: Path, rows: Iterable[tuple[int, Row]]) -> Iterator[tuple[in
         blank += not row
     if blank:
         logger.warning("%s: skipped %d blank lines", file, blank)
-
-
-@lru_cache(maxsize=1024)  # a file is read several times
-def _say(guess: str) -> None:
-    logger.warning(guess)
 
 
 def _lines(file: Path) -> Iterator[str]:
