@@ -17,7 +17,7 @@ from lmtasks import metrics  # loads nothing heavy before a metric is called
 from lmtasks.cli.stdin import STDIN, stdin_lines
 from lmtasks.data.readers.files import numbered_rows, read_json, read_lines, read_rows
 from lmtasks.data.readers.formats import file_format, has_columns
-from lmtasks.data.readers.squad import find_articles, list_answers, list_questions
+from lmtasks.data.readers.squad import find_articles, is_impossible, list_answers, list_questions
 from lmtasks.data.readers.tagged import TaggedWords
 from lmtasks.errors import InputError
 from lmtasks.metrics.score import Score
@@ -221,7 +221,10 @@ def _read_answers(options: argparse.Namespace) -> tuple[list[str], list[list[str
         cells = [(place, [] if value is None else value) for place, value in _cells(reference, column)]
     else:
         given, questions = _read_object(predictions), list(list_questions(reference, articles))
-        cells = [(f"{place}, 'answers'", question["answers"]) for place, question in questions]
+        cells = [
+            (f"{place}, 'answers'", [] if is_impossible(place, question) else question["answers"])
+            for place, question in questions
+        ]
     known = [[text for text, _ in list_answers(place, value)] for place, value in cells]
     if given is None:
         answers = read_texts(predictions, options.column or predicted_column(predictions, "text"))
