@@ -120,6 +120,10 @@ class TaggingTask(Task):
         words = texts_of(row, "words")
         return iter([" ".join(words)] if words else [])
 
+    def check(self, row: Row) -> None:
+        """Check the words and their tags."""
+        _tags(row, texts_of(row, "words"))
+
     def examples(self, rows: Sequence[Row], tokenizer: BaseTokenizer, tagged: bool = True) -> list[Example]:
         """Give an example for each row that has words; each row may have a tag scheme of its own.
 
@@ -257,7 +261,8 @@ def _tags(row: Row, words: Sequence[str]) -> list[str]:
         try:
             split_tag(tag)
         except InputError as error:
-            raise fault(row, f"column 'tags': {error}") from None
+            hint = "tags of all words, such as parts of speech, need B- before each"
+            raise fault(row, f"column 'tags': {error}; {hint}") from None
     return tags
 
 

@@ -11,7 +11,6 @@ TSV may have the quotes of CSV, as pandas writes them; what is guessed is logged
 
 from __future__ import annotations
 
-import ast
 import codecs
 import csv
 import gzip
@@ -54,8 +53,6 @@ NO_TEXT = {b"\x1f\x8b": "compressed by gzip; let its name end in .gz", b"PAR1": 
            b"PK\x03\x04": "a .zip or .xlsx; save the table as CSV in UTF-8", b"%PDF": "a PDF; save its text",
            b"\xd0\xcf\x11\xe0": "an .xls or .doc; save it as CSV or text in UTF-8"}  # fmt: skip
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
-ITEM = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|-?[0-9][0-9.]*"""  # of a list in Python or JSON
-LIST = re.compile(rf"\s*\[\s*(?:(?:{ITEM})(?:\s*,\s*(?:{ITEM}))*)?\s*\]\s*", re.DOTALL)
 FIELD_LIMIT = 1 << 24  # characters of one CSV value: enough for a book, and an unclosed quote cannot fill the memory
 MAX_LISTED = 20  # names in one error message
 
@@ -127,21 +124,6 @@ def exact(value: Any) -> Any:
     if None in texts:
         raise ValueError(f"item {texts.index(None) + 1} of the list is null, expected text")
     return texts
-
-
-def listed(value: Any) -> Any:
-    """Return a list of texts that is written as one text, as pandas writes it to CSV; anything else is left as it is.
-
-    >>> listed("['Anna', 'Bell']"), listed('["07", 7]'), listed("[sic]")
-    (['Anna', 'Bell'], ['07', '7'], '[sic]')
-    """
-    if not isinstance(value, str) or not LIST.fullmatch(value):
-        return value
-    try:
-        return exact(json.loads(value, parse_float=str, parse_int=str))
-    except ValueError:
-        items = re.findall(ITEM, value)
-        return [str(ast.literal_eval(item)) if item[0] in "'\"" else item for item in items]
 
 
 @lru_cache(maxsize=1024)  # a file is read several times

@@ -16,10 +16,11 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any
 
-from lmtasks.data.readers.files import exact, listed, logger, read_json
+from lmtasks.data.readers.files import exact, logger, read_json
 from lmtasks.data.readers.formats import file_format
 from lmtasks.data.readers.table import Files
 from lmtasks.errors import InputError, collected
+from lmtasks.tasks.base import listed_texts
 
 COLUMNS = ("id", "question", "context", "answers", "starts")
 NOWHERE = -1  # the start of an answer that is not in its context
@@ -142,7 +143,7 @@ def list_answers(place: str, value: Any, starts: Any = None) -> list[tuple[str, 
     """
     given, apart = value, starts is not None  # in two columns
     try:
-        value, starts = _as_written(value), listed(starts)
+        value, starts = _as_written(value), listed_texts(starts)
         if isinstance(value, dict):
             value, starts = value.get("text"), value.get("answer_start")
         elif isinstance(value, list) and value and isinstance(value[0], dict):
@@ -161,7 +162,7 @@ def _as_written(value: Any) -> Any:
     """Return the object or list that a text of a CSV stands for; a text that only looks so is an error."""
     if isinstance(value, str) and value.lstrip().startswith(('{"', "{'", "[{")):
         return json.loads(value)
-    return listed(value)
+    return listed_texts(value)
 
 
 def _number(start: Any) -> int | None:

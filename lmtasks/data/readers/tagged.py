@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from itertools import chain, groupby, islice, pairwise
 from typing import Any
 
-from lmtasks.data.readers.files import listed, logger, read_lines, read_rows, say
+from lmtasks.data.readers.files import logger, read_lines, read_rows, say
 from lmtasks.data.readers.formats import ending, file_format, has_columns
 from lmtasks.data.readers.table import Files
 from lmtasks.errors import InputError, collected
+from lmtasks.tasks.base import listed_texts
 
 DOCUMENT = "-DOCSTART-"
 TAG = re.compile(r"[BIOESMLU]|[BIESMLU]-.+")  # of a named entity
@@ -84,7 +85,7 @@ class TaggedWords(Files):
         if file_format(path) in ("csv", "tsv"):  # which hold no lists, but as texts
             first = next(rows, None)
             rows = chain([] if first is None else [first], rows)
-            if first is not None and isinstance(word := first[1]["words"], str) and isinstance(listed(word), str):
+            if first is not None and isinstance(word := first[1]["words"], str) and isinstance(listed_texts(word), str):
                 header = list(next(read_rows(path, split))[1])
                 column = self.columns.get("sentence") or next(filter(SENTENCE.fullmatch, header), "")
                 if column:
@@ -101,7 +102,7 @@ class TaggedWords(Files):
                     named = f"""name the column of one: {self.columns_option} '{{"text": "COLUMN"}}'"""
                     raise InputError(f"{path}, row {number}: neither words nor a text; {named}")
                 return number, {"text": row["text"]}
-            lists = {name: listed(row[name]) for name in names}
+            lists = {name: listed_texts(row[name]) for name in names}
             for name, value in lists.items():
                 if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
                     place = f"{path}, row {number}, column '{self.columns.get(name, name)}'"
