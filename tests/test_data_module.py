@@ -71,7 +71,7 @@ def test_the_log_counts_what_is_not_used_as_it_is(corpus, caplog, too_long):
     with caplog.at_level(logging.INFO, "lmtasks"):
         data = prepared(corpus, tiny_data(corpus, max_length=8, too_long=too_long))
     dropped, cut = (2, 0) if too_long == "drop" else (0, 2)
-    assert f"no label: 2, longer than 8 tokens: dropped {dropped}, cut {cut}" in logged(caplog, "train")
+    assert f"no label: 2 (row 4, row 5), longer than 8 tokens: dropped {dropped}, cut {cut}" in logged(caplog, "train")
     assert len(data.mixture.plans["translation"].lengths) == 3 - dropped
     assert "dropped 0, " in logged(caplog, "validation")  # whatever it says, evaluation keeps its rows
 
@@ -80,14 +80,16 @@ def test_the_log_counts_the_rows_of_the_file(corpus, caplog):
     write(corpus, "train", [("a", "b"), ("", "c"), ("d", ""), ("e", "f")])
     with caplog.at_level(logging.INFO, "lmtasks"):
         prepared(corpus, tiny_data(corpus))
-    assert logged(caplog, "train").startswith("train: 4 rows, 2 examples; no text: 1, no label: 1")
+    assert logged(caplog, "train").startswith("train: 4 rows, 2 examples; no text: 1 (row 2), no label: 1 (row 3)")
 
 
 def test_blank_sources_count_at_the_end_of_a_file_and_in_each_direction(corpus, caplog):
     write(corpus, "train", [("a", "b")] * 2100 + [("", "b"), (" ", ""), ("c", "")])
     with caplog.at_level(logging.INFO, "lmtasks"):
         prepared(corpus, tiny_data(corpus), module=tiny_module(("en-de", "de-en")))
-    assert logged(caplog, "train").startswith("train: 2,103 rows, 4,200 examples; no text: 4, no label: 2")
+    assert logged(caplog, "train").startswith(
+        "train: 2,103 rows, 4,200 examples; no text: 4 (row 2102, ...), no label: 2 (row 2101, row 2103)"
+    )
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])

@@ -201,7 +201,8 @@ def test_ids_that_stand_twice_and_answers_to_the_impossible_are_counted(tmp_path
 
 @pytest.mark.parametrize("given", [
     {"text": "Ben", "answer_start": 16}, [{"text": "Ben", "answer_start": "16"}],
-    {"text": ["Ben"], "answer_start": 16.0}, '{"text": ["Ben"], "answer_start": [16]}', {"text": "Ben"}, ["Ben"], "Ben", "['Ben']", {"text": ["Ben", " "]},
+    {"text": ["Ben"], "answer_start": 16.0}, '{"text": ["Ben"], "answer_start": [16]}', {"text": "Ben"},
+    ["Ben"], "Ben", "['Ben']", {"text": ["Ben", " "]},
 ])  # fmt: skip
 def test_answers_have_many_forms(tmp_path, given):
     row = {**FLAT[0], "answers": given}

@@ -1,26 +1,123 @@
-"""The languages that metrics compare character by character, because they put no spaces between words."""
+"""What a language tells metrics: whether words stand between blanks; and what the script of texts tells of a language.
+
+A language is a code of ISO 639 (zh, zh-TW, zho) or an English name (Chinese).
+"""
 
 from __future__ import annotations
 
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from functools import cache
+from itertools import islice
+
+from lmtasks.errors import did_you_mean
+from lmtasks.text.languages import code_of, language_names
+
 CHINESE = ("zh", "zho", "cmn", "yue")  # ISO 639-1 and -3
-BY_CHARACTER = (*CHINESE, "ja", "jpn")
+BY_CHARACTER = (*CHINESE, "ja", "jpn", "th", "tha", "lo", "lao", "km", "khm", "my", "mya", "shn")
+SCRIPTS = {
+    "HIRAGANA": "ja",
+    "KATAKANA": "ja",
+    "HANGUL": "ko",
+    "CJK": "zh",
+    "THAI": "th",
+    "LAO": "lo",
+    "KHMER": "km",
+    "MYANMAR": "my",
+}  # the beginning of the name of a letter -> the language that it is commonly of
+LOOKED_AT = 1000  # texts
+MUCH = 0.2  # share of the letters: Japanese has Chinese characters too, and most texts have Latin ones
+OTHER = "other"
 
 
 def primary_code(language: str) -> str:
-    """Return the language of an ISO 639 code with a region or script, such as zh of zh-TW."""
-    return language.lower().replace("_", "-").split("-")[0]
+    """Return the shortest code of a language given by a code, with a region or script or without, or by its name.
+
+    >>> primary_code("zh-TW"), primary_code("Chinese"), primary_code("eng_Latn"), primary_code("xx")
+    ('zh', 'zh', 'en', 'xx')
+    """
+    return code_of(language) or language.lower().replace("_", "-").split("-")[0]
 
 
 def is_chinese(language: str) -> bool:
-    """Tell whether an ISO 639 code, as in zh or zh-TW, means Chinese."""
+    """Tell whether a language, as in zh or zh-TW, is Chinese."""
     return primary_code(language) in CHINESE
 
 
 def is_english(language: str) -> bool:
-    """Tell whether an ISO 639 code, as in en or en-GB, means English."""
+    """Tell whether a language, as in en or en-GB, is English."""
     return primary_code(language) in ("en", "eng")
 
 
 def is_written_without_spaces(language: str) -> bool:
-    """Tell whether an ISO 639 code means Chinese or Japanese."""
+    """Tell whether a language is Chinese, Japanese, Thai, Lao, Khmer or Burmese."""
     return primary_code(language) in BY_CHARACTER
+
+
+def language_of(texts: Iterable[str]) -> str:
+    """Return the language without blanks between its words, or Korean, that texts are probably in; "" for any other.
+
+    >>> language_of(["雨が降る"]), language_of(["下雨了"]), language_of(["It rains."])
+    ('ja', 'zh', '')
+    """
+    letters = Counter(_script(letter) for text in islice(texts, LOOKED_AT) for letter in text if letter.isalpha())
+    known = letters.total() - letters[OTHER]
+    if known < MUCH * letters.total() or not known:
+        return ""
+    if letters["ja"] >= MUCH * (letters["ja"] + letters["zh"]):
+        return "ja"
+    return max(letters.keys() - {OTHER}, key=lambda code: letters[code])
+
+
+def fitting_language(language: str, texts: Iterable[str]) -> tuple[str, str]:
+    """Return the language by which texts are to be scored, and why it is not the given one, or is doubtful; "" if not.
+
+    A language that writes words apart cannot split texts of one that does not.
+
+    >>> fitting_language("en", ["下雨了"])[0], fitting_language("yue", ["落雨"]), fitting_language("en", ["It rains."])
+    ('zh', ('yue', ''), ('en', ''))
+    """
+    found, code = language_of(texts), primary_code(language)
+    if found and found != "ko" and not is_written_without_spaces(code) and code != "ko":
+        name = language_names([found])[0]
+        return found, f"the texts look like {name}, not like {language!r}: scored as {name} ({found})"
+    if not language_names([language]):
+        hint = did_you_mean(language, KNOWN, "give a code of ISO 639, such as en, zh or deu")
+        return (
+            language,
+            f"the language {language!r} is not known, so its words are taken to stand between blanks; {hint}",
+        )
+    return language, ""
+
+
+KNOWN = (
+    "en",
+    "de",
+    "fr",
+    "es",
+    "zh",
+    "ja",
+    "ko",
+    "th",
+    "English",
+    "German",
+    "French",
+    "Spanish",
+    "Chinese",
+    "Japanese",
+)
+
+
+@cache
+def _script(letter: str) -> str:
+    name = unicodedata.name(letter, "")
+    return next((code for start, code in SCRIPTS.items() if name.startswith(start)), OTHER)
+
+
+@cache
+def marks() -> str:
+    """Return the combining marks for a class of a regular expression: they are no letters, but parts of words."""
+    every = (chr(point) for point in range(0x300, 0xFE30))
+    return re.escape("".join(mark for mark in every if unicodedata.category(mark)[0] == "M"))

@@ -5,10 +5,6 @@ A task that writes text builds on `tasks.seq2seq`.
 
 from __future__ import annotations
 
-import ast
-import json
-import re
-import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,9 +20,6 @@ Row = Mapping[str, Any]
 """{column: value}; a row of a file also has its PLACE."""
 PLACE = "place"
 """The file and number of a row, for error messages: "train.jsonl, row 7"."""
-
-ITEM = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|-?[0-9][0-9.]*"""  # of a list in Python or JSON
-LIST = re.compile(rf"\s*\[\s*(?:(?:{ITEM})(?:\s*,\s*(?:{ITEM}))*)?\s*\]\s*", re.DOTALL)
 
 
 class Span(NamedTuple):
@@ -269,6 +262,10 @@ class Task(ABC):
         Raises: InputError if a package that a scorer needs is missing; called before training.
         """
 
+    def label_of(self, reference: str) -> str | None:
+        """Return the label that one of the `references` of an example stands for, None where the task has no labels."""
+        return None
+
     def table(self, predictions: Sequence[Prediction]) -> str:
         """Return a table to print beside the scores, such as the scores of each class; "" for none."""
         return ""
@@ -309,37 +306,6 @@ def texts_of(row: Row, column: str) -> list[str]:
     if not isinstance(values, (list, tuple)) or not all(isinstance(text, str) for text in values):
         raise fault(row, f"column '{column}': {str(value)[:40]}, expected a list of texts")
     return list(values)
-
-
-def listed_texts(value: Any) -> Any:
-    """Return a list of texts that is written as one text, as pandas writes it to CSV; anything else is left as it is.
-
-    >>> listed_texts("['Anna', 'Bell']"), listed_texts('["07", 7]'), listed_texts("[sic]")
-    (['Anna', 'Bell'], ['07', '7'], '[sic]')
-    """
-    if not isinstance(value, str) or not LIST.fullmatch(value):
-        return value
-    try:
-        return list(map(str, json.loads(value, parse_float=str, parse_int=str)))
-    except ValueError:
-        items = re.findall(ITEM, value)
-        return [str(ast.literal_eval(item)) if item[0] in "'\"" else item for item in items]
-
-
-def alike(labels: Iterable[str]) -> list[list[str]]:
-    """Return the groups of labels that differ only in case, blanks, hyphens or Unicode form, or mean the same number.
-
-    >>> alike(["entity", "Entity", "no_one", "No one", "1", "true", "1.0", "-1"])
-    [['entity', 'Entity'], ['no_one', 'No one'], ['1', 'true', '1.0']]
-    """
-    groups: dict[str, list[str]] = {}
-    for label in labels:
-        text = re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", unicodedata.normalize("NFKC", label).casefold().strip())
-        text = {"true": "1", "false": "0"}.get(text, text)
-        if re.fullmatch(r"[+-]?[0-9]+(\.[0-9]*)?", text):
-            text = str(float(text))
-        groups.setdefault(text, []).append(label)
-    return [group for group in groups.values() if len(group) > 1]
 
 
 def metric_name(metric: str, group: str) -> str:

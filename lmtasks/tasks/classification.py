@@ -19,14 +19,13 @@ from lmtasks.tasks.base import (
     Prediction,
     Row,
     Task,
-    alike,
     fault,
     listed,
-    listed_texts,
     text_of,
     texts_of,
 )
 from lmtasks.text.base import BaseTokenizer
+from lmtasks.text.forms import alike, listed_texts
 
 THRESHOLD = 0.5  # probability from which on a text has a label, where it may have several
 SHOWN = 20  # labels that an error message lists
@@ -210,6 +209,10 @@ class ClassificationTask(Task):
             names: tuple[str, ...] = ("micro_f1", "macro_f1", "subset_accuracy")
             return dict.fromkeys(names, f"threshold:{THRESHOLD}|macro:all labels")
         return {"accuracy": "rows right / rows", "macro_f1": "macro:labels that occur"}
+
+    def label_of(self, reference: str) -> str:
+        """Return the label itself."""
+        return reference
 
     def table(self, predictions: Sequence[Prediction]) -> str:
         """Return precision, recall, F1 and number of rows of each label."""

@@ -194,6 +194,10 @@ class TaggingTask(Task):
         rules = metrics.entity_scores([], [], []).signature.partition("|")[2]
         return dict.fromkeys(("precision", "recall", "f1"), rules)
 
+    def label_of(self, reference: str) -> str:
+        """Return the kind of a name."""
+        return reference.partition(" ")[2]
+
     def table(self, predictions: Sequence[Prediction]) -> str:
         """Return precision, recall, F1 and number of the names of each kind."""
         return self._scored(predictions).table

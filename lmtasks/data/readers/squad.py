@@ -20,7 +20,7 @@ from lmtasks.data.readers.files import exact, logger, read_json
 from lmtasks.data.readers.formats import file_format
 from lmtasks.data.readers.table import Files
 from lmtasks.errors import InputError, collected
-from lmtasks.tasks.base import listed_texts
+from lmtasks.text.forms import listed_texts
 
 COLUMNS = ("id", "question", "context", "answers", "starts")
 NOWHERE = -1  # the start of an answer that is not in its context

@@ -19,7 +19,7 @@ from lmtasks.data.readers.files import logger, read_lines, read_rows, say
 from lmtasks.data.readers.formats import ending, file_format, has_columns
 from lmtasks.data.readers.table import Files
 from lmtasks.errors import InputError, collected
-from lmtasks.tasks.base import listed_texts
+from lmtasks.text.forms import listed_texts
 
 DOCUMENT = "-DOCSTART-"
 TAG = re.compile(r"[BIOESMLU]|[BIESMLU]-.+")  # of a named entity
