@@ -18,18 +18,30 @@ from lmtasks.text.languages import code_of, language_names
 CHINESE = ("zh", "zho", "cmn", "yue")  # ISO 639-1 and -3
 BY_CHARACTER = (*CHINESE, "ja", "jpn", "th", "tha", "lo", "lao", "km", "khm", "my", "mya", "shn")
 SCRIPTS = {
-    "HIRAGANA": "ja",
-    "KATAKANA": "ja",
-    "HANGUL": "ko",
-    "CJK": "zh",
-    "THAI": "th",
-    "LAO": "lo",
-    "KHMER": "km",
-    "MYANMAR": "my",
-}  # the beginning of the name of a letter -> the language that it is commonly of
+    "HIRAGANA": "ja", "KATAKANA": "ja", "HANGUL": "ko", "CJK": "zh", "THAI": "th", "LAO": "lo", "KHMER": "km",
+    "MYANMAR": "my", "CYRILLIC": "ru", "GREEK": "el", "ARABIC": "ar", "HEBREW": "he", "ARMENIAN": "hy", "GEORGIAN": "ka",
+    "ETHIOPIC": "am", "DEVANAGARI": "hi", "BENGALI": "bn", "GURMUKHI": "pa", "GUJARATI": "gu", "ORIYA": "or",
+    "TAMIL": "ta", "TELUGU": "te", "KANNADA": "kn", "MALAYALAM": "ml", "SINHALA": "si", "TIBETAN": "bo",
+}  # the beginning of the name of a letter -> a language in this script  # fmt: skip
 LOOKED_AT = 1000  # texts
 MUCH = 0.2  # share of the letters: Japanese has Chinese characters too, and most texts have Latin ones
 OTHER = "other"
+KNOWN = (
+    "en",
+    "de",
+    "fr",
+    "es",
+    "zh",
+    "ja",
+    "ko",
+    "th",
+    "English",
+    "German",
+    "French",
+    "Spanish",
+    "Chinese",
+    "Japanese",
+)
 
 
 def primary_code(language: str) -> str:
@@ -57,7 +69,7 @@ def is_written_without_spaces(language: str) -> bool:
 
 
 def language_of(texts: Iterable[str]) -> str:
-    """Return the language without blanks between its words, or Korean, that texts are probably in; "" for any other.
+    """Return a language that has the script of texts, the one that is most common with it; "" where it is Latin.
 
     >>> language_of(["雨が降る"]), language_of(["下雨了"]), language_of(["It rains."])
     ('ja', 'zh', '')
@@ -72,42 +84,24 @@ def language_of(texts: Iterable[str]) -> str:
 
 
 def fitting_language(language: str, texts: Iterable[str]) -> tuple[str, str]:
-    """Return the language by which texts are to be scored, and why it is not the given one, or is doubtful; "" if not.
+    """Return the language by which texts are to be scored, and what is odd about the given one, "" if nothing is.
 
-    A language that writes words apart cannot split texts of one that does not.
+    It is another one if the given one cannot split the texts into words: if it has blanks between words and they have
+    none, or it is English and their script is not Latin. Otherwise languages are not told apart.
 
-    >>> fitting_language("en", ["下雨了"])[0], fitting_language("yue", ["落雨"]), fitting_language("en", ["It rains."])
-    ('zh', ('yue', ''), ('en', ''))
+    >>> fitting_language("en", ["下雨了"])
+    ('zh', "the texts look like Chinese, not like 'en'")
+    >>> fitting_language("yue", ["落雨"]), fitting_language("en", ["It rains."])
+    (('yue', ''), ('en', ''))
     """
     found, code = language_of(texts), primary_code(language)
-    if found and found != "ko" and not is_written_without_spaces(code) and code != "ko":
-        name = language_names([found])[0]
-        return found, f"the texts look like {name}, not like {language!r}: scored as {name} ({found})"
+    other = is_written_without_spaces(found) != is_written_without_spaces(code) or is_english(code)
+    if found and (other or found == "ko" != code):
+        return found, f"the texts look like {language_names([found])[0]}, not like {language!r}"
     if not language_names([language]):
         hint = did_you_mean(language, KNOWN, "give a code of ISO 639, such as en, zh or deu")
-        return (
-            language,
-            f"the language {language!r} is not known, so its words are taken to stand between blanks; {hint}",
-        )
+        return language, f"the language {language!r} is not known, so blanks are taken to separate its words; {hint}"
     return language, ""
-
-
-KNOWN = (
-    "en",
-    "de",
-    "fr",
-    "es",
-    "zh",
-    "ja",
-    "ko",
-    "th",
-    "English",
-    "German",
-    "French",
-    "Spanish",
-    "Chinese",
-    "Japanese",
-)
 
 
 @cache

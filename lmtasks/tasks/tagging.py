@@ -6,7 +6,6 @@ a word has the same ids whatever its neighbours.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -24,6 +23,7 @@ from lmtasks.tasks.base import (
     Task,
     fault,
     listed,
+    logger,
     metric_name,
     text_of,
     texts_of,
@@ -33,7 +33,6 @@ from lmtasks.text.tags import OUTSIDE, as_bio, detect_scheme, spans, split_tag
 from lmtasks.text.words import LETTERS, Place, join_words, learn_writing, split_words
 
 CAPITAL, CAPITALS = "<capital>", "<capitals>"  # before a word that begins with a capital, or has others too
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
