@@ -19,9 +19,9 @@ CHINESE = ("zh", "zho", "cmn", "yue")  # ISO 639-1 and -3
 BY_CHARACTER = (*CHINESE, "ja", "jpn", "th", "tha", "lo", "lao", "km", "khm", "my", "mya", "shn")
 SCRIPTS = {
     "HIRAGANA": "ja", "KATAKANA": "ja", "HANGUL": "ko", "CJK": "zh", "THAI": "th", "LAO": "lo", "KHMER": "km",
-    "MYANMAR": "my", "CYRILLIC": "ru", "GREEK": "el", "ARABIC": "ar", "HEBREW": "he", "ARMENIAN": "hy", "GEORGIAN": "ka",
-    "ETHIOPIC": "am", "DEVANAGARI": "hi", "BENGALI": "bn", "GURMUKHI": "pa", "GUJARATI": "gu", "ORIYA": "or",
-    "TAMIL": "ta", "TELUGU": "te", "KANNADA": "kn", "MALAYALAM": "ml", "SINHALA": "si", "TIBETAN": "bo",
+    "MYANMAR": "my", "CYRILLIC": "ru", "GREEK": "el", "ARABIC": "ar", "HEBREW": "he", "ARMENIAN": "hy",
+    "GEORGIAN": "ka", "ETHIOPIC": "am", "DEVANAGARI": "hi", "BENGALI": "bn", "GURMUKHI": "pa", "GUJARATI": "gu",
+    "ORIYA": "or", "TAMIL": "ta", "TELUGU": "te", "KANNADA": "kn", "MALAYALAM": "ml", "SINHALA": "si", "TIBETAN": "bo",
 }  # the beginning of the name of a letter -> a language in this script  # fmt: skip
 LOOKED_AT = 1000  # texts
 MUCH = 0.2  # share of the letters: Japanese has Chinese characters too, and most texts have Latin ones
