@@ -17,6 +17,9 @@ LONGEST_FAULT = 200  # characters of each of several faults
 class InputError(ValueError):
     """One line: what was given, what was wanted, what to do; with file, row and column where data are at fault."""
 
+    def __init__(self, message: str = "") -> None:
+        super().__init__(" ".join(str(message).splitlines()))  # names and values of a file may have line ends
+
 
 class InputErrors(InputError):
     """Several faults of a file as one line: how many, the first ten with their places, what to do about the first."""

@@ -98,12 +98,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"--output {output}: there is no folder {Path(output).parent}")
     if given and output and Path(given).absolute() == Path(output).absolute():
         raise InputError(f"--output {output} is the input; write to another file")
-    if (
-        given
-        and output
-        and (has_columns(given) or file_format(given) == "conll")
-        and file_format(output) in ("csv", "tsv", "parquet")
-    ):
+    has_rows = given and (has_columns(given) or file_format(given) == "conll")
+    if has_rows and output and file_format(output) in ("csv", "tsv", "parquet"):
         raise InputError(f"--output {output}: the rows of {given} are written as JSON Lines; let it end in .jsonl")
     from lmtasks.storage.model_folder import load  # loads torch, which the mistakes above need not wait for
 

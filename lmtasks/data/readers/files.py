@@ -338,11 +338,11 @@ def _separator(first: str, own: str, wanted: Collection[str], least: int) -> str
             headers[sign] = next(csv.reader([first], delimiter=sign), [])
     if least:
         fitting = [sign for sign, header in headers.items() if len(header) >= least]
-    else:
-        fitting = [sign for sign, header in headers.items() if {*wanted} <= {*header} and (wanted or len(header) > 1)]
-    if fitting or least or len(headers.get(own, first)) > 1:
-        return fitting[0] if fitting else own
-    return max(headers, key=lambda sign: len(headers[sign]))
+    else:  # a header of one column is rare, and one that another sign splits is rarer
+        most = max(map(len, headers.values()), default=0)
+        whole = [sign for sign, header in headers.items() if len(header) > 1 or most == 1]
+        fitting = [sign for sign in whole if {*wanted} <= {*headers[sign]}] or whole
+    return fitting[0] if fitting else own
 
 
 def _has_quoting(file: Path, head: Lines) -> bool:
