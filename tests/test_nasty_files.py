@@ -193,12 +193,15 @@ def test_what_is_guessed_is_said_once(tmp_path, caplog):
 # Random files: pieces of right ones, cut, repeated, mixed with what breaks readers.
 
 PIECES = [
-    "text,label\n", "a,x\n", '"b\nc",y\n', "\n", "\r", "\r\n", "\t", ";", '"', '""', ",", "\ufeff", "\x00", "\u2028", "é", "e\u0301",
-    "🙂", "NA", "{", "}", "[", "]", '{"text": "a", "label": 1}\n', '{"text": null}\n', '{"text": [1, "b", null]}', '"x": 1.10',
-    "null", "NaN", "\\ud800", "1" * 5000, "[" * 200, "Anna B-PER\n", "1\tAnna\tNNP\tB-PER\n", "1-2\tAnna\t_\t_\n", "# id = 7\n",
-    "-DOCSTART- -X- O\n", "lives O\n", " ", '{"data": [{"paragraphs": [{"context": "Anna has a cat.", "qas": [',
-    '{"id": "q", "question": "Who?", "answers": [{"text": "Anna", "answer_start": 0}]}', ']}]}]}', ', "is_impossible": "false"',
-    '"answers": {"text": ["a cat"], "answer_start": [', "-1", "1e999", "sep=;\n", "words,tags,sentence_id\n", "Anna,B-PER,1\n",
+    "text,label\n", "a,x\n", '"b\nc",y\n', "\n", "\r", "\r\n", "\t", ";", '"', '""', ",", "\ufeff",
+    "\x00", "\u2028", "é", "e\u0301", "🙂", "NA", "{", "}", "[", "]", '{"text": "a", "label": 1}\n',
+    '{"text": null}\n', '{"text": [1, "b", null]}', '"x": 1.10', "null", "NaN", "\\ud800", "1" * 5000,
+    "[" * 200, "Anna B-PER\n", "1\tAnna\tNNP\tB-PER\n", "1-2\tAnna\t_\t_\n", "# id = 7\n",
+    "-DOCSTART- -X- O\n", "lives O\n", " ",
+    '{"data": [{"paragraphs": [{"context": "Anna has a cat.", "qas": [',
+    '{"id": "q", "question": "Who?", "answers": [{"text": "Anna", "answer_start": 0}]}', ']}]}]}',
+    ', "is_impossible": "false"', '"answers": {"text": ["a cat"], "answer_start": [', "-1", "1e999",
+    "sep=;\n", "words,tags,sentence_id\n", "Anna,B-PER,1\n",
 ]  # fmt: skip
 NESTED = {"data": [{"paragraphs": [{"context": "Anna has a cat.", "qas": [
     {"id": "q", "question": "Who?", "answers": [{"text": "Anna", "answer_start": 0}], "is_impossible": False},
@@ -215,7 +218,8 @@ FUZZED: dict[str, tuple[tuple[str, ...], Callable[[str], Rows], tuple[str, ...],
     ),
     "parquet": (("a.parquet",), lambda path: Table(train=path), ("text", "label"), parquet_of(TWO)),
     "text": (
-        ("a.en", "a.txt", "a.md.gz"), lambda path: Documents(train=path, unit="line"), ("text",), "a\nb\u2028c\n".encode(),
+        ("a.en", "a.txt", "a.md.gz"), lambda path: Documents(train=path, unit="line"), ("text",),
+        "a\nb\u2028c\n".encode(),
     ),
 }  # fmt: skip
 

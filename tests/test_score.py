@@ -367,3 +367,29 @@ def test_half_a_surrogate_pair_is_named(tmp_path, files):
     path.write_text('{"text": "\\ud83d"}\n')
     with pytest.raises(InputError, match=r"half\.jsonl, row 1, column 'text': .*surrogates"):
         run("chrf", str(path), files[1])
+
+
+def test_the_language_follows_the_script_unless_it_is_given(tmp_path, capsys):
+    ours, theirs = tmp_path / "ours.txt", tmp_path / "theirs.txt"
+    ours.write_text("北京是中国首都。\n")
+    theirs.write_text("北京是中国的首都。\n")
+    for metric in ("bleu", "rouge", "squad", "ter"):
+        run(metric, str(ours), str(theirs)) if metric != "squad" else run(
+            metric, str(ours), jsonl(tmp_path / "a.jsonl", [{"answers": ["北京是中国的首都。"]}])
+        )
+        out, err = capsys.readouterr()
+        assert float(out.split()[0]) > 0
+        assert "the texts look like Chinese, not like 'en'; scored with --language zh" in err
+    run("rouge", str(ours), str(theirs), "--language", "en")
+    out, err = capsys.readouterr()
+    assert float(out.split()[0]) == 0
+    assert "not like 'en'; scored as 'en'" in err
+    run("bleu", str(ours), str(theirs), "--language", "Chinese")
+    assert capsys.readouterr().err == ""
+
+
+def test_rows_may_have_different_numbers_of_references(tmp_path, capsys):
+    ours = jsonl(tmp_path / "ours.jsonl", [{"text": "a b c d e"}, {"text": "f g h i j"}])
+    theirs = jsonl(tmp_path / "theirs.jsonl", [{"text": ["a b c d e", "x"]}, {"text": ["f g h i j"]}])
+    run("bleu", ours, theirs)
+    assert capsys.readouterr().out.startswith("100.00 nrefs:var")

@@ -78,7 +78,7 @@ def language_of(texts: Iterable[str]) -> str:
     known = letters.total() - letters[OTHER]
     if known < MUCH * letters.total() or not known:
         return ""
-    if letters["ja"] >= MUCH * (letters["ja"] + letters["zh"]):
+    if letters["ja"] > MUCH * (letters["ja"] + letters["zh"]):
         return "ja"
     return max(letters.keys() - {OTHER}, key=lambda code: letters[code])
 

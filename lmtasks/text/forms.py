@@ -38,7 +38,7 @@ def alike(labels: Iterable[str]) -> list[list[str]]:
     for label in labels:
         text = re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", unicodedata.normalize("NFKC", label).casefold().strip())
         text = {"true": "1", "false": "0"}.get(text, text)
-        if re.fullmatch(r"[+-]?[0-9]+(\.[0-9]*)?", text):
+        if re.fullmatch(r"[+-]?[0-9]{1,15}(\.[0-9]*)?", text):
             text = str(float(text))
         groups.setdefault(text, []).append(label)
     return [group for group in groups.values() if len(group) > 1]

@@ -23,7 +23,7 @@ from lmtasks.text.forms import listed_texts
 
 DOCUMENT = "-DOCSTART-"
 TAG = re.compile(r"[BIOESMLU]|[BIESMLU]-.+")  # of a named entity
-COUNT = re.compile(r"[0-9]+(?:[-.][0-9]+)?")  # a word's number; in CoNLL-U also a range, 1-2, or an empty node, 8.1
+COUNT = re.compile(r"[0-9]{1,9}(?:[-.][0-9]+)?")  # a word's number; in CoNLL-U also a range, 1-2, or an empty node, 8.1
 SENTENCE = re.compile(r"sent(ence)?s?([ _-]*(#|id|ids|idx|index|no|nr|num|number))?", re.IGNORECASE)
 SENTENCES = 200  # the first ones, which show which columns a file has
 MOSTLY = 0.9  # share of tags that makes a column one of tags
