@@ -184,5 +184,5 @@ def test_a_list_of_labels_may_be_written_as_a_text():
     task = ClassificationTask(multi_label=True)
     rows = [{"text": "a", "label": text} for text in ("['x', 'y']", '["x"]', "x, y", "[]")]
     assert task.learn(rows).labels == ("x", "y")
-    with pytest.raises(InputError, match="column 'label': .* expected a text"):
+    with pytest.raises(InputError, match=r"column 'label': .* expected a text"):
         ClassificationTask().check({"text": "a", "label": "['x']"})

@@ -126,7 +126,7 @@ def test_a_talk_on_stdin_remembers_what_was_said(trained, monkeypatch, capsys):
 
 def test_a_dialogue_may_be_one_text_with_a_sign_behind_each_turn():
     row = {"turns": "Hello . __eou__ Hello , Anna . __eou__ Bye . __eou__"}
-    assert [list(pair.sources) + [pair.target] for pair in DialogueTask().pairs(row)] == [
+    assert [[*pair.sources, pair.target] for pair in DialogueTask().pairs(row)] == [
         ["Hello .", "Hello , Anna ."], ["Hello .", "Hello , Anna .", "Bye ."],
     ]  # fmt: skip
     other = DialogueTask(turn_end="<s>")

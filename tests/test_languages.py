@@ -87,8 +87,14 @@ def test_marks_belong_to_their_letters_in_rouge():
 def test_latin_texts_and_a_few_foreign_words_raise_no_doubt():
     for texts in (["It rains in 北京 today, they say."], ["Größe"], ["..."], [], ["1984"]):
         assert fitting_language("en", texts) == ("en", "")
-    for language in ("de", "gsw-x", "yue", "zh-TW", "eng_Latn", "Chinese", "german"):
+    for language in ("de", "gsw-x", "eng_Latn", "german"):
         assert bool(fitting_language(language, ["abc"])[1]) == (language == "gsw-x")
+    assert fitting_language("zh", ["a text of more than twenty letters"]) == (
+        "zh", "the texts are in Latin letters, not like 'zh'",
+    )  # fmt: skip
+    assert fitting_language("de", ["Москва столица"])[0] == fitting_language("ar", ["Москва столица"])[0] == "ru"
+    for language, text in (("ja", "北京"), ("uk", "Київ"), ("sr", "Београд"), ("fa", "تهران"), ("zh-TW", "北京")):
+        assert fitting_language(language, [text]) == (language, "")
     assert is_chinese("Chinese")
     assert is_chinese("zho_Hant")
     assert "did you mean Chinese?" in fitting_language("Chinse", ["abc"])[1]
@@ -118,4 +124,7 @@ def test_a_language_whose_package_is_missing_is_doubted(monkeypatch, caplog):
 
 def test_a_translation_into_an_unknown_language_is_doubted(caplog):
     TranslationTask(("en-xx",)).learn([ROW])
-    assert "the texts look like Chinese, not like 'xx'; BLEU splits words as in 'xx': call it zh" in caplog.text
+    assert (
+        "the texts look like Chinese, and 'xx' may have blanks between words; BLEU splits words as in 'xx': call it zh"
+        in caplog.text
+    )

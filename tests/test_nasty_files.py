@@ -6,7 +6,8 @@ import codecs
 import gzip
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -240,7 +241,7 @@ def random_file(seed: int, whole: bytes) -> bytes:
     return bytes(data[: draw.randrange(len(data) + 1)] if draw.random() < 0.1 else data)
 
 
-def read_random(folder: Path, kind: str, seeds: Iterator[int] | range) -> tuple[int, int]:
+def read_random(folder: Path, kind: str, seeds: range) -> tuple[int, int]:
     """Read random files; return how many were read and how many refused. Anything else is an error."""
     names, reader, columns, whole = FUZZED[kind]
     read = refused = 0
@@ -248,16 +249,17 @@ def read_random(folder: Path, kind: str, seeds: Iterator[int] | range) -> tuple[
         data, name = random_file(seed, whole), names[seed % len(names)]
         path = folder / name
         path.write_bytes(gzip.compress(data) if name.endswith(".gz") and seed % 5 else data)
+        message = ""
         try:
             for row in reader(str(path)).rows("train", columns):
                 check(row, columns)
-            read += 1
         except InputError as error:
-            assert "\n" not in str(error), seed
-            assert str(path) in str(error), (seed, str(error))
-            refused += 1
+            message = str(error)
         except Exception as error:
             raise AssertionError(f"{kind}, seed {seed}: {data!r}") from error
+        assert "\n" not in message, seed
+        assert not message or str(path) in message, (seed, message)
+        read, refused = read + (not message), refused + bool(message)
     return read, refused
 
 
@@ -283,9 +285,7 @@ def test_random_line_parallel_files_are_read_or_refused(tmp_path):
     for seed in range(30):
         for lang in ("en", "de"):
             (tmp_path / f"a.{lang}").write_bytes(random_file(seed + 1000 * (lang == "de"), b"a\nb\n"))
-        try:
+        rows = []
+        with suppress(InputError):
             rows = list(ParallelText(train=f"{tmp_path}/a.{{lang}}").rows("train", ("en", "de")))
-        except InputError as error:
-            assert str(tmp_path) in str(error)
-        else:
-            assert all(isinstance(row[lang], str) for row in rows for lang in ("en", "de"))
+        assert all(isinstance(row[lang], str) for row in rows for lang in ("en", "de"))

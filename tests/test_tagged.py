@@ -228,6 +228,7 @@ WORD_ROWS = "sentence_id,words,tags\n0,Anna,B-PER\n0,lives,O\n1,#,O\n1,Rome,B-LO
         ("a.csv", WORD_ROWS.replace(",", ";").replace("sentence_id;words;tags", "at;w;t"),
          {"sentence": "at", "words": "w", "tags": "t"}),
         ("a.csv", "Sentence #,words,P,tags\nSentence: 1,Anna,N,B-PER\n,lives,V,O\nSent. 2,#,S,O\n,Rome,N,B-LOC\n", {}),
+        ("a.csv", "words,tags\nAnna lives,B-PER O\n# Rome,O B-LOC\n", {}),
         ("a.csv", """words,tags\n"['Anna', 'lives']","['B-PER', 'O']"\n"[""#"", ""Rome""]","['O', 'B-LOC']"\n""", {}),
     ],
 )  # fmt: skip

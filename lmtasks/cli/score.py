@@ -306,13 +306,5 @@ def _spans(place: str, tags: list[str]) -> list[tuple[str, int, int]]:
 
 def _read_object(path: str) -> dict[str, Any] | None:
     """Return what a .json file holds if it is one object, else None."""
-    text = "\n".join(read_lines(path)) if file_format(path) == "json" else ""
-    if not text.lstrip().startswith("{"):
-        return None
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        if error.msg == "Extra data":  # JSON Lines under another name
-            return None
-        fault = f"row {error.lineno}: invalid JSON at character {error.colno} ({error.msg})"
-        raise InputError(f"{path}, {fault}; expected one object, as the official scripts read") from None
+    value, whole = read_json(path) if file_format(path) == "json" else (None, True)
+    return value if isinstance(value, dict) and whole else None

@@ -23,6 +23,19 @@ SCRIPTS = {
     "GEORGIAN": "ka", "ETHIOPIC": "am", "DEVANAGARI": "hi", "BENGALI": "bn", "GURMUKHI": "pa", "GUJARATI": "gu",
     "ORIYA": "or", "TAMIL": "ta", "TELUGU": "te", "KANNADA": "kn", "MALAYALAM": "ml", "SINHALA": "si", "TIBETAN": "bo",
 }  # the beginning of the name of a letter -> a language in this script  # fmt: skip
+LATIN = "Latin"
+WRITTEN_AS = {
+    "ru": "uk bg mk be ky",
+    "ar": "fa ur ps sd ug ckb",
+    "he": "yi",
+    "hi": "mr ne sa bho mai",
+    "zh": "yue",
+    "am": "ti",
+    "bo": "dz",
+    "bn": "as",
+    LATIN: "en de fr es it pt nl sv da nb nn fi et lv lt pl cs sk sl hr hu ro tr vi id ms tl sw",
+}  # the language above -> others in its script, where they are written in no other
+FEW = 20  # letters that may be names or signs
 LOOKED_AT = 1000  # texts
 MUCH = 0.2  # share of the letters: Japanese has Chinese characters too, and most texts have Latin ones
 OTHER = "other"
@@ -69,45 +82,72 @@ def is_written_without_spaces(language: str) -> bool:
 
 
 def language_of(texts: Iterable[str]) -> str:
-    """Return a language that has the script of texts, the one that is most common with it; "" where it is Latin.
+    """Return a language that has the script of texts, the one that is most common with it; "" for Latin letters.
 
     >>> language_of(["雨が降る"]), language_of(["下雨了"]), language_of(["It rains."])
     ('ja', 'zh', '')
     """
-    letters = Counter(_script(letter) for text in islice(texts, LOOKED_AT) for letter in text if letter.isalpha())
-    known = letters.total() - letters[OTHER]
-    if known < MUCH * letters.total() or not known:
-        return ""
-    if letters["ja"] > MUCH * (letters["ja"] + letters["zh"]):
-        return "ja"
-    return max(letters.keys() - {OTHER}, key=lambda code: letters[code])
+    return _most_likely(_letters(texts))
 
 
 def fitting_language(language: str, texts: Iterable[str]) -> tuple[str, str]:
     """Return the language by which texts are to be scored, and what is odd about the given one, "" if nothing is.
 
-    It is another one if the given one cannot split the texts into words: if it has blanks between words and they have
-    none, or it is English and their script is not Latin. Otherwise languages are not told apart.
+    It is another one if the texts are in a script that the given one does not have, as that decides what a word is.
+    Languages of one script are not told apart.
 
     >>> fitting_language("en", ["下雨了"])
     ('zh', "the texts look like Chinese, not like 'en'")
     >>> fitting_language("yue", ["落雨"]), fitting_language("en", ["It rains."])
     (('yue', ''), ('en', ''))
     """
-    found, code = language_of(texts), primary_code(language)
-    other = is_written_without_spaces(found) != is_written_without_spaces(code) or is_english(code)
-    if found and (other or found == "ko" != code):
+    letters, code = _letters(texts), primary_code(language)
+    found, own = _most_likely(letters), _script_of(code)
+    if found and (own or found) not in (found, "ja" if found == "zh" else found):
         return found, f"the texts look like {language_names([found])[0]}, not like {language!r}"
+    if not own and found and (found == "ko" or is_written_without_spaces(found)):
+        return (
+            found,
+            f"the texts look like {language_names([found])[0]}, and {language!r} may have blanks between words",
+        )
+    if own not in ("", LATIN) and not found and letters[LATIN] >= FEW:
+        return language, f"the texts are in Latin letters, not like {language!r}"
     if not language_names([language]):
         hint = did_you_mean(language, KNOWN, "give a code of ISO 639, such as en, zh or deu")
         return language, f"the language {language!r} is not known, so blanks are taken to separate its words; {hint}"
     return language, ""
 
 
+def _letters(texts: Iterable[str]) -> Counter[str]:
+    """Count the letters of the first texts by their script."""
+    return Counter(_script(letter) for text in islice(texts, LOOKED_AT) for letter in text if letter.isalpha())
+
+
+def _most_likely(letters: Counter[str]) -> str:
+    known = letters.total() - letters[OTHER] - letters[LATIN]
+    if known < MUCH * letters.total() or not known:
+        return ""
+    if letters["ja"] > MUCH * (letters["ja"] + letters["zh"]):
+        return "ja"
+    return max(letters.keys() - {OTHER, LATIN}, key=lambda code: letters[code])
+
+
 @cache
 def _script(letter: str) -> str:
     name = unicodedata.name(letter, "")
-    return next((code for start, code in SCRIPTS.items() if name.startswith(start)), OTHER)
+    return (
+        LATIN
+        if name.startswith("LATIN")
+        else next((code for start, code in SCRIPTS.items() if name.startswith(start)), OTHER)
+    )
+
+
+@cache
+def _script_of(code: str) -> str:
+    """Return the language that stands for the script of another one; "" where it is not known, or has several."""
+    if code in SCRIPTS.values():
+        return code
+    return next((first for first, others in WRITTEN_AS.items() if code in others.split()), "")
 
 
 @cache

@@ -85,7 +85,7 @@ class TaggedWords(Files):
         if file_format(path) in ("csv", "tsv"):  # which hold no lists, but as texts
             first = next(rows, None)
             rows = chain([] if first is None else [first], rows)
-            if first is not None and isinstance(word := first[1]["words"], str) and isinstance(listed_texts(word), str):
+            if first is not None and isinstance(word := first[1]["words"], str) and len(word.split()) < 2:
                 header = list(next(read_rows(path, split))[1])
                 column = self.columns.get("sentence") or next(filter(SENTENCE.fullmatch, header), "")
                 if column:
@@ -103,6 +103,10 @@ class TaggedWords(Files):
                     raise InputError(f"{path}, row {number}: neither words nor a text; {named}")
                 return number, {"text": row["text"]}
             lists = {name: listed_texts(row[name]) for name in names}
+            if lists.keys() == {"words", "tags"} and all(isinstance(value, str) for value in lists.values()):
+                words, tags = (lists[name].split() for name in ("words", "tags"))
+                if len(words) == len(tags) > 1 and all(map(TAG.fullmatch, tags)):  # with blanks between
+                    lists = {"words": words, "tags": tags}
             for name, value in lists.items():
                 if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
                     place = f"{path}, row {number}, column '{self.columns.get(name, name)}'"
