@@ -208,7 +208,7 @@ def test_squad_names_questions_without_an_answer(tmp_path):
     with pytest.raises(InputError, match=r"answers\.json: no answer to q2, q3 of .*dev\.json"):
         run("squad", str(official), nested(tmp_path / "dev.json", QUESTIONS))
     official.write_text('{"q1": \n ]')
-    with pytest.raises(InputError, match=r"answers\.json, row 2: invalid JSON"):
+    with pytest.raises(InputError, match=r"answers\.json, line 2, character 2: invalid JSON"):
         run("squad", str(official), nested(tmp_path / "dev.json", QUESTIONS))
     official.write_text(json.dumps({"q1": ["a"], "q2": "", "q3": ""}))
     with pytest.raises(InputError, match=r"answers\.json, answer q1: a list, expected text"):

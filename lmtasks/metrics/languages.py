@@ -22,39 +22,18 @@ SCRIPTS = {
     "MYANMAR": "my", "CYRILLIC": "ru", "GREEK": "el", "ARABIC": "ar", "HEBREW": "he", "ARMENIAN": "hy",
     "GEORGIAN": "ka", "ETHIOPIC": "am", "DEVANAGARI": "hi", "BENGALI": "bn", "GURMUKHI": "pa", "GUJARATI": "gu",
     "ORIYA": "or", "TAMIL": "ta", "TELUGU": "te", "KANNADA": "kn", "MALAYALAM": "ml", "SINHALA": "si", "TIBETAN": "bo",
+    "LATIN": "Latin",
 }  # the beginning of the name of a letter -> a language in this script  # fmt: skip
 LATIN = "Latin"
 WRITTEN_AS = {
-    "ru": "uk bg mk be ky",
-    "ar": "fa ur ps sd ug ckb",
-    "he": "yi",
-    "hi": "mr ne sa bho mai",
-    "zh": "yue",
-    "am": "ti",
-    "bo": "dz",
-    "bn": "as",
-    LATIN: "en de fr es it pt nl sv da nb nn fi et lv lt pl cs sk sl hr hu ro tr vi id ms tl sw",
-}  # the language above -> others in its script, where they are written in no other
+    "ru": "uk bg mk be ky", "ar": "fa ur ps sd ug ckb", "he": "yi", "hi": "mr ne sa bho mai", "zh": "yue", "am": "ti",
+    "bo": "dz", "bn": "as", LATIN: "en de fr es it pt nl sv da nb nn fi et lv lt pl cs sk sl hr hu ro tr vi id ms tl",
+}  # the language above -> others in its script, where they are written in no other  # fmt: skip
 FEW = 20  # letters that may be names or signs
 LOOKED_AT = 1000  # texts
 MUCH = 0.2  # share of the letters: Japanese has Chinese characters too, and most texts have Latin ones
 OTHER = "other"
-KNOWN = (
-    "en",
-    "de",
-    "fr",
-    "es",
-    "zh",
-    "ja",
-    "ko",
-    "th",
-    "English",
-    "German",
-    "French",
-    "Spanish",
-    "Chinese",
-    "Japanese",
-)
+KNOWN = ("en", "de", "fr", "es", "zh", "ja", "English", "German", "French", "Spanish", "Chinese", "Japanese", "Korean")
 
 
 def primary_code(language: str) -> str:
@@ -103,13 +82,10 @@ def fitting_language(language: str, texts: Iterable[str]) -> tuple[str, str]:
     """
     letters, code = _letters(texts), primary_code(language)
     found, own = _most_likely(letters), _script_of(code)
-    if found and (own or found) not in (found, "ja" if found == "zh" else found):
+    splits = found == "ko" or (bool(found) and is_written_without_spaces(found))  # in another way than at blanks
+    alike = own == found or (own == "ja" and found == "zh") or not (own or splits)
+    if found and not alike:
         return found, f"the texts look like {language_names([found])[0]}, not like {language!r}"
-    if not own and found and (found == "ko" or is_written_without_spaces(found)):
-        return (
-            found,
-            f"the texts look like {language_names([found])[0]}, and {language!r} may have blanks between words",
-        )
     if own not in ("", LATIN) and not found and letters[LATIN] >= FEW:
         return language, f"the texts are in Latin letters, not like {language!r}"
     if not language_names([language]):
@@ -135,11 +111,7 @@ def _most_likely(letters: Counter[str]) -> str:
 @cache
 def _script(letter: str) -> str:
     name = unicodedata.name(letter, "")
-    return (
-        LATIN
-        if name.startswith("LATIN")
-        else next((code for start, code in SCRIPTS.items() if name.startswith(start)), OTHER)
-    )
+    return next((code for start, code in SCRIPTS.items() if name.startswith(start)), OTHER)
 
 
 @cache
