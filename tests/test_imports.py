@@ -32,7 +32,7 @@ LAYERS = [
     "lazy errors checked finite storage.__init__ storage.writing",
     "hub",
     "settings batch cuts story",
-    "text.base text.columns text.languages text.pieces text.tags text.words",
+    "text.base text.columns text.forms text.languages text.pieces text.tags text.words",
     "text.*",
     "backbones.loss",
     "backbones.base backbones.dropout",

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from uuid import uuid4
 
@@ -22,7 +23,8 @@ import pyarrow.compute as pc
 from lmtasks import __version__
 from lmtasks.batch import IGNORE, Example
 from lmtasks.data.readers.base import Rows
-from lmtasks.tasks.base import Row, Task
+from lmtasks.errors import InputError, collected
+from lmtasks.tasks.base import PLACE, Row, Task
 from lmtasks.text.base import BaseTokenizer
 
 Make = Callable[[Sequence[Row], BaseTokenizer], list[Example]]
@@ -30,8 +32,10 @@ Make = Callable[[Sequence[Row], BaseTokenizer], list[Example]]
 
 ROWS_AT_ONCE = 2000  # enough for all cores, few enough that their texts do not fill the memory
 SESSION = uuid4().hex  # stands for code typed into an interpreter, which has no file
-READ = "rows"  # key in the metadata of an Arrow batch: how many rows were read for its examples
-FORMAT = "4"  # part of the hash: count up when the columns or their meaning change
+# keys in the metadata of an Arrow batch: how many rows were read for its examples, and the first without text or answer
+READ, NO_TEXT, NO_LABEL = "rows", "no text", "no label"
+PLACES = 10  # rows that are named
+FORMAT = "5"  # part of the hash: count up when the columns or their meaning change
 NUMBERS, TEXT = pa.list_(pa.int32()), pa.string()
 SCHEMA = pa.schema({  # the fields of an Example
     "source": NUMBERS, "target": NUMBERS, "text": TEXT, "reference": TEXT, "references": pa.list_(TEXT),
@@ -47,6 +51,8 @@ class TokenizedDataset:
         self._file, self._table = file, pa.Table.from_batches([batch for batch, _ in batches], SCHEMA)
         self.source, self.target = Tokens(self._table["source"]), Tokens(self._table["target"])
         self.rows = sum(int(metadata[READ]) for _, metadata in batches)
+        named = {kind: [json.loads(metadata[kind]) for _, metadata in batches] for kind in (NO_TEXT, NO_LABEL)}
+        self._places = {kind: [*chain.from_iterable(places)][:PLACES] for kind, places in named.items()}
 
     def __reduce__(self) -> tuple[type[TokenizedDataset], tuple[Path]]:
         """Pickle the path alone: a worker process maps the file itself."""
@@ -63,6 +69,15 @@ class TokenizedDataset:
             return len(self) + missing, missing
         possible = self.rows * examples_per_row or len(self)
         return possible, possible - len(self)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Return a field of all examples, a view into the file."""
+        return self._table[name]
+
+    def first(self, kind: str, count: int) -> str:
+        """Return the first of `count` rows that have NO_TEXT, or NO_LABEL, in brackets; "" if there are none."""
+        places = self._places[kind] if count else []
+        return f" ({', '.join([*places, *['...'] * (count > len(places))])})" if places else ""
 
     def examples(self, ids: Sequence[int]) -> list[Example]:
         """Return the examples with these numbers; their `row` is the number of the row in the data."""
@@ -102,16 +117,41 @@ def encode(rows: Iterable[Row], make: Make, tokenizer: BaseTokenizer, file: Path
         unfinished = file.with_suffix(f".{uuid4().hex}.tmp")  # machines that share a folder share process ids
         try:
             with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_stream(sink, SCHEMA) as writer:
-                numbered = enumerate(rows)
-                while several := list(islice(numbered, ROWS_AT_ONCE)):
-                    examples, first = make([row for _, row in several], tokenizer), several[0][0]
+                first = 0
+                for several, examples in collected(_portions(rows), lambda part: (part, _made(make, part, tokenizer))):
                     records = [{**vars(example), "row": first + example.row} for example in examples]
                     batch = pa.RecordBatch.from_pylist(records, SCHEMA)
-                    writer.write_batch(batch, custom_metadata={READ: str(len(several))})
+                    read = {example.row for example in examples}
+                    silent = [row for number, row in enumerate(several) if number not in read]
+                    unlabelled = [several[example.row] for example in examples if not example.target]
+                    lacking = {NO_TEXT: silent, NO_LABEL: unlabelled}
+                    places = {kind: json.dumps([*map(_place, each[:PLACES])]) for kind, each in lacking.items()}
+                    writer.write_batch(batch, custom_metadata={READ: str(len(several)), **places})
+                    first += len(several)
             unfinished.replace(file)  # only a whole file has this name
         finally:
             unfinished.unlink(missing_ok=True)
     return TokenizedDataset(file)
+
+
+def _portions(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    source = iter(rows)
+    return iter(lambda: list(islice(source, ROWS_AT_ONCE)), [])
+
+
+def _made(make: Make, rows: list[Row], tokenizer: BaseTokenizer) -> list[Example]:
+    """Return the examples of rows; where some are broken, the error names all of these."""
+    try:
+        return make(rows, tokenizer)
+    except InputError:
+        for _ in collected(rows, lambda row: make([row], tokenizer)):
+            pass
+        raise
+
+
+def _place(row: Row) -> str:
+    """Return the place of a row in its file, "row 7"."""
+    return str(row.get(PLACE, "a row")).rpartition(", ")[2]
 
 
 def cache_file(folder: Path, rows: Rows, split: str, task: Task, tokenizer: BaseTokenizer) -> Path:

@@ -100,6 +100,12 @@ class SpanAnsweringTask(Task):
         """The window."""
         return self.window
 
+    def check(self, row: Row) -> None:
+        """Check question, context and answers."""
+        super().check(row)
+        if text_of(row, "question").strip() and text_of(row, "context").strip():
+            self._known_answers(row)
+
     def examples(self, rows: Sequence[Row], tokenizer: BaseTokenizer, answered: bool = True) -> list[Example]:
         """Give an example for each window of each row that has a question and a context.
 

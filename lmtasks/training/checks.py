@@ -79,13 +79,24 @@ def check_validation(trainer: Trainer, batches: int) -> None:
 
 
 def check_rows(rows: Rows | Mapping[str, Rows], tasks: Collection[str]) -> None:
-    """Check that rows given by task name tasks of the model.
+    """Check that rows given by task name tasks of the model, and that files are not mixed with a config's hub sets.
 
-    Raises: InputError if a name is not one of them.
+    Raises: InputError if they do not, or are.
     """
     for name, own in rows.items() if isinstance(rows, Mapping) else ():
         if name not in tasks:
             raise InputError(f"{own.option}: {no_task(name, tasks)}")
+    for own in rows.values() if isinstance(rows, Mapping) else [rows]:
+        for split in ("validation", "test"):
+            if own.path("train") and not own.on_hub("train") and own.on_hub(split):
+                option = f"{own.option}.{split}"
+                hint = f"give --{option} a file, or null for none"
+                if split == "validation":
+                    hint += ", and with null --data.validation_share 0.1 for a part of the training rows"
+                raise InputError(
+                    f"{own.option}.train is the file {own.path('train')}, but {option} is {own.path(split)} of the "
+                    f"Hugging Face hub, as in the config: these rows do not go together; {hint}"
+                )
 
 
 def check_tasks(tasks: Mapping[str, Task], backbone: BackboneConfig, max_length: int) -> None:
