@@ -3,8 +3,17 @@
 The commands print its message as it is, without a traceback, and exit with 2.
 """
 
-from collections.abc import Iterable
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
+from pathlib import Path
+
+CLOSED = (  # what the system says of a place that takes no file
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
+    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP,
+)  # fmt: skip
 
 
 class InputError(ValueError):
@@ -24,3 +33,42 @@ def did_you_mean(given: str, known: Iterable[str], otherwise: str) -> str:
     """
     near = get_close_matches(given, list(known), n=1)
     return f"did you mean {near[0]}?" if near else otherwise
+
+
+@contextmanager
+def writing(place: str | Path, option: str) -> Iterator[None]:
+    """Name a place, and the option that sets it, where the block cannot write there: no space, read-only, no folder.
+
+    Errors of files elsewhere pass, and so do those that are about something else.
+
+    Raises: InputError in their stead.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if (reason := why_not_written(error)) is None or not _is_about(error, Path(place)):
+            raise
+        named = f"{place}: cannot be written: {reason}"
+        raise InputError(f"{named}; free space, or give another place with {option}") from error
+
+
+def why_not_written(error: BaseException | None) -> str | None:
+    """Return what the system says where a file could not be written, also below errors of packages; else None."""
+    while error is not None:
+        code = getattr(error, "errno", None)
+        # safetensors and pyarrow say it in their texts alone
+        told = [reason for reason in map(os.strerror, CLOSED) if reason in str(error)]
+        if code in CLOSED or told:
+            return os.strerror(code) if code in CLOSED else told[0]
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _is_about(error: BaseException, place: Path) -> bool:
+    """Tell whether an error names no file, or one on the way to a place or in it."""
+    if not (named := getattr(error, "filename", None)) or not isinstance(named, str | os.PathLike):
+        return True
+    file, own = Path(named).absolute(), place.absolute()
+    return file.is_relative_to(own) or own.is_relative_to(file) or file.parent == own.parent
