@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 
-CLOSED = (  # what the system says of a place that takes no file
-    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
-    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP,
+FULL = [os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
+CLOSED = (  # of other places that take no file
+    errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
+    errno.ENAMETOOLONG, errno.ELOOP,
 )  # fmt: skip
 
 
@@ -50,19 +51,20 @@ def writing(place: str | Path, option: str) -> Iterator[None]:
     except Exception as error:
         if (reason := why_not_written(error)) is None or not _is_about(error, Path(place)):
             raise
-        named = f"{place}: cannot be written: {reason}"
-        raise InputError(f"{named}; free space, or give another place with {option}") from error
+        ways = "free space, or give another place" if reason in FULL else "give another place"
+        raise InputError(f"{place}: cannot be written: {reason}; {ways} with {option}") from error
 
 
-def why_not_written(error: BaseException | None) -> str | None:
-    """Return what the system says where a file could not be written, also below errors of packages; else None."""
-    while error is not None:
-        code = getattr(error, "errno", None)
-        # safetensors and pyarrow say it in their texts alone
-        told = [reason for reason in map(os.strerror, CLOSED) if reason in str(error)]
-        if code in CLOSED or told:
-            return os.strerror(code) if code in CLOSED else told[0]
-        error = error.__cause__ or error.__context__
+def why_not_written(error: BaseException) -> str | None:
+    """Return what the system says where an error means that a file could not be written; else None."""
+    if isinstance(error, OSError) and error.errno in CLOSED:
+        return os.strerror(error.errno)
+    cause: BaseException | None = error
+    while cause is not None:  # torch raises another error above it, safetensors has it in its text
+        for reason in FULL:
+            if reason in str(cause):
+                return reason
+        cause = cause.__cause__ or cause.__context__
     return None
 
 

@@ -1,4 +1,4 @@
-"""The files of tokenised rows: whole or absent, checked when opened, made anew when damaged, and safe for two at once."""
+"""The files of tokenised rows: whole or absent, checked when opened, made anew when damaged, safe for two at once."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_a_folder_that_cannot_be_written_is_named_with_its_option(tmp_path, toke
 
 
 def test_a_full_disk_is_named_and_leaves_nothing_behind(tmp_path, tokenizer, no_space):
-    with no_space(20_000), pytest.raises(InputError, match="cannot be written: File too large; .* --data.cache"):
+    with no_space(20_000), pytest.raises(InputError, match=r"cannot be written: File too large; .* --data\.cache"):
         encode([ROW] * 3000, TASK.examples, tokenizer, tmp_path / "a.arrow")
     assert list(tmp_path.iterdir()) == []
 
