@@ -123,7 +123,7 @@ def test_processes_that_write_the_same_file_at_once_each_read_it_whole(tmp_path,
 @pytest.mark.parametrize("place", ["/proc/nope", "file/cache", "x" * 300])
 def test_a_folder_that_cannot_be_written_is_named_with_its_option(tmp_path, tokenizer, place):
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"cannot be written: .*; free space, or .* --data.cache FOLDER$") as found:
+    with pytest.raises(InputError, match=r"cannot be written: .*; give .* with --data.cache FOLDER$") as found:
         encode([ROW], TASK.examples, tokenizer, tmp_path / place / "a.arrow")
     assert str(found.value).startswith(f"{tmp_path / place}: ")
 

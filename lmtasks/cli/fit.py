@@ -52,8 +52,13 @@ def fit(command: str, configs: list[Path], options: list[str]) -> int:
     asks_help = any(argument.split("=")[0].endswith(("-h", "help")) for argument in options)
     set_parsing_settings(docstring_parse_attribute_docstrings=asks_help)  # it reads source files, which takes its time
     cli = FitCLI(command, configs, options)
-    with writing(cli.folder, RUN_OPTIONS) if command == "fit" else nullcontext():  # the others write to stdout
-        {"fit": cli.train, "validate": cli.evaluate, "test": cli.evaluate, "predict": cli.predict}[command]()
+    try:
+        with writing(cli.folder, RUN_OPTIONS) if command == "fit" else nullcontext():  # the others write to stdout
+            {"fit": cli.train, "validate": cli.evaluate, "test": cli.evaluate, "predict": cli.predict}[command]()
+    except (RuntimeError, MemoryError) as error:
+        if hardware.out_of_memory(error) and (notes := getattr(error, "__notes__", [])):
+            raise InputError(notes[-1]) from error  # from the data module
+        raise
     return 0
 
 

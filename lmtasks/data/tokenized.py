@@ -88,15 +88,15 @@ class Tokens:
         self._values = [chunk.values.to_numpy() for chunk in chunks]  # views into the file, no copies
         self._offsets = [chunk.offsets.to_numpy() for chunk in chunks]
         self._firsts = np.cumsum([0, *(len(chunk) for chunk in chunks)])  # number of the first row of each chunk
-        self.lengths = np.concatenate([np.zeros(0, np.int64), *map(np.diff, self._offsets)]).astype(np.int64)
+        self.lengths = np.concatenate([np.zeros(0, np.int32), *map(np.diff, self._offsets)])
 
     @cached_property
     def counts(self) -> np.ndarray:
         """How many tokens of each example are not IGNORE, (rows,); this reads the whole file."""
-        counts = [np.zeros(0, np.int64)]
+        counts = [np.zeros(0, np.int32)]
         for values, offsets in zip(self._values, self._offsets, strict=True):
             before = np.append(0, (values != IGNORE).cumsum())  # (tokens + 1,) of one chunk at a time
-            counts.append(np.diff(before[offsets]))
+            counts.append(np.diff(before[offsets]).astype(np.int32))
         return np.concatenate(counts)
 
     def __getitem__(self, row: int) -> np.ndarray:
