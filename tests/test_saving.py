@@ -16,6 +16,7 @@ from lmtasks.storage import CONFIG, METRICS, TOKENIZER, WEIGHTS
 from lmtasks.storage.checkpoint import last_checkpoint
 from lmtasks.storage.model_folder import find_model, load, save
 from lmtasks.training.callbacks.checkpoints import Checkpoints
+from lmtasks.training.module import TaskModule
 
 TEXTS = ["a b", "c", "dd e f"]
 
@@ -122,6 +123,23 @@ def test_a_run_folder_without_a_model_stands_for_its_last_checkpoint(checkpoint,
     module, file = checkpoint
     assert find_model(corpus / "run") == file
     same(module, load(corpus / "run"))
+
+
+def test_load_from_checkpoint_gives_the_module_of_a_checkpoint(checkpoint, trained):
+    saved, path = checkpoint
+    for kind in (TaskModule, type(trained)):
+        module = kind.load_from_checkpoint(path)
+        assert isinstance(module, TaskModule)
+        assert module.training
+        same(saved, module.eval())
+
+
+def test_load_from_checkpoint_of_a_class_of_the_user_says_what_to_do(checkpoint):
+    class Mine(TaskModule):
+        pass
+
+    with pytest.raises(InputError, match=r"^Mine\.load_from_checkpoint: .* or use lmtasks\.load$"):
+        Mine.load_from_checkpoint(checkpoint[1])
 
 
 def test_a_checkpoint_holds_plain_values_and_tensors_only(checkpoint):

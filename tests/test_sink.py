@@ -69,7 +69,7 @@ def test_a_full_disk_keeps_whole_lines_and_gives_one_line(tmp_path, to_stdout):
         ran = started("" if to_stdout else str(file), "limited", stdout=stdout)
         errors = ran.communicate(timeout=60)[1].decode()
     assert (ran.returncode, errors.count("\n")) == (2, 1)
-    assert f"{'stdout' if to_stdout else file}: cannot be written (File too large); free space" in errors
+    assert f"{'stdout' if to_stdout else file}: cannot be written: File too large; free space" in errors
     assert_whole(file.read_text())
 
 
@@ -87,7 +87,7 @@ def test_a_full_device_is_one_line_for_any_command(arguments):
         errors = process.communicate(timeout=60)[1].decode()
         status = process.returncode
     assert (status, errors.count("\n")) == (2, 1)
-    assert "cannot be written (No space left on device)" in errors
+    assert "cannot be written: No space left on device" in errors
 
 
 def test_a_reader_that_goes_away_ends_the_command_in_silence():

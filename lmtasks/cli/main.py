@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import os
 import sys
 import traceback
@@ -17,7 +16,7 @@ from importlib import import_module
 from typing import NoReturn
 
 import lmtasks
-from lmtasks.errors import InputError, did_you_mean, one_line
+from lmtasks.errors import InputError, did_you_mean, one_line, why_not_written, writing
 
 COMMANDS = {
     "fit": ("fit", "train a model, test its best checkpoint, write the model folder"),
@@ -34,6 +33,7 @@ COMMANDS = {
     "compare": ("compare", "compare the scores of several runs, task by task, and draw their curves"),
     "attend": ("attend", "show which source words the model reads for each target word"),
 }  # command -> (its file in lmtasks.cli, one line of help)
+OUTPUTS = ("output", "pictures")  # options of the commands that name a place to write
 HELP = """usage: lmtasks COMMAND [options]     (lmtasks COMMAND --help lists the options)
 
 {commands}
@@ -61,31 +61,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("lmtasks: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of stdout has gone, as `| head` does: end as the shell's own commands do
-        _forget_stdout()
+        _drop_stdout()
         return 128 + 13  # SIGPIPE
     except Exception as error:
         if debug:
             traceback.print_exception(error)
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
-            error = InputError(f"stdout: cannot be written ({error.strerror}); free space, or write to a file")
         if isinstance(error, InputError):
             print(f"lmtasks: error: {error}", file=sys.stderr)
-            _forget_stdout(only_if_full=True)
+            return 2
+        if isinstance(error, OSError) and error.filename is None and (reason := why_not_written(error)):
+            _drop_stdout()  # every other place has its name in an InputError
+            print(f"lmtasks: error: stdout: cannot be written: {reason}; send it elsewhere", file=sys.stderr)
             return 2
         first = (str(error).strip().splitlines() or [""])[0]
         hint = "" if debug else " (--debug shows the traceback)"
         print(f"lmtasks: error: {type(error).__name__}: {first}{hint}", file=sys.stderr)
         return 1
-
-
-def _forget_stdout(only_if_full: bool = False) -> None:
-    """Let the interpreter write nowhere what stdout still holds when it ends; it would print a message of its own."""
-    with contextlib.suppress(OSError):
-        if only_if_full:
-            with contextlib.suppress(BrokenPipeError):
-                sys.stdout.flush()
-                return
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -120,7 +111,18 @@ def _dispatch(arguments: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
-    return module.run(parser.parse(rest))
+    given = parser.parse(rest)
+    for option in OUTPUTS:
+        if place := getattr(given, option, None):
+            with writing(place, f"--{option}"):
+                return module.run(given)
+    return module.run(given)
+
+
+def _drop_stdout() -> None:
+    """Send what is still to be written to stdout nowhere: Python would try once more when it ends."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _take(arguments: Iterable[str], *options: str) -> tuple[list[str], list[str]]:

@@ -24,7 +24,7 @@ class Sink:
     """
 
     def __init__(self, path: str | None) -> None:
-        self.name = path or "stdout"
+        self._path, self.name = path, path or "stdout"
         self._opened: Any = None
         self._lines, self._writing, self._signal = 0, False, 0
         self._handlers: dict[int, Any] = {}
@@ -90,7 +90,8 @@ class Sink:
         _write_whole(number, data)
 
     def _fault(self, error: OSError) -> InputError:
-        return InputError(f"{self.name}: cannot be written ({error.strerror}); free space, or choose another place")
+        where = "give another place with --output" if self._path else "send it elsewhere"
+        return InputError(f"{self.name}: cannot be written: {error.strerror}; free space, or {where}")
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         again, self._signal = bool(self._signal), number

@@ -36,6 +36,7 @@ from lmtasks.model import Model
 from lmtasks.settings import from_plain, to_plain
 from lmtasks.storage import TOKENIZER
 from lmtasks.storage.checkpoint import saved_in
+from lmtasks.storage.model_folder import load
 from lmtasks.story import Story
 from lmtasks.tasks.base import Answer, Prediction, Row, Task
 from lmtasks.text.base import BaseTokenizer
@@ -124,6 +125,21 @@ class TaskModule(Model, LightningModule):
         module._adapt_freeze_and_compile()
         module.train()  # a loaded model is in evaluation mode, without dropout
         return module
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, map_location: str = "cpu") -> TaskModule:  # type: ignore[override]
+        """Return a module with the model of a checkpoint or model folder, to train, validate or test it further.
+
+        `lmtasks.load` returns the model alone, which is all that answers need.
+
+        Raises: InputError if there is none, or the class is one of yours, whose arguments only you know.
+        """
+        if cls.__module__.split(".")[0] != "lmtasks":
+            raise InputError(
+                f"{cls.__name__}.load_from_checkpoint: a checkpoint lacks the arguments of {cls.__name__}; make one "
+                "and give ckpt_path to fit, validate or test; or use lmtasks.load"
+            )
+        return TaskModule.of(load(checkpoint_path, map_location))
 
     @property
     def training_settings(self) -> dict[str, Any]:
