@@ -24,8 +24,8 @@ RANGES: dict[str, tuple[float, float]] = {  # by name, which means the same ever
     **dict.fromkeys(("block", "history", "overlap", "prompt", "stride", "window"), (0, 2**20)),
     **dict.fromkeys(("convolution", "position_offset", "segments", "separator", "embedding_rows"), (0, 2**24)),
     **dict.fromkeys(("relative_buckets", "relative_distance", "max_length", "max_answer"), (1, 2**20)),
-    **dict.fromkeys(("min_length", "warmup", "max_answered", "no_repeat_ngram", "seed", "top_k"), (0, math.inf)),
-    "vocab_size": (1, 2**24),
+    **dict.fromkeys(("min_length", "warmup", "max_answered"), (0, math.inf)),
+    **{"vocab_size": (1, 2**24), "no_repeat_ngram": (0, 2**20), "top_k": (0, 2**31), "seed": (0, 2**63 - 1)},
     # of a search: wide, but every one ends, and no power of a length overflows
     **{"beam": (1, 1_000), "n_best": (1, 10_000), "length_penalty": (-5, 5), "max_ratio": (0, 10_000)},
     **{"temperature": (1e-6, 1e12), "repetition_penalty": (0.01, 100), "top_p": (0, 1), "min_p": (0, 1)},

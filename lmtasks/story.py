@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from lmtasks.settings import build
+
 
 @dataclass(frozen=True)
 class Portion:
@@ -71,9 +73,12 @@ class Story:
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Story:
-        """Return what `plain` gave; what this version does not know is left out."""
-        data = tuple(Portion(**_known(Portion, each)) for each in plain.get("data", ()))
-        return cls(**_known(cls, plain) | {"data": data})
+        """Return what `plain` gave; what this version does not know is left out.
+
+        Raises: InputError if a value is of another type.
+        """
+        data = tuple(build(Portion, _known(Portion, each)) for each in plain.get("data", ()))
+        return build(cls, _known(cls, plain) | {"data": data})
 
 
 def _known(kind: type[Portion | Story], plain: Mapping[str, Any]) -> dict[str, Any]:

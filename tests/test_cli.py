@@ -589,6 +589,12 @@ MISTAKES = {
         ["test", "-c", "tiny.yaml", "--ckpt_path", "step=9.ckpt"],
         "there are runs/tiny/checkpoints/",
     ),
+    "a name outside": (
+        ["fit", "-c", "tiny.yaml", "--name", "../../x"],
+        "--name '../../x': expected the name of a folder",
+    ),
+    "a long name": (["fit", "-c", "tiny.yaml", "--name", "x" * 300], "of at most 200 bytes"),
+    "no name": (["fit", "-c", "tiny.yaml", "--name", ".."], "--name '..': expected the name of a folder"),
     "no run yet": (["test", "-c", "tiny.yaml", "--name", "new"], "there is no run folder runs/new"),
     "nothing trained": (["predict", "-c", "tiny.yaml", "--name", "new"], "`lmtasks fit` trains one, --ckpt_path names"),
     "another model": (["test", "-c", "tiny.yaml", "--model.backbone.d_ff", "8"], "backbone.d_ff = 16, not 8"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import shutil
 import subprocess
 import venv
 from pathlib import Path
@@ -244,8 +245,6 @@ def test_an_export_replaces_an_earlier_one(folder, tmp_path):
 
 
 def test_a_damaged_export_is_one_line(exports, tmp_path):
-    import shutil
-
     _, folder = exports("classification", "ct2")
     for name in ("model.bin", "heads.safetensors", "lmtasks.json", "tokenizer.lmtasks.json"):
         damaged = tmp_path / name
@@ -255,6 +254,31 @@ def test_a_damaged_export_is_one_line(exports, tmp_path):
             load(damaged)
         assert str(damaged) in str(raised.value)
         assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["model.bin", "heads.safetensors", "tokenizer.json", "tokenizer.lmtasks.json"])
+def test_a_file_of_another_export_is_noticed(exports, tmp_path, name):
+    _, folder = exports("classification", "ct2")
+    _, other = exports("tagging", "ct2")
+    mixed = tmp_path / "mixed"
+    shutil.copytree(folder, mixed)
+    (mixed / "run.py").write_text("# mine")
+    load(mixed)
+    content = bytearray((other / name).read_bytes() if (other / name).exists() else b"")
+    (mixed / name).write_bytes(content + b" ")
+    with pytest.raises(InputError, match=f"{name}: is not as it was saved"):
+        load(mixed)
+
+
+def test_an_export_kept_through_a_link_replaces_nothing_elsewhere(folder, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "thesis.txt").write_text("three years of work")
+    (folder / KEPT_EXPORTS).mkdir()
+    (folder / KEPT_EXPORTS / "ct2-float32").symlink_to(elsewhere)
+    with pytest.raises(InputError, match="ct2-float32: is a link"):
+        load(folder, engine="ct2")
+    assert (elsewhere / "thesis.txt").read_text() == "three years of work"
 
 
 def test_an_export_that_answers_otherwise_is_not_written(folder, tmp_path, monkeypatch):

@@ -29,7 +29,7 @@ from lmtasks.training.module import TaskModule
 PACKAGE = Path(__file__).parent.parent / "lmtasks"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
-    "lazy errors checked finite storage.__init__ storage.writing",
+    "lazy errors checked finite storage.__init__ storage.writing storage.reading storage.checksums",
     "hub",
     "settings batch cuts story",
     "text.base text.columns text.forms text.languages text.pieces text.tags text.words",

@@ -379,7 +379,7 @@ def test_what_is_no_adapter_is_one_line(base, mood, tmp_path):
         model.add_adapter("mood", tmp_path / "none.safetensors")
     (tmp_path / "cut.safetensors").write_bytes(save_adapter(mood, tmp_path / "m.safetensors").read_bytes()[:100])
     for wrong in (tmp_path / "cut.safetensors", base / WEIGHTS):
-        with pytest.raises(InputError, match=r"not an adapter of lmtasks \(.*\); save it again") as raised:
+        with pytest.raises(InputError, match=r"not an adapter of lmtasks \(.*\); copy or write it again") as raised:
             model.add_adapter("mood", wrong)
         assert "\n" not in str(raised.value)
     with pytest.raises(InputError, match=r"the model has no adapter mood; it has none; add one by add_adapter"):

@@ -188,10 +188,10 @@ def without_unknown(folder):
 
 FAULTS = {
     "no config": (without("config.json"), "neither a model folder"),
-    "an empty config": (text("config.json", ""), "not a whole model folder"),
-    "no JSON": (text("config.json", "{"), "not a whole model folder"),
+    "an empty config": (text("config.json", ""), "is damaged, or no JSON"),
+    "no JSON": (text("config.json", "{"), "is damaged, or no JSON"),
     "a list": (text("config.json", "[]"), "not the settings of a model"),
-    "nested too deeply": (text("config.json", "[" * 100_000), "not a whole model folder"),
+    "nested too deeply": (text("config.json", "[" * 100_000), "is damaged, or no JSON"),
     "no model_type": (config(model_type=...), "not the settings of a model"),
     "another model_type": (config(model_type="gpt2"), "'gpt2', which lmtasks does not read; it reads bert, roberta"),
     "code of its own": (config(auto_map={"AutoModel": "code.Model"}), "auto_map"),

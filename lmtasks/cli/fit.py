@@ -27,6 +27,7 @@ from lmtasks.errors import InputError, one_line, writing
 from lmtasks.settings import first_difference, from_plain
 from lmtasks.storage import RUN_CONFIG, run_folder as folders
 from lmtasks.storage.checkpoint import Saved, checkpoints, read
+from lmtasks.storage.reading import refusing
 from lmtasks.training import hardware
 from lmtasks.training.callbacks.averaging import CheckpointAverage
 from lmtasks.training.callbacks.checkpoints import Checkpoints, SafeCheckpointIO
@@ -229,7 +230,8 @@ class FitCLI(LightningCLI):
         path = find(self.config.ckpt_path, self.folder, mode)
         saved = read(path)
         names = ("backbone", "tasks", "training") if resuming else ("backbone", "tasks")
-        before = {name: from_plain(saved.settings[name]) for name in names}  # an optimiser may be missing here
+        with refusing(path):
+            before = {name: from_plain(saved.settings[name]) for name in names}  # an optimiser may be missing here
         pairs = [("backbone", before["backbone"], model.backbone_config), ("tasks", before["tasks"], model.tasks)]
         if resuming:
             was, now = before["training"], model.training_config

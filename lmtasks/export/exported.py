@@ -13,18 +13,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 import lmtasks
-from lmtasks.errors import InputError, did_you_mean, one_line
+from lmtasks.errors import InputError, did_you_mean
 from lmtasks.export import ct2_engine, onnx_engine
 from lmtasks.export.ct2 import write_ct2
 from lmtasks.export.onnx import write_onnx
 from lmtasks.export.runner import write_runners
-from lmtasks.model import Model
-from lmtasks.settings import FORMAT, check_format, from_plain, to_plain
+from lmtasks.model import Model, check_shapes, drafting
+from lmtasks.settings import FORMAT, build, check_format, from_plain, to_plain
 from lmtasks.storage import EXPORT, TOKENIZER
+from lmtasks.storage.checksums import check_sums, read_sums, write_sums
+from lmtasks.storage.reading import MOST_TEXT, read_json, read_text, refusing
 from lmtasks.storage.writing import save_tensors
 from lmtasks.text.base import BaseTokenizer
 
@@ -81,14 +82,12 @@ def size_of(folder: Path) -> int:
 def describe_export(folder: Path) -> Description:
     """Read `lmtasks.json`. Raises: InputError if it is damaged, or of another version of lmtasks."""
     place = folder / EXPORT
-    try:
-        plain = json.loads(place.read_text(encoding="utf-8"))
-        check_format(plain["format"], place)
-        return Description(**{field.name: plain[field.name] for field in fields(Description)})
-    except InputError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{place}: is damaged ({one_line(error)}); export the model again") from error
+    check_sums(folder, [EXPORT])
+    plain = read_json(place)
+    check_format(plain.get("format"), place)
+    with refusing(place, "is damaged"):
+        about = build(Description, {field.name: plain[field.name] for field in fields(Description)})
+    return about
 
 
 def check_engine(engine: str, precision: str) -> None:
@@ -121,6 +120,7 @@ def write_export(model: Model, engine: str, folder: Path, precision: str = "floa
     plain = {"format": FORMAT, "lmtasks": lmtasks.__version__, **vars(about)}
     plain["run"] = write_runners(model, engine, folder)
     (folder / EXPORT).write_text(json.dumps(plain, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_sums(folder)
 
 
 def open_export(folder: Path, device: str = "cpu") -> Model:
@@ -130,21 +130,20 @@ def open_export(folder: Path, device: str = "cpu") -> Model:
     """
     about = describe_export(folder)
     check_engine(about.engine, about.precision)
+    check_sums(folder, {*read_sums(folder), HEADS, OWN_TOKENIZER})
     engine, place = ENGINES[about.engine].module, (device, torch.get_num_threads())
-    try:
+    with refusing(folder, "is damaged, or of another version"):
         model = Model(**{name: from_plain(plain) for name, plain in about.settings.items()})
-        text = (folder / (OWN_TOKENIZER if (folder / OWN_TOKENIZER).exists() else TOKENIZER)).read_text(
-            encoding="utf-8"
-        )
-        tokenizer = BaseTokenizer.from_plain({"tokenizer_class": about.tokenizer_class, "tokenizer": text})
+        file = next(path for path in (folder / OWN_TOKENIZER, folder / TOKENIZER) if path.exists())
+        plain = {"tokenizer_class": about.tokenizer_class, "tokenizer": read_text(file, MOST_TEXT)}
+        tokenizer = BaseTokenizer.from_plain(plain)
         backbone = engine.open_backbone(folder, model, *place)
         backbone.d_model, backbone.max_length = about.d_model, about.max_length
+        weights = load_file(folder / HEADS) if (folder / HEADS).exists() else {}
+        with drafting():
+            model.install(backbone, tokenizer)
+        check_shapes(model.heads.state_dict(), weights)
         model.install(backbone, tokenizer)
-        if model.heads.state_dict():
-            model.heads.load_state_dict(load_file(folder / HEADS))
+        model.heads.load_state_dict(weights)
         engine.adapt_heads(model, folder, *place)
-    except InputError as error:
-        raise InputError(f"{folder}: {error}") from error
-    except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-        raise InputError(f"{folder}: is damaged, or of another version ({one_line(error)}); export again") from error
     return model.eval()

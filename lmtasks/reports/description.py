@@ -12,6 +12,7 @@ from lmtasks.settings import from_plain
 from lmtasks.storage.card import architecture, training
 from lmtasks.storage.checkpoint import checkpoints, find_model, read_checkpoint, read_metrics, scores_of
 from lmtasks.storage.model_folder import find_own, load
+from lmtasks.storage.reading import refusing
 from lmtasks.story import Story, count
 from lmtasks.tasks.base import Task
 
@@ -37,9 +38,11 @@ def describe(path: str) -> dict[str, Any]:
     else:
         checkpoint = read_checkpoint(place)
         about["step"], about["epoch"] = checkpoint.get("global_step"), checkpoint.get("epoch")
-        monitor, scores = scores_of(checkpoint)
+        with refusing(place):
+            monitor, scores = scores_of(checkpoint)
         about["scores"] = {f"{monitor} at step {step}": score for step, score in scores.items()}
-    about["training"], about["story"] = training(model), model.story.plain()
+    with refusing(place):
+        about["training"], about["story"] = training(model), model.story.plain()
     about["checkpoints"] = list(map(str, checkpoints(Path(path))))
     return about
 

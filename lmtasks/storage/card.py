@@ -15,6 +15,7 @@ from typing import Any
 from lmtasks.backbones.lora import is_adapter
 from lmtasks.model import Model
 from lmtasks.storage import HUB_ID
+from lmtasks.storage.reading import refusing
 from lmtasks.story import Portion, Story, count
 from lmtasks.tasks.base import listed
 
@@ -83,7 +84,8 @@ def training(model: Model) -> list[str]:
     if story.base or story.base_steps:
         told.append(f"It began with the weights of {_base(story)}.")
     if story.steps:
-        told += [f"{', '.join(_settings(model))}.", *_parts(model)]
+        with refusing("the settings of its training"):
+            told += [f"{', '.join(_settings(model))}.", *_parts(model)]
     if story.averaged:
         told.append(f"The weights are the average of {count(story.averaged, 'checkpoint')}.")
     elif story.kept_step:

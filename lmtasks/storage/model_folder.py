@@ -1,8 +1,8 @@
 """A trained model on disk: write a model folder, and load a model from it or from a checkpoint.
 
 The folder holds config.json (settings), model.safetensors (weights), tokenizer.json, metrics.json and README.md
-(model card). Beside the merged weights of a model with an adapter lies adapter.safetensors. Nothing is ever unpickled:
-checkpoints are read with weights_only=True.
+(model card), and SHA256SUMS, which every reader checks. Beside the merged weights of a model with an adapter lies
+adapter.safetensors. Nothing is ever unpickled: checkpoints are read with weights_only=True.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from lmtasks.settings import from_plain
 from lmtasks.storage import ADAPTER, CARD, CONFIG, FILES, KEPT_EXPORTS, METRICS, MODEL, TOKENIZER, WEIGHTS, is_hub_id
 from lmtasks.storage.card import model_card
 from lmtasks.storage.checkpoint import find_model, read
+from lmtasks.storage.checksums import write_sums
+from lmtasks.storage.reading import read_json, refusing
 from lmtasks.storage.writing import replacing, save_tensors
 
-REASON = 300  # characters of PyTorch's message about weights that do not fit
 OWN = ("tasks", "backbone", "decoding")  # settings that a model in use needs; the others are those of training
 
 
@@ -58,6 +59,7 @@ def save(model: Model, folder: str | Path, metrics: Mapping[str, float] | None =
         save_tensors(model.weights(), part / WEIGHTS, {"format": "pt"})
         if installed(model):
             save_adapter(model, part / ADAPTER)
+        write_sums(part)
     return folder
 
 
@@ -133,12 +135,14 @@ def is_foreign(path: str | Path) -> bool:
     try:
         if not (path / CONFIG).exists():
             return any(path.glob("model*.bin"))  # Marian's own format
-        config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+        os.stat(path / CONFIG, follow_symlinks=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); change its permissions") from error
-    except (ValueError, RecursionError):
+    try:
+        config = read_json(path / CONFIG)
+    except InputError:
         return False
-    return isinstance(config, dict) and "model_type" in config and "tasks" not in config
+    return "model_type" in config and "tasks" not in config
 
 
 def _export_of(path: Path, engine: str | None, precision: str | None) -> Path:
@@ -160,6 +164,8 @@ def _export_of(path: Path, engine: str | None, precision: str | None) -> Path:
             "import, or lmtasks.save), or export it: lmtasks export"
         )
     kept, source = place / KEPT_EXPORTS / f"{engine}-{precision}", fingerprint(place)
+    if linked := [str(path) for path in (kept.parent, kept) if path.is_symlink()]:
+        raise InputError(f"{linked[0]}: is a link, and files elsewhere would be replaced; delete the link")
     if is_current(kept, source):
         return kept
     try:
@@ -193,19 +199,16 @@ def fingerprint(folder: Path) -> str:
 def _load_own(place: Path, dtype: torch.dtype | None) -> Model:
     """Return the model in a model folder or a checkpoint."""
     saved = read(place)
-    try:
+    with refusing(place):
         own = {name: from_plain(plain) for name, plain in saved.settings.items() if name in OWN}
         # The settings of training stay plain data: they may name classes that are not installed here.
         model = Model(**own, training={name: plain for name, plain in saved.settings.items() if name not in OWN})
+        tokenizer = saved.build_tokenizer()
+        model.check_sizes(tokenizer, saved.weights)
         with default_dtype(dtype):
-            model.build(saved.build_tokenizer())
+            model.build(tokenizer)
         model.load_weights(saved.weights)
         model.story = saved.story
-    except InputError as error:
-        raise InputError(f"{place}: {error}") from error
-    except (TypeError, KeyError, AttributeError, RuntimeError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:REASON]
-        raise InputError(f"{place}: settings and weights do not fit this version of lmtasks ({reason})") from error
     return model
 
 

@@ -37,6 +37,7 @@ from lmtasks.settings import from_plain, to_plain
 from lmtasks.storage import TOKENIZER
 from lmtasks.storage.checkpoint import saved_in
 from lmtasks.storage.model_folder import load
+from lmtasks.storage.reading import refusing
 from lmtasks.story import Story
 from lmtasks.tasks.base import Answer, Prediction, Row, Task
 from lmtasks.text.base import BaseTokenizer
@@ -115,10 +116,11 @@ class TaskModule(Model, LightningModule):
         """
         if training and (training.init_from or training.vectors):
             raise InputError("the model has its weights; leave out training.init_from and training.vectors")
-        settings = from_plain(model.training_settings)
-        before = training or settings.get("training", Training())
-        settings |= {"training": replace(before, init_from=None, vectors=None, lora=None)}
-        module = TaskModule(model.tasks, model.backbone_config, decoding=model.decoding, **settings)
+        with refusing("the settings of its training"):
+            settings = from_plain(model.training_settings)
+            before = training or settings.get("training", Training())
+            settings |= {"training": replace(before, init_from=None, vectors=None, lora=None)}
+            module = TaskModule(model.tasks, model.backbone_config, decoding=model.decoding, **settings)
         module.training_config = replace(module.training_config, lora=before.lora)
         module.tokenizer, module.backbone, module.heads = model.tokenizer, model.backbone, model.heads
         module.story = model.story
