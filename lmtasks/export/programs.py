@@ -1,4 +1,7 @@
-"""Programs: the parts of which `run.py` is put together, one for each step of an answer."""
+"""Programs: the parts of which `run.py` is put together, one for each step of an answer.
+
+Two blank lines stand between two parts. `WRITE` and the others are what follows the head, for each engine.
+"""
 
 HEAD = '''"""{what}
 
@@ -66,7 +69,6 @@ def cut(text):
 '''
 
 JOIN_PIECES = '''
-
 def join(ids):
     """Return ids as a text."""
     return tokenizer.decode([i for i in ids if i not in task["silent"]])
@@ -93,13 +95,11 @@ def join(ids):
 '''
 
 BLANK = """
-
 if not all(each.strip() for each in texts.values()):
     sys.exit()  # there is no answer to a blank text
 """
 
 SHORTENED = '''
-
 def shortened(tokens):
     """Return the tokens of a source without those that are too many for the model; the task says where they are."""
     over, place = len(tokens) - (task["longest"] or len(tokens)), task["cut_at"]
@@ -110,7 +110,6 @@ def shortened(tokens):
 '''
 
 SOURCE = """
-
 parts = {name: cut(before + each) for before, (name, each) in zip(task["before"], texts.items())}
 source = []
 for part in task["source"]:  # an id, or the name of a text
@@ -149,7 +148,6 @@ fixed, begin, prefix = {}, source, []
 """
 
 SEARCH = '''
-
 def beam_search(beam, penalty):
     """Return the best text, as ids: `beam` of them grow side by side, until none can beat the best that has ended."""
     inputs = [each for each in decoder.get_inputs() if each.name.startswith("past_key") and each.name not in fixed]
@@ -293,7 +291,6 @@ def linear(x, name):
 '''
 
 CT2_POOLED = '''
-
 def score(source):
     """Return the logits of a source."""
     x = states(source)
@@ -305,14 +302,12 @@ def score(source):
 '''
 
 CT2_EMISSIONS = '''
-
 def score(source, first):
     """Return the logits of each word of a source, whose first piece is told by a 1."""
     return linear(states(source)[np.array(first, bool)], "emission")
 '''
 
 CT2_EDGES = '''
-
 def score(source):
     """Return two logits of each token, as the first and as the last of the answer."""
     return linear(states(source), "output")
@@ -330,7 +325,6 @@ else:
 """
 
 WORDS = """
-
 (text,) = texts.values()
 words = [match.span() for match in re.finditer(task["words"], text)]
 if not words:
@@ -372,7 +366,6 @@ print(text)
 """
 
 SPAN = """
-
 lead, between, close = task["source"]
 question = [i for i in cut(" ".join(texts["question"].split())) if i != close[-1]][: task["window"] // 2]
 context = tokenizer.encode(texts["context"], add_special_tokens=False)
@@ -395,31 +388,30 @@ if task["no_answer"] and nothing >= best[0]:
 print(texts["context"][context.offsets[best[1]][0] : context.offsets[best[2]][1]].strip())
 """
 
-TRANSLATE = {
-    "ct2": SOURCE + LIMIT + CT2_TRANSLATE,
-    "onnx": SOURCE + LIMIT + ENCODER_DECODER + SEARCH,
+BEGIN = {
+    "ct2": (SHORTENED, SOURCE, LIMIT, CT2_TRANSLATE),
+    "onnx": (SHORTENED, SOURCE, LIMIT, ENCODER_DECODER, SEARCH),
 }
-WRITE = {engine: SHORTENED + BLANK + part for engine, part in TRANSLATE.items()}
-BEGIN = {engine: SHORTENED + part for engine, part in TRANSLATE.items()}  # an empty text is the beginning of one
 CONTINUE = {
-    "ct2": SHORTENED + SOURCE + LIMIT_OF_BLOCK + CT2_GENERATE,
-    "onnx": SHORTENED + SOURCE + LIMIT_OF_BLOCK + DECODER + SEARCH,
+    "ct2": (SHORTENED, SOURCE, LIMIT_OF_BLOCK, CT2_GENERATE),
+    "onnx": (SHORTENED, SOURCE, LIMIT_OF_BLOCK, DECODER, SEARCH),
 }
+WRITE = {engine: (BLANK, *parts) for engine, parts in BEGIN.items()}
 CLASSIFY = {
-    "ct2": CT2_STATES + CT2_POOLED + SHORTENED + BLANK + SOURCE + LABELS,
-    "onnx": ONNX_LOGITS + SHORTENED + BLANK + SOURCE + LABELS,
+    "ct2": (BLANK, CT2_STATES, CT2_POOLED, SHORTENED, SOURCE, LABELS),
+    "onnx": (BLANK, ONNX_LOGITS, SHORTENED, SOURCE, LABELS),
 }
 TAG = {
-    "ct2": CT2_STATES + CT2_EMISSIONS + SHORTENED + WORDS + TAGS,
-    "onnx": ONNX_EMISSIONS + SHORTENED + WORDS + TAGS,
+    "ct2": (CT2_STATES, CT2_EMISSIONS, SHORTENED, WORDS, TAGS),
+    "onnx": (ONNX_EMISSIONS, SHORTENED, WORDS, TAGS),
 }
-ANSWER = {"ct2": CT2_STATES + CT2_EDGES + BLANK + SPAN, "onnx": ONNX_LOGITS + BLANK + SPAN}
+ANSWER = {"ct2": (BLANK, CT2_STATES, CT2_EDGES, SPAN), "onnx": (BLANK, ONNX_LOGITS, SPAN)}
 
 DOCKERFILE = """# docker build -t {name} . && docker run --rm {name} {usage}
 FROM python:3.11-bookworm AS build
 RUN pip install --no-cache-dir --no-compile --no-deps --target /packages {packages} \\
  && find /packages -name tests -type d -prune -exec rm -r {{}} + \\
- && find /packages -name "_ext*.so" -exec strip --strip-debug {{}} +
+ && find /packages -path "*ctranslate2/_ext*.so" -exec strip --strip-debug {{}} +
 FROM gcr.io/distroless/python3-debian12:nonroot
 COPY --from=build /packages /packages
 COPY --chown=nonroot . /model

@@ -40,13 +40,9 @@ from lmtasks.text.words import APOSTROPHES, LETTERS
 
 PROBES = ("a", "b b")  # texts by whose ids the places of texts in a source are found
 PACKAGES = {"ct2": "ctranslate2", "onnx": "onnxruntime"}
-IMAGE = {  # what an image installs: what the packages import, and not what they need for other uses
-    "ctranslate2": ("ctranslate2>=4.8.5",),
-    "onnxruntime": ("onnxruntime>=1.22", "flatbuffers>=25", "packaging>=25", "protobuf>=6"),
-    "numpy": ("numpy>=2",),
-    "tokenizers": ("tokenizers>=0.21",),
-    "sentencepiece": ("sentencepiece>=0.2.1",),
-}
+LEAST = {  # versions of the packages in an image, which needs nothing of what these need for other uses
+    "ctranslate2": "4.8.5", "onnxruntime": "1.22", "numpy": "2", "tokenizers": "0.21", "sentencepiece": "0.2.3",
+}  # fmt: skip
 STANDARD = {  # name that a program uses -> the line that imports it
     name: f"import {name}" for name in ("argparse", "json", "os", "re", "sys")
 } | {"permutations": "from itertools import permutations", "Path": "from pathlib import Path"}  # fmt: skip
@@ -70,8 +66,8 @@ class Recipe(NamedTuple):
     """The class of the task."""
     head: type[Head]
     """The class of the head."""
-    body: Mapping[str, str]
-    """What a program does with each engine."""
+    body: Mapping[str, tuple[str, ...]]
+    """What a program does with each engine, in parts."""
     facts: Callable[[Any, Any, Model], Facts | None]
     """Gives what it reads of a task, its head and their model; None if a program cannot make the source."""
     prints: str = ""
@@ -137,12 +133,14 @@ class Program:
         """What comes after its head."""
         choice = programs.LANGUAGES if "directions" in self.facts else ""
         _, cut, join = CUTTERS[self.cutter]
-        return choice + cut + (join if self.recipe.prints else "") + self.recipe.body[self.engine] + self.recipe.prints
+        join = join if self.recipe.prints else ""
+        parts = [choice, cut, join, *self.recipe.body[self.engine], self.recipe.prints]
+        return "\n\n\n".join(part.strip("\n") for part in parts if part) + "\n"
 
     @property
     def packages(self) -> list[str]:
         """The packages that it imports."""
-        return [PACKAGES[self.engine], *["numpy"] * ("np." in self.body), self.cutter]
+        return [*sorted([PACKAGES[self.engine], *["numpy"] * ("np." in self.body)]), self.cutter]
 
     @property
     def text(self) -> str:
@@ -160,14 +158,14 @@ class Program:
             standard="\n".join(line for used, line in STANDARD.items() if re.search(rf"\b{used}[.(]", whole)),
             packages="\n".join(f"    {lines.get(each, f'import {each}')}" for each in self.packages),
             arguments="\n".join(options + texts),
-        ) + self.body  # fmt: skip
+        ) + "\n\n" + self.body  # fmt: skip
 
     @property
     def image(self) -> str:
         """The Dockerfile that makes an image of it."""
         options = ["--target LANG"] * ("directions" in self.facts)
         usage = " ".join([*options, *(f'"{each.upper()}"' for each in self.facts["texts"])])
-        wanted = " ".join(f'"{each}"' for package in self.packages for each in IMAGE[package])
+        wanted = " ".join(f'"{each}>={LEAST[each]}"' for each in self.packages)
         return programs.DOCKERFILE.format(name=self.task.kind, usage=usage, packages=wanted, file=self.file)
 
 
