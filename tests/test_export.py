@@ -373,7 +373,8 @@ def test_the_program_of_an_export_answers_alike_without_torch(exports, bare_pyth
     found = subprocess.run([bare_python, "-c", "import torch"], capture_output=True, check=False)
     assert found.returncode
     for row in ROWS.get(name, [{"text": text} for text in SENTENCES]):
-        words = [value if isinstance(value, str) else value[0] for value in row.values()]
+        words = ["--target", "de"] * (name == "translation")
+        words += [value if isinstance(value, str) else value[0] for value in row.values()]
         done = subprocess.run([bare_python, folder / "run.py", *words], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         group = "en-de" if name == "translation" else None
