@@ -67,7 +67,7 @@ def check_arguments(kind: type, given: tuple[Any, ...], named: Mapping[str, Any]
     if len(given) > len(positional):
         value = given[len(positional)]
         fitting = [name for name in parameters if name not in positional and _fits(value, hints.get(name, Any))]
-        hint = f"{fitting[-1]}={_shown(value)}" if fitting else f"choose from {', '.join(parameters)}"
+        hint = f"{fitting[0]}={_shown(value)}" if len(fitting) == 1 else ", ".join((fitting or list(parameters))[:6])
         raise InputError(f"{kind.__name__}: give {_shown(value)} by the name of its setting: {hint}")
     owner = getattr(kind, "setting", "") or kind.__name__
     for name, value in [*zip(positional, given, strict=False), *named.items()]:

@@ -45,6 +45,10 @@ NO_SETTINGS = {"Batch", "Framing"}
         (lambda: TransformerConfig(norm="rms_norm"), "norm is 'rms_norm'; give one of 'layer', 'rms'"),
         (lambda: TransformerConfig(d_modle=64), "TransformerConfig has no setting 'd_modle'; did you mean d_model?"),
         (lambda: TransformerConfig(encoder_layers=10**7), "encoder_layers is 10000000; give a number from"),
+        (
+            lambda: TransformerConfig(64),
+            "TransformerConfig: give 64 by the name of its setting: encoder_layers, decoder_layers, d_model, ",
+        ),
         (lambda: RecurrentConfig(d_model=2**20), "d_model is 1048576"),
         (lambda: Training(freeze="backbone"), r"model.training.freeze is 'backbone'; .*, such as \['backbone'\]"),
         (lambda: Training(thaw={"backbone": "5"}), "thaw is {.*}; give a mapping of a text to a whole number"),
@@ -85,7 +89,7 @@ def test_whatever_is_saved_by_name_is_checked(kind):
 
 
 def test_right_settings_are_taken_as_before():
-    given = TransformerConfig(2, 2, 64, dropout=0, norm_eps=None)
+    given = TransformerConfig(d_model=64, dropout=0, norm_eps=None)
     assert given == copy.deepcopy(given) == pickle.loads(pickle.dumps(given)) == replace(given)
     assert Training(freeze=["backbone"], thaw={}).freeze == ["backbone"]
     assert Adam(betas=[0.9, 0.99]).betas == [0.9, 0.99]

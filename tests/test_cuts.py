@@ -30,7 +30,9 @@ SAMPLED = Decoding(beam=1, sample=True, seed=7, max_length=8)
 def model_of(task: Task, encoder: int = 1, decoder: int = 1, decoding: Decoding = SHORT, **sizes: int) -> Model:
     """Return a model that has not been trained."""
     torch.manual_seed(0)
-    config: BackboneConfig = TransformerConfig(encoder, decoder, d_model=8, n_heads=2, d_ff=8, **sizes)
+    config: BackboneConfig = TransformerConfig(
+        encoder_layers=encoder, decoder_layers=decoder, d_model=8, n_heads=2, d_ff=8, **sizes
+    )
     model = Model({task.kind: task}, config, decoding)
     model.build(Tokenizer.train([], TokenizerConfig("byte"), *model.token_names))
     return model.eval()

@@ -23,7 +23,7 @@ from lmtasks.training.callbacks.checkpoints import Checkpoints
 from lmtasks.training.health import LONG, Health
 from lmtasks.training.optim.optimizers import Adam
 
-LSTM = RecurrentConfig(1, 1, d_model=8, d_hidden=8, d_attention=8)
+LSTM = RecurrentConfig(d_model=8, d_hidden=8, d_attention=8)
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def test_a_short_training_that_diverges_is_said_at_its_end(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         fit(
             tmp_path,
-            tiny_module(optimizer=Adam(1e4), backbone=RecurrentConfig(1, 1, d_model=8, d_hidden=8, d_attention=8)),
+            tiny_module(optimizer=Adam(1e4), backbone=LSTM),
         )
     assert [record.getMessage() for record in caplog.records if "the training diverges" in record.getMessage()]
 
