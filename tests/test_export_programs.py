@@ -137,7 +137,7 @@ def test_a_damaged_file_is_named_in_a_line(exports, tmp_path, name):
     broken = run(damaged, "Anna")
     (damaged / name).unlink()
     missing = run(damaged, "Anna")
-    for done, problem in ((broken, "is damaged"), (missing, "is missing")):
+    for done, problem in ((broken, "cannot be read"), (missing, "is missing")):
         assert done.returncode == 1
         assert f"{damaged / name} {problem}: export the model again" in done.stderr
         assert done.stderr.count("\n") == 1

@@ -29,7 +29,7 @@ def opened(name, opener):
         return opener(path)
     except Exception as error:  # each package raises its own
         reason = str(error).split("\\n")[0]
-        sys.exit(f"{{path}} is damaged: export the model again ({{reason}})")
+        sys.exit(f"{{path}} cannot be read: export the model again ({{reason}})")
 
 
 def read_json(path):

@@ -97,7 +97,9 @@ def write_runners(model: Model, engine: str, folder: Path) -> dict[str, Facts]:
     for name, task in model.tasks.items():
         head = model.heads[name]
         recipe = next((each for each in RECIPES if isinstance(task, each.task) and isinstance(head, each.head)), None)
-        if recipe is None or not files or (engine == "ct2" and any(getattr(head, each) for each in recipe.layers)):
+        if recipe is None or engine not in recipe.body or not files:
+            continue
+        if engine == "ct2" and any(getattr(head, each) for each in recipe.layers):
             continue
         if (facts := recipe.facts(task, head, model)) is None:
             continue
