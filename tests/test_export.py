@@ -181,6 +181,13 @@ def test_load_keeps_what_an_engine_reads_in_the_model_folder_until_the_model_cha
     assert (kept / "model.bin").stat().st_mtime_ns != written
 
 
+@pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_bytes(file.read_bytes()[:-9])])
+def test_a_damaged_export_in_a_model_folder_is_written_again(folder, damage):
+    before = load(folder, engine="ct2").probabilities("Anna")
+    damage(folder / KEPT_EXPORTS / "ct2-float32" / "model.bin")
+    assert load(folder, engine="ct2").probabilities("Anna") == before
+
+
 def test_an_export_needs_nothing_of_the_model(folder, tmp_path, capsys):
     assert main(["export", str(folder), "--to", "ct2", "--output", str(tmp_path / "out")]) == 0
     assert "checked: 16 of 16 answers are the same" in capsys.readouterr().out

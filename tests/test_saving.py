@@ -21,6 +21,7 @@ from lmtasks.settings import from_plain, to_plain
 from lmtasks.storage import CHECKSUMS, CONFIG, METRICS, TOKENIZER, WEIGHTS, writing
 from lmtasks.storage.checkpoint import last_checkpoint, read, read_metrics
 from lmtasks.storage.model_folder import find_model, load, save
+from lmtasks.storage.writing import save_tensors
 from lmtasks.training.callbacks.checkpoints import Checkpoints
 from lmtasks.training.module import TaskModule
 
@@ -399,3 +400,19 @@ def _killed_at(moment, call):
         os._exit(0)
     finally:
         os._exit(1)
+
+
+def test_a_folder_with_a_config_of_something_else_is_not_replaced(trained, tmp_path):
+    (tmp_path / "config.json").write_text('{"port": 80}')
+    with pytest.raises(InputError, match="is no model folder, and a model would take its place"):
+        save(trained, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_a_layer_with_two_names_is_saved_under_both(tmp_path):
+    table = torch.arange(6.0).view(2, 3)
+    save_tensors({"embedding": table, "output": table, "half": table[:1]}, tmp_path / "weights")
+    found = load_file(tmp_path / "weights")
+    assert torch.equal(found["embedding"], table)
+    assert torch.equal(found["output"], table)
+    assert torch.equal(found["half"], table[:1])
