@@ -20,9 +20,11 @@ from torch.overrides import TorchFunctionMode
 from lmtasks.adapters import Adapter, read_adapter
 from lmtasks.backbones.base import Backbone, BackboneConfig
 from lmtasks.backbones.lora import installed, merged, put, take_out
+from lmtasks.checked import CheckedArguments
 from lmtasks.data.limits import check_limits
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
+from lmtasks.finite import check_finite
 from lmtasks.predict import Predictor, TaskMethods
 from lmtasks.settings import FORMAT, public_name, to_plain
 from lmtasks.storage.reading import refusing
@@ -40,7 +42,7 @@ EMBEDDING = "backbone.embedding.weight"
 PARTS = ("backbone.", "heads.")  # how the names of a model's weights begin; others are for training only
 
 
-class Model(TaskMethods, nn.Module):
+class Model(CheckedArguments, TaskMethods, nn.Module):
     """One or several tasks on one backbone, each with a head of its own.
 
     Args:
@@ -291,22 +293,26 @@ class Model(TaskMethods, nn.Module):
     def weights(self) -> dict[str, Tensor]:
         """Return the weights of backbone and heads by their names in the state_dict, merged with the adapter in use.
 
-        Raises: InputError if an engine has the weights.
+        Raises: InputError if an engine has the weights, or they are not finite.
         """
         backbone, _ = self.built()
         if next(backbone.parameters(), None) is None:
             raise InputError(
                 "an engine has the weights of this model; load the model that it was made of, without engine"
             )
-        return {name: tensor for name, tensor in merged(self.state_dict()).items() if name.startswith(PARTS)}
+        own = {name: tensor for name, tensor in merged(self.state_dict()).items() if name.startswith(PARTS)}
+        check_finite(own)
+        return own
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Load the weights of backbone and heads, which are whole: adapters in place are taken out.
 
         Weights that only training uses stay as they are.
 
-        Raises: RuntimeError if one is missing, has another size or is none of this model's.
+        Raises: InputError if one is not finite; RuntimeError if one is missing, has another size or is none of this
+        model's.
         """
+        check_finite(weights)
         take_out(self)
         given = {name: tensor for name, tensor in weights.items() if name.startswith(PARTS)}
         kept = {name: tensor for name, tensor in self.state_dict().items() if not name.startswith(PARTS)}

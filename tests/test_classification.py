@@ -169,3 +169,20 @@ def test_a_module_learns_is_saved_and_answers_again(tmp_path, several):
 
 def test_sentiment_is_classification():
     assert issubclass(SentimentModule, ClassificationModule)
+
+
+@pytest.mark.parametrize("label", [["1", "0", "0"], ["true", "false", "false"], "[1, 0, 0]", "1,0,1"])
+def test_a_multi_hot_row_is_no_list_of_labels(label):
+    task = ClassificationTask(multi_label=True)
+    with pytest.raises(InputError, match=r"a\.jsonl, row 1, column 'label': .* a 0 or 1 for each label, expected"):
+        task.check({"text": "a", "label": label, "place": "a.jsonl, row 1"})
+    with pytest.raises(InputError, match="each row has 1 and 0: a 0 or 1 for each label"):
+        task.learn([{"text": "a", "label": ["1", "0"]}, {"text": "a", "label": ["0", "1"]}])
+
+
+def test_a_list_of_labels_may_be_written_as_a_text():
+    task = ClassificationTask(multi_label=True)
+    rows = [{"text": "a", "label": text} for text in ("['x', 'y']", '["x"]', "x, y", "[]")]
+    assert task.learn(rows).labels == ("x", "y")
+    with pytest.raises(InputError, match=r"column 'label': .* expected a text"):
+        ClassificationTask().check({"text": "a", "label": "['x']"})

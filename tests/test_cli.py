@@ -580,7 +580,10 @@ MISTAKES = {
         ["fit", "-c", "tiny.yaml", "--trainer.callbacks", "Foo"],
         "no class 'Foo' for --trainer.callbacks; write the whole path",
     ),
-    "wrong value": (["fit", "-c", "tiny.yaml", "--model.decoding.beam", "0"], "decoding.beam is 0; give 1 or more"),
+    "wrong value": (
+        ["fit", "-c", "tiny.yaml", "--model.decoding.beam", "0"],
+        "decoding.beam is 0; give a number from 1",
+    ),
     "nothing given": (["fit"], "give a config (-c quickstart)"),
     "no such checkpoint": (
         ["test", "-c", "tiny.yaml", "--ckpt_path", "step=9.ckpt"],

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -71,7 +73,7 @@ def test_the_log_counts_what_is_not_used_as_it_is(corpus, caplog, too_long):
     with caplog.at_level(logging.INFO, "lmtasks"):
         data = prepared(corpus, tiny_data(corpus, max_length=8, too_long=too_long))
     dropped, cut = (2, 0) if too_long == "drop" else (0, 2)
-    assert f"no label: 2, longer than 8 tokens: dropped {dropped}, cut {cut}" in logged(caplog, "train")
+    assert f"no label: 2 (row 4, row 5), longer than 8 tokens: dropped {dropped}, cut {cut}" in logged(caplog, "train")
     assert len(data.mixture.plans["translation"].lengths) == 3 - dropped
     assert "dropped 0, " in logged(caplog, "validation")  # whatever it says, evaluation keeps its rows
 
@@ -80,14 +82,16 @@ def test_the_log_counts_the_rows_of_the_file(corpus, caplog):
     write(corpus, "train", [("a", "b"), ("", "c"), ("d", ""), ("e", "f")])
     with caplog.at_level(logging.INFO, "lmtasks"):
         prepared(corpus, tiny_data(corpus))
-    assert logged(caplog, "train").startswith("train: 4 rows, 2 examples; no text: 1, no label: 1")
+    assert logged(caplog, "train").startswith("train: 4 rows, 2 examples; no text: 1 (row 2), no label: 1 (row 3)")
 
 
 def test_blank_sources_count_at_the_end_of_a_file_and_in_each_direction(corpus, caplog):
     write(corpus, "train", [("a", "b")] * 2100 + [("", "b"), (" ", ""), ("c", "")])
     with caplog.at_level(logging.INFO, "lmtasks"):
         prepared(corpus, tiny_data(corpus), module=tiny_module(("en-de", "de-en")))
-    assert logged(caplog, "train").startswith("train: 2,103 rows, 4,200 examples; no text: 4, no label: 2")
+    assert logged(caplog, "train").startswith(
+        "train: 2,103 rows, 4,200 examples; no text: 4 (row 2102, ...), no label: 2 (row 2101, row 2103)"
+    )
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
@@ -358,8 +362,54 @@ def test_a_file_of_blank_rows_is_refused(corpus):
 def test_fewer_evaluation_rows_than_processes_are_refused(corpus, monkeypatch):
     data = prepared(corpus, tiny_data(corpus))
     monkeypatch.setattr(Trainer, "world_size", 12)
-    with pytest.raises(InputError, match="11 rows for 12 processes"):
+    with pytest.raises(InputError, match="11 rows with text and label for 12 processes"):
         data.val_dataloader()
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_fewer_evaluation_rows_than_processes_are_refused_before_the_training(corpus, monkeypatch, split):
+    write(corpus, split, [("a", "b"), ("c", "d"), ("e", ""), ("", "f")])
+    monkeypatch.setattr(Trainer, "world_size", 3)
+    with pytest.raises(InputError, match=rf"{split}.{{lang}}: 2 rows with text and label for 3 processes; give more"):
+        prepared(corpus, tiny_data(corpus))
+
+
+def test_fewer_training_rows_than_processes_are_refused_in_a_line(corpus, monkeypatch):
+    write(corpus, "train", [("a", "b"), ("c", "d")])
+    monkeypatch.setattr(Trainer, "world_size", 3)
+    with pytest.raises(InputError, match=r"2 training rows cannot be split into 3 micro-batches per step"):
+        prepared(corpus, tiny_data(corpus))
+
+
+NO_MEMORY = (
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:119] . DefaultCPUAllocator: can't allocate memory: you tried to ..."),
+    MemoryError("Unable to allocate 2.00 GiB for an array"),
+)
+
+
+@pytest.mark.parametrize("error", NO_MEMORY)
+def test_a_batch_that_does_not_fit_tells_what_would(corpus, monkeypatch, error):
+    def full(*given):
+        raise error
+
+    module, data = tiny_module(), tiny_data(corpus, max_length=20)
+    monkeypatch.setattr(module, "training_step", full)
+    with pytest.raises(type(error)) as found:
+        fit(corpus, module, data, accumulate_grad_batches=2)
+    assert found.value.__notes__[-1] == (
+        "memory ran out: a batch of 80 padded tokens (data.tokens_per_step) in 2 micro-batches does not fit; "
+        "--trainer.accumulate_grad_batches 4 takes the same steps in half the memory; "
+        "or set --data.tokens_per_step 40"
+    )
+    module = fit(corpus)
+    monkeypatch.setattr(module, "test_step", full)
+    with pytest.raises(type(error)) as found:
+        module.trainer.test(module, datamodule=tiny_data(corpus))
+    assert found.value.__notes__[-1] == (
+        "memory ran out: a batch of 60 padded tokens (data.tokens_per_batch) does not fit; "
+        "set --data.tokens_per_batch 30; or --data.max_length 128"
+    )
 
 
 def test_the_trainer_is_kept_from_dealing_the_rows_out_again(corpus):
@@ -402,3 +452,75 @@ def test_the_rows_of_a_task_that_learns_from_them_are_read_once_for_labels_and_t
     assert READ.count("train") == 2  # labels and tokenizer, then the ids
     assert module.tasks["classification"].labels == ("x", "y")
     assert len(module.tokenizer) > 259  # it learned from the texts
+
+
+def table(folder: Path, name: str, rows: list[dict]) -> str:
+    (folder / name).write_text("\n".join(map(json.dumps, rows)))
+    return str(folder / name)
+
+
+def classifier(
+    corpus: Path, train: list[dict], validation: list[dict] | None = None, **settings: Any
+) -> TextDataModule:
+    """Prepare a training on labelled rows."""
+    rows = Table(table(corpus, "a.jsonl", train), table(corpus, "b.jsonl", validation) if validation else None)
+    module = ClassificationModule(backbone=tiny_backbone(decoder_layers=0), tokenizer=TokenizerConfig("byte"))
+    return prepared(corpus, TextDataModule(rows, cache=str(corpus / "cache"), **settings), module=module)
+
+
+GOOD = [{"text": f"text {number}", "label": label} for number, label in enumerate(["x", "y"] * 5)]
+
+
+def test_what_people_should_know_of_the_rows_is_said_before_training(corpus, caplog):
+    train = [*GOOD, {"text": "text 0", "label": "x"}, {"text": "text 1", "label": "X"}, {"text": "text", "label": "z"}]
+    with caplog.at_level(logging.INFO, "lmtasks"):
+        classifier(corpus, train, [GOOD[0], {"text": "new", "label": "y"}])
+    assert "train: labels: x 6, y 5, X 1 and z 1" in caplog.text
+    assert "the labels 'x' and 'X' differ only in their form: are they one?" in caplog.text
+    assert "labels of a single row: X and z" in caplog.text
+    assert "2 of 13 rows repeat the text of another, such as 'text 0' (2 times)" in caplog.text
+    assert "1 texts have different answers, such as 'text 1' (2 times)" in caplog.text
+    assert "1 of 2 validation rows have a text that is in the training rows too" in caplog.text
+
+
+def test_clean_rows_raise_no_doubt(corpus, caplog):
+    with caplog.at_level(logging.WARNING, "lmtasks"):
+        classifier(corpus, GOOD, [{"text": "new", "label": "y"}])
+    assert caplog.messages == []
+
+
+def test_all_rows_of_a_wrong_form_are_told_together(corpus):
+    wrong = [{"text": "a", "label": ["x"]}, {"text": ["b"], "label": "x"}, {"text": {"c": 1}, "label": "x"}]
+    with pytest.raises(InputError, match=r"a\.jsonl: 3 faults: row 11, column 'label'.*row 12, column 'text'.*row 13"):
+        classifier(corpus, GOOD + wrong, GOOD)
+    with pytest.raises(InputError, match=r"b\.jsonl: 2 faults: row 2, column 'label': 'X' .* \(but 'x' is\).* row 3"):
+        classifier(corpus, GOOD, [GOOD[0], {"text": "a", "label": "X"}, {"text": "b", "label": "w"}])
+
+
+def test_rows_without_a_label_are_placed(corpus, caplog):
+    with caplog.at_level(logging.INFO, "lmtasks"):
+        classifier(corpus, [{"text": "a"}, *GOOD, {"text": "b", "label": None}, {"text": " ", "label": "x"}], GOOD)
+    assert "no text: 1 (row 13), no label: 2 (row 1, row 12)" in logged(caplog, "train")
+
+
+def test_a_share_of_the_training_rows_is_set_aside(corpus, caplog):
+    train = [{"text": f"text {number // 2}", "label": "xy"[number // 2 % 2]} for number in range(400)]
+    with caplog.at_level(logging.INFO, "lmtasks"):
+        data = classifier(corpus, train, validation_share=0.2)
+    splits = {split: data.examples[split]["classification"].tokenized for split in ("train", "validation")}
+    texts = {split: {*each.column("text").to_pylist()} for split, each in splits.items()}
+    assert not texts["train"] & texts["validation"]
+    assert len(texts["train"] | texts["validation"]) == 200
+    assert 20 < len(texts["validation"]) < 60
+    assert "validation rows have a text" not in caplog.text
+    own = Table("a.jsonl", "b.jsonl")
+    assert TextDataModule(own, validation_share=0.5).rows is own
+    with pytest.raises(InputError, match=r"data\.validation_share is 2; give a share"):
+        TextDataModule(own, validation_share=2)
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_a_file_does_not_go_with_a_hub_set_of_the_config(corpus, split):
+    rows = Table(table(corpus, "a.jsonl", GOOD), **{split: "owner/name"})
+    with pytest.raises(InputError, match=rf"give --data\.rows\.{split} a file, or null for none"):
+        prepared(corpus, TextDataModule(rows), module=ClassificationModule(backbone=tiny_backbone(decoder_layers=0)))

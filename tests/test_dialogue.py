@@ -122,3 +122,15 @@ def test_a_talk_on_stdin_remembers_what_was_said(trained, monkeypatch, capsys):
     assert blank == ""
     said = module.reply(["Hi."], decoding)
     assert second == " ".join(module.reply(["Hi.", said, "Who is it?"], decoding).splitlines())
+
+
+def test_a_dialogue_may_be_one_text_with_a_sign_behind_each_turn():
+    row = {"turns": "Hello . __eou__ Hello , Anna . __eou__ Bye . __eou__"}
+    assert [[*pair.sources, pair.target] for pair in DialogueTask().pairs(row)] == [
+        ["Hello .", "Hello , Anna ."], ["Hello .", "Hello , Anna .", "Bye ."],
+    ]  # fmt: skip
+    other = DialogueTask(turn_end="<s>")
+    assert [pair.target for pair in other.pairs({"turns": "a<s>b<s>c"})] == ["b", "c"]
+    with pytest.raises(InputError, match="a text needs <s> behind each turn; turn_end sets that sign"):
+        list(other.pairs(row))
+    assert [pair.target for pair in other.pairs({"turns": "['a', 'b']"})] == ["b"]

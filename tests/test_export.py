@@ -181,6 +181,13 @@ def test_load_keeps_what_an_engine_reads_in_the_model_folder_until_the_model_cha
     assert (kept / "model.bin").stat().st_mtime_ns != written
 
 
+@pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_bytes(file.read_bytes()[:-9])])
+def test_a_damaged_export_in_a_model_folder_is_written_again(folder, damage):
+    before = load(folder, engine="ct2").probabilities("Anna")
+    damage(folder / KEPT_EXPORTS / "ct2-float32" / "model.bin")
+    assert load(folder, engine="ct2").probabilities("Anna") == before
+
+
 def test_an_export_needs_nothing_of_the_model(folder, tmp_path, capsys):
     assert main(["export", str(folder), "--to", "ct2", "--output", str(tmp_path / "out")]) == 0
     assert "checked: 16 of 16 answers are the same" in capsys.readouterr().out
@@ -373,7 +380,8 @@ def test_the_program_of_an_export_answers_alike_without_torch(exports, bare_pyth
     found = subprocess.run([bare_python, "-c", "import torch"], capture_output=True, check=False)
     assert found.returncode
     for row in ROWS.get(name, [{"text": text} for text in SENTENCES]):
-        words = [value if isinstance(value, str) else value[0] for value in row.values()]
+        words = ["--target", "de"] * (name == "translation")
+        words += [value if isinstance(value, str) else value[0] for value in row.values()]
         done = subprocess.run([bare_python, folder / "run.py", *words], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         group = "en-de" if name == "translation" else None

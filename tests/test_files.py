@@ -225,8 +225,8 @@ def test_a_missing_column_says_how_to_map_it(tmp_path):
 
 
 def test_the_first_json_value_of_a_file(tmp_path):
-    assert read_json(write(tmp_path / "a.json.gz", ' {\n"data": [1]}\n')) == {"data": [1]}
-    assert read_json(write(tmp_path / "b.json", '{"a": 1}\n{"a": 2}')) == {"a": 1}
+    assert read_json(write(tmp_path / "a.json.gz", ' {\n"data": [1]}\n')) == ({"data": [1]}, True)
+    assert read_json(write(tmp_path / "b.json", '{"a": 1}\n{"a": 2}')) == ({"a": 1}, False)
     with pytest.raises(InputError, match=r"c\.json, line 2, character 9: invalid JSON"):
         read_json(write(tmp_path / "c.json", '{\n"data": }'))
 
@@ -258,7 +258,7 @@ def test_broken_rows_are_named(tmp_path):
         "object.json": ('{\n"data": []}', "row 1: invalid JSON"),
         "list.jsonl": ('{"english": "a", "de": "b"}\n["a", "b"]', 'row 2: ["a", "b"], expected an object'),
         "latin.csv": (b"english,de\na,b\nc,d\xfc\n", "row 3: byte 4 is not UTF-8"),
-        "utf16.jsonl": ('{"english": "a"}'.encode("utf-16"), "row 1: byte 1 is not UTF-8"),
+        "utf16.jsonl": ('{"english": "a"}'.encode("utf-16-be"), "it is UTF-16 without its mark; convert the file"),
         "surrogate.jsonl": ('{"english": "\\ud83d", "de": "b"}', "row 1, column 'english': 'utf-8' codec can't encode"),
         "not.parquet": ("english,de", "cannot be read as Parquet"),
     }

@@ -237,3 +237,33 @@ def test_numbers_are_texts_and_a_mistake_is_told_before_a_row_is_answered(run, w
     status, out, line = run("tagging", "--input", rows_of(work, "late.jsonl", *rows, {"words": ["a", None]}))
     assert (status, out) == (2, "")
     assert "late.jsonl, row 301, column 'words': item 2 of the list is null" in line
+
+
+def test_run_reads_the_files_that_training_reads(run, work):
+    (work / "a.conll").write_text("-DOCSTART- O\n\n1 Anna NN B-PER\n2 sang VB O\n\n1 Paul NN B-PER\n")
+    (work / "a.csv").write_text("sentence_id,words\n1,Anna\n1,sang\n2,Paul\n")
+    (work / "b.csv").write_text("words\n\"['Anna', 'sang']\"\n['Paul']\n")
+    rows_of(work, "a.jsonl", {"words": ["Anna", "sang"]}, {"words": ["Paul"]})
+    outs = {run("tagging", "--input", name)[:2] for name in ("a.conll", "a.csv", "b.csv", "a.jsonl")}
+    assert len(outs) == 1
+    ((status, out),) = outs
+    assert status == 0
+    assert [json.loads(line)["words"] for line in out.splitlines()] == [["Anna", "sang"], ["Paul"]]
+    asked = [{"id": "q", "question": QUESTION, "answers": []}]
+    (work / "a.json").write_text(json.dumps({"data": [{"paragraphs": [{"context": CONTEXT, "qas": asked}]}]}))
+    status, out, _ = run("answering", "--input", "a.json")
+    assert status == 0
+    assert json.loads(out)["id"] == "q"
+    assert json.loads(out)["prediction"] in CONTEXT
+
+
+def test_all_faulty_rows_are_told_and_no_rows_are_an_error(run, work):
+    rows = rows_of(work, "faults.jsonl", {"text": "a"}, {"text": None}, {"note": "b"})
+    status, out, line = run("tagging", "--input", rows)
+    assert (status, out) == (2, "")
+    assert "faults.jsonl: 2 faults: row 2: nothing in column" in line
+    assert "; row 3: nothing in" in line
+    (work / "header.csv").write_text("text,note\n")
+    status, _, line = run("tagging", "--input", "header.csv")
+    assert status == 2
+    assert "header.csv: there is no row in it; nothing to answer" in line

@@ -21,7 +21,9 @@ from lmtasks.settings import from_plain, to_plain
 from lmtasks.storage import CHECKSUMS, CONFIG, METRICS, TOKENIZER, WEIGHTS, writing
 from lmtasks.storage.checkpoint import last_checkpoint, read, read_metrics
 from lmtasks.storage.model_folder import find_model, load, save
+from lmtasks.storage.writing import save_tensors
 from lmtasks.training.callbacks.checkpoints import Checkpoints
+from lmtasks.training.module import TaskModule
 
 TEXTS = ["a b", "c", "dd e f"]
 
@@ -135,6 +137,23 @@ def test_a_run_folder_without_a_model_stands_for_its_last_checkpoint(checkpoint,
     module, file = checkpoint
     assert find_model(corpus / "run") == file
     same(module, load(corpus / "run"))
+
+
+def test_load_from_checkpoint_gives_the_module_of_a_checkpoint(checkpoint, trained):
+    saved, path = checkpoint
+    for kind in (TaskModule, type(trained)):
+        module = kind.load_from_checkpoint(path)
+        assert isinstance(module, TaskModule)
+        assert module.training
+        same(saved, module.eval())
+
+
+def test_load_from_checkpoint_of_a_class_of_the_user_says_what_to_do(checkpoint):
+    class Mine(TaskModule):
+        pass
+
+    with pytest.raises(InputError, match=r"^Mine\.load_from_checkpoint: .* or use lmtasks\.load$"):
+        Mine.load_from_checkpoint(checkpoint[1])
 
 
 def test_a_checkpoint_holds_plain_values_and_tensors_only(checkpoint):
@@ -382,3 +401,19 @@ def _killed_at(moment, call):
         os._exit(0)
     finally:
         os._exit(1)
+
+
+def test_a_folder_with_a_config_of_something_else_is_not_replaced(trained, tmp_path):
+    (tmp_path / "config.json").write_text('{"port": 80}')
+    with pytest.raises(InputError, match="is no model folder, and a model would take its place"):
+        save(trained, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_a_layer_with_two_names_is_saved_under_both(tmp_path):
+    table = torch.arange(6.0).view(2, 3)
+    save_tensors({"embedding": table, "output": table, "half": table[:1]}, tmp_path / "weights")
+    found = load_file(tmp_path / "weights")
+    assert torch.equal(found["embedding"], table)
+    assert torch.equal(found["output"], table)
+    assert torch.equal(found["half"], table[:1])

@@ -117,8 +117,9 @@ def test_bytes_that_are_not_utf8_are_named(monkeypatch, files):
         run("bleu", "-", files[1])
 
 
-@pytest.mark.parametrize("metric", ["chrf", "ter"])
-@pytest.mark.parametrize("option", [["--language", "zh"], ["--lowercase"]])
+@pytest.mark.parametrize(
+    ("metric", "option"), [("chrf", ["--language", "zh"]), ("chrf", ["--lowercase"]), ("ter", ["--lowercase"])]
+)
 def test_options_that_change_nothing_are_refused(metric, option, files):
     with pytest.raises(InputError, match=f"{option[0]} changes nothing in {metric}"):
         run(metric, *files[:2], *option)
@@ -207,7 +208,7 @@ def test_squad_names_questions_without_an_answer(tmp_path):
     with pytest.raises(InputError, match=r"answers\.json: no answer to q2, q3 of .*dev\.json"):
         run("squad", str(official), nested(tmp_path / "dev.json", QUESTIONS))
     official.write_text('{"q1": \n ]')
-    with pytest.raises(InputError, match=r"answers\.json, row 2: invalid JSON"):
+    with pytest.raises(InputError, match=r"answers\.json, line 2, character 2: invalid JSON"):
         run("squad", str(official), nested(tmp_path / "dev.json", QUESTIONS))
     official.write_text(json.dumps({"q1": ["a"], "q2": "", "q3": ""}))
     with pytest.raises(InputError, match=r"answers\.json, answer q1: a list, expected text"):
@@ -306,7 +307,7 @@ def test_the_first_row_may_lack_the_column_but_not_all(tmp_path, capsys):
     rows = [{"words": [], "tags": [], "prediction": ""}, {"tags": ["B-X"], "prediction": "x", "labels": ["B-X"]}]
     run("entities", jsonl(tmp_path / "ours.jsonl", rows), jsonl(tmp_path / "true.jsonl", rows), "--json")
     assert scores_of(capsys)["f1"] == 100
-    with pytest.raises(InputError, match=r"ours\.jsonl, row 1: no column 'label'; it has words, tags"):
+    with pytest.raises(InputError, match=r"ours\.jsonl, row 1: no column 'label' .* words, tags, prediction, labels"):
         run("entities", str(tmp_path / "ours.jsonl"), str(tmp_path / "true.jsonl"), "--column", "label")
 
 
@@ -366,3 +367,29 @@ def test_half_a_surrogate_pair_is_named(tmp_path, files):
     path.write_text('{"text": "\\ud83d"}\n')
     with pytest.raises(InputError, match=r"half\.jsonl, row 1, column 'text': .*surrogates"):
         run("chrf", str(path), files[1])
+
+
+def test_the_language_follows_the_script_unless_it_is_given(tmp_path, capsys):
+    ours, theirs = tmp_path / "ours.txt", tmp_path / "theirs.txt"
+    ours.write_text("北京是中国首都。\n")
+    theirs.write_text("北京是中国的首都。\n")
+    for metric in ("bleu", "rouge", "squad", "ter"):
+        run(metric, str(ours), str(theirs)) if metric != "squad" else run(
+            metric, str(ours), jsonl(tmp_path / "a.jsonl", [{"answers": ["北京是中国的首都。"]}])
+        )
+        out, err = capsys.readouterr()
+        assert float(out.split()[0]) > 0
+        assert "the texts look like Chinese, not like 'en'; scored with --language zh" in err
+    run("rouge", str(ours), str(theirs), "--language", "en")
+    out, err = capsys.readouterr()
+    assert float(out.split()[0]) == 0
+    assert "not like 'en'; scored as 'en'" in err
+    run("bleu", str(ours), str(theirs), "--language", "Chinese")
+    assert capsys.readouterr().err == ""
+
+
+def test_rows_may_have_different_numbers_of_references(tmp_path, capsys):
+    ours = jsonl(tmp_path / "ours.jsonl", [{"text": "a b c d e"}, {"text": "f g h i j"}])
+    theirs = jsonl(tmp_path / "theirs.jsonl", [{"text": ["a b c d e", "x"]}, {"text": ["f g h i j"]}])
+    run("bleu", ours, theirs)
+    assert capsys.readouterr().out.startswith("100.00 nrefs:var")

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, strategies as st
 from pyarrow import parquet
 
-from lmtasks.data.readers.squad import NOWHERE, SquadFile, _nearest
+from lmtasks.data.readers.squad import NOWHERE, SquadFile, _place
 from lmtasks.errors import InputError
 
 ALL = ("question", "context", "answers", "starts")
@@ -126,26 +126,105 @@ def test_a_row_has_what_is_asked_for_and_its_place(tmp_path):
 
 
 def test_a_wrong_start_is_moved_to_the_nearest_place_and_counted(tmp_path, caplog):
-    texts = {"text": ["a cat", "a cat", "Ben", "CAT"], "answer_start": [0, 30, 16, 11]}
-    path = write(tmp_path / "a.json", [{**FLAT[1], "answers": texts}, *FLAT])
+    texts = {"text": ["a cat", "a cat", "Ben", "a cow"], "answer_start": [0, 30, 16, 11]}
+    path = write(tmp_path / "a.json", [{**FLAT[1], "id": "q0", "answers": texts}, *FLAT])
     with caplog.at_level(logging.WARNING):
         row = read(path)[0]
     assert row["starts"] == [9, 35, 16, NOWHERE]
     assert row["answers"] == texts["text"]
     assert len(caplog.messages) == 1
-    assert "3 of 7 answers are not where the file says, first in row 1: 2 were moved" in caplog.messages[0]
-    assert "1 are nowhere in their context" in caplog.messages[0]
+    assert (
+        "3 of 7 answers are not where the file says: 2 were moved to their nearest place (row 1, row 1)" in caplog.text
+    )
+    assert (
+        "0 are taken as the context spells them (none), 1 are nowhere in their context and not learned" in caplog.text
+    )
 
 
-@given(st.text("ab", max_size=12), st.text("ab", min_size=1, max_size=3), st.integers(-3, 15))
+@given(st.text(".-", max_size=12), st.text(".-", min_size=1, max_size=3), st.integers(-3, 15))
 def test_the_nearest_place_is_the_nearest(context, answer, start):
     places = [place for place in range(len(context)) if context[place:].startswith(answer)]
-    found = _nearest(context, answer, start)
+    found = _place(context, answer, start)
     if places:
-        assert found in places
-        assert abs(found - max(start, 0)) == min(abs(place - max(start, 0)) for place in places)
+        assert found is not None
+        assert found[0] in places
+        assert abs(found[0] - max(start, 0)) == min(abs(place - max(start, 0)) for place in places)
     else:
-        assert found == NOWHERE
+        assert found is None
+
+
+@pytest.mark.parametrize(("context", "answer", "start", "expected", "why"), [
+    ("anna met Anna", "Anna", 0, "anna", "the start is right, the case is not"),
+    ("anna met Anna", "Anna", 8, "Anna", "the start is one too small"),
+    ("New\xa0 York is old", "New York", 0, "New\xa0 York", "blanks"),
+    ("New\nYork is old", "new york ", 1, "New\nYork", "a line break, case and a start one too large"),
+    ("the cafe\u0301 of Ann", "café", 4, "cafe\u0301", "a decomposed accent"),
+    ("the café of Ann", "cafe\u0301", 3, "café", "a composed one"),
+    ("it’s 5–6 “so”", "it's 5-6 \"so\"", 0, "it’s 5–6 “so”", "quotes and dashes"),
+    ("so\u00adcial work", "social", 0, "so\u00adcial", "a soft hyphen"),
+    ("ﬁne ﬁre", "fire", 4, "ﬁre", "a ligature"),
+    ("🙂🙂 a cat", "a cat", 5, "a cat", "UTF-16 units"),
+    ("éééé a cat", "a cat", 9, "a cat", "bytes"),
+    ("he said then he left", "he", 3, "he", "no part of a word"),
+    ("theme: he", "he", 3, "he", "no part of a word, though it is near"),
+    ("x" * 50 + " Anna", "Anna", 3, "Anna", "far, but the only place"),
+    ("Straße und STRASSE", "strasse", 0, "Straße", "a letter that folds to two"),
+    ("北京是首都", "首都", 1, "首都", "no blanks between words"),
+])  # fmt: skip
+def test_an_answer_is_placed_where_start_and_text_agree_best(context, answer, start, expected, why):
+    found = _place(context, answer, start)
+    assert found is not None, why
+    assert context[slice(*found)] == expected, why
+    if why.startswith("no part of a word"):
+        assert found[0] in (0, 13, 7)
+
+
+@pytest.mark.parametrize(("context", "answer"), [("a cat", "a dog"), ("a cat", "\u200b"), ("", "a"), ("ﬁ", "f")])
+def test_an_answer_that_is_nowhere_gets_no_place(context, answer):
+    assert _place(context, answer, 0) is None
+    assert _place(context, answer, None) is None
+
+
+def test_answers_that_are_all_elsewhere_are_an_error(tmp_path):
+    rows = [{**row, "context": "something else"} for row in FLAT]
+    with pytest.raises(InputError, match=r"row 1: none of 3 answers is in its context; is it the right context\?"):
+        read(write(tmp_path / "a.json", rows))
+
+
+def test_ids_that_stand_twice_and_answers_to_the_impossible_are_counted(tmp_path, caplog):
+    marked = [{**FLAT[0], "is_impossible": True}, {**FLAT[0], "is_impossible": "false"}, FLAT[2]]
+    rows = read(write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, marked))))
+    assert [row["answers"] for row in rows] == [[], ["Ben"], ["a cat", "a dog"]]
+    assert "1 answers of questions that are marked as impossible are left out (row 1)" in caplog.text
+    assert "1 ids stand in several rows (row 2)" in caplog.text
+
+
+@pytest.mark.parametrize("given", [
+    {"text": "Ben", "answer_start": 16}, [{"text": "Ben", "answer_start": "16"}],
+    {"text": ["Ben"], "answer_start": 16.0}, '{"text": ["Ben"], "answer_start": [16]}', {"text": "Ben"},
+    ["Ben"], "Ben", "['Ben']", {"text": ["Ben", " "]},
+])  # fmt: skip
+def test_answers_have_many_forms(tmp_path, given):
+    row = {**FLAT[0], "answers": given}
+    assert read(write(tmp_path / "a.json", [row]))[0]["starts"] == [16]
+    assert read(write(tmp_path / "a.json", {"data": [row]}))[0]["answers"] == ["Ben"]
+
+
+@pytest.mark.parametrize("given", [
+    {"text": ["Ben"], "answer_start": [16.5]}, {"text": ["Ben"], "answer_start": [True]}, [{"text": "Ben"}, "Ben"],
+    {"text": ["Ben"], "answer_start": ["1e999"]}, "{'text': array(['Ben'])}", [["Ben"]], {"text": [["Ben"]]}, True,
+])  # fmt: skip
+def test_what_is_no_answer_is_an_error(tmp_path, given):
+    for data in ([{**FLAT[0], "answers": given}], {"data": [{**FLAT[0], "answers": given}]}):
+        if given is True and isinstance(data, list):
+            continue  # a truth value of a table is a text
+        with pytest.raises(InputError, match=r"a\.json, row 1.*'answers'"):
+            read(write(tmp_path / "a.json", data))
+
+
+def test_what_stands_behind_the_questions_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="there is more behind the questions"):
+        read(write(tmp_path / "a.json", json.dumps(nested()) + "\n{}"))
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from lmtasks.backbones.recurrence import (
 from lmtasks.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)  # the first number is not the width, as one may think
 class RecurrentConfig(BackboneConfig):
     """A recurrent encoder-decoder with additive attention, or an encoder alone, or a language model.
 

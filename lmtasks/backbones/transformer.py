@@ -23,7 +23,7 @@ from lmtasks.backbones.layers import Stack
 from lmtasks.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)  # the first number is not the width, as one may think
 class TransformerConfig(BackboneConfig):
     """Sizes and choices of a Transformer.
 

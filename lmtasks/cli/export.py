@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from itertools import islice
 from pathlib import Path
@@ -100,6 +99,6 @@ def _next(to: str, folder: Path, model: Model) -> list[str]:
         adapted = f'model = peft.PeftModel.from_pretrained(model, "{beside}")'
         return [*lines, *["import peft", adapted] * beside.exists()]
     programs = {name: folder / ("run.py" if len(model.tasks) == 1 else f"run_{name}.py") for name in model.tasks}
-    texts = {name: " ".join(re.findall('"[^"]*"', task.example_command)) for name, task in model.tasks.items()}
+    texts = {name: task.example_command.replace("--context ", "") for name, task in model.tasks.items()}
     own = [f"python {program} {texts[name]}" for name, program in programs.items() if program.exists()]
     return [*model.example_commands(folder), *own]

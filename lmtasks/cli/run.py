@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import gzip
 import json
 import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
 from itertools import chain, count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
+from lmtasks.cli.sink import Sink
 from lmtasks.cli.stdin import AT_ONCE, prompted_lines, waiting_lines
-from lmtasks.data.readers.files import exact, read_lines, read_rows
+from lmtasks.cuts import counting_cuts
+from lmtasks.data.readers.files import exact, read_json, read_lines, read_rows
 from lmtasks.data.readers.formats import file_format, has_columns, has_file_ending
-from lmtasks.errors import InputError
+from lmtasks.data.readers.squad import find_articles, list_questions
+from lmtasks.data.readers.tagged import TaggedWords
+from lmtasks.errors import InputError, collected
 
 if TYPE_CHECKING:
     from lmtasks.model import Model
@@ -34,6 +36,7 @@ HELP = "use a model on texts from arguments, stdin or files"
 T = TypeVar("T")
 
 PREDICTION = "prediction"  # the column that every answer has
+WORDS = "words"  # the column of a sentence that is cut to words already
 LONGEST_PATH = 255  # characters; a longer context is a text, whatever it looks like
 
 
@@ -42,7 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", metavar="MODEL", help="run folder, model folder, .ckpt file or hub id")
     add("texts", metavar="TEXT", nargs="*", help="texts to answer; without any, stdin is read")
-    input_help = "answer the rows of a .jsonl, .json, .csv, .tsv or .parquet, or each line of any other file; also .gz"
+    input_help = (
+        "answer the rows of a .jsonl, .json, .csv, .tsv or .parquet, the questions of a nested SQuAD file, the "
+        "sentences of a .conll, or each line of any other file; also .gz"
+    )
     add("--input", metavar="FILE", help=input_help)
     output_help = "write there, not to stdout: rows and .jsonl files as JSON Lines, else one answer per line"
     add("--output", metavar="FILE", help=output_help)
@@ -92,21 +98,21 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"--output {output}: there is no folder {Path(output).parent}")
     if given and output and Path(given).absolute() == Path(output).absolute():
         raise InputError(f"--output {output} is the input; write to another file")
-    if given and output and has_columns(given) and file_format(output) in ("csv", "tsv", "parquet"):
+    has_rows = given and (has_columns(given) or file_format(given) == "conll")
+    if has_rows and output and file_format(output) in ("csv", "tsv", "parquet"):
         raise InputError(f"--output {output}: the rows of {given} are written as JSON Lines; let it end in .jsonl")
     from lmtasks.storage.model_folder import load  # loads torch, which the mistakes above need not wait for
 
     model = load(arguments.model, arguments.device, engine=arguments.engine, precision=arguments.precision)
     session = Session(model, arguments)
-    if given and has_columns(given):
+    if given and session.has_rows(given):
         session.check_rows(given)
         written = session.answer_rows(given)
     else:
         written = (session.stream if session.streams else session.answer_texts)(_texts(arguments))
-    file = (gzip.open if output.endswith(".gz") else open)(output, "wt", encoding="utf-8") if output else None
-    with file or nullcontext(sys.stdout) as sink:  # stdout stays open
+    with counting_cuts(), Sink(output) as sink:
         for piece in written:
-            print(piece, end="", file=sink, flush=not given)
+            sink.write(piece)
     if session.renamed:
         own, new = ", ".join(session.renamed), ", ".join(session.renamed.values())
         print(f"the input has columns called {own}: they stay, and the answers are in {new}", file=sys.stderr)
@@ -172,25 +178,50 @@ class Session:
                 row = {self.given_column or self.column: text}
                 yield self._json(row, several) if self.as_json else self._line(several)
 
+    def has_rows(self, path: str) -> bool:
+        """Tell whether a file has rows, and not lines of text."""
+        return has_columns(path) or (file_format(path) == "conll" and WORDS in self.task.source_columns)
+
     def check_rows(self, path: str) -> None:
         """Check all rows of a file before the first is answered, and note the names of its columns.
 
-        Raises: InputError if a row is broken, or lacks a column.
+        Raises: InputError if rows are broken, or lack a column, or there are none.
         """
+
+        def noted(placed: tuple[str, dict[str, Any]]) -> None:
+            self._question(*placed)
+            self.taken.update(placed[1])
+
         logging.disable()  # blank lines are reported once, by `answer_rows`
         try:
-            for number, row in read_rows(path):
-                self._question(f"{path}, row {number}", row)
-                self.taken.update(row)
+            if not sum(1 for _ in collected(self._rows(path), noted)):
+                raise InputError(f"{path}: there is no row in it; nothing to answer")
         finally:
             logging.disable(logging.NOTSET)
 
     def answer_rows(self, path: str) -> Iterator[str]:
         """Yield each row of a file as JSON, with its answer in columns of their own."""
-        for rows in _portions(read_rows(path)):
-            answers = self._solve([self._question(f"{path}, row {number}", row) for number, row in rows])
+        for rows in _portions(self._rows(path)):
+            answers = self._solve([self._question(*placed) for placed in rows])
             for (_, row), several in zip(rows, answers, strict=True):
                 yield self._json(row, several)
+
+    def _rows(self, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the place of each row and the row, of the same files that training reads."""
+        if file_format(path) == "json" and (articles := find_articles(read_json(path)[0])) is not None:
+            for place, question in list_questions(path, articles):
+                yield place, {name: value for name, value in question.items() if value is not None}
+        elif WORDS in self.task.source_columns and self._has_words(path):
+            for row in TaggedWords(predict=path).rows("predict", [WORDS]):
+                yield row.pop("place"), row
+        else:
+            yield from ((f"{path}, row {number}", row) for number, row in read_rows(path))
+
+    def _has_words(self, path: str) -> bool:
+        """Tell whether a file has a word per line or row, or lists of words as texts."""
+        if file_format(path) in ("csv", "tsv"):
+            return WORDS in next((row for _, row in read_rows(path)), {})
+        return file_format(path) == "conll"
 
     def _context(self, given: str | None, file: str | None) -> dict[str, str]:
         """Return the context of plain texts, {column: text}; rows of a file have their own."""
@@ -241,7 +272,8 @@ class Session:
         """Return a text with its context, or after the turns before it; a blank line begins a new dialogue."""
         if not self.task.multi_turn:
             return {**dict.fromkeys(self.task.source_columns), **self.context, self.column: text}
-        self.turns = [*self.turns, text] if text.strip() else []
+        most = self.task.max_length or len(self.turns)  # a turn has a token at least: those before are never read
+        self.turns = [*self.turns, text][-most:] if text.strip() else []
         return {self.column: self.turns}
 
     def _solve(self, rows: list[dict[str, Any]]) -> list[list[Answer]]:
@@ -282,5 +314,18 @@ def _texts(arguments: argparse.Namespace) -> Iterable[list[str]]:
 
 
 def _portions(items: Iterable[T]) -> Iterator[list[T]]:
+    """Yield items in portions; where reading fails, those before come first, as they do from stdin."""
+    portion, fault = list[T](), None
     source = iter(items)
-    return iter(lambda: list(islice(source, AT_ONCE)), [])
+    while True:
+        try:
+            portion.extend(islice(source, AT_ONCE))
+        except InputError as error:
+            fault = error
+        if portion:
+            yield portion
+        if fault:
+            raise fault
+        if len(portion) < AT_ONCE:
+            return
+        portion = []

@@ -9,17 +9,20 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from collections.abc import Callable, Sequence
-from itertools import dropwhile
+from functools import partial
+from itertools import chain, dropwhile
 from typing import Any
 
 from lmtasks import metrics  # loads nothing heavy before a metric is called
 from lmtasks.cli.stdin import STDIN, stdin_lines
 from lmtasks.data.readers.files import numbered_rows, read_json, read_lines, read_rows
 from lmtasks.data.readers.formats import file_format, has_columns
-from lmtasks.data.readers.squad import find_articles, list_answers, list_questions
+from lmtasks.data.readers.squad import find_articles, is_impossible, list_answers, list_questions
 from lmtasks.data.readers.tagged import TaggedWords
 from lmtasks.errors import InputError
+from lmtasks.metrics.languages import fitting_language
 from lmtasks.metrics.score import Score
 from lmtasks.reports.pictures import check_picture
 from lmtasks.text.tags import spans
@@ -27,7 +30,8 @@ from lmtasks.text.tags import spans
 HELP = "score a file of predictions against a file of references"
 MAIN = {"squad": "f1", "entities": "f1", "rouge": "rougeL"}  # the main score, where it is not the first
 ONE_REFERENCE = ("squad", "entities", "accuracy")  # metrics that take one file of references
-OPTIONS = {"language": ("bleu", "squad", "rouge"), "lowercase": ("bleu",), "picture": ("accuracy",)}  # of these metrics
+# options of some metrics only
+OPTIONS = {"language": ("bleu", "ter", "squad", "rouge"), "lowercase": ("bleu",), "picture": ("accuracy",)}
 # Columns that `lmtasks run` adds to its rows; a name with a number is given where the input has the plain one.
 PREDICTED, LISTED = re.compile(r"prediction(_\d+)?"), re.compile(r"(predicted_)?labels(_\d+)?")
 SHOWN = 3  # ids that an error lists at most
@@ -48,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--column", help=column_help)
     reference_help = f"column of the references (default: that of --column, else {own}; squad: answers)"
     parser.add_argument("--reference-column", help=reference_help)
-    parser.add_argument("--language", help="language of the texts, for bleu, squad and rouge (default: en)")
+    language_help = "language of the texts, for bleu, ter, squad and rouge (default: that of their script, or en)"
+    parser.add_argument("--language", help=language_help)
     parser.add_argument("--lowercase", action="store_true", help="let bleu ignore upper and lower case")
     parser.add_argument("--picture", metavar="FILE", help="draw the confusion matrix of accuracy (.png, .svg or .pdf)")
     parser.add_argument("--json", action="store_true", help="print a JSON object")
@@ -119,14 +124,29 @@ def _entities(options: argparse.Namespace) -> Score:
 
 
 METRICS: dict[str, Callable[[argparse.Namespace], Score]] = {
-    "bleu": lambda options: metrics.bleu(*_read_texts(options), options.language or "en", options.lowercase),
+    "bleu": lambda options: _in_language(partial(metrics.bleu, lowercase=options.lowercase), _read_texts, options),
     "chrf": lambda options: metrics.chrf(*_read_texts(options)),
-    "ter": lambda options: metrics.ter(*_read_texts(options)),
-    "squad": lambda options: metrics.squad(*_read_answers(options), options.language or "en"),
+    "ter": lambda options: _in_language(metrics.ter, _read_texts, options),
+    "squad": lambda options: _in_language(metrics.squad, _read_answers, options),
     "entities": _entities,
     "accuracy": _accuracy,
-    "rouge": lambda options: metrics.rouge(*_read_texts(options), options.language or "en"),
+    "rouge": lambda options: _in_language(metrics.rouge, _read_texts, options),
 }
+
+
+def _in_language(
+    metric: Callable[..., Score],
+    read: Callable[[argparse.Namespace], tuple[list[str], list[list[str]]]],
+    options: argparse.Namespace,
+) -> Score:
+    """Score texts in the language that was given, or that their script shows; say so where it is not English."""
+    texts, references = read(options)
+    language, doubt = fitting_language(options.language or "en", chain.from_iterable(references))
+    if doubt and options.language:
+        print(f"{doubt}; scored as {options.language!r}", file=sys.stderr)
+    elif doubt:
+        print(f"{doubt}; scored with --language {language}", file=sys.stderr)
+    return metric(texts, references, language=options.language or language)
 
 
 def _read_texts(options: argparse.Namespace) -> tuple[list[str], list[list[str]]]:
@@ -215,13 +235,16 @@ def _read_answers(options: argparse.Namespace) -> tuple[list[str], list[list[str
     among the right answers, mean that there is no answer.
     """
     predictions, (reference,) = options.hypotheses, options.references
-    articles = find_articles(read_json(reference)) if file_format(reference) == "json" else None
+    articles = find_articles(read_json(reference)[0]) if file_format(reference) == "json" else None
     if articles is None:
         given, questions, column = None, [], options.reference_column or "answers"
         cells = [(place, [] if value is None else value) for place, value in _cells(reference, column)]
     else:
         given, questions = _read_object(predictions), list(list_questions(reference, articles))
-        cells = [(f"{place}, 'answers'", question["answers"]) for place, question in questions]
+        cells = [
+            (f"{place}, 'answers'", [] if is_impossible(place, question) else question["answers"])
+            for place, question in questions
+        ]
     known = [[text for text, _ in list_answers(place, value)] for place, value in cells]
     if given is None:
         answers = read_texts(predictions, options.column or predicted_column(predictions, "text"))
@@ -283,13 +306,5 @@ def _spans(place: str, tags: list[str]) -> list[tuple[str, int, int]]:
 
 def _read_object(path: str) -> dict[str, Any] | None:
     """Return what a .json file holds if it is one object, else None."""
-    text = "\n".join(read_lines(path)) if file_format(path) == "json" else ""
-    if not text.lstrip().startswith("{"):
-        return None
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        if error.msg == "Extra data":  # JSON Lines under another name
-            return None
-        fault = f"row {error.lineno}: invalid JSON at character {error.colno} ({error.msg})"
-        raise InputError(f"{path}, {fault}; expected one object, as the official scripts read") from None
+    value, whole = read_json(path) if file_format(path) == "json" else (None, True)
+    return value if isinstance(value, dict) and whole else None

@@ -136,19 +136,11 @@ class Writer(Head):
             raise InputError(f"decoding.min_p {decoding.min_p}: CTranslate2 does not have it; set it to 0")
         if decoding.seed is not None:
             raise InputError(f"decoding.seed {decoding.seed}: samples of CTranslate2 cannot be repeated; leave it out")
-        chosen = {
-            "beam_size": decoding.beam,
-            "patience": PATIENCE[decoding.early_stop],
+        return {
+            **search_settings(decoding),
             "num_hypotheses": max(decoding.beam, decoding.n_best),  # all: one that was cut may not be the best
-            "length_penalty": decoding.length_penalty,
-            "repetition_penalty": decoding.repetition_penalty,
-            "no_repeat_ngram_size": decoding.no_repeat_ngram,
             "suppress_sequences": self.named([[i] for i in self.suppress_tokens]) if banned else None,
         }
-        if decoding.sample:
-            chosen |= {"sampling_topk": decoding.top_k, "sampling_topp": decoding.top_p}
-            chosen["sampling_temperature"] = decoding.temperature
-        return chosen
 
     def found(
         self, texts: Sequence[Sequence[str]], scores: Sequence[float], decoding: Decoding, banned: bool
@@ -300,7 +292,8 @@ class Generator(Writer):
                 read = read if len(read) <= self.context else read[-max(1, self.context // 2) :]
                 room = min(self.context - len(read) + 1, limit - len(written))
                 (part,) = self._search(read, single, room, banned=True)
-                tokens = part.tokens if len(written) + len(part.tokens) < limit else [*part.tokens[:-1], self.end]
+                tokens = part.tokens or [self.end]  # a part without a token would come for ever
+                tokens = tokens if len(written) + len(tokens) < limit else [*tokens[:-1], self.end]
                 total += sum(self.log_probabilities(read, tokens))
                 written, read = [*written, *tokens], [*read, *tokens]
             ids = written[:-1]
@@ -315,6 +308,21 @@ class Generator(Writer):
             **self.options(decoding, banned),
         )  # fmt: skip
         return self.found(found.sequences, found.scores, decoding, banned)
+
+
+def search_settings(decoding: Decoding) -> dict[str, Any]:
+    """Return the settings of a search that do not depend on a text, by the names of CTranslate2."""
+    chosen = {
+        "beam_size": decoding.beam,
+        "patience": PATIENCE[decoding.early_stop],
+        "length_penalty": decoding.length_penalty,
+        "repetition_penalty": decoding.repetition_penalty,
+        "no_repeat_ngram_size": decoding.no_repeat_ngram,
+    }
+    if decoding.sample:
+        chosen |= {"sampling_topk": decoding.top_k, "sampling_topp": decoding.top_p}
+        chosen["sampling_temperature"] = decoding.temperature
+    return chosen
 
 
 def _opened(kind: str, folder: Path, device: str, threads: int) -> Shared:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from lmtasks.errors import InputError
-from lmtasks.metrics.languages import is_chinese
+from lmtasks.metrics.languages import is_chinese, is_written_without_spaces
 from lmtasks.metrics.score import Score, check_lengths, check_references, percent
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -65,15 +65,16 @@ def exact_match(prediction: str, references: Sequence[str], language: str = "en"
 def answer_f1(prediction: str, references: Sequence[str], language: str = "en") -> float:
     """Return the best F1 over the references, 0 to 1, of the words in common, in any order.
 
-    For Chinese it is the F1 of the longest run of tokens in common.
+    For Chinese it is the F1 of the longest run of tokens in common. In other languages without blanks between words,
+    such as Japanese and Thai, every character is a word.
 
     Source: evaluate-v2.0.py of SQuAD; for Chinese the script of CMRC 2018.
     """
     known = _known(references, language)
     if known == [""]:
         return exact_match(prediction, references, language)
-    chinese = is_chinese(language)
-    cut = CHINESE_TOKENS.findall if chinese else str.split
+    chinese, characters = is_chinese(language), is_written_without_spaces(language)
+    cut = CHINESE_TOKENS.findall if chinese else _characters if characters else str.split
     given = cut(_normalise(prediction, language))
     best = 0.0
     for tokens in map(cut, known):
@@ -145,6 +146,7 @@ def squad(answers: Sequence[str], references: Sequence[Sequence[str]], language:
     if rows[False]:
         values["no_answer_exact_match"] = percent([exact for exact, _ in rows[False]])
     rules = "cmrc2018" if is_chinese(language) else "squad2.0"
+    rules += ",words:char" * (is_written_without_spaces(language) and not is_chinese(language))
     return Score(values, f"rows:{len(answers)}|unanswerable:{len(rows[False])}|rules:{rules}")
 
 
@@ -157,6 +159,10 @@ def _normalise(text: str, language: str) -> str:
     if is_chinese(language):
         return text.lower().strip().translate(CHINESE_PUNCTUATION)
     return " ".join(ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split())
+
+
+def _characters(text: str) -> list[str]:
+    return [character for character in text if not character.isspace()]
 
 
 def _longest_run(one: list[str], other: list[str]) -> int:

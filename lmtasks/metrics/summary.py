@@ -6,26 +6,28 @@ Lin, "ROUGE: A Package for Automatic Evaluation of Summaries" (2004), sections 2
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 
-from lmtasks.metrics.languages import is_english, is_written_without_spaces
+from lmtasks.metrics.languages import is_english, is_written_without_spaces, marks
 from lmtasks.metrics.score import Score, check_references, percent
 
 NAMES = ("rouge1", "rouge2", "rougeL")
 ENGLISH = re.compile(r"[a-z0-9]+")
-CHARACTERS = re.compile(r"[a-z0-9]+|[^\W_]")
-WORDS = re.compile(r"[^\W_]+")
 
 
 def rouge_tokens(text: str, language: str = "en") -> list[str]:
     """Return the tokens that ROUGE compares, lower-case and without punctuation.
 
-    English: runs of a to z and 0 to 9, as in rouge-score. Chinese and Japanese: such runs, and every other character as
-    a token. All other languages: runs of letters and digits of any alphabet.
+    English: runs of a to z and 0 to 9, as in rouge-score. Languages without blanks between words, such as Chinese,
+    Japanese and Thai: such runs, and every other character as a token. All other languages: runs of letters and digits
+    of any alphabet. Marks belong to their letters, and composed ones equal decomposed ones.
     """
-    pattern = CHARACTERS if is_written_without_spaces(language) else ENGLISH if is_english(language) else WORDS
-    return pattern.findall(text.lower())
+    if is_english(language):
+        return ENGLISH.findall(text.lower())
+    return _pattern(is_written_without_spaces(language)).findall(unicodedata.normalize("NFC", text.lower()))
 
 
 def rouge_f1(prediction: str, references: Sequence[str], language: str = "en") -> tuple[float, float, float]:
@@ -63,6 +65,12 @@ def rouge(predictions: Sequence[str], references: Sequence[Sequence[str]], langu
         {name: percent([row[place] for row in rows]) for place, name in enumerate(NAMES)},
         f"rows:{len(rows)}|value:f1|refs:best|stem:no|tok:{tokens}",
     )
+
+
+@cache
+def _pattern(by_character: bool) -> re.Pattern[str]:
+    letter = rf"[^\W_][{marks()}]*"
+    return re.compile(rf"[a-z0-9]+(?![{marks()}])|{letter}" if by_character else f"(?:{letter})+")
 
 
 def _n_gram_f1(given: list[str], reference: list[str], n: int) -> float:

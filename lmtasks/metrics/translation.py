@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import zip_longest
 
 import sacrebleu
 
 from lmtasks.errors import InputError
-from lmtasks.metrics.languages import CHINESE, primary_code
+from lmtasks.metrics.languages import BY_CHARACTER, CHINESE, is_written_without_spaces, primary_code
 from lmtasks.metrics.score import Score, check_references
 
-TOKENIZERS = {**dict.fromkeys(CHINESE, "zh"), **dict.fromkeys(("ja", "jpn"), "ja-mecab")}
+TOKENIZERS = {**dict.fromkeys(BY_CHARACTER, "char"), **dict.fromkeys(CHINESE, "zh")}
+TOKENIZERS |= dict.fromkeys(("ja", "jpn"), "ja-mecab")
 TOKENIZERS |= dict.fromkeys(("ko", "kor"), "ko-mecab")
 """ISO 639 code -> the sacrebleu tokeniser of languages that cannot be split like English."""
 ORDER = 4  # the longest n-grams of BLEU as published
@@ -33,8 +35,9 @@ def bleu(
 
     Args:
         hypotheses: A text for each row.
-        references: A list of texts for each row, equally many in every row.
-        language: ISO 639 code of the texts; zh, ja and ko have their own tokenisers.
+        references: A list of texts for each row; rows may have different numbers of them.
+        language: ISO 639 code of the texts; zh, ja and ko have their own tokenisers, Thai, Lao, Khmer and Burmese are
+            compared by characters.
         lowercase: Ignore the case of letters.
         tokenize: A tokeniser of sacrebleu instead of that of the language.
         order: The longest n-grams; 2 gives the BLEU-2 of dialogue.
@@ -67,23 +70,27 @@ def chrf(hypotheses: Sequence[str], references: Sequence[Sequence[str]], word_or
     return Score({"chrf": value}, signature)
 
 
-def ter(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Score:
+def ter(hypotheses: Sequence[str], references: Sequence[Sequence[str]], language: str = "en") -> Score:
     """Score how many edits (insert, delete, replace, move words) lead to the nearest reference, in % of its words.
 
-    Words are split at spaces; case is ignored. Lower is better, and `ter` may exceed 100. Rows and errors are those of
-    `bleu`.
+    Words are split at spaces, in languages without spaces between words at every character; case is ignored. Lower is
+    better, and `ter` may exceed 100. Rows and errors are those of `bleu`.
 
     Source: Snover et al. (2006); sacrebleu.
 
     >>> ter(["a quiet village"], [["a small quiet village"]]).values
     {'ter': 25.0}
     """
+    characters = is_written_without_spaces(language)
+    if characters:
+        hypotheses = [" ".join(text) for text in hypotheses]
+        references = [row if isinstance(row, str) else [" ".join(text) for text in row] for row in references]
     value, signature = _corpus_score(sacrebleu.TER(), hypotheses, references)
-    return Score({"ter": value}, signature)
+    return Score({"ter": value}, signature + "|split:char" * characters)
 
 
 def bleu_tokenizer(language: str) -> str:
-    """Return the name of sacrebleu's tokeniser for a language: zh, ja-mecab, ko-mecab, and 13a for all others."""
+    """Return the name of sacrebleu's tokeniser for a language: zh, ja-mecab, ko-mecab, char, and 13a for most."""
     return TOKENIZERS.get(primary_code(language), "13a")
 
 
@@ -93,17 +100,14 @@ def bleu_splitter(language: str) -> Callable[[str], str]:
 
 
 def check_translations(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
-    """Check that every row has as many references as the first; sacrebleu would cut the others short without a word.
+    """Check that there is a list of references for each hypothesis.
 
-    Raises: InputError if the lengths differ, or a row has no list of references or not as many as the first row.
+    Raises: InputError if the lengths differ, or a row has no list of at least one reference.
     """
     rows = len(references)
     if len(hypotheses) != rows:
         raise InputError(f"{len(hypotheses)} hypotheses but {rows} rows of references; give one list for each")
     check_references(hypotheses, references)
-    for row, texts in enumerate(references, 1):
-        if (found := len(texts)) != (first := len(references[0])):
-            raise InputError(f"references, row {row}: {found} texts, row 1 has {first}; give each row equally many")
 
 
 @cache  # a MeCab dictionary takes a while to open
@@ -126,6 +130,6 @@ def _corpus_score(
     if not hypotheses:
         scorer.num_refs = 0  # part of the signature; sacrebleu sets it when it scores, and it cannot score no rows
         return 0.0, str(scorer.get_signature())
-    # sacrebleu takes a list of the first references of all rows, then one of the second ones
-    score = scorer.corpus_score(list(hypotheses), list(zip(*references, strict=True))).score
+    # sacrebleu takes a list of the first references of all rows, then one of the second ones, with None for no more
+    score = scorer.corpus_score(list(hypotheses), list(zip_longest(*references))).score  # type: ignore[arg-type]
     return score, str(scorer.get_signature())

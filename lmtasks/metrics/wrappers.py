@@ -20,7 +20,6 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from lmtasks.errors import InputError
 from lmtasks.metrics.answers import squad
 from lmtasks.metrics.dialogue import distinct
 from lmtasks.metrics.entities import entity_scores
@@ -93,24 +92,6 @@ class _Rows(Metric):
 class _Translations(_Rows):
     check = staticmethod(check_translations)
 
-    def reset(self) -> None:
-        """Forget all rows."""
-        super().reset()
-        self._width = 0  # references of each row
-
-    def update(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
-        """Add rows of one hypothesis and a list of references, equally many in every row.
-
-        Raises: InputError if the lengths differ, or a row has no references or another number than the other rows.
-        """
-        self.check(hypotheses, references)
-        width = len(references[0]) if references else self._width
-        if self._width not in (0, width):
-            fault = f"references, row 1: {width} texts, the rows before have {self._width}"
-            raise InputError(f"{fault}; give each row equally many")
-        self._width = width
-        self._add(hypotheses, references)
-
     def compute(self) -> Tensor:
         """Return the score, 0 to 100 (TER may be more); 0 if there are no rows."""
         (value,) = super().compute().values()
@@ -148,8 +129,8 @@ class TER(_Translations):
     function = staticmethod(ter)
     higher_is_better = False
 
-    def __init__(self, sync_on_compute: bool = True) -> None:
-        super().__init__(sync_on_compute)
+    def __init__(self, language: str = "en", sync_on_compute: bool = True) -> None:
+        super().__init__(sync_on_compute, language=language)
 
 
 class _InLanguage(_Rows):

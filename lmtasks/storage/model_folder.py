@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from lmtasks.settings import from_plain
 from lmtasks.storage import ADAPTER, CARD, CONFIG, FILES, KEPT_EXPORTS, METRICS, MODEL, TOKENIZER, WEIGHTS, is_hub_id
 from lmtasks.storage.card import model_card
 from lmtasks.storage.checkpoint import find_model, read
-from lmtasks.storage.checksums import write_sums
+from lmtasks.storage.checksums import check_sums, read_sums, write_sums
 from lmtasks.storage.reading import read_json, refusing
 from lmtasks.storage.writing import replacing, save_tensors
 
@@ -42,7 +43,7 @@ def save(model: Model, folder: str | Path, metrics: Mapping[str, float] | None =
     """
     folder = Path(folder)
     taken = folder.is_file() or (folder.exists() and any(folder.iterdir()))
-    if taken and (is_foreign(folder) or not (folder / CONFIG).is_file()):
+    if taken and not _is_model_folder(folder):
         raise InputError(f"{folder} is no model folder, and a model would take its place; choose a folder that is new")
     described, metrics = model.describe(), dict(metrics or {})
     config = {name: described[name] for name in ("format", "tokenizer_class")} | described["settings"]
@@ -145,6 +146,14 @@ def is_foreign(path: str | Path) -> bool:
     return "model_type" in config and "tasks" not in config
 
 
+def _is_model_folder(folder: Path) -> bool:
+    """Tell whether a folder holds a model of lmtasks, which another may replace."""
+    try:
+        return not is_export(folder) and "tasks" in read_json(folder / CONFIG)
+    except InputError:
+        return False
+
+
 def _export_of(path: Path, engine: str | None, precision: str | None) -> Path:
     """Return an export of a model: `path` itself, or the one kept in a model folder, written if it is missing or old.
 
@@ -170,7 +179,7 @@ def _export_of(path: Path, engine: str | None, precision: str | None) -> Path:
         return kept
     try:
         kept.parent.mkdir(exist_ok=True)
-        with replacing(kept, writer=f".{os.getpid()}") as part:
+        with replacing(kept, writer=f".{os.getpid()}-{threading.get_ident()}") as part:
             write_export(_load_own(place, None), str(engine), part, precision, source)
     except OSError as error:
         if not is_current(kept, source):  # another process has written it meanwhile
@@ -180,9 +189,11 @@ def _export_of(path: Path, engine: str | None, precision: str | None) -> Path:
 
 
 def is_current(kept: Path, source: str) -> bool:
-    """Tell whether there is an export of the model that has this fingerprint, which this version can read."""
+    """Tell whether there is a whole export of the model that has this fingerprint, which this version can read."""
     try:
-        return describe_export(kept).source == source
+        files = read_sums(kept)
+        check_sums(kept, files)
+        return describe_export(kept).source == source and all((kept / name).is_file() for name in files)
     except InputError:
         return False
 
@@ -190,9 +201,10 @@ def is_current(kept: Path, source: str) -> bool:
 def fingerprint(folder: Path) -> str:
     """Return a hash of all that decides the answers of a model folder, and of the version of lmtasks."""
     digest = hashlib.sha256(lmtasks.__version__.encode())
-    for name in (CONFIG, TOKENIZER, WEIGHTS):
-        with (folder / name).open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+    with refusing(folder, "not a whole model folder"):
+        for name in (CONFIG, TOKENIZER, WEIGHTS):
+            with (folder / name).open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
 
 

@@ -73,8 +73,16 @@ def _link_file(source: str | Path, target: str | Path) -> None:
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file, which the package makes readable by its owner alone."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    """Write a safetensors file, which the package makes readable by its owner alone.
+
+    Tensors that share memory, as a layer with two names does, are written once for each name.
+    """
+    plain: dict[str, Tensor] = {}
+    memory: set[int] = set()
+    for name, tensor in tensors.items():
+        own = tensor.detach().cpu().contiguous()
+        plain[name] = own.clone() if own.untyped_storage().data_ptr() in memory else own
+        memory.add(own.untyped_storage().data_ptr())
     save_file(plain, path, None if metadata is None else dict(metadata))
     probe = path.with_name(f".{path.name}.mode")
     probe.touch()

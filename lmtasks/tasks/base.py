@@ -5,16 +5,22 @@ A task that writes text builds on `tasks.seq2seq`.
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from lmtasks.batch import Example
+from lmtasks.checked import Checked
 from lmtasks.errors import InputError
 from lmtasks.heads.base import Head
+from lmtasks.metrics.languages import LOOKED_AT, fitting_language
 from lmtasks.text.base import BaseTokenizer
+
+logger = logging.getLogger(__name__)
 
 Row = Mapping[str, Any]
 """{column: value}; a row of a file also has its PLACE."""
@@ -88,7 +94,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Task(ABC):
+class Task(Checked, ABC):
     """The contract of a task. A subclass sets what is constant as class attributes: `columns = ("text", "label")`."""
 
     kind: ClassVar[str]
@@ -190,12 +196,42 @@ class Task(ABC):
     # From rows to examples.
 
     def learn(self, rows: Iterable[Row]) -> Task:
-        """Return the task with what it must know of the training rows, such as the labels; called before training."""
-        return self
+        """Return the task with what it must know of the training rows, such as the labels; called before training.
+
+        By default that is the setting `language`, if it has one: where the first rows are in a script that this
+        language cannot split into words, it is the language of that script.
+        """
+        given = getattr(self, "language", None)
+        if given is None:
+            return self
+        texts = chain.from_iterable(map(self.scored_texts, islice(rows, LOOKED_AT)))
+        language, doubt = fitting_language(given, texts)
+        if not doubt:
+            return self
+        task = replace(self, language=language)  # type: ignore[call-arg]
+        try:
+            task.signatures()
+        except InputError as error:  # a package that splits the words is missing
+            logger.warning("%s: %s, but scored as %r: %s", self.kind, doubt, given, error)
+            return self
+        logger.warning("%s: %s; the language of its scores is %r", self.kind, doubt, language)
+        return task
+
+    def scored_texts(self, row: Row) -> Iterable[str]:
+        """Yield the texts of a row that show the language of its answers."""
+        return self.texts(row)
 
     def texts(self, row: Row) -> Iterator[str]:
         """Yield the texts of a row that a tokenizer is trained on: by default those of `source_columns`."""
         return (text for column in self.source_columns if (text := text_of(row, column)))
+
+    def check(self, row: Row) -> None:
+        """Check the values of a training row by themselves: by default the texts.
+
+        Raises: InputError if one has a wrong form, with the PLACE of the row.
+        """
+        for _ in self.texts(row):
+            pass
 
     @abstractmethod
     def examples(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
@@ -253,6 +289,10 @@ class Task(ABC):
 
         Raises: InputError if a package that a scorer needs is missing; called before training.
         """
+
+    def label_of(self, reference: str) -> str | None:
+        """Return the label that one of the `references` of an example stands for, None where the task has no labels."""
+        return None
 
     def table(self, predictions: Sequence[Prediction]) -> str:
         """Return a table to print beside the scores, such as the scores of each class; "" for none."""

@@ -13,11 +13,24 @@ from lmtasks import metrics
 from lmtasks.batch import Example
 from lmtasks.errors import InputError
 from lmtasks.heads.classification import LONGEST, SHORTEST, ClassificationHead, Hidden, Ngrams, Pooling
-from lmtasks.tasks.base import Answer, Answers, Prediction, Row, Task, fault, listed, text_of, texts_of
+from lmtasks.tasks.base import (
+    Answer,
+    Answers,
+    Prediction,
+    Row,
+    Task,
+    fault,
+    listed,
+    text_of,
+    texts_of,
+)
 from lmtasks.text.base import BaseTokenizer
+from lmtasks.text.forms import alike, listed_texts
 
 THRESHOLD = 0.5  # probability from which on a text has a label, where it may have several
 SHOWN = 20  # labels that an error message lists
+TRUTH = frozenset(["0", "1", "0.0", "1.0", "true", "false"])  # what stands for each label in a multi-hot row
+MULTI_HOT = """a 0 or 1 for each label, expected a list of the labels that are right, as in ["sport", "film"]"""
 
 
 @dataclass(frozen=True)
@@ -121,12 +134,19 @@ class ClassificationTask(Task):
             given = self._labels(row)
             counts.update(given or [])
             total += given is not None
+        if self.multi_label and counts.keys() <= TRUTH and len(counts) > 1 and {*counts.values()} == {total}:
+            raise InputError(f"column 'label': each row has {' and '.join(counts)}: {MULTI_HOT}")
         labels = self.labels or tuple(sorted(counts))  # a trained head keeps its classes
         if len(labels) < (1 if self.multi_label else 2):
             found = f"have the label {labels[0]!r}" if labels else "have no label"
             raise InputError(f"column 'label': all {total} training rows {found}; there is nothing to tell apart")
         weights = tuple(total / (len(labels) * max(1, counts[label])) for label in labels)  # a kept label may be absent
         return replace(self, labels=labels, weights=weights if self.balanced else ())
+
+    def check(self, row: Row) -> None:
+        """Check the texts and the label."""
+        super().check(row)
+        self._labels(row)
 
     def examples(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
         """Give an example for each row whose texts are not blank; one without label has no target."""
@@ -136,6 +156,9 @@ class ClassificationTask(Task):
             if unknown := [label for label in labels or [] if label not in self.labels]:
                 known = ", ".join(self.labels[:SHOWN]) + (", ..." if len(self.labels) > SHOWN else "")
                 problem = f"column 'label': {unknown[0]!r} is no label of the training rows"
+                if meant := alike([unknown[0], *self.labels]):
+                    near = next((group for group in meant if unknown[0] in group), [""])
+                    problem += f" (but {near[1]!r} is)" * (len(near) > 1)
                 raise fault(row, f"{problem}, which are {known or 'unknown yet'}")
             if all(text.strip() for text in texts):
                 kept.append((number, texts, labels))
@@ -187,6 +210,10 @@ class ClassificationTask(Task):
             return dict.fromkeys(names, f"threshold:{THRESHOLD}|macro:all labels")
         return {"accuracy": "rows right / rows", "macro_f1": "macro:labels that occur"}
 
+    def label_of(self, reference: str) -> str:
+        """Return the label itself."""
+        return reference
+
     def table(self, predictions: Sequence[Prediction]) -> str:
         """Return precision, recall, F1 and number of rows of each label."""
         return self._scored(predictions).table
@@ -205,11 +232,16 @@ class ClassificationTask(Task):
         """Return the labels of a row, None where it is not labelled; with `multi_label` a text has commas between."""
         if row.get("label") is None:
             return None
+        given = listed_texts(row["label"])
         if not self.multi_label:
-            label = text_of(row, "label").strip()
+            label = text_of({**row, "label": given}, "label").strip()
             return [label] if label else None
-        given = row["label"].split(",") if isinstance(row["label"], str) else texts_of(row, "label")
-        return [label for part in given if (label := part.strip())]
+        if isinstance(given, str):
+            given = given.split(",")
+        labels = [label for part in texts_of({**row, "label": given}, "label") if (label := part.strip())]
+        if len({*labels}) < len(labels) and TRUTH.issuperset(labels):
+            raise fault(row, f"column 'label': {', '.join(labels)[:40]}, {MULTI_HOT}")
+        return labels
 
     def _chosen(self, probabilities: Mapping[str, float]) -> list[str]:
         """Return the likeliest label, with `multi_label` all from the threshold on, in the order of the alphabet."""

@@ -7,16 +7,19 @@ is the user's, the reply the model's.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from lmtasks import metrics
 from lmtasks.batch import Example
+from lmtasks.cuts import note_cut
 from lmtasks.errors import InputError
 from lmtasks.tasks.base import Prediction, Row, fault, texts_of
 from lmtasks.tasks.seq2seq import Pair, Seq2SeqTask
 from lmtasks.text.base import BaseTokenizer
+from lmtasks.text.forms import listed_texts
 
 USER, MODEL = "<user>", "<model>"
+MOST = 2**20  # tokens of a history that is not cut
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,9 @@ class DialogueTask(Seq2SeqTask):
     language: str = "en"
     """Language of the replies (ISO 639), which decides what a word is in their scores."""
 
+    turn_end: str = field(default="__eou__", kw_only=True)
+    """What ends each turn where a dialogue is one text, as in DailyDialog (Li et al. 2017)."""
+
     def __post_init__(self) -> None:
         if self.history < 3:
             raise InputError(f"history is {self.history} tokens; a mark, a word and the end take 3")
@@ -63,17 +69,21 @@ class DialogueTask(Seq2SeqTask):
 
     def texts(self, row: Row) -> Iterator[str]:
         """Yield the turns."""
-        return iter(_dialogue(row))
+        return iter(self._dialogue(row))
 
     def pairs(self, row: Row) -> Iterator[Pair]:
         """Yield each turn with all turns before it."""
-        turns = _dialogue(row)
+        turns = self._dialogue(row)
         yield from (Pair(tuple(turns[:place]), turns[place], group=str(place)) for place in range(1, len(turns)))
 
     def questions(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
         """Make an example of each row that has a turn: the reply to all of them."""
-        turns = [(number, Pair(tuple(turns), "")) for number, row in enumerate(rows) if (turns := _turns(row))]
-        return self.examples_of(turns, tokenizer)
+        turns = [(number, Pair(tuple(turns), "")) for number, row in enumerate(rows) if (turns := self._turns(row))]
+        examples, whole = self.examples_of(turns, tokenizer), replace(self, history=MOST).examples_of(turns, tokenizer)
+        for read, full in zip(examples, whole, strict=True):
+            if len(full.source) > len(read.source):
+                note_cut(full.row, len(full.source), len(read.source))
+        return examples
 
     def prompted(self, pair: Pair) -> tuple[str, ...]:
         """Return the turns alone: `frame` puts the prompt before those that fit, as the first may be left out."""
@@ -107,14 +117,17 @@ class DialogueTask(Seq2SeqTask):
         bleu = metrics.bleu(["a"], [["a"]], self.language, order=2).signature
         return {"bleu2": bleu, "distinct1": words, "distinct2": words}
 
+    def _dialogue(self, row: Row) -> list[str]:
+        """Return the turns of a training row; a single text is refused, because it cannot be a dialogue."""
+        text = listed_texts(row.get("turns"))
+        if isinstance(text, str) and not (self.turn_end and self.turn_end in text):
+            problem = f"column 'turns': the text {text[:40]!r}, expected a list of texts, one for each turn"
+            hint = f"a text needs {self.turn_end} behind each turn; turn_end sets that sign"
+            raise fault(row, f"{problem}, as .jsonl .json and .parquet have; {hint}")
+        return self._turns(row)
 
-def _dialogue(row: Row) -> list[str]:
-    """Return the turns of a training row; a single text is refused, because it cannot be a dialogue."""
-    if isinstance(row.get("turns"), str):
-        problem = f"column 'turns': the text {row['turns'][:40]!r}, expected a list of texts, one for each turn"
-        raise fault(row, f"{problem}, as .jsonl .json and .parquet have")
-    return _turns(row)
-
-
-def _turns(row: Row) -> list[str]:
-    return [turn for turn in texts_of(row, "turns") if turn.strip()]
+    def _turns(self, row: Row) -> list[str]:
+        turns = listed_texts(row.get("turns"))
+        if isinstance(turns, str) and self.turn_end:
+            turns = [turn.strip() for turn in turns.split(self.turn_end)] if self.turn_end in turns else [turns]
+        return [turn for turn in texts_of({**row, "turns": turns}, "turns") if turn.strip()]

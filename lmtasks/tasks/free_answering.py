@@ -49,6 +49,10 @@ class FreeAnsweringTask(Seq2SeqTask):
         """Yield question, context and all answers."""
         return filter(None, (text_of(row, "question"), text_of(row, "context"), *texts_of(row, "answers")))
 
+    def scored_texts(self, row: Row) -> list[str]:
+        """Return the answers."""
+        return texts_of(row, "answers")
+
     def pairs(self, row: Row) -> Iterator[Pair]:
         """Yield question, context and first answer of a row that has the first two."""
         question, context = text_of(row, "question"), text_of(row, "context")

@@ -46,6 +46,10 @@ class SummarisationTask(Seq2SeqTask):
         """Yield the text and all summaries."""
         return filter(None, (_text(row), *texts_of(row, "summary")))
 
+    def scored_texts(self, row: Row) -> list[str]:
+        """Return the summaries."""
+        return texts_of(row, "summary")
+
     def pairs(self, row: Row) -> Iterator[Pair]:
         """Yield the text and its first summary."""
         if (text := _text(row)).strip():

@@ -6,7 +6,6 @@ a word has the same ids whatever its neighbours.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -24,6 +23,7 @@ from lmtasks.tasks.base import (
     Task,
     fault,
     listed,
+    logger,
     metric_name,
     text_of,
     texts_of,
@@ -33,7 +33,6 @@ from lmtasks.text.tags import OUTSIDE, as_bio, detect_scheme, spans, split_tag
 from lmtasks.text.words import LETTERS, Place, join_words, learn_writing, split_words
 
 CAPITAL, CAPITALS = "<capital>", "<capitals>"  # before a word that begins with a capital, or has others too
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -120,6 +119,10 @@ class TaggingTask(Task):
         words = texts_of(row, "words")
         return iter([" ".join(words)] if words else [])
 
+    def check(self, row: Row) -> None:
+        """Check the words and their tags."""
+        _tags(row, texts_of(row, "words"))
+
     def examples(self, rows: Sequence[Row], tokenizer: BaseTokenizer, tagged: bool = True) -> list[Example]:
         """Give an example for each row that has words; each row may have a tag scheme of its own.
 
@@ -190,6 +193,10 @@ class TaggingTask(Task):
         rules = metrics.entity_scores([], [], []).signature.partition("|")[2]
         return dict.fromkeys(("precision", "recall", "f1"), rules)
 
+    def label_of(self, reference: str) -> str:
+        """Return the kind of a name."""
+        return reference.partition(" ")[2]
+
     def table(self, predictions: Sequence[Prediction]) -> str:
         """Return precision, recall, F1 and number of the names of each kind."""
         return self._scored(predictions).table
@@ -257,7 +264,8 @@ def _tags(row: Row, words: Sequence[str]) -> list[str]:
         try:
             split_tag(tag)
         except InputError as error:
-            raise fault(row, f"column 'tags': {error}") from None
+            hint = "tags of all words, such as parts of speech, need B- before each"
+            raise fault(row, f"column 'tags': {error}; {hint}") from None
     return tags
 
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import permutations, product
+from itertools import islice, permutations, product
 
 from lmtasks import metrics
 from lmtasks.batch import Example
 from lmtasks.errors import InputError, did_you_mean
-from lmtasks.tasks.base import Prediction, Row, listed, text_of
+from lmtasks.metrics.languages import LOOKED_AT, fitting_language
+from lmtasks.tasks.base import Prediction, Row, listed, logger, text_of
 from lmtasks.tasks.seq2seq import Pair, Seq2SeqTask
 from lmtasks.text.base import BaseTokenizer
 from lmtasks.text.languages import language_names, languages_meant
@@ -47,8 +48,6 @@ class TranslationTask(Seq2SeqTask):
     """Languages between any two of which it translates, where `directions` is empty."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.directions, str):
-            raise InputError(f"directions {self.directions!r} is a text; give a list, such as ['{self.directions}']")
         for name in ("directions", "between"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # a list from YAML: the task must hash
         if not self.directions and len(self.between) < 2:
@@ -119,6 +118,17 @@ class TranslationTask(Seq2SeqTask):
     def examples_per_row(self) -> int | None:
         """One for each direction."""
         return len(self.directions) or None
+
+    def learn(self, rows: Iterable[Row]) -> TranslationTask:
+        """Return the task itself; doubt languages that are not known, or whose texts have another script."""
+        first = list(islice(rows, LOOKED_AT))
+        for language in self.targets:
+            found, doubt = fitting_language(language, (text_of(row, language) for row in first))
+            if doubt:
+                mapped = f"""call it {found}, and map the column if need be: columns {{"{found}": "{language}"}}"""
+                hint = f"; BLEU splits words as in {language!r}: {mapped}" if found != language else ""
+                logger.warning("translation: %s%s", doubt, hint)
+        return self
 
     def texts(self, row: Row) -> Iterator[str]:
         """Yield the text of each language once, however many directions use it."""

@@ -79,6 +79,22 @@ def language_names(known: Iterable[str]) -> list[str]:
     return [names[0] for code in known if (names := _table()[1].get(_parsed(code)[0]))]
 
 
+def code_of(name: str) -> str:
+    """Return the shortest code of the language that a code or an English name means, "" if none is known.
+
+    >>> code_of("zho_Hans"), code_of("german"), code_of("xx")
+    ('zh', 'de', '')
+    """
+    return _shortest().get(_parsed(name)[0], "")
+
+
+@cache
+def _shortest() -> dict[str, str]:
+    """Return {first code: shortest code}."""
+    codes = [entry.partition(" ")[0].split("/") for entry in " ".join(LANGUAGES.split()).split("; ")]
+    return {own[0]: min(own, key=len) for own in codes}
+
+
 def _parsed(name: str) -> tuple[str, str]:
     """Return the first code of a language, or the name in lower case, and the script or country, "" without one."""
     known = _table()[0]

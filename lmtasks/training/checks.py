@@ -25,6 +25,8 @@ from lmtasks.training.init_from import check_part
 if TYPE_CHECKING:
     from lmtasks.training.module import TaskModule
 
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+
 
 def check_trainer(trainer: Trainer, stage: str) -> None:
     """Check that the trainer follows the plan, and that each process has the whole model.
@@ -46,10 +48,15 @@ def check_trainer(trainer: Trainer, stage: str) -> None:
 
 
 def check_precision(trainer: Trainer, backbone: BackboneConfig) -> None:
-    """Check that the numbers of the trainer's precision are large enough for the states of the backbone.
+    """Check that the weights are float32, and the numbers of the trainer's precision large enough for the backbone.
 
     Raises: InputError if they are not.
     """
+    if trainer.precision not in PRECISIONS:
+        raise InputError(
+            f"trainer.precision is {trainer.precision}, and weights are float32 in training; set one of "
+            f"{', '.join(PRECISIONS)}"
+        )
     if backbone.overflows_in_float16 and str(trainer.precision).startswith("16"):
         raise InputError(
             f"trainer.precision is {trainer.precision}, but the states of a T5 exceed the largest number of float16, "
@@ -72,13 +79,24 @@ def check_validation(trainer: Trainer, batches: int) -> None:
 
 
 def check_rows(rows: Rows | Mapping[str, Rows], tasks: Collection[str]) -> None:
-    """Check that rows given by task name tasks of the model.
+    """Check that rows given by task name tasks of the model, and that files are not mixed with a config's hub sets.
 
-    Raises: InputError if a name is not one of them.
+    Raises: InputError if they do not, or are.
     """
     for name, own in rows.items() if isinstance(rows, Mapping) else ():
         if name not in tasks:
             raise InputError(f"{own.option}: {no_task(name, tasks)}")
+    for own in rows.values() if isinstance(rows, Mapping) else [rows]:
+        for split in ("validation", "test"):
+            if own.path("train") and not own.on_hub("train") and own.on_hub(split):
+                option = f"{own.option}.{split}"
+                hint = f"give --{option} a file, or null for none"
+                if split == "validation":
+                    hint += ", and with null --data.validation_share 0.1 for a part of the training rows"
+                raise InputError(
+                    f"{own.option}.train is the file {own.path('train')}, but {option} is {own.path(split)} of the "
+                    f"Hugging Face hub, as in the config: these rows do not go together; {hint}"
+                )
 
 
 def check_tasks(tasks: Mapping[str, Task], backbone: BackboneConfig, max_length: int) -> None:

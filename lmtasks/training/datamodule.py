@@ -28,11 +28,12 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lmtasks.data.datasets import EvalDataset, TaskExamples, TrainDataset
+from lmtasks.data.findings import findings
 from lmtasks.data.mixing import Mixing, Mixture
 from lmtasks.data.plan import evaluation_batches
-from lmtasks.data.readers.base import Rows
-from lmtasks.data.tokenized import TokenizedDataset, cache_file, encode
-from lmtasks.errors import InputError
+from lmtasks.data.readers.base import Rows, SetAside
+from lmtasks.data.tokenized import NO_LABEL, NO_TEXT, TokenizedDataset, cache_file, encode
+from lmtasks.errors import InputError, collected
 from lmtasks.story import Portion, Story
 from lmtasks.tasks.base import Row, Task
 from lmtasks.text.base import BaseTokenizer
@@ -44,6 +45,7 @@ from lmtasks.training.checks import (
     check_training,
     check_validation,
 )
+from lmtasks.training.hardware import out_of_memory
 from lmtasks.training.module import TaskModule
 
 SEED = "PL_GLOBAL_SEED"  # where Lightning's seed_everything keeps its seed, for all processes
@@ -62,6 +64,8 @@ class TextDataModule(LightningDataModule):
         mixing: The share of each task, if there are several.
         max_length: Longest source and target in tokens, end token included.
         too_long: What happens to longer training rows; evaluation always cuts the source and keeps the row.
+        validation_share: Share of the training rows that are set aside for validation, where it has no data of its own;
+            equal rows stay together.
         tokens_per_batch: Size of an evaluation batch in padded tokens.
         seed: Seed of the order of the training rows.
         workers: Processes that make batches; 0 makes them in the training process, which is enough for most texts.
@@ -81,14 +85,20 @@ class TextDataModule(LightningDataModule):
         seed: int = 1,
         workers: int = 0,
         cache: str | None = None,
+        validation_share: float = 0.0,
     ) -> None:
         super().__init__()
         budgets = {"tokens_per_step": tokens_per_step, "tokens_per_batch": tokens_per_batch, "max_length": max_length}
         for name, tokens in budgets.items():
             if tokens < 1:
                 raise InputError(f"data.{name} is {tokens}; give a number of tokens above 0")
+        if not 0 <= validation_share < 1:
+            raise InputError(f"data.validation_share is {validation_share}; give a share of the rows, such as 0.1")
         if isinstance(rows, Mapping):
             rows = {name: own.called(f"data.rows.{name}") for name, own in rows.items()}
+            rows = {name: SetAside.of(own, validation_share) for name, own in rows.items()}
+        else:
+            rows = SetAside.of(rows, validation_share)
         self.rows, self.mixing = rows, mixing
         self.tokens_per_step, self.tokens_per_batch = tokens_per_step, tokens_per_batch
         self.max_length, self.too_long = max_length, too_long
@@ -147,6 +157,8 @@ class TextDataModule(LightningDataModule):
                 examples = self._within_limits(split, name, task, tokenized, module.tokenizer.pad_id)
                 self.examples.setdefault(split, {})[name] = examples
         if stage == "fit":
+            self._check_evaluations(module)
+            self._report(module)
             self.mixture = self._mix(self.examples["train"])
             check_validation(self.trainer, self.mixture.steps_per_epoch * self.trainer.accumulate_grad_batches)
             module.connect(self.mixture, self._story(module))
@@ -163,6 +175,11 @@ class TextDataModule(LightningDataModule):
         if not len(encoded):
             raise InputError(f"{rows.path(split)}: no row has anything in {' and '.join(columns)}; nothing to do")
         return encoded
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Note at an error for want of memory which settings need less."""
+        if out_of_memory(exception):
+            exception.add_note(self._smaller())
 
     def train_dataloader(self) -> DataLoader:
         """Return the micro-batches of this process, starting at the current step."""
@@ -249,15 +266,56 @@ class TextDataModule(LightningDataModule):
         """
         texts: list[Iterable[str]] = []
         for name, task in list(module.tasks.items()):
-            rows = _RowsWithTexts(self.rows_of(name).rows("train", task.columns), task, module.tokenizer is None)
+            rows = _RowsWithTexts(self._checked_rows(name, task), task, module.tokenizer is None)
             if stage == "fit":
                 module.learn(name, rows)
             texts.append(rows.texts if rows.finished else self._texts(name, task))
         if module.tokenizer is None:
             module.train_tokenizer(chain.from_iterable(texts), Path(self.trainer.default_root_dir))
 
+    def _checked_rows(self, name: str, task: Task) -> Iterator[Row]:
+        """Yield the training rows of a task, of which those of a wrong form are told together in the end."""
+
+        def checked(row: Row) -> Row:
+            task.check(row)
+            return row
+
+        return collected(self.rows_of(name).rows("train", task.columns), checked)
+
     def _texts(self, name: str, task: Task) -> Iterator[str]:
         return chain.from_iterable(map(task.texts, self.rows_of(name).rows("train", task.columns)))
+
+    def _check_evaluations(self, module: TaskModule) -> None:
+        """Check before the training that each process gets rows of every evaluation, also of the test after it.
+
+        Raises: InputError if there are fewer rows than processes.
+        """
+        assert module.tokenizer is not None
+        for name, task in module.tasks.items():
+            for split in filter(lambda split: self.has(split, name), SCORED):
+                tokenized = self.encode(split, task, module.tokenizer, name)
+                self._check_processes(split, name, int((tokenized.target.lengths > 0).sum()))
+
+    def _check_processes(self, split: str, task: str, examples: int) -> None:
+        if examples < (processes := self.trainer.world_size):
+            where = f"{self.rows_of(task).path(split)}: {examples} rows with text and label"
+            raise InputError(f"{where} for {processes} processes; give more rows, or fewer devices")
+
+    def _smaller(self) -> str:
+        """Return which settings let a batch of the present stage take half of the memory."""
+        trainer, option, tokens = self.trainer, "tokens_per_step", self.tokens_per_step
+        if not trainer.training:
+            option, tokens = "tokens_per_batch", self.tokens_per_batch
+        rows = f"a batch of {tokens} padded tokens (data.{option})"
+        ways = f"set --data.{option} {max(1, tokens // 2)}"
+        if trainer.training:
+            accumulate = trainer.accumulate_grad_batches
+            rows = f"{rows} in {_parts(trainer)} micro-batches"
+            ways = (
+                f"--trainer.accumulate_grad_batches {2 * accumulate} takes the same steps in half the memory; or {ways}"
+            )
+        short = f"; or --data.max_length {self.max_length // 2}" if tokens < 2 * self.max_length else ""
+        return f"memory ran out: {rows} does not fit; {ways}{short}"
 
     def _story(self, module: TaskModule) -> Story:
         """Return what is known of the data of a training; the first process alone reads the files for their hashes."""
@@ -292,6 +350,15 @@ class TextDataModule(LightningDataModule):
             logger.info(f"{self._label('train', task)}: {rows}, {100 * plan.padding:.1f} % padding")
         return mixture
 
+    def _report(self, module: TaskModule) -> None:
+        """Log what the rows of each task have that people should know before they are learned."""
+        for name, train in self.examples["train"].items() if self.trainer.is_global_zero else ():
+            validation = self.examples.get("validation", {}).get(name)
+            other = validation.tokenized if validation is not None else None
+            for line in findings(module.tasks[name], train.tokenized, other):
+                level = logging.INFO if line.startswith("labels: ") else logging.WARNING
+                logger.log(level, f"{self._label('train', name)}: {line}")
+
     def _label(self, split: str, task: str) -> str:
         """Return the name of a split in the log."""
         return f"{split}/{task}" if len(self._module().tasks) > 1 else split
@@ -309,8 +376,11 @@ class TextDataModule(LightningDataModule):
         possible, no_text = tokenized.possible(task.examples_per_row)
         no_label = int((~labelled).sum())
         label = self._label(split, name)
+        missing = ", ".join(
+            f"{kind}: {n}{tokenized.first(kind, n)}" for kind, n in ((NO_TEXT, no_text), (NO_LABEL, no_label))
+        )
         logger.info(
-            f"{label}: {tokenized.rows:,} rows, {len(kept):,} examples; no text: {no_text}, no label: {no_label}, "
+            f"{label}: {tokenized.rows:,} rows, {len(kept):,} examples; {missing}, "
             f"longer than {self.max_length} tokens: dropped {dropped.sum()}, cut {cut.sum()}"
         )
         if not len(kept):
@@ -328,9 +398,7 @@ class TextDataModule(LightningDataModule):
         given, rank, world_size = self.examples.get(split, {}), self.trainer.global_rank, self.trainer.world_size
         turns: list[list[tuple[str, np.ndarray]]] = []
         for task, examples in given.items():
-            if len(examples) < world_size:
-                where = self.rows_of(task).path(split)
-                raise InputError(f"{where}: {len(examples)} rows for {world_size} processes; use fewer devices")
+            self._check_processes(split, task, len(examples))
             own = evaluation_batches(examples.lengths, self.tokens_per_batch, rank, world_size)
             turns.append([(task, ids) for ids in own])
         batches = [batch for turn in zip_longest(*turns) for batch in turn if batch is not None]

@@ -17,6 +17,7 @@ from torch import nn
 from lmtasks.backbones.base import Backbone, BackboneConfig, Origin
 from lmtasks.backbones.lora import SETTING, LoRA, adapters, installed, is_adapter, put
 from lmtasks.errors import InputError
+from lmtasks.finite import check_finite
 from lmtasks.model import start_marks
 from lmtasks.settings import from_plain
 from lmtasks.storage.checkpoint import Saved, find_model, read
@@ -76,6 +77,7 @@ class Source(Origin):
                 was, now = getattr(before, name), getattr(config, name)
                 if was != now and name not in free and "dropout" not in name and (name, now) != ("decoder_layers", 0):
                     raise InputError(f"{where} backbone has {name} {was}, not {now}; set model.backbone likewise")
+            check_finite(saved.weights)
             weights = {name.removeprefix("backbone."): tensor for name, tensor in saved.weights.items()}
             for name, tensor in backbone.state_dict().items():
                 tensor[: len(weights[name])] = weights[name]  # the embeddings may have more rows now

@@ -279,6 +279,7 @@ class DialogueModule(TaskModule):
         history: Longest history in tokens; the beginning of a longer one is left out.
         language: Language of the replies (ISO 639), which decides what a word is in their scores.
         label_smoothing: Share of the target's probability spread over the vocabulary.
+        turn_end: What ends each turn where a dialogue is one text, as in DailyDialog.
         backbone: Architecture and sizes.
         tokenizer: How texts become token ids; trained on the training texts unless it names a file.
         training: How it is trained.
@@ -297,13 +298,14 @@ class DialogueModule(TaskModule):
         history: int = 128,
         language: str = "en",
         label_smoothing: float = 0.1,
+        turn_end: str = "__eou__",
         backbone: BackboneConfig = TransformerConfig(),
         tokenizer: TokenizerConfig = TokenizerConfig(),
         training: Training = Training(),
         decoding: Decoding = Decoding(),
         validation_decoding: Decoding = GREEDY,
     ) -> None:
-        task = DialogueTask(history, language, label_smoothing=label_smoothing)
+        task = DialogueTask(history, language, label_smoothing=label_smoothing, turn_end=turn_end)
         super().__init__(_only(task), backbone, tokenizer, training, decoding, validation_decoding)
 
 

@@ -1,12 +1,17 @@
 """Read the rows of any file or hub set: JSON Lines, JSON, CSV, TSV, Parquet and plain text, each also gzipped.
 
 These are thin readers over csv, json and pyarrow, as text must stay exact: a reader that guesses types turns "NA" into
-None and "007" into 7.0. An error names the file, the row and the column. A row number is the line number in the file
-(from 1, the header counts); in a JSON array, in Parquet and in hub sets it counts rows.
+None and "007" into 7.0. An error names the file, the row and the column, and of several faulty rows the first ten. A
+row number is the line number in the file (from 1, the header counts); in a JSON array, in Parquet and in hub sets it
+counts rows.
+
+Text is UTF-8, or UTF-16 or UTF-32 with its mark. A table may be separated by another sign than its ending says, and
+TSV may have the quotes of CSV, as pandas writes them; what is guessed is logged.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import hashlib
@@ -16,22 +21,40 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
-from functools import partial
-from io import BufferedIOBase, BytesIO
+from functools import lru_cache, partial
+from io import BufferedReader, BytesIO, FileIO
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from xxhash import xxh3_128
+
 from lmtasks.data.readers.formats import file_format
 from lmtasks.data.readers.hub import hub_table, named_labels
-from lmtasks.errors import InputError, one_line
+from lmtasks.errors import InputError, collected, one_line
 
 Record = tuple[int, dict[str, Any]]  # row number, the row under the file's own column names
 Row = TypeVar("Row", str, list[str])
 Columns = Mapping[str, str]  # our name -> the column of the file
 Check = Callable[[int, list[str]], None]  # given a row number and the columns that are present
+Lines = list[str]
 
+FIRST_ROWS = 1000  # rows, and lines, that show which columns a file has, and how they are separated
+HEAD = 1 << 16  # bytes that show how a file is encoded, and how its lines end
+SAMPLE = 1 << 20  # characters of the first lines
+MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}  # that of UTF-32 begins as that of UTF-16
+NO_TEXT = {b"\x1f\x8b": "compressed by gzip; let its name end in .gz", b"PAR1": "Parquet; let its name end in .parquet",
+           b"PK\x03\x04": "a .zip or .xlsx; save the table as CSV in UTF-8", b"%PDF": "a PDF; save its text",
+           b"\xd0\xcf\x11\xe0": "an .xls or .doc; save it as CSV or text in UTF-8"}  # fmt: skip
+SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
 FIELD_LIMIT = 1 << 24  # characters of one CSV value: enough for a book, and an unclosed quote cannot fill the memory
 MAX_LISTED = 20  # names in one error message
 
@@ -71,16 +94,21 @@ def numbered_rows(
     """
     check = partial(_check_columns, path, columns, option=option, absent=absent)
     as_value = exact if nested else _text
-    for index, (number, record) in enumerate(_records(path, columns.values(), split, check)):
-        if index == 0:  # where there is no header, the first row shows which columns there are
-            check(number, list(_names(record)))
+    needed = {column for name, column in columns.items() if name not in absent}
+
+    def ours(numbered: Record) -> Record:
+        """Return the row under our own names."""
+        number, record = numbered
         row = {}
         for name, column in columns.items():
             try:
                 row[name] = as_value(_value(record, column))
             except ValueError as error:
                 raise InputError(f"{path}, row {number}, column '{column}': {error}") from None
-        yield number, row
+        return number, row
+
+    records = _records(path, columns.values(), split, check)
+    yield from collected(_with_columns(records, needed, check), ours)
 
 
 def exact(value: Any) -> Any:
@@ -100,37 +128,56 @@ def exact(value: Any) -> Any:
     return texts
 
 
-def read_json(path: str) -> Any:
-    """Return the first JSON value of a file: the whole of a .json file, the first row of JSON Lines.
+@lru_cache(maxsize=1024)  # a file is read several times
+def say(guess: str) -> None:
+    """Log what is guessed about a file, once."""
+    logger.warning(guess)
+
+
+def read_json(path: str) -> tuple[Any, bool]:
+    """Return the first JSON value of a file, and whether it is the only one, as it is not in JSON Lines.
 
     Raises: InputError if the file does not exist or has no valid JSON.
     """
     file = _existing(path)
+    text = "".join(_lines(file))
+    start = len(text) - len(text.lstrip())
     try:
-        return json.JSONDecoder().raw_decode("".join(_lines(file)).lstrip())[0]
+        value, stop = json.JSONDecoder(object_pairs_hook=_object).raw_decode(text, start)
     except json.JSONDecodeError as error:
         place = f"{file}, line {error.lineno}, character {error.colno}"
         raise InputError(f"{place}: invalid JSON ({error.msg})") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file}: invalid JSON ({one_line(error)})") from None
+    return value, not text[stop:].strip()
 
 
 def read_lines(path: str | Path) -> Iterator[str]:
-    r"""Yield the lines of a text file without their ends. Only \n and \r\n end a line.
+    r"""Yield the lines of a text file without their ends: \n or \r\n, or \r in a file that has no other.
 
-    Raises: InputError if the file does not exist, is not UTF-8, or is a broken .gz.
+    Raises: InputError if the file does not exist, is no text in UTF-8 (or UTF-16 with its mark), or is a broken .gz.
     """
     for line in _lines(_existing(path)):
         yield line.removesuffix("\n").removesuffix("\r")
 
 
 def fingerprint(path: str, split: str) -> str:
-    """Return a text that changes with the file (absolute path, size, mtime in ns), or with the split of a hub set.
+    """Return a text that changes with the path and the content of a file, or with the split of a hub set.
 
     Raises: InputError if the file or the split does not exist.
     """
     if file_format(path) == "hub":
         return f"{path}:{hub_table(path, split)._fingerprint}"  # the hash of the rows by which `datasets` caches them
     file = _existing(path).resolve()  # one cache for a file, whatever the current folder
-    return f"{file}:{file.stat().st_size}:{file.stat().st_mtime_ns}"
+    found = file.stat()
+    return f"{file}:{_content(file, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)}"
+
+
+@lru_cache(maxsize=1024)  # a run asks several times
+def _content(file: Path, *state: int) -> str:
+    """Return a hash of the bytes of a file in this state: a time can be set back. XXH3 takes 0.1 s for 1 GB."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, xxh3_128).hexdigest()
 
 
 def file_sha256(path: str) -> str:
@@ -152,17 +199,32 @@ def _records(path: str, wanted: Collection[str] | None, split: str, check: Check
         return _json_records(file)
     if kind == "parquet":
         return _parquet_records(file, wanted)
-    if kind == "csv":
-        return _table_records(file, _csv_rows(file), by_position, check)
-    lines = enumerate(read_lines(file), 1)
-    if kind == "tsv" or by_position:
-        fields = ((number, line.split("\t") if line else []) for number, line in lines)
+    if kind in ("csv", "tsv") or by_position:
+        least = max(map(int, wanted or ())) if by_position else 0
+        fields = _fields(file, "," if kind == "csv" else "\t", frozenset(wanted or ()), least)
         return _table_records(file, fields, by_position, check)
     names = list(wanted or ["text"])
     if len(names) > 1:
         hint = 'for columns with tabs between them give their positions from 1, as text: "1", "2"'
         raise InputError(f"{file}: plain text has one column, {len(names)} are wanted ({_listed(names)}); {hint}")
-    return ((number, {names[0]: line}) for number, line in lines)
+    return ((number, {names[0]: line}) for number, line in enumerate(read_lines(file), 1))
+
+
+def _with_columns(records: Iterable[Record], needed: Collection[str], check: Check) -> Iterator[Record]:
+    """Yield the rows, of which the first ones must have all needed columns between them.
+
+    JSON has no header, and may leave out what is null.
+    """
+    records = iter(records)
+    first, names = list[Record](), dict[str, None]()
+    for record in islice(records, FIRST_ROWS):
+        first.append(record)
+        names |= dict.fromkeys(_names(record[1]))
+        if names.keys() >= {*needed}:
+            break
+    if first:
+        check(first[0][0], list(names))
+    yield from chain(first, records)
 
 
 def _json_records(file: Path) -> Iterator[Record]:
@@ -170,21 +232,40 @@ def _json_records(file: Path) -> Iterator[Record]:
     lines = _not_blank(file, enumerate(map(str.strip, _lines(file)), 1))
     head = list(islice(lines, 1))  # the first character tells the two forms apart, whatever the ending
     if head and head[0][1].startswith("["):
-        records: Iterable[tuple[int, Any]] = enumerate(_parse_json(file, 1, "".join(_lines(file))), 1)
-    else:
-        records = ((number, _parse_json(file, number, line)) for number, line in chain(head, lines))
-    for number, record in records:
-        if not isinstance(record, dict):
-            raise InputError(f"{file}, row {number}: {json.dumps(record)[:40]}, expected an object with column names")
-        yield number, record
+        array = enumerate(_parse_json(file, 1, "".join(_lines(file))), 1)
+        return collected(array, partial(_json_record, file))
+    return collected(chain(head, lines), lambda line: _json_record(file, (line[0], _parse_json(file, *line))))
+
+
+def _json_record(file: Path, numbered: tuple[int, Any]) -> Record:
+    number, record = numbered
+    if not isinstance(record, dict):
+        raise InputError(f"{file}, row {number}: {json.dumps(record)[:40]}, expected an object with column names")
+    return number, record
 
 
 def _parse_json(file: Path, number: int, text: str) -> Any:
+    expected = "expected one object per line, or one array of objects"
     try:
-        return json.loads(text, parse_float=str)  # a label 1.10 stays 1.10
+        return _DECODER.decode(text)
     except json.JSONDecodeError as error:
         fault = f"row {number + error.lineno - 1}: invalid JSON at character {error.colno} ({error.msg})"
-        raise InputError(f"{file}, {fault}; expected one object per line, or one array of objects") from None
+        raise InputError(f"{file}, {fault}; {expected}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file}, row {number}: invalid JSON ({one_line(error)}); {expected}") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON; `json` would keep the last of several values of a name without a word."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {twice!r} stands twice in an object")
+    return record
+
+
+_DECODER = json.JSONDecoder(parse_float=str, object_pairs_hook=_object)  # a label 1.10 stays 1.10
 
 
 def _parquet_records(file: Path, wanted: Collection[str] | None) -> Iterator[Record]:
@@ -194,13 +275,13 @@ def _parquet_records(file: Path, wanted: Collection[str] | None) -> Iterator[Rec
     try:
         with _open(file) as raw:
             # Parquet is read from its end, so a gzipped file has to be in memory
-            table = ParquetFile(BytesIO(raw.read()) if isinstance(raw, gzip.GzipFile) else raw)
+            table = ParquetFile(BytesIO(raw.read()) if file.suffix.lower() == ".gz" else raw)
             schema = table.schema_arrow
             batches = table.iter_batches(batch_size=1024, columns=_chosen(schema.names, wanted))
             records = chain.from_iterable(batch.to_pylist() for batch in batches)
             notes = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))  # there if `datasets` wrote the file
             yield from enumerate(named_labels(records, notes.get("info", {}).get("features") or {}), 1)
-    except (ArrowException, OSError, EOFError, zlib.error) as error:
+    except (ArrowException, OSError, EOFError, zlib.error, ValueError) as error:  # text that is not UTF-8: ValueError
         raise InputError(f"{file}: cannot be read as Parquet ({one_line(error)})") from None
 
 
@@ -214,17 +295,98 @@ def _table_records(
         header = [str(position) for position in range(1, len(first) + 1)] if by_position else first
         check(number, header)
         rows = chain([(number, first)], rows) if by_position else rows  # without a header the first row is data
-    for number, fields in rows:
+
+    def record(numbered: tuple[int, list[str]]) -> Record:
+        """Return the fields of a row under the names of the header."""
+        number, fields = numbered
         if len(fields) != len(header):
             hint = "put CSV values with a comma in quotes; in TSV a tab always separates"
             expected = f"expected {len(header)} ({_listed(header)})"
             raise InputError(f"{file}, row {number}: {len(fields)} columns, {expected}; {hint}")
-        yield number, dict(zip(header, fields, strict=True))
+        return number, dict(zip(header, fields, strict=True))
+
+    yield from collected(rows, record)
 
 
-def _csv_rows(file: Path) -> Iterator[tuple[int, list[str]]]:
+def _fields(file: Path, own: str, wanted: Collection[str], least: int) -> Iterator[tuple[int, list[str]]]:
+    """Yield the fields of each row of CSV or TSV, `own` being the separator by the ending of the file.
+
+    least: how many columns a row without a header must have; 0 where there is a header.
+    """
     csv.field_size_limit(FIELD_LIMIT)  # its default, 131,072 characters, is too short for a document
-    reader = csv.reader(_lines(file), strict=True)  # strict: an unclosed quote must not swallow the rest of the file
+    lines = _lines(file)
+    head = _sample(lines)
+    first = next((line for line in head if line.strip()), "")
+    separator = _separator(first, own, wanted, least)
+    if re.fullmatch(r"sep=.\s*", first):  # written by Excel: no row, but a blank line
+        separator = first[4]
+        head[head.index(first)] = "\n"
+    if separator != own:
+        say(f"{file}: its columns are separated by {SEPARATORS.get(separator, separator)}, not by {SEPARATORS[own]}")
+    lines = chain(head, lines)
+    if separator != "\t" or own != "\t" or _has_quoting(file, head):
+        yield from _csv_rows(file, lines, separator)
+        return
+    for number, line in enumerate(lines, 1):
+        line = line.removesuffix("\n").removesuffix("\r")
+        yield number, line.split("\t") if line else []
+
+
+def _sample(lines: Iterator[str]) -> Lines:
+    """Take the first lines."""
+    head, size = list[str](), 0
+    for line in islice(lines, FIRST_ROWS):
+        head.append(line)
+        size += len(line)
+        if size > SAMPLE:
+            break
+    return head
+
+
+def _separator(first: str, own: str, wanted: Collection[str], least: int) -> str:
+    """Return what separates the columns: `own`, unless it gives too few, or not those that are wanted."""
+    headers = {}
+    for sign in (own, *SEPARATORS):
+        with suppress(csv.Error):  # which the whole row raises too
+            headers[sign] = next(csv.reader([first], delimiter=sign), [])
+    if least:
+        fitting = [sign for sign, header in headers.items() if len(header) >= least]
+    else:  # a header of one column is rare, and one that another sign splits is rarer
+        most = max(map(len, headers.values()), default=0)
+        whole = [sign for sign, header in headers.items() if len(header) > 1 or most == 1]
+        fitting = [sign for sign in whole if {*wanted} <= {*headers[sign]}] or whole
+    return fitting[0] if fitting else own
+
+
+def _has_quoting(file: Path, head: Lines) -> bool:
+    """Tell whether the fields of TSV have the quotes of CSV, or quotes that are part of the text.
+
+    The first is so if each field with a quote is a whole CSV value, and either a quote inside one is written twice, or
+    the whole header has quotes; or if only the quoting gives all rows equally many columns.
+    """
+    rows = [line.rstrip("\r\n").split("\t") for line in head if line.strip()]
+    quoted = list[list[str]]()
+    try:
+        quoted += filter(None, csv.reader(head, delimiter="\t", strict=True))
+    except csv.Error:
+        if not quoted or (len(head) < FIRST_ROWS and sum(map(len, head)) <= SAMPLE):  # else the last value is cut
+            return False
+    marked = [field for row in rows for field in row if '"' in field]
+    inside = [field[1:-1] for field in marked if re.fullmatch('"(?:[^"]|"")*"', field)]
+    if len({*map(len, rows)}) > 1:
+        found = len(quoted) < len(rows) and len({*map(len, quoted)}) == 1
+    elif not marked or len(inside) < len(marked):
+        return False
+    else:
+        found = any('"' in field for field in inside) or all(field[:1] == '"' for field in rows[0])
+    what = "has the quotes of CSV, which are taken away" if found else "has values in quotes, which stay in the text"
+    if found or marked:
+        say(f"{file}: {what}")
+    return found
+
+
+def _csv_rows(file: Path, lines: Iterable[str], separator: str) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(lines, delimiter=separator, strict=True)  # strict: an unclosed quote must not swallow the rest
     start = 1
     try:
         for fields in reader:
@@ -299,21 +461,44 @@ def _not_blank(file: Path, rows: Iterable[tuple[int, Row]]) -> Iterator[tuple[in
 
 
 def _lines(file: Path) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file with their ends."""
+    """Yield the lines of a text file with their ends."""
     number = 0
     try:
         with _open(file) as raw:
-            for number, line in enumerate(raw, 1):  # bytes end a line at \n only, str also at U+2028 and others
-                text = line.decode()
-                yield text.removeprefix("\ufeff") if number == 1 else text
+            head = raw.peek(HEAD)[:HEAD]
+            _check_text(file, head)
+            encoding = next((name for mark, name in MARKS.items() if head.startswith(mark)), "utf-8")
+            if encoding.startswith("utf-8") and (b"\n" in head or b"\r" not in head):
+                for number, line in enumerate(raw, 1):  # bytes end a line at \n only, str also at U+2028 and others
+                    text = line.decode()
+                    yield text.removeprefix("\ufeff") if number == 1 else text
+                return
+            text = raw.read().decode(encoding)
+            end = "\n" if "\n" in text else "\r"  # old Macs end lines by \r alone
+            *whole, rest = text.split(end)
+            yield from (line + end for line in whole)
+            yield from [rest] * bool(rest)
     except UnicodeDecodeError as error:
-        raise InputError(f"{file}, row {number}: byte {error.start + 1} is not UTF-8; convert the file") from None
+        place = f"{file}, row {number}: " if number else f"{file}: "
+        fault = f"byte {error.start + 1} is not {error.encoding.upper()}"
+        hint = "convert the file, for example by iconv -f windows-1252 -t utf-8"
+        raise InputError(f"{place}{fault}; {hint}") from None
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{file}, after row {number}: cannot be read ({one_line(error)})") from None
 
 
-def _open(file: Path) -> BufferedIOBase:
-    return gzip.GzipFile(file) if file.suffix.lower() == ".gz" else file.open("rb")
+def _check_text(file: Path, head: bytes) -> None:
+    """Check that a file begins as text does."""
+    kind = next((kind for mark, kind in NO_TEXT.items() if head.startswith(mark)), "")
+    if len(head) > 3 and (not any(head[:64:2]) or not any(head[1:64:2])):
+        kind = "UTF-16 without its mark; convert the file, for example by iconv -f utf-16le -t utf-8"
+    if kind:
+        raise InputError(f"{file}: expected text, but it is {kind}")
+
+
+def _open(file: Path) -> BufferedReader:
+    raw: Any = gzip.GzipFile(file) if file.suffix.lower() == ".gz" else FileIO(file)
+    return BufferedReader(raw, HEAD)
 
 
 def _existing(path: str | Path) -> Path:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
+from typing import Any
 
 from lmtasks.data.readers.files import read_lines
 from lmtasks.data.readers.table import Files
@@ -23,7 +24,8 @@ class ParallelText(Files):
     """Sentences in several languages, from line-parallel files or from tables.
 
     Before: line 7 of `train.en` is "A dog runs.", line 7 of `train.de` is "Ein Hund rennt."
-    After: row 7 of `rows("train", ("en", "de"))` is `{"en": "A dog runs.", "de": "Ein Hund rennt."}`.
+    After: row 7 of `rows("train", ("en", "de"))`,
+    `{"en": "A dog runs.", "de": "Ein Hund rennt.", "place": "train.{lang}, row 7"}`.
     """
 
     train: str | None = None
@@ -36,16 +38,17 @@ class ParallelText(Files):
     its position from 1 in a table without a header: {en: "1"}. For line-parallel files it replaces `{lang}`."""
 
     def rows(self, split: str, columns: Sequence[str]) -> Iterator[dict[str, str | None]]:
-        """Yield the rows of a split as {language: text} for the languages in `columns`.
+        """Yield the rows of a split as {language: text} for the languages in `columns`, and their "place".
 
         A value that is missing in a table is None, and blank text stays as it is; the caller skips and counts both. If
         files differ in their number of lines, the error comes after the last row.
         """
         (path,) = super().paths(split)
         if LANG in path:
-            yield from _side_by_side(dict(zip(columns, self.files(split, columns), strict=True)))
+            rows = _side_by_side(dict(zip(columns, self.files(split, columns), strict=True)))
         else:
-            yield from (row for _, row in self.table(path, split, columns, nested=False))
+            rows = self.table(path, split, columns, nested=False)
+        yield from ({**row, "place": f"{path}, row {number}"} for number, row in rows)
 
     def files(self, split: str, columns: Sequence[str]) -> list[str]:
         """Return the files of the languages in `columns`, or the one that has them all."""
@@ -61,7 +64,7 @@ class ParallelText(Files):
         return sorted(file for file in found if os.path.isfile(file)) or [path]
 
 
-def _side_by_side(paths: Mapping[str, str]) -> Iterator[dict[str, str | None]]:
+def _side_by_side(paths: Mapping[str, str]) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield line n of all files, {language: path}, as row n."""
     files = [read_lines(path) for path in paths.values()]
     for number, lines in enumerate(zip_longest(*files)):  # zip would stop without a word about the lines left over
@@ -69,4 +72,4 @@ def _side_by_side(paths: Mapping[str, str]) -> Iterator[dict[str, str | None]]:
             rest = [(line is not None) + sum(1 for _ in file) for line, file in zip(lines, files, strict=True)]
             listed = ", ".join(f"{path} has {number + n} lines" for path, n in zip(paths.values(), rest, strict=True))
             raise InputError(f"{listed}; line-parallel files need the same number, line n translating line n")
-        yield dict(zip(paths, lines, strict=True))
+        yield number + 1, dict(zip(paths, lines, strict=True))
