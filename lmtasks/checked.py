@@ -38,6 +38,8 @@ class Checked:
 
     setting: ClassVar[str] = ""
     """How messages begin the name of a setting, such as "decoding"; by default the name of the class."""
+    in_files: ClassVar[bool] = True
+    """Whether a saved model may name the class."""
 
     def __new__(cls, *given: Any, **named: Any) -> Self:
         """Make the object if its settings are right.
@@ -78,7 +80,8 @@ def check_arguments(kind: type, given: tuple[Any, ...], named: Mapping[str, Any]
         if not _fits(value, hint) or (isinstance(value, float) and math.isnan(value)):
             example = f", such as [{value!r}]" if isinstance(value, str) and _fits([value], hint) else ""
             raise InputError(f"{owner}.{name} is {_shown(value)}; give {_readable(hint)}{example}")
-        if name in RANGES and isinstance(value, int | float):
+        ranged = name in RANGES and issubclass(kind, (Checked, CheckedArguments))  # of settings, not of findings
+        if ranged and isinstance(value, int | float):
             _check_range(f"{owner}.{name}", value, *RANGES[name])
 
 

@@ -69,10 +69,6 @@ class Model(CheckedArguments, TaskMethods, nn.Module):
         super().__init__()
         if wrong := [name for name in tasks if not NAME.fullmatch(name)]:
             raise InputError(f"model.tasks: a task cannot be called {wrong[0]!r}; use letters, digits, - and _")
-        parts = [("backbone", backbone, BackboneConfig), ("decoding", decoding, Decoding)]
-        for name, part, kind in [*parts, *((f"tasks.{name}", task, Task) for name, task in tasks.items())]:
-            if not isinstance(part, kind):
-                raise InputError(f"model.{name} is a {type(part).__name__}, expected a {kind.__name__}")
         self.tasks = dict(tasks)
         self.backbone_config, self.origin = backbone.resolve()
         self.decoding = decoding
@@ -144,9 +140,6 @@ class Model(CheckedArguments, TaskMethods, nn.Module):
         """
         config, heads = self.backbone_config, (getattr(task, "layers", 0) for task in self.tasks.values())
         layers = max(config.encoder_layers + config.decoder_layers, *heads)
-        below = [name for name, value in vars(config).items() if isinstance(value, int | float) and value < 0]
-        if below and type(config).__module__.startswith("lmtasks."):
-            raise InputError(f"backbone.{below[0]} is {getattr(config, below[0])}; give 0 or more")
         if layers > max(len(weights), MOST_LAYERS):  # each would take its time
             raise InputError(f"settings and weights do not fit: {layers:,} layers, but {len(weights):,} weights")
         tasks = {name: task for name, task in self.tasks.items() if type(task).__module__.startswith("lmtasks.")}

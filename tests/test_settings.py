@@ -27,8 +27,9 @@ from lmtasks import (
     TransformerConfig,
     TranslationTask,
 )
+from lmtasks.checked import Checked
 from lmtasks.errors import InputError
-from lmtasks.settings import FORMAT, Settings, check_format, find_class, first_difference, from_plain, to_plain
+from lmtasks.settings import FORMAT, check_format, find_class, first_difference, from_plain, to_plain
 from lmtasks.storage.checkpoint import saved_in
 
 SETTINGS = [
@@ -46,7 +47,7 @@ SETTINGS = [
 
 
 @dataclass(frozen=True)
-class Own(Settings):
+class Own(Checked):
     """Settings of a user's own class."""
 
     pair: tuple[int, tuple[str, ...]] = (1, ("a",))

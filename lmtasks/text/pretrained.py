@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from lmtasks.checked import Checked
 from lmtasks.errors import InputError, did_you_mean, one_line
 from lmtasks.settings import from_plain, to_plain
 from lmtasks.text.base import BaseTokenizer
@@ -21,7 +22,7 @@ from lmtasks.text.tokenizer import reject_surrogates, special_names
 
 
 @dataclass(frozen=True)
-class Framing:
+class Framing(Checked):
     """How a family of models frames what it reads and writes."""
 
     pad_id: int
