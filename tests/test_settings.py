@@ -30,6 +30,7 @@ from lmtasks import (
 from lmtasks.checked import Checked
 from lmtasks.errors import InputError
 from lmtasks.settings import FORMAT, check_format, find_class, first_difference, from_plain, to_plain
+from lmtasks.storage import CHECKSUMS
 from lmtasks.storage.checkpoint import saved_in
 
 SETTINGS = [
@@ -131,6 +132,7 @@ def test_files_of_another_format_are_refused_before_they_are_read(trained, tmp_p
     config = json.loads((folder / "config.json").read_text())
     assert config["format"] == FORMAT
     del config["format"]
+    (folder / CHECKSUMS).unlink()
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match=r"model: written by an older version of lmtasks"):
         lmtasks.load(folder)
