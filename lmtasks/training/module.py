@@ -30,7 +30,7 @@ from lmtasks.batch import Batch
 from lmtasks.data.mixing import Mixture
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
-from lmtasks.finite import REMEDY, broken_weight, check_finite
+from lmtasks.finite import REMEDY, broken_weight, check_finite, is_finite
 from lmtasks.heads.base import Head
 from lmtasks.model import Model
 from lmtasks.settings import from_plain, to_plain
@@ -239,14 +239,10 @@ class TaskModule(Model, LightningModule):
         else:
             norm = nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
             self.log("train/gradient_norm", norm)
-            if norm.device.type == "cpu" and not math.isfinite(
-                norm
-            ):  # elsewhere the next loss tells, and no step waits
+            if norm.device.type == "cpu" and not is_finite(norm):  # elsewhere the next loss tells, and no step waits
                 step = self.trainer.global_step + 1
                 self._check_health()
-                raise InputError(
-                    f"step {step}: the gradient is {norm:g}, with {self._health.named(step)}; {self._remedy()}"
-                )
+                raise InputError(f"step {step}: the gradient is {norm:g}, {self._health.named(step)}; {self._remedy()}")
 
     # Training.
 
@@ -269,8 +265,7 @@ class TaskModule(Model, LightningModule):
         """Note what the training took."""
         self._note()
         self._noted = None
-        if self.trainer.is_global_zero:
-            self._health.warn()
+        self._health.warn()
 
     def _note(self) -> None:
         """Bring what is known of a training up to date, while it goes on."""
