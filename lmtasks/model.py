@@ -38,6 +38,7 @@ BUILDING = threading.Lock()  # the default type of numbers is one for all thread
 DRAWS = {"uniform_", "normal_", "trunc_normal_", "kaiming_uniform_", "xavier_uniform_", "orthogonal_"}  # first weights
 MOST_LAYERS = 1000  # of a model with fewer weights than that, whose layers share them
 MOST_TABLES = 2**29  # bytes of the tables that are computed and not saved
+EMBEDDING = "backbone.embedding.weight"
 PARTS = ("backbone.", "heads.")  # how the names of a model's weights begin; others are for training only
 
 
@@ -143,6 +144,9 @@ class Model(CheckedArguments, TaskMethods, nn.Module):
         """
         config, heads = self.backbone_config, (getattr(task, "layers", 0) for task in self.tasks.values())
         layers = max(config.encoder_layers + config.decoder_layers, *heads)
+        below = [name for name, value in vars(config).items() if isinstance(value, int | float) and value < 0]
+        if below and type(config).__module__.startswith("lmtasks."):
+            raise InputError(f"backbone.{below[0]} is {getattr(config, below[0])}; give 0 or more")
         if layers > max(len(weights), MOST_LAYERS):  # each would take its time
             raise InputError(f"settings and weights do not fit: {layers:,} layers, but {len(weights):,} weights")
         tasks = {name: task for name, task in self.tasks.items() if type(task).__module__.startswith("lmtasks.")}
@@ -153,6 +157,16 @@ class Model(CheckedArguments, TaskMethods, nn.Module):
         drafted = {name: each for name, each in self.state_dict().items() if name.startswith(PARTS)}
         check_shapes(drafted, given)
         check_tables(self)
+        rows, (languages, _) = len(drafted.get(EMBEDDING, range(len(tokenizer)))), self.token_names
+        ends = tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id, tokenizer.separator_id, tokenizer.decoder_start_id
+        framed = (
+            *tokenizer.suppress_tokens,
+            *tokenizer.frame_source([], []),
+            *tokenizer.frame_target([]),
+            *map(tokenizer.tag, languages),
+        )
+        if wrong := [i for i in (*ends, *framed) if not 0 <= i < rows]:
+            raise InputError(f"the tokenizer has a special token {wrong[0]:,}, the embedding {rows:,} rows")
 
     def install(self, backbone: Backbone, tokenizer: BaseTokenizer, tasks: Mapping[str, Task] | None = None) -> None:
         """Take a backbone that is built, and the tokenizer that it was built for, and build a head for each task."""

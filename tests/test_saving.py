@@ -301,8 +301,9 @@ def test_the_card_may_be_changed_and_without_checksums_all_may(trained, folder):
     same(trained, load(folder))
 
 
-def test_damaged_checksums_are_one_line(folder):
-    (folder / CHECKSUMS).write_text("no checksum\n")
+@pytest.mark.parametrize("text", ["no checksum\n", "", f"{'0' * 64}  ../x\n", f"{'0' * 64}  /etc/passwd\n"])
+def test_damaged_checksums_are_one_line(folder, text):
+    (folder / CHECKSUMS).write_text(text)
     refused(folder, "delete this file")
 
 

@@ -78,7 +78,7 @@ def read_options(options: Sequence[str]) -> Iterator[Setting]:
             name, text = plain_name(name.removesuffix("+")), text if equals else following  # + appends to a list
             try:
                 inside = list(_entries(text, name))
-            except yaml.YAMLError:
+            except (yaml.YAMLError, RecursionError):
                 inside = []
             for entry in inside or [(name, text, 1)]:
                 yield Setting(*entry[:2], dashes="--")

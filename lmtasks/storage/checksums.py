@@ -15,6 +15,7 @@ from lmtasks.storage import CARD, CHECKSUMS
 from lmtasks.storage.reading import read_text
 
 LINE = re.compile(r"([0-9a-f]{64})  (.+)")  # of a file of checksums
+LEAVES = re.compile(r"^/|(^|/)\.\.(/|$)|\0")  # a path that leads out of the folder
 FREE = (CARD, "*.py")  # what people may change: the card, and the programs of an export
 
 
@@ -31,7 +32,7 @@ def read_sums(folder: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     found = [LINE.fullmatch(line) for line in read_text(path).splitlines()]
-    if not found or None in found:
+    if not found or None in found or any(LEAVES.search(match[2]) for match in found if match):
         raise InputError(f"{path}: is damaged; copy the model again, or delete this file to read it unchecked")
     return {match[2]: match[1] for match in found if match}
 
@@ -42,11 +43,11 @@ def check_sums(folder: Path, names: Collection[str]) -> None:
     Raises: InputError if one is not; the message names it.
     """
     sums = read_sums(folder)
-    for path in (folder / name for name in names if sums and (folder / name).is_file()):
-        if sums.get(path.relative_to(folder).as_posix()) != _sum(path):
+    for name in names if sums else ():
+        if (folder / name).is_file() and sums.get(name) != _sum(folder / name):
             raise InputError(
-                f"{path}: is not as it was saved: damaged, changed, or of another model; copy the model again. If you "
-                f"changed it on purpose, delete {folder / CHECKSUMS}"
+                f"{folder / name}: is not as it was saved: damaged, changed, or of another model; copy the model again. If "
+                f"you changed it on purpose, delete {folder / CHECKSUMS}"
             )
 
 

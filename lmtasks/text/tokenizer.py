@@ -123,6 +123,8 @@ class Tokenizer(BaseTokenizer):
         except Exception as error:  # the package raises bare Exception
             raise InputError(f"{place}: this is no tokenizer.json ({_reason(error)})") from error
         vocabulary = inner.get_vocab()
+        if len(set(vocabulary.values())) != max(vocabulary.values(), default=-1) + 1:  # the package fills holes: memory
+            raise InputError(f"{place}: its {len(vocabulary):,} pieces do not have the ids from 0 on; copy it again")
         if not (vocabulary.keys() >= BYTE_OF.keys() or vocabulary.keys() >= set(BYTE_PIECES)):
             fault = f"some of the {N_BYTES} bytes have no piece, so texts would be lost"
             raise InputError(f"{place}: {fault}; train a tokenizer")
