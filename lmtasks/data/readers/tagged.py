@@ -159,7 +159,14 @@ class TaggedWords(Files):
         first = list(islice(sentences, SENTENCES))
         width = Counter(len(fields) for sentence in first for _, fields in sentence).most_common(1)
         columns = _Columns(path, names, given, width[0][0] if width else 0, first)
-        yield from collected(chain(first, sentences), columns.of)
+        every: Iterator[list[Line]] = chain(first, sentences)
+        if columns.counted and _is_constant(first):
+            every = (list(part) for lines in every for _, part in groupby(lines, lambda line: line[1][0]))
+        elif "words" not in given and columns.width > len(names) and _is_constant(first):
+            fault = f"the first column is always {first[0][0][1][0][:40]!r} in a sentence, so it has no words"
+            option = f"""{self.columns_option} '{{"words": "2", "tags": "3"}}'"""
+            raise InputError(f"{path}, row {first[0][0][0]}: {fault}; give the positions of the columns: {option}")
+        yield from collected(every, columns.of)
         columns.report()
 
 
@@ -173,7 +180,8 @@ class _Columns:
         self.counted = width > len(names) and _counts(first)
         self.at = {"words": int(self.counted), "tags": width - 1, **given}
         if self.counted and "words" not in given:
-            say(f"{path}: the first column counts words, so words are read from column 2")
+            what = "numbers the sentences" if _is_constant(first) else "counts words"
+            say(f"{path}: the first column {what}, so words are read from column 2")
         if "tags" in names and "tags" not in given and rows:
             self._find_tags(rows)
 
@@ -234,6 +242,12 @@ def _counts(sentences: Sequence[list[Line]]) -> bool:
     counts = [[int(fields[0]) for _, fields in sentence if fields[0].isdecimal()] for sentence in sentences]
     rising = any(len(row) > 1 and row[0] < 2 and all(b == a + 1 for a, b in pairwise(row)) for row in counts)
     return rising or sum(map(len, counts)) > FEW
+
+
+def _is_constant(sentences: Sequence[list[Line]]) -> bool:
+    """Tell whether the first column goes on unchanged from word to word, as the number of a sentence or a document."""
+    pairs = [(one[1][0], other[1][0]) for sentence in sentences for one, other in pairwise(sentence)]
+    return len(pairs) > FEW // 2 and sum(one == other for one, other in pairs) > len(pairs) / 2
 
 
 def _sentences(lines: Iterable[str]) -> Iterator[list[Line]]:
