@@ -205,9 +205,9 @@ def test_what_is_guessed_and_left_out_is_said(tmp_path, caplog):
     assert "a.conll: the first column counts words, so words are read from column 2" in caplog.text
     assert "a.conll: left out 2 lines of ranges of words (1-2) or empty nodes (8.1)" in caplog.text
     read(write(tmp_path / "b.conll", DIALECTS["chunks before names"]))
-    assert "b.conll: columns 3 and 4 of 4 have tags; they are read from column 4" in caplog.text
+    assert "b.conll: columns 3 and 4 of 4 with tags: they are read from column 4" in caplog.text
     read(write(tmp_path / "c.conll", DIALECTS["the tag second"]))
-    assert "c.conll: column 2 of 4 have tags; they are read from column 2" in caplog.text
+    assert "c.conll: column 2 of 4 with tags: they are read from column 2" in caplog.text
     read(write(tmp_path / "d.conll", "a O\n" * 1001))
     assert "d.conll, row 1: a sentence of 1,001 words; a blank line ends a sentence" in caplog.text
 
@@ -217,6 +217,11 @@ def test_a_first_column_without_words_is_refused(tmp_path):
     path = write(tmp_path / "a.conll", text)
     assert fault(path).startswith(f"{path}, row 1: the first column is always 'bc/x' in a sentence, so it has no words")
     assert read(path, words="4")[1]["words"] == ["w6", "w7", "w8", "w9", "w10", "w11"]
+
+
+def test_a_row_without_its_number_is_named(tmp_path):
+    path = write(tmp_path / "a.conll", "1 Anna NN B-PER\n2 lives VB O\n\n" * 200 + "1 # NN O\nRome NN X B-LOC\n")
+    assert fault(path) == f"{path}, row 602: 'Rome' in the first column, expected the number of a word as in other rows"
 
 
 def test_numbers_may_be_words(tmp_path):

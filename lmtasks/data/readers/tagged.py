@@ -189,7 +189,7 @@ class _Columns:
         """Return the words and tags of a sentence, and where it begins."""
         number = sentence[0][0]
         if self.counted:  # CoNLL-U has lines for ranges of words, 1-2, and for words that are not in the text, 8.1
-            kept = [line for line in sentence if line[1][0].isdecimal()]
+            kept = [line for line in sentence if line[1][0].isdecimal() or not COUNT.fullmatch(line[1][0])]
             self.left_out += len(sentence) - len(kept)
             sentence = kept or sentence
         for place, fields in sentence:
@@ -214,8 +214,8 @@ class _Columns:
             self.at["tags"] = found[-1]
         if len(found) > 1 or self.at["tags"] != self.width - 1:
             listing = " and ".join(str(at + 1) for at in found)
-            tagged = f"column{'s' * (len(found) > 1)} {listing} of {self.width} have tags"
-            say(f"{self.path}: {tagged}; they are read from column {self.at['tags'] + 1}")
+            tagged = f"{'columns' if len(found) > 1 else 'column'} {listing} of {self.width} with tags"
+            say(f"{self.path}: {tagged}: they are read from column {self.at['tags'] + 1}")
 
     def _fault(self, fields: Sequence[str]) -> str:
         """Return what is wrong with the columns of a line, "" if nothing is."""
@@ -226,6 +226,8 @@ class _Columns:
                 )
             if len(fields) != self.width:
                 return f"{len(fields)} columns, expected {self.width} as in most lines; use tabs if words have spaces"
+        if self.counted and "words" not in self.given and not COUNT.fullmatch(fields[0]):
+            return f"{fields[0][:40]!r} in the first column, expected the number of a word as in other rows"
         for name in self.names:
             place = self.at[name]
             if place >= len(fields):
