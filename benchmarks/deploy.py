@@ -81,14 +81,14 @@ def peak_memory() -> float:
 
 def size(model: str, name: str) -> float:
     """Return the size of the files of an engine, or of the weights of the model, in MB."""
-    from lmtasks.storage import ENGINES, WEIGHTS
+    from lmtasks.storage import KEPT_EXPORTS, WEIGHTS
     from lmtasks.storage.checkpoint import find_model
 
     place = find_model(model)
     if name == "torch":
         return (place / WEIGHTS).stat().st_size / 1e6
     engine, _, precision = name.partition("-")
-    kept = place / ENGINES / f"{engine}-{precision or 'float32'}"
+    kept = place / KEPT_EXPORTS / f"{engine}-{precision or 'float32'}"
     endings = {".bin", ".onnx", ".data", ".safetensors"}
     return sum(path.stat().st_size for path in kept.rglob("*") if path.suffix in endings) / 1e6
 

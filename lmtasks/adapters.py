@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from lmtasks.backbones.base import Backbone
 from lmtasks.backbones.lora import LoRA, LoRALinear, adapters, fingerprint, installed, is_adapter
 from lmtasks.decoding import Decoding
-from lmtasks.errors import InputError, one_line
+from lmtasks.errors import InputError
 from lmtasks.settings import FORMAT, check_format, from_plain, to_plain
+from lmtasks.storage.checksums import check_sums, read_sums
+from lmtasks.storage.reading import refusing
 from lmtasks.storage.writing import save_tensors
 from lmtasks.tasks.base import Task
 
@@ -106,16 +108,15 @@ def read_adapter(file: str | Path) -> SavedAdapter:
     """
     if not Path(file).is_file():
         raise InputError(f"{file}: there is no such file; give the adapter.safetensors of a model folder")
-    try:
+    file = Path(file)
+    if file.name in read_sums(file.parent):
+        check_sums(file.parent, [file.name])
+    with refusing(file, "not an adapter of lmtasks"):
         with safe_open(file, "pt") as opened:
             plain: dict[str, Any] = json.loads((opened.metadata() or {})[KEY])
             weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # no dict
         check_format(plain["format"], file)
         lora, tasks, decoding = (from_plain(plain[name]) for name in ("lora", "tasks", "decoding"))
+        if lora.rank > max(len(each) for each in weights.values() if each.ndim):  # before memory is taken for it
+            raise InputError(f"its settings ask for rank {lora.rank:,}, its weights have less")
         return SavedAdapter(lora, tasks, decoding, plain["backbone"], weights)
-    except InputError:
-        raise
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{file}: not an adapter of lmtasks ({one_line(error)}); save it again by save_adapter"
-        ) from error

@@ -15,15 +15,19 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from lmtasks.adapters import Adapter, read_adapter
 from lmtasks.backbones.base import Backbone, BackboneConfig
 from lmtasks.backbones.lora import installed, merged, put, take_out
+from lmtasks.checked import CheckedArguments
 from lmtasks.data.limits import check_limits
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
+from lmtasks.finite import check_finite
 from lmtasks.predict import Predictor, TaskMethods
 from lmtasks.settings import FORMAT, public_name, to_plain
+from lmtasks.storage.reading import refusing
 from lmtasks.story import Story
 from lmtasks.tasks.base import Answer, Row, Task
 from lmtasks.text.base import BaseTokenizer
@@ -31,10 +35,13 @@ from lmtasks.text.base import BaseTokenizer
 NAME = re.compile(r"[A-Za-z0-9_-]+")  # of a task: it becomes part of the names of parameters, scores and options
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 BUILDING = threading.Lock()  # the default type of numbers is one for all threads
+DRAWS = {"uniform_", "normal_", "trunc_normal_", "kaiming_uniform_", "xavier_uniform_", "orthogonal_"}  # first weights
+MOST_LAYERS = 1000  # of a model with fewer weights than that, whose layers share them
+MOST_TABLES = 2**29  # bytes of the tables that are computed and not saved
 PARTS = ("backbone.", "heads.")  # how the names of a model's weights begin; others are for training only
 
 
-class Model(TaskMethods, nn.Module):
+class Model(CheckedArguments, TaskMethods, nn.Module):
     """One or several tasks on one backbone, each with a head of its own.
 
     Args:
@@ -61,6 +68,10 @@ class Model(TaskMethods, nn.Module):
         super().__init__()
         if wrong := [name for name in tasks if not NAME.fullmatch(name)]:
             raise InputError(f"model.tasks: a task cannot be called {wrong[0]!r}; use letters, digits, - and _")
+        parts = [("backbone", backbone, BackboneConfig), ("decoding", decoding, Decoding)]
+        for name, part, kind in [*parts, *((f"tasks.{name}", task, Task) for name, task in tasks.items())]:
+            if not isinstance(part, kind):
+                raise InputError(f"model.{name} is a {type(part).__name__}, expected a {kind.__name__}")
         self.tasks = dict(tasks)
         self.backbone_config, self.origin = backbone.resolve()
         self.decoding = decoding
@@ -123,10 +134,30 @@ class Model(TaskMethods, nn.Module):
             self.origin.initialise(backbone, self.backbone_config, tokenizer)
         self.install(backbone, tokenizer)
 
-    def install(self, backbone: Backbone, tokenizer: BaseTokenizer) -> None:
+    def check_sizes(self, tokenizer: BaseTokenizer, weights: Mapping[str, Tensor]) -> None:
+        """Check that the layers that the settings ask for have the sizes of these weights, before memory is taken.
+
+        They are built on the device meta, as shapes alone, but for heads of a user's own tasks.
+
+        Raises: InputError if a size differs.
+        """
+        config, heads = self.backbone_config, (getattr(task, "layers", 0) for task in self.tasks.values())
+        layers = max(config.encoder_layers + config.decoder_layers, *heads)
+        if layers > max(len(weights), MOST_LAYERS):  # each would take its time
+            raise InputError(f"settings and weights do not fit: {layers:,} layers, but {len(weights):,} weights")
+        tasks = {name: task for name, task in self.tasks.items() if type(task).__module__.startswith("lmtasks.")}
+        with drafting():
+            self.install(config.build(len(tokenizer)), tokenizer, tasks)
+        own = tuple(f"heads.{name}." for name in self.tasks.keys() - tasks.keys())
+        given = {name: each for name, each in weights.items() if name.startswith(PARTS) and not name.startswith(own)}
+        drafted = {name: each for name, each in self.state_dict().items() if name.startswith(PARTS)}
+        check_shapes(drafted, given)
+        check_tables(self)
+
+    def install(self, backbone: Backbone, tokenizer: BaseTokenizer, tasks: Mapping[str, Task] | None = None) -> None:
         """Take a backbone that is built, and the tokenizer that it was built for, and build a head for each task."""
         self.tokenizer, self.backbone = tokenizer, backbone
-        self.heads = self._heads_of(self.tasks)
+        self.heads = self._heads_of(self.tasks if tasks is None else tasks)
 
     def _heads_of(self, tasks: Mapping[str, Task]) -> nn.ModuleDict:
         """Return a fresh head for each task."""
@@ -215,12 +246,11 @@ class Model(TaskMethods, nn.Module):
         self.use_adapter(None)
         take_out(backbone)
         try:
-            self._adapters[name] = saved.build(backbone, self._heads_of(saved.tasks))
-        except InputError as error:
-            raise InputError(f"{file}: {error}") from error
-        except (KeyError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"{file}: settings and weights do not fit this version of lmtasks ({reason})") from error
+            with refusing(file):
+                with drafting():
+                    drafted = self._heads_of(saved.tasks).state_dict(prefix="heads.")
+                check_shapes(drafted, {own: each for own, each in saved.weights.items() if own.startswith("heads.")})
+                self._adapters[name] = saved.build(backbone, self._heads_of(saved.tasks))
         finally:
             self.use_adapter(used)
 
@@ -249,22 +279,26 @@ class Model(TaskMethods, nn.Module):
     def weights(self) -> dict[str, Tensor]:
         """Return the weights of backbone and heads by their names in the state_dict, merged with the adapter in use.
 
-        Raises: InputError if an engine has the weights.
+        Raises: InputError if an engine has the weights, or they are not finite.
         """
         backbone, _ = self.built()
         if next(backbone.parameters(), None) is None:
             raise InputError(
                 "an engine has the weights of this model; load the model that it was made of, without engine"
             )
-        return {name: tensor for name, tensor in merged(self.state_dict()).items() if name.startswith(PARTS)}
+        own = {name: tensor for name, tensor in merged(self.state_dict()).items() if name.startswith(PARTS)}
+        check_finite(own)
+        return own
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Load the weights of backbone and heads, which are whole: adapters in place are taken out.
 
         Weights that only training uses stay as they are.
 
-        Raises: RuntimeError if one is missing, has another size or is none of this model's.
+        Raises: InputError if one is not finite; RuntimeError if one is missing, has another size or is none of this
+        model's.
         """
+        check_finite(weights)
         take_out(self)
         given = {name: tensor for name, tensor in weights.items() if name.startswith(PARTS)}
         kept = {name: tensor for name, tensor in self.state_dict().items() if not name.startswith(PARTS)}
@@ -289,6 +323,39 @@ def default_dtype(dtype: torch.dtype | None) -> Iterator[None]:
             yield
         finally:
             torch.set_default_dtype(before)
+
+
+class _NoDraws(TorchFunctionMode):
+    """Leaves out the draws of first weights: on the device meta they would load a compiler, which takes seconds."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in DRAWS:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def drafting() -> Iterator[None]:
+    """Let layers be built as shapes alone, without memory and without numbers."""
+    with torch.device("meta"), _NoDraws():
+        yield
+
+
+def check_shapes(drafted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    """Check that weights have the names and shapes of those drafted. Raises: InputError if one differs."""
+    for name in sorted(drafted.keys() | given.keys()):
+        wanted, found = (tuple(side[name].shape) if name in side else "missing" for side in (drafted, given))
+        if wanted != found:
+            raise InputError(f"settings and weights do not fit: {name} is {found}, the settings ask for {wanted}")
+
+
+def check_tables(draft: nn.Module) -> None:
+    """Check that the tables that a model computes and does not save, such as positions, need little memory.
+
+    Raises: InputError if they do not.
+    """
+    if (size := sum(table.numel() * table.itemsize for table in draft.buffers())) > MOST_TABLES:
+        raise InputError(f"the settings ask for tables of {size:,} bytes, such as positions up to backbone.max_length")
 
 
 def start_marks(tasks: Mapping[str, Task]) -> dict[str, str]:

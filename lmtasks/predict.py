@@ -7,6 +7,7 @@ joined.
 
 from __future__ import annotations
 
+import math
 import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,10 +20,12 @@ from torch import Tensor, nn
 
 from lmtasks.backbones.base import Backbone
 from lmtasks.batch import Batch, Example
+from lmtasks.cuts import counting_cuts
 from lmtasks.data.limits import cut_to_read
 from lmtasks.data.plan import evaluation_batches
 from lmtasks.decoding import Decoding, Hypothesis
 from lmtasks.errors import InputError
+from lmtasks.finite import REMEDY
 from lmtasks.heads.base import Head
 from lmtasks.tasks.base import Answer, Row, Span, Task
 from lmtasks.text.base import BaseTokenizer
@@ -209,19 +212,21 @@ class Predictor(TaskMethods):
 
         `task` names one of several; `group` keeps the examples of one kind, such as the direction en-de; with `prefix`
         every written answer begins so. Rows are sorted by length inside and returned in order. A source longer than
-        the backbone can read is cut, and the log says which.
+        the backbone can read is cut, and the log says so once.
 
         Raises: InputError if the model has no such task, a row lacks a column it needs, or could be answered in several
         ways.
         """
         name, chosen = self.find_task(task)
-        examples = self._questions(name, chosen, rows, group)
-        lengths = np.array([[len(example.source)] * 2 for example in examples]).reshape(-1, 2)
-        begin = self.tokenizer.encode_targets([prefix])[0] if prefix else []
-        found: dict[int, list[Answer]] = {}
-        for picked in evaluation_batches(lengths, TOKENS_PER_BATCH):
-            batch = Batch.of(name, [examples[i] for i in picked], self.tokenizer.pad_id, picked)
-            found.update(zip(picked.tolist(), self.answer_batch(batch, decoding, begin), strict=True))
+        with counting_cuts() as cuts:
+            examples = self._questions(name, chosen, rows, group)
+            lengths = np.array([[len(example.source)] * 2 for example in examples]).reshape(-1, 2)
+            begin = self.tokenizer.encode_targets([prefix])[0] if prefix else []
+            found: dict[int, list[Answer]] = {}
+            for picked in evaluation_batches(lengths, TOKENS_PER_BATCH):
+                batch = Batch.of(name, [examples[i] for i in picked], self.tokenizer.pad_id, picked)
+                found.update(zip(picked.tolist(), self.answer_batch(batch, decoding, begin), strict=True))
+            cuts.count(len(rows))
         answers: list[list[Answer]] = [[Answer("", 0.0)] for _ in rows]
         for example, joined in join_rows(chosen, examples, [found[i] for i in range(len(examples))]):
             answers[example.row] = joined
@@ -230,10 +235,16 @@ class Predictor(TaskMethods):
     def answer_batch(
         self, batch: Batch, decoding: Decoding | None = None, prefix: Sequence[int] = ()
     ) -> list[list[Answer]]:
-        """Return the answers to each example of a batch that carries its examples, best first."""
+        """Return the answers to each example of a batch that carries its examples, best first.
+
+        Raises: InputError if a score is not finite.
+        """
         head = cast(Head, self.heads[batch.task])
         found = head.predict(self.backbone, batch.to(self.backbone.device), decoding or self.decoding, prefix)
-        return self.tasks[batch.task].answers(found, batch.examples, self.tokenizer)
+        answers = self.tasks[batch.task].answers(found, batch.examples, self.tokenizer)
+        if not all(math.isfinite(answer.score) for several in answers for answer in several):
+            raise InputError(f"the model gives no numbers that are finite for {batch.task}; {REMEDY}")
+        return answers
 
     @torch.no_grad()
     def stream(
@@ -242,8 +253,10 @@ class Predictor(TaskMethods):
         """Yield the answer to one text, or one row, piece by piece as it is written; characters come whole.
 
         The pieces together are the best answer of `solve`. An answer that is not written token by token (a beam,
-        several answers, a label) comes as one piece at the end.
+        several answers, a label) comes as one piece at the end. Without `task` it is the only one that writes.
         """
+        writers = [name for name, each in self.tasks.items() if each.generates]
+        task = writers[0] if task is None and len(writers) == 1 else task
         (name, chosen), search = self.find_task(task), decoding or self.decoding
         chosen = chosen if group is None else chosen.narrowed(group)
         row = row_of(chosen, text) if isinstance(text, str) else text
@@ -251,10 +264,14 @@ class Predictor(TaskMethods):
             yield self.solve([row], name, group, search)[0][0].text
             return
         head = cast(Head, self.heads[name])
-        for example in self._questions(name, chosen, [row], group):
+        with counting_cuts() as cuts:
+            examples = self._questions(name, chosen, [row], group)
+            streams = [head.stream(self.backbone, each.source, search, each.prefix) for each in examples]
+            cuts.count(1)
+        for example, stream in zip(examples, streams, strict=True):
             tokens: list[int] = []
             written = shown = ""
-            for token in head.stream(self.backbone, example.source, search, example.prefix):
+            for token in stream:
                 tokens.append(token)
                 ((best,),) = chosen.answers([[Hypothesis(tokens, 0.0, 0.0)]], [example], self.tokenizer)
                 written = best.text

@@ -2,8 +2,8 @@
 
 An object becomes {"class_path": "TranslationTask", "init_args": {...}}, the form that it has in YAML too. Classes go by
 the names that lmtasks exports: where a class stands in the source may change, its public name does not. A user's own
-class goes by its full name and is looked up only among the modules that are imported already, so that a file never
-decides which code runs.
+class goes by its full name and is looked up only among the modules that are imported already. A file can name settings
+alone, classes that derive from `KINDS`, so it never decides which code runs.
 """
 
 from __future__ import annotations
@@ -12,13 +12,27 @@ import dataclasses
 import sys
 import types
 from collections.abc import Mapping
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 import lmtasks
 from lmtasks.errors import InputError
 
+KINDS = (
+    "BackboneConfig", "Decoding", "Framing", "JointConfig", "LoRA", "OptimizerConfig", "Schedule", "Settings",
+    "Surgery", "Task", "TokenizerConfig", "Training", "Weighting",
+)  # fmt: skip
+"""The classes of lmtasks from which derives whatever a file may name."""
+SHOWN = 200  # characters of a value
 FORMAT = 2
 """Version of what checkpoints and model folders hold; it goes up when an older lmtasks could not read it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The base of settings of a user's own that a saved model names, and that are no task, backbone or optimiser."""
+
+    in_files: ClassVar[bool] = True
+    """Whether a saved model may name the class."""
 
 
 def to_plain(value: Any) -> Any:
@@ -43,15 +57,29 @@ def from_plain(value: Any) -> Any:
     Raises: InputError if a class is not known here, is no settings class, or does not have a setting.
     """
     if isinstance(value, dict):
-        items = value.get("init_args", {}) if "class_path" in value else value
+        name, items = value.get("class_path"), value.get("init_args", {}) if "class_path" in value else value
+        if (
+            not isinstance(name, str | None)
+            or not isinstance(items, dict)
+            or not all(isinstance(key, str) for key in items)
+        ):
+            raise InputError(f"the model has {_shown(value)} where settings should be; the file is damaged")
         built = {key: from_plain(item) for key, item in items.items()}
-        return _build(find_class(value["class_path"]), built) if "class_path" in value else built
+        return built if name is None else build(find_class(name), built)
     return [from_plain(item) for item in value] if isinstance(value, list) else value
 
 
 def public_name(kind: type) -> str:
-    """Return the name under which `find_class` finds a class: its exported one, or module and name of a user's."""
-    if kind.__module__.partition(".")[0] == "lmtasks":
+    """Return the name under which `find_class` finds a class: its exported one, or module and name of a user's.
+
+    Raises: InputError if no saved model may name it.
+    """
+    if dataclasses.is_dataclass(kind) and not is_settings(kind):
+        raise InputError(
+            f"{kind.__name__} is saved with the model, but is no settings class; derive it from "
+            "lmtasks.settings.Settings"
+        )
+    if _is_ours(kind):
         assert getattr(lmtasks, kind.__name__, None) is kind, f"{kind.__name__} is saved by name; export it"
         return kind.__name__
     return f"{kind.__module__}.{kind.__qualname__}"
@@ -75,11 +103,34 @@ def find_class(name: str, base: type | None = None) -> type:
         )
     if found is None:
         raise InputError(f"the model was made with {name}, which lmtasks {lmtasks.__version__} does not have")
-    fits = isinstance(found, type) and (issubclass(found, base) if base else dataclasses.is_dataclass(found))
+    fits = isinstance(found, type) and (issubclass(found, base) if base else is_settings(found))
     if not fits:  # a forged file must not call what it likes
         wanted = base.__name__ if base else "settings class"
         raise InputError(f"the model names {name}, which is no {wanted}; do not use a file of unknown origin")
     return found
+
+
+def is_settings(kind: type) -> bool:
+    """Tell whether a class is one of settings, which a file may name."""
+    known = any(base.__name__ in KINDS and _is_ours(base) for base in kind.__mro__)
+    return known and dataclasses.is_dataclass(kind) and getattr(kind, "in_files", True)
+
+
+def build(kind: type, arguments: Mapping[str, Any]) -> Any:
+    """Return a dataclass made of plain data.
+
+    Raises: InputError if it has no such setting, or a value is of another type.
+    """
+    known = {field.name for field in dataclasses.fields(kind)}
+    if unknown := sorted(arguments.keys() - known):
+        raise InputError(f"the model sets {kind.__name__}.{unknown[0]}, which lmtasks {lmtasks.__version__} lacks")
+    try:
+        hints = get_type_hints(kind)
+    except NameError:  # a user's class may name types that it imports for type checkers only
+        hints = {}
+    return kind(
+        **{name: _as_typed(item, hints.get(name), f"{kind.__name__}.{name}") for name, item in arguments.items()}
+    )
 
 
 def first_difference(before: Any, now: Any, name: str) -> str:
@@ -115,33 +166,57 @@ def check_format(version: Any, place: object) -> None:
         )
 
 
+def _is_ours(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] == "lmtasks"
+
+
 def _shown(value: Any) -> str:
-    return type(value).__name__ if dataclasses.is_dataclass(value) else str(value)
+    text = type(value).__name__ if dataclasses.is_dataclass(value) else " ".join(str(value).split())
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
-def _build(kind: type, arguments: dict[str, Any]) -> Any:
-    known = {field.name for field in dataclasses.fields(kind)}
-    if unknown := sorted(arguments.keys() - known):
-        raise InputError(f"the model sets {kind.__name__}.{unknown[0]}, which lmtasks {lmtasks.__version__} lacks")
-    try:
-        hints = get_type_hints(kind)
-    except NameError:  # a user's class may name types that it imports for type checkers only
-        hints = {}
-    return kind(**{name: _as_typed(item, hints.get(name)) for name, item in arguments.items()})
+def _as_typed(value: Any, hint: Any, name: str) -> Any:
+    """Return what JSON gave as what a type hint asks for: lists as tuples, at any depth.
 
-
-def _as_typed(value: Any, hint: Any) -> Any:
-    """Turn lists into the tuples that a type hint asks for, at any depth."""
+    Raises: InputError if it is of another type.
+    """
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        return next((typed for each in inner if (typed := _as_typed(value, each)) is not value), value)
+        return _as_one_of(value, inner, name)
     if origin is tuple and isinstance(value, list):
         each = [inner[0]] * len(value) if inner[1:] == (...,) else inner
-        if len(each) != len(value):
-            raise InputError(f"the model has the setting {value}, expected {len(each)} values; the file is damaged")
-        return tuple(_as_typed(item, kind) for item, kind in zip(value, each, strict=True))
+        if len(each) == len(value):
+            return tuple(_as_typed(item, kind, name) for item, kind in zip(value, each, strict=True))
+        raise InputError(f"{name} is {_shown(value)}, expected {len(each)} values; the file is damaged")
     if origin is list and isinstance(value, list):
-        return [_as_typed(item, inner[0]) for item in value]
-    if origin is dict and isinstance(value, dict):
-        return {key: _as_typed(item, inner[1]) for key, item in value.items()}
+        return [_as_typed(item, inner[0], name) for item in value]
+    if origin in (dict, Mapping) and isinstance(value, dict):
+        return {_as_typed(key, inner[0], name): _as_typed(item, inner[1], name) for key, item in value.items()}
+    if not _is_one(value, inner if origin is Literal else origin or hint):
+        raise InputError(
+            f"{name} is {_shown(value)}, which is no {getattr(hint, '__name__', hint)}; the file is damaged"
+        )
     return value
+
+
+def _as_one_of(value: Any, hints: tuple[Any, ...], name: str) -> Any:
+    """Return a value as the first of several types that it has."""
+    for number, hint in enumerate(hints, 1):
+        try:
+            return _as_typed(value, hint, name)
+        except InputError:
+            if number == len(hints):
+                raise
+    raise AssertionError("a union has members")
+
+
+def _is_one(value: Any, wanted: Any) -> bool:
+    """Tell whether a value is one of several (a tuple), or has a type; what is no class is not checked."""
+    if isinstance(wanted, tuple):
+        return any(type(value) is type(each) and value == each for each in wanted)
+    if wanted is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and value == value  # NaN is no number
+    if wanted is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    checks = isinstance(wanted, type) and wanted is not Any and not getattr(wanted, "_is_protocol", False)
+    return not checks or isinstance(value, wanted)

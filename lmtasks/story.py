@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from lmtasks.settings import build
+
 
 @dataclass(frozen=True)
 class Portion:
@@ -37,11 +39,15 @@ class Story:
     data: tuple[Portion, ...] = ()
     """The rows that it learned from and was scored on."""
     base: str = ""
-    """The model that it began with; of one on the hub `OWNER/NAME@REVISION`."""
+    """The model that it began with; of one on the hub `OWNER/NAME@COMMIT`."""
+    base_steps: int = 0
+    """Steps that the model which it began with had been trained for here."""
     steps: int = 0
     """Optimiser steps of the whole training."""
-    weights: str = ""
-    """Which weights of the training it has, in words."""
+    kept_step: int = 0
+    """The step whose weights it has."""
+    averaged: int = 0
+    """The checkpoints whose mean its weights are; 0 = they are those of one step."""
     tokens_per_step: int = 0
     """Padded tokens in a step."""
     max_length: int = 0
@@ -67,9 +73,12 @@ class Story:
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Story:
-        """Return what `plain` gave; what this version does not know is left out."""
-        data = tuple(Portion(**_known(Portion, each)) for each in plain.get("data", ()))
-        return cls(**_known(cls, plain) | {"data": data})
+        """Return what `plain` gave; what this version does not know is left out.
+
+        Raises: InputError if a value is of another type.
+        """
+        data = tuple(build(Portion, _known(Portion, each)) for each in plain.get("data", ()))
+        return build(cls, _known(cls, plain) | {"data": data})
 
 
 def _known(kind: type[Portion | Story], plain: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +36,24 @@ def corpus(tmp_path: Path) -> Path:
     from tiny import write_corpus
 
     return write_corpus(tmp_path / "corpus")
+
+
+@pytest.fixture
+def no_space() -> Callable[[int], AbstractContextManager[None]]:
+    """Return a block in which no file grows beyond so many bytes: a stand-in for a full disk."""
+
+    @contextmanager
+    def limited(size: int) -> Iterator[None]:
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            signal.signal(signal.SIGXFSZ, handler)
+
+    return limited
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from lmtasks.backbones.base import Backbone, BackboneConfig, Memory, State
 from lmtasks.backbones.recurrent import RecurrentConfig
 from lmtasks.backbones.transformer import TransformerConfig
 from lmtasks.decoding import Decoding, Hypothesis, search
+from lmtasks.decoding.rules import FLOOR
 
 PAD, START, END = 0, 1, 2
 FREE_RATIO = {"max_ratio": 0.0}
@@ -171,7 +172,7 @@ def run(model: Backbone, memory: Memory, decoding: Decoding, **more) -> list[lis
 def assert_same(found: list[Hypothesis], wanted: list[Hypothesis]) -> None:
     assert len(found) == len(wanted)
     for mine, other in zip(found, wanted, strict=True):
-        assert mine.score == pytest.approx(other.score, abs=1e-4)
+        assert mine.score == pytest.approx(other.score, rel=1e-4, abs=1e-4)
         assert mine.log_probability == pytest.approx(other.log_probability, abs=1e-4) or mine.tokens != other.tokens
     gaps = [abs(a.score - b.score) for a, b in itertools.pairwise(wanted)]
     if min(gaps, default=1) > 1e-3:  # no ties
@@ -184,15 +185,19 @@ def naive_log_p(model: Table, memory: Memory, history: list[int], decoding: Deco
     for token in set(history):
         factor = decoding.repetition_penalty
         logits[token] = logits[token] / factor if logits[token] > 0 else logits[token] * factor
-    total = math.log(sum(math.exp(value) for value in logits))
+    highest = max(logits)
+    total = highest + math.log(sum(math.exp(value - highest) for value in logits))
     log_p = [value - total for value in logits]
     n = decoding.no_repeat_ngram
     seen = {tuple(history[i : i + n]) for i in range(len(history) - n + 1)} if n else set()
     for token in range(len(log_p)):
         if token in (PAD, START) or (n and (*history[len(history) - n + 1 :], token) in seen):
             log_p[token] = -math.inf
+    end = max(log_p[END], FLOOR)
     if len(history) + 1 < decoding.min_length:
         log_p[END] = -math.inf
     if len(history) + 1 >= decoding.max_length:
-        log_p = [value if token == END else -math.inf for token, value in enumerate(log_p)]
+        log_p = [-math.inf] * len(log_p)
+    if max(log_p) == -math.inf:
+        log_p[END] = end
     return log_p

@@ -20,7 +20,7 @@ from lmtasks.backbones.lora import LoRA
 from lmtasks.cli.after_fit import finish
 from lmtasks.cli.main import main
 from lmtasks.export.export import export_model
-from lmtasks.storage.card import model_card
+from lmtasks.storage.card import model_card, training
 from lmtasks.storage.checkpoint import read
 from lmtasks.storage.model_folder import load, save
 from lmtasks.story import Portion, Story
@@ -48,7 +48,7 @@ STORY = Story(
         Portion("translation", "validation", "anna/pairs:small", 200, "ba9876543210", hub=True),
         Portion("translation", "test", "data/test.csv", 300, "ab0123456789"),
     ),
-    base="anna/small@1f2e", steps=2000, weights="those after step 1,800", tokens_per_step=4096, max_length=256,
+    base=f"anna/small@{'1f2e' * 10}", steps=2000, kept_step=1800, tokens_per_step=4096, max_length=256,
     too_long="drop", precision="32-true", seed=1, order_seed=2, seconds=200.0, machine="a CPU with 1 thread",
     memory=10**9,
 )  # fmt: skip
@@ -70,19 +70,19 @@ def test_the_card_tells_what_is_known_in_words():
         'model.translate("A sentence.", target="de")',
         "lmtasks run MODEL",
         "lmtasks export MODEL --to onnx",
-        "It began with the weights of anna/small@1f2e. Adam at a rate of 0.002, inverse square root schedule, ",
+        f"It began with the weights of {STORY.base}. Adam at a rate of 0.002, inverse square root schedule, ",
         "2,000 steps of 4,096 tokens, padding counted, precision 32-true, seed 1, seed 2 of the order of the rows. ",
         "The weights are those after step 1,800. The training took 3.3 minutes on a CPU with 1 thread. ",
         "The most memory that a process took was 1.0 GB.",
-        "| train | data/en-de.csv | 1 | 0.1 kB | 0123456789ab |",
-        "| validation | anna/pairs:small | 200 |  | ba9876543210 |",
+        "| train | `data/en-de.csv` | 1 | 0.1 kB | 0123456789ab |",
+        "| validation | `anna/pairs:small` | 200 |  | ba9876543210 |",
         "| validation | bleu | **12.35** | the mean of bleu_en-de and bleu_en-fr |",
         "| validation | bleu_en-de | 12.35 | `nrefs:1\\|case:mixed",
         "A text of more than 1,024 tokens is cut.",
         "texts of more than 256 tokens were left out.",
         "It learned from 1 row only",
         "Its scores are of the validation rows, by which the best checkpoint was chosen",
-        "Choose one that its data and its base model, anna/small@1f2e, allow",
+        "Choose one that its data and its base model, anna/small, allow",
     ):
         assert text in card, text
     for text in ("TranslationTask", "TransformerConfig", "directions", "validation/score", "data/test.csv", "None"):
@@ -91,7 +91,7 @@ def test_the_card_tells_what_is_known_in_words():
 
 def test_the_card_tells_of_test_rows_once_they_are_scored():
     card = told({"test/translation/bleu": 12.345})
-    assert "| test | data/test.csv | 300 |" in card
+    assert "| test | `data/test.csv` | 300 |" in card
     assert "likely too high" not in card
     assert "No scores of it are known." in told({})
 
@@ -222,8 +222,8 @@ def test_a_run_tells_its_story_in_the_card_and_in_info(tmp_path, capsys):
     moods, *pair = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
     both = hashlib.sha256("".join(pair).encode()).hexdigest()  # and not that of train.fr, which is not read
     sizes = [f"{sum(file.stat().st_size for file in own) / 1000:.1f} kB" for own in (files[:1], files[1:])]
-    assert f"| mood | train | moods.train.jsonl | 31 | {sizes[0]} | {moods[:12]} |" in card
-    assert f"| translation | train | train.{{lang}} | 40 | {sizes[1]} | {both[:12]} |" in card
+    assert f"| mood | train | `moods.train.jsonl` | 31 | {sizes[0]} | {moods[:12]} |" in card
+    assert f"| translation | train | `train.{{lang}}` | 40 | {sizes[1]} | {both[:12]} |" in card
     assert "2 steps of 200 tokens" in card
     assert "The weights are those after step 2." in card
     assert " on a CPU with 1 thread." in card
@@ -273,7 +273,8 @@ def test_a_model_that_is_trained_further_tells_that_it_had_been_trained(tmp_path
     trainer, _, data = trained(tmp_path / "again")
     further = TaskModule.of(load(tmp_path / "run"))
     trainer.fit(further, data)
-    assert further.story.base == "a model that had been trained for 2 steps"
+    assert (further.story.base, further.story.base_steps) == ("", 2)
+    assert "It began with the weights of a model that had been trained for 2 steps." in training(further)
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077])

@@ -1,11 +1,15 @@
 """Checkpoints: whole or not at all, checked when read, exact at a resume, the right ones kept."""
 
 import os
+import re
 import resource
 import shutil
 import signal
+import time
+import zipfile
 from pathlib import Path
 
+import fsspec
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -13,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from lmtasks.errors import InputError
 from lmtasks.storage.checkpoint import last_checkpoint, read_checkpoint
+from lmtasks.storage.reading import FORCED
 from lmtasks.training.callbacks.checkpoints import Checkpoints, SafeCheckpointIO, replacing, steps_to_keep
 from lmtasks.training.callbacks.randomness import RandomState
 
@@ -127,6 +132,41 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"a\.ckpt"):
         SafeCheckpointIO().load_checkpoint(tmp_path / "a.ckpt", weights_only=False)
     assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_no_variable_makes_a_checkpoint_run_code(tmp_path, monkeypatch, remote):
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "evil"),)
+
+    torch.save({"weights": Evil()}, tmp_path / "a.ckpt")
+    monkeypatch.setenv(FORCED, "1")
+    place = f"memory://{tmp_path}/a.ckpt" if remote else str(tmp_path / "a.ckpt")
+    if remote:
+        fsspec.filesystem("memory").pipe(place, (tmp_path / "a.ckpt").read_bytes())
+    with pytest.raises(InputError, match=f"^{re.escape(place)}: cannot be read as a checkpoint of tensors"):
+        SafeCheckpointIO().load_checkpoint(place, weights_only=False)
+    assert not (tmp_path / "evil").exists()
+    assert os.environ[FORCED] == "1"
+
+
+def test_a_checkpoint_at_an_address_is_read(tmp_path):
+    path = save(tmp_path / "a.ckpt")
+    fsspec.filesystem("memory").pipe("memory://b.ckpt", path.read_bytes())
+    found = SafeCheckpointIO().load_checkpoint("memory://b.ckpt")
+    assert torch.equal(found["weights"], read_checkpoint(path)["weights"])
+    with pytest.raises(InputError, match=r"memory://none\.ckpt: cannot be read"):
+        SafeCheckpointIO().load_checkpoint("memory://none.ckpt")
+
+
+def test_a_checkpoint_that_unpacks_to_more_than_it_is_is_refused_unread(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.ckpt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data/0", bytes(200 * 2**20))
+    began = time.process_time()
+    with pytest.raises(InputError, match=r"a\.ckpt: unpacks to more than it is"):
+        read_checkpoint(tmp_path / "a.ckpt")
+    assert time.process_time() - began < 0.1
 
 
 def test_a_missing_checkpoint_is_named(tmp_path):

@@ -580,12 +580,21 @@ MISTAKES = {
         ["fit", "-c", "tiny.yaml", "--trainer.callbacks", "Foo"],
         "no class 'Foo' for --trainer.callbacks; write the whole path",
     ),
-    "wrong value": (["fit", "-c", "tiny.yaml", "--model.decoding.beam", "0"], "decoding.beam is 0; give 1 or more"),
+    "wrong value": (
+        ["fit", "-c", "tiny.yaml", "--model.decoding.beam", "0"],
+        "decoding.beam is 0; give a number from 1",
+    ),
     "nothing given": (["fit"], "give a config (-c quickstart)"),
     "no such checkpoint": (
         ["test", "-c", "tiny.yaml", "--ckpt_path", "step=9.ckpt"],
         "there are runs/tiny/checkpoints/",
     ),
+    "a name outside": (
+        ["fit", "-c", "tiny.yaml", "--name", "../../x"],
+        "--name '../../x': expected the name of a folder",
+    ),
+    "a long name": (["fit", "-c", "tiny.yaml", "--name", "x" * 300], "of at most 200 bytes"),
+    "no name": (["fit", "-c", "tiny.yaml", "--name", ".."], "--name '..': expected the name of a folder"),
     "no run yet": (["test", "-c", "tiny.yaml", "--name", "new"], "there is no run folder runs/new"),
     "nothing trained": (["predict", "-c", "tiny.yaml", "--name", "new"], "`lmtasks fit` trains one, --ckpt_path names"),
     "another model": (["test", "-c", "tiny.yaml", "--model.backbone.d_ff", "8"], "backbone.d_ff = 16, not 8"),

@@ -362,8 +362,54 @@ def test_a_file_of_blank_rows_is_refused(corpus):
 def test_fewer_evaluation_rows_than_processes_are_refused(corpus, monkeypatch):
     data = prepared(corpus, tiny_data(corpus))
     monkeypatch.setattr(Trainer, "world_size", 12)
-    with pytest.raises(InputError, match="11 rows for 12 processes"):
+    with pytest.raises(InputError, match="11 rows with text and label for 12 processes"):
         data.val_dataloader()
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_fewer_evaluation_rows_than_processes_are_refused_before_the_training(corpus, monkeypatch, split):
+    write(corpus, split, [("a", "b"), ("c", "d"), ("e", ""), ("", "f")])
+    monkeypatch.setattr(Trainer, "world_size", 3)
+    with pytest.raises(InputError, match=rf"{split}.{{lang}}: 2 rows with text and label for 3 processes; give more"):
+        prepared(corpus, tiny_data(corpus))
+
+
+def test_fewer_training_rows_than_processes_are_refused_in_a_line(corpus, monkeypatch):
+    write(corpus, "train", [("a", "b"), ("c", "d")])
+    monkeypatch.setattr(Trainer, "world_size", 3)
+    with pytest.raises(InputError, match=r"2 training rows cannot be split into 3 micro-batches per step"):
+        prepared(corpus, tiny_data(corpus))
+
+
+NO_MEMORY = (
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:119] . DefaultCPUAllocator: can't allocate memory: you tried to ..."),
+    MemoryError("Unable to allocate 2.00 GiB for an array"),
+)
+
+
+@pytest.mark.parametrize("error", NO_MEMORY)
+def test_a_batch_that_does_not_fit_tells_what_would(corpus, monkeypatch, error):
+    def full(*given):
+        raise error
+
+    module, data = tiny_module(), tiny_data(corpus, max_length=20)
+    monkeypatch.setattr(module, "training_step", full)
+    with pytest.raises(type(error)) as found:
+        fit(corpus, module, data, accumulate_grad_batches=2)
+    assert found.value.__notes__[-1] == (
+        "memory ran out: a batch of 80 padded tokens (data.tokens_per_step) in 2 micro-batches does not fit; "
+        "--trainer.accumulate_grad_batches 4 takes the same steps in half the memory; "
+        "or set --data.tokens_per_step 40"
+    )
+    module = fit(corpus)
+    monkeypatch.setattr(module, "test_step", full)
+    with pytest.raises(type(error)) as found:
+        module.trainer.test(module, datamodule=tiny_data(corpus))
+    assert found.value.__notes__[-1] == (
+        "memory ran out: a batch of 60 padded tokens (data.tokens_per_batch) does not fit; "
+        "set --data.tokens_per_batch 30; or --data.max_length 128"
+    )
 
 
 def test_the_trainer_is_kept_from_dealing_the_rows_out_again(corpus):

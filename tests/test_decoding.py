@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -172,9 +173,9 @@ def test_a_narrow_beam_finds_what_a_beam_of_plain_lists_finds(seed, penalty, bea
         assert_same(found, naive_beam(model, one(memory, line), decoding))
 
 
-def naive_beam(model: Table, memory: Memory, decoding: Decoding) -> list[Hypothesis]:
+def naive_beam(model: Table, memory: Memory, decoding: Decoding, prefix: Sequence[int] = ()) -> list[Hypothesis]:
     """Beam search over lists, which stops early only for "beam" and "estimate"."""
-    open_: list[tuple[float, list[int]]] = [(0.0, [])]
+    open_: list[tuple[float, list[int]]] = [(0.0, [*prefix])]
     finished: list[Hypothesis] = []
     while open_ and not (decoding.early_stop == "beam" and len(finished) >= decoding.beam):
         ranked = sorted(
@@ -258,6 +259,80 @@ def test_finished_sources_leave_the_batch(beam):
     assert [len(lines[0].tokens) for lines in found] == [0, 1, 2, 3]
     first_width = min(beam, 5)
     assert model.rows_seen == [4, 3 * first_width, 2 * beam, 1 * beam]
+
+
+# Numbers that are not finite, and all settings together
+
+BROKEN = [math.nan, math.inf, -math.inf]
+WAYS = [
+    {"beam": 1},
+    {"beam": 3, "n_best": 3},
+    {"beam": 1, "sample": True, "seed": 1, "n_best": 2},
+    {"beam": 1, "sample": True, "top_p": 0.9, "top_k": 3},
+]
+
+
+@pytest.mark.parametrize("value", BROKEN)
+@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("places", [slice(None), END, 3, PAD])
+def test_every_search_ends_on_logits_that_are_not_finite(how, value, places):
+    model = table_model(3, sources=2, vocab=6)
+    model.table[1, ..., places] = value
+    decoding = Decoding(**how, max_length=6, min_length=2, no_repeat_ngram=2, **FREE_RATIO)
+    if value != -math.inf or places == slice(None):
+        with pytest.raises(InputError, match="no numbers that are finite"):
+            run(model, table_memory(model, [0, 1]), decoding)
+        return
+    found = run(model, table_memory(model, [0, 1]), decoding)
+    assert all(math.isfinite(text.score) and len(text.tokens) < 6 for several in found for text in several)
+    assert all(several for several in found)
+
+
+@pytest.mark.parametrize("how", [{}, {"sample": True}])
+def test_a_stream_ends_on_logits_that_are_not_finite(how):
+    model = table_model(3, vocab=6)
+    model.table[..., 3] = math.nan
+    tokens = stream(model, table_memory(model, [0]), Decoding(1, max_length=9, **how), START, END, (PAD, START))
+    with pytest.raises(InputError, match="no numbers that are finite for the next token; its training has diverged"):
+        list(tokens)
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_a_text_whose_every_continuation_is_impossible_ends(how):
+    model = table_model(3, sources=2, vocab=6)
+    model.table[1, ..., [3, 4, 5, END]] = -torch.inf  # what is left is suppressed
+    found = run(model, table_memory(model, [0, 1]), Decoding(**how, max_length=6))
+    assert {tuple(text.tokens) for text in found[1]} == {()}
+    assert all(math.isfinite(text.score) for text in found[1])
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.data())
+def test_any_settings_together_find_what_a_search_over_lists_finds(data):
+    draw = data.draw
+    vocab, beam, max_length = draw(st.integers(4, 6)), draw(st.integers(2, 6)), draw(st.integers(1, 6))
+    decoding = Decoding(
+        beam,
+        draw(st.sampled_from([-5.0, -0.5, 0.0, 0.6, 1.0, 2.0, 5.0])),
+        draw(st.integers(1, beam)),
+        max_length,
+        draw(st.sampled_from([0.0, 0.5, 4.0])),
+        draw(st.integers(0, max_length)),
+        draw(stops),
+        repetition_penalty=draw(st.sampled_from([0.5, 1.0, 1.7])),
+        no_repeat_ngram=draw(st.integers(0, 3)),
+    )
+    model = table_model(draw(seeds), sources=3, vocab=vocab, sharpness=draw(st.sampled_from([0.3, 1.5, 6.0])))
+    lengths = draw(st.lists(st.integers(1, 4), min_size=3, max_size=3))
+    memory = table_memory(model, [2, 0, 1], lengths)
+    prefix = [draw(st.lists(st.integers(3, vocab - 1), max_size=max_length - 1)) for _ in lengths]
+    found = run(model, memory, decoding, prefix=prefix)
+    for line, texts in enumerate(found):
+        wanted = naive_beam(model, one(memory, line), decoding, prefix[line])
+        scores = [text.score for text in texts]
+        assert scores == sorted(scores, reverse=True)
+        assert len({tuple(text.tokens) for text in texts}) == len(texts)
+        assert_same(texts, wanted)
 
 
 # Prefix, stream, no memory, settings
@@ -386,10 +461,15 @@ def test_half_precision_logits_are_normalised_in_single():
         ({"max_length": 0}, "decoding.max_length"),
         ({"min_length": 9, "max_length": 8}, "above max_length"),
         ({"repetition_penalty": 0.0}, "decoding.repetition_penalty"),
-        ({"length_penalty": math.nan}, "finite"),
+        ({"length_penalty": math.nan}, "length_penalty is nan; give a number"),
         ({"max_ratio": math.nan}, "decoding.max_ratio"),
         ({"early_stop": "never"}, "early_stop"),
         ({"seed": -1}, "decoding.seed"),
+        ({"length_penalty": 1e6}, "decoding.length_penalty is 1000000.0; give a number from -5 to 5"),
+        ({"max_ratio": 1e300}, "decoding.max_ratio"),
+        ({"beam": 10**6}, "decoding.beam"),
+        ({"beam": "5"}, "decoding.beam is '5'; give a whole number"),
+        ({"beem": 5}, "did you mean beam?"),
     ],
 )
 def test_contradictory_settings_say_what_to_do(wrong, message):

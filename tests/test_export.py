@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
+import shutil
 import subprocess
 import venv
 from pathlib import Path
@@ -21,7 +23,7 @@ from lmtasks.export.export import export_model
 from lmtasks.export.exported import open_export
 from lmtasks.export.runner import word_pattern
 from lmtasks.model import Model
-from lmtasks.storage import ENGINES
+from lmtasks.storage import KEPT_EXPORTS
 from lmtasks.storage.model_folder import load, save
 from lmtasks.tasks.answering import SpanAnsweringTask
 from lmtasks.tasks.classification import ClassificationTask
@@ -60,9 +62,7 @@ def tiny(tasks, decoding=None, **settings):
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1:
-                outer = name.endswith(
-                    ("output.weight", "outer.weight")
-                )  # what a sublayer adds outweighs what was there
+                outer = name.endswith(("output.weight", "outer.weight"))  # a sublayer adds more than what was there
                 parameter.normal_(std=(6.0 if outer else 1.0) * parameter.size(1) ** -0.5)
         for module in model.modules():
             if isinstance(module, torch.nn.Embedding) and module.padding_idx is not None:
@@ -72,9 +72,8 @@ def tiny(tasks, decoding=None, **settings):
                 table.mul_(3)
         if model.backbone.output_bias is not None:
             model.backbone.output_bias[tokenizer.eos_id] = END
-            model.backbone.output_bias[
-                tokenizer.suppress_tokens
-            ] = -50.0  # as in a trained model, they are never likely
+            never = tokenizer.suppress_tokens
+            model.backbone.output_bias[never] = -50.0  # as in a trained model, they are never likely
     return model.eval()
 
 
@@ -170,7 +169,7 @@ def folder(tmp_path):
 
 def test_load_keeps_what_an_engine_reads_in_the_model_folder_until_the_model_changes(folder):
     load(folder, engine="ct2").classify("Anna")
-    kept = folder / ENGINES / "ct2-float32"
+    kept = folder / KEPT_EXPORTS / "ct2-float32"
     written = (kept / "model.bin").stat().st_mtime_ns
     load(folder, engine="ct2")
     assert (kept / "model.bin").stat().st_mtime_ns == written
@@ -180,6 +179,13 @@ def test_load_keeps_what_an_engine_reads_in_the_model_folder_until_the_model_cha
     save(model, folder)
     assert load(folder, engine="ct2").probabilities("Anna") == pytest.approx(model.probabilities("Anna"), abs=1e-4)
     assert (kept / "model.bin").stat().st_mtime_ns != written
+
+
+@pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_bytes(file.read_bytes()[:-9])])
+def test_a_damaged_export_in_a_model_folder_is_written_again(folder, damage):
+    before = load(folder, engine="ct2").probabilities("Anna")
+    damage(folder / KEPT_EXPORTS / "ct2-float32" / "model.bin")
+    assert load(folder, engine="ct2").probabilities("Anna") == before
 
 
 def test_an_export_needs_nothing_of_the_model(folder, tmp_path, capsys):
@@ -195,6 +201,7 @@ def test_an_export_needs_nothing_of_the_model(folder, tmp_path, capsys):
 def test_run_takes_an_engine(folder, capsys):
     assert main(["run", str(folder), "--engine", "ct2", "--precision", "int8", "Anna"]) == 0
     assert capsys.readouterr().out.strip() in ("bad", "fair", "good")
+    assert (folder / KEPT_EXPORTS / "ct2-int8" / "model.bin").is_file()
 
 
 @pytest.mark.parametrize(
@@ -245,8 +252,6 @@ def test_an_export_replaces_an_earlier_one(folder, tmp_path):
 
 
 def test_a_damaged_export_is_one_line(exports, tmp_path):
-    import shutil
-
     _, folder = exports("classification", "ct2")
     for name in ("model.bin", "heads.safetensors", "lmtasks.json", "tokenizer.lmtasks.json"):
         damaged = tmp_path / name
@@ -256,6 +261,31 @@ def test_a_damaged_export_is_one_line(exports, tmp_path):
             load(damaged)
         assert str(damaged) in str(raised.value)
         assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["model.bin", "heads.safetensors", "tokenizer.json", "tokenizer.lmtasks.json"])
+def test_a_file_of_another_export_is_noticed(exports, tmp_path, name):
+    _, folder = exports("classification", "ct2")
+    _, other = exports("tagging", "ct2")
+    mixed = tmp_path / "mixed"
+    shutil.copytree(folder, mixed)
+    (mixed / "run.py").write_text("# mine")
+    load(mixed)
+    content = bytearray((other / name).read_bytes() if (other / name).exists() else b"")
+    (mixed / name).write_bytes(content + b" ")
+    with pytest.raises(InputError, match=f"{name}: is not as it was saved"):
+        load(mixed)
+
+
+def test_an_export_kept_through_a_link_replaces_nothing_elsewhere(folder, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "thesis.txt").write_text("three years of work")
+    (folder / KEPT_EXPORTS).mkdir()
+    (folder / KEPT_EXPORTS / "ct2-float32").symlink_to(elsewhere)
+    with pytest.raises(InputError, match="ct2-float32: is a link"):
+        load(folder, engine="ct2")
+    assert (elsewhere / "thesis.txt").read_text() == "three years of work"
 
 
 def test_an_export_that_answers_otherwise_is_not_written(folder, tmp_path, monkeypatch):
@@ -278,6 +308,29 @@ def test_a_check_counts_what_differs():
     model = MODELS["classification"]()
     same = check_export(model, model)
     assert (same.same, same.count, same.difference, same.fits) == (16, 16, 0.0, True)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other.heads["classification"].output.bias += torch.tensor([0.0, 0.01, 0.0])
+    near = check_export(model, other)
+    assert near.same >= 15
+    assert near.difference > 1e-3
+    assert not near.fits
+    with torch.no_grad():
+        other.heads["classification"].output.bias += torch.tensor([99.0, 0.0, 0.0])
+    far = check_export(model, other)
+    assert far.same < 14
+    assert not far.alike
+
+
+def test_a_check_is_of_each_task():
+    tasks = {name: ClassificationTask(labels=("bad", "good")) for name in ("one", "two", "three", "four")}
+    model = tiny(tasks, decoder_layers=0)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other.heads["two"].output.weight.neg_()
+        other.heads["two"].output.bias.neg_()
+    found = check_export(model, other)
+    assert (found.same, found.count, found.alike) == (48, 64, False)
 
 
 @pytest.mark.parametrize(
@@ -327,7 +380,8 @@ def test_the_program_of_an_export_answers_alike_without_torch(exports, bare_pyth
     found = subprocess.run([bare_python, "-c", "import torch"], capture_output=True, check=False)
     assert found.returncode
     for row in ROWS.get(name, [{"text": text} for text in SENTENCES]):
-        words = [value if isinstance(value, str) else value[0] for value in row.values()]
+        words = ["--target", "de"] * (name == "translation")
+        words += [value if isinstance(value, str) else value[0] for value in row.values()]
         done = subprocess.run([bare_python, folder / "run.py", *words], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         group = "en-de" if name == "translation" else None

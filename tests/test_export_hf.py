@@ -24,6 +24,7 @@ from lmtasks.backbones.transformer import TransformerConfig
 from lmtasks.batch import Batch, pad
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
+from lmtasks.export.export import export_model
 from lmtasks.export.hf import write_hf
 from lmtasks.export.hf_check import compare_hf
 from lmtasks.export.hf_tokenizer import write_tokenizer
@@ -43,6 +44,7 @@ from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
 
 transformers = pytest.importorskip("transformers")
 
+CLASSES = ClassificationTask(labels=("bad", "good"), pooling="first", hidden="tanh")
 ODD = ("ab cde", " fghi  ab ", "xyz", "ñ漢\n<pad>x</s> ab", "ab\ncd")
 WORDS = Tokenizer.train(["the dog runs", "a cat sleeps unter dem Haus", "12 mice"] * 10, TokenizerConfig("bpe", 290))
 FAMILIES = {"bart": bart, "marian": marian, "m2m100": m2m100, "nllb": nllb, "mbart": mbart, "t5": save_t5,
@@ -283,25 +285,68 @@ def test_an_encoder_of_our_own_has_the_same_logits(tmp_path, settings, name, hea
         torch.testing.assert_close(found.logits, logits, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"scaled_attention": False},
+        T5,
+        LLAMA | {"encoder_layers": 0},
+        {"shared_layers": True},
+        {"decoder_layers": 0},
+    ],
+    ids=["blenderbot", "scaled", "t5", "llama", "shared", "bert"],
+)
+@torch.no_grad()
+def test_an_adapter_that_is_kept_beside_the_weights_is_the_same_in_peft(tmp_path, settings):
+    peft = pytest.importorskip("peft")
+    reads = settings.get("decoder_layers") == 0
+    ours = model(CLASSES if reads else None, **settings)
+    backbone, _ = ours.built()
+    plain = {name: tensor.clone() for name, tensor in ours.state_dict().items()}
+    put(backbone, adapters(backbone, LoRA(rank=3, alpha=5.0)))
+    with torch.no_grad():
+        for name, parameter in ours.named_parameters():
+            if "lora" in name:
+                parameter.normal_(0, 0.3)
+    check = export_model(ours, "hf", tmp_path / "both", keep_adapter=True)
+    assert check.fits
+    assert check.count == check.same
+    kind = "SequenceClassification" if reads else "CausalLM" if "encoder_layers" in settings else "Seq2SeqLM"
+    base = getattr(transformers, f"AutoModelFor{kind}").from_pretrained(tmp_path / "both").eval()
+    batch = {"input_ids": torch.tensor([[5, 9, 11, 7]])}
+    batch |= {"decoder_input_ids": batch["input_ids"]} if kind == "Seq2SeqLM" else {}
+    before = base(**batch).logits
+    adapted = peft.PeftModel.from_pretrained(base, tmp_path / "both" / "adapter").eval()
+    merged = model(CLASSES if reads else None, **settings)
+    merged.load_weights(ours.weights())
+    unmerged = model(CLASSES if reads else None, **settings)
+    unmerged.load_state_dict(plain)
+    for each, name, found in ((unmerged, "base", before), (merged, "merged", adapted(**batch).logits)):
+        theirs, _ = written(each, tmp_path / name, kind)
+        torch.testing.assert_close(found, theirs(**batch).logits, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(before, adapted(**batch).logits, atol=1e-2)
+
+
 @pytest.mark.parametrize(("task", "settings", "said"), [
-    (None, {"positions": "rotary"}, "model.backbone.positions is rotary, but sinusoidal or learned in Blenderbot"),
-    (None, {"norm": "rms"}, "model.backbone.norm is rms, but layer in Blenderbot"),
-    (None, {"gated": True}, "model.backbone.gated is True, but False in Blenderbot"),
-    (None, {"convolution": 3}, "model.backbone.convolution is 3, but 0"),
-    (None, {"decoder_mixing": "ssru", "norm_position": "post"}, "model.backbone.decoder_mixing is ssru, but attention"),
-    (None, {"d_head": 5}, "model.backbone.d_head is 5, but d_model / n_heads"),
-    (None, {"norm_eps": 1e-3}, "model.backbone.norm_eps is 0.001, but 1e-05"),
-    (None, T5 | {"bias": True}, "model.backbone.bias is True, but False in T5"),
-    (None, T5 | {"gated": True, "activation": "gelu"}, "activation is gelu, but relu or gelu_tanh or silu"),
+    (None, {"positions": "rotary"}, "model.backbone.positions is rotary, wanted sinusoidal or learned"),
+    (None, {"norm": "rms"}, "model.backbone.norm is rms, wanted layer"),
+    (None, {"gated": True}, "model.backbone.gated is True, wanted False"),
+    (None, {"convolution": 3}, "model.backbone.convolution is 3, wanted 0"),
+    (None, {"decoder_mixing": "ssru", "norm_position": "post"}, "decoder_mixing is ssru, wanted attention"),
+    (None, {"d_head": 5}, "model.backbone.d_head is 5, wanted d_model / n_heads"),
+    (None, {"norm_eps": 1e-3}, "model.backbone.norm_eps is 0.001, wanted 1e-05"),
+    (None, T5 | {"bias": True}, "model.backbone.bias is True, wanted False"),
+    (None, T5 | {"gated": True, "activation": "gelu"}, "activation is gelu, wanted relu or gelu_tanh or silu"),
     (ClassificationTask(labels=("a", "b"), pooling="first"), {"decoder_layers": 0},
-     "model.tasks.own.hidden is none, but tanh in"),
+     "model.tasks.own.hidden is none, wanted tanh"),
     (ClassificationTask(labels=("a", "b"), hidden="tanh"), {"decoder_layers": 0},
-     "model.tasks.own.pooling is mean, but first"),
+     "model.tasks.own.pooling is mean, wanted first"),
     (ClassificationTask(labels=("a", "b")), {}, "is classification above a backbone with a decoder"),
     (TaggingTask(labels=("X",), writing=("letters",), spelling=False, layers=0), {"decoder_layers": 0},
-     "model.tasks.own.crf is True, but False"),
+     "model.tasks.own.crf is True, wanted False"),
     (SpanAnsweringTask(window=40, stride=20, attention=False, word_match=False, layers=0, no_answer=True),
-     {"decoder_layers": 0}, "model.tasks.own.no_answer_at is last, but first"),
+     {"decoder_layers": 0}, "model.tasks.own.no_answer_at is last, wanted first"),
 ])  # fmt: skip
 def test_what_transformers_does_not_have_is_refused_by_name(tmp_path, task, settings, said):
     ours = model(task, **settings)

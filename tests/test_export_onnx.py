@@ -97,10 +97,11 @@ class Own(BackboneConfig):
 
     encoder_layers: int = 1
     decoder_layers: int = 0
-    kind: type = Lookup
+    branches: bool = False
 
     def build(self, vocab_size):
-        return WrappedEncoder(self.kind(vocab_size, 8), d_model=8, max_length=20)
+        kind = Branching if self.branches else Lookup
+        return WrappedEncoder(kind(vocab_size, 8), d_model=8, max_length=20)
 
 
 def tiny(tasks, **settings):
@@ -375,10 +376,9 @@ def test_a_head_of_ones_own_is_refused(tmp_path):
 
 
 def test_an_encoder_that_cannot_be_traced_is_refused_in_one_line(tmp_path):
-    with pytest.raises(
-        InputError, match=r"model\.onnx: PyTorch cannot trace it \(.+\); keep this model in torch"
-    ) as found:
-        write_onnx(own(Own(kind=Branching)), tmp_path)
+    line = r"model\.onnx: PyTorch cannot trace it \(.+\); keep this model in torch"
+    with pytest.raises(InputError, match=line) as found:
+        write_onnx(own(Own(branches=True)), tmp_path)
     assert "\n" not in str(found.value)
 
 
@@ -417,7 +417,7 @@ def test_devices_that_are_not_there_are_named(reader, monkeypatch):
     model, _, folder = reader
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     for device in ("cuda", "mps", "cuda:1"):
-        with pytest.raises(InputError, match=f"ONNX Runtime has no device {device}"):
+        with pytest.raises(InputError, match=f"no device '?{device}"):
             adapt_heads(model, folder, device, 1)
 
 

@@ -29,9 +29,9 @@ from lmtasks.training.module import TaskModule
 PACKAGE = Path(__file__).parent.parent / "lmtasks"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
-    "lazy errors storage.__init__ storage.writing",
+    "lazy errors checked finite storage.__init__ storage.writing storage.reading storage.checksums",
     "hub",
-    "settings batch story",
+    "settings batch cuts story",
     "text.base text.columns text.forms text.languages text.pieces text.tags text.words",
     "text.*",
     "backbones.loss",
@@ -68,7 +68,7 @@ LAYERS = [
     "training.optim.*",
     "training.joint.surgery training.joint.weighting",
     "training.joint.*",
-    "training.config training.evaluation training.hardware training.init_from training.steps",
+    "training.config training.evaluation training.hardware training.health training.init_from training.steps",
     "training.callbacks.*",
     "training.checks",
     "training.module",

@@ -965,3 +965,9 @@ def test_a_question_without_its_context_is_refused_by_its_number():
     with pytest.raises(InputError, match=r"row 1 .* it has no 'context'"):
         list(model.stream("a b"))
     assert len(model.solve([whole, {"question": "a b", "context": ""}])) == 2  # it is there, and blank
+
+
+def test_a_stream_is_of_the_only_task_that_writes(corpus):
+    module = fit(corpus, several_module(), several_data(corpus), max_steps=1)
+    whole = module.solve([{"en": "a b"}], task="translation", group="en-de")[0][0].text
+    assert "".join(module.stream({"en": "a b"}, group="en-de")) == whole

@@ -129,8 +129,8 @@ def test_wrong_rates_are_refused_in_a_line_that_names_them(wrong, complaint):
 @pytest.mark.parametrize(
     ("wrong", "complaint"),
     [
-        ({"temperature": 0}, "temperature 0"),
-        ({"temperature": float("nan")}, "temperature nan"),
+        ({"temperature": 0}, "temperature is 0"),
+        ({"temperature": float("nan")}, "temperature is nan"),
         ({"cap": 0}, "cap 0"),
         ({"rates": {"big": 1}, "temperature": 2.0}, "rates replace temperature"),
         ({"rates": {"big": 1}, "cap": 9}, "rates replace temperature and cap"),

@@ -177,6 +177,64 @@ def test_two_processes_take_the_steps_of_one_and_score_as_one(corpus):
         assert both["scores"][name] == pytest.approx(value, rel=1e-4, nan_ok=True), name
 
 
+SAME_ANYWHERE = """
+import sys
+import torch
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from lightning.pytorch import Callback
+from tiny import fit, tiny_data, weights
+
+class Seen(Callback):
+    def __init__(self):
+        self.rows, self.losses = [], []
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        everywhere = [None] * trainer.world_size
+        ids = batch[0].ids.tolist()
+        torch.distributed.all_gather_object(everywhere, ids)
+        self.rows.append(sorted(sum(everywhere, [])))
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            self.losses.append(float(trainer.callback_metrics["train/translation/loss"]))
+
+if __name__ == "__main__":
+    found = {{}}
+    for accumulate in (1, 2, 4):
+        seen = Seen()
+        settings = {{"devices": {processes}, "strategy": "ddp", "log_every_n_steps": 1, "max_steps": 6}}
+        data = tiny_data(Path({folder!r}), tokens_per_step=192)
+        module = fit(Path({folder!r}), None, data, accumulate_grad_batches=accumulate, callbacks=[seen], **settings)
+        found[accumulate] = {{"rows": seen.rows, "losses": seen.losses, "weights": weights(module)}}
+    if module.trainer.is_global_zero:
+        torch.save(found, Path({folder!r}) / "result.pt")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("uneven", [False, True])
+def test_the_number_of_processes_and_micro_batches_changes_no_number(corpus, processes, uneven):
+    rows = [("a b", "c d")] * 96  # each step has 48 rows of 4 tokens, which up to 12 micro-batches share evenly
+    if uneven:  # 40 rows of many lengths: steps of different sizes, which no number of micro-batches divides
+        texts = (corpus / "train.en").read_text().splitlines()
+        rows = [*zip(texts, texts, strict=True), *[("a" * 9, "b" * 9)] * 13]
+    for language, texts in zip(("en", "de"), zip(*rows, strict=True), strict=True):
+        (corpus / f"train.{language}").write_text("".join(f"{text}\n" for text in texts))
+    seen = Seen()
+    single = fit(corpus, None, tiny_data(corpus, tokens_per_step=192), max_steps=6, callbacks=[seen])
+    script = corpus / "train.py"
+    script.write_text(SAME_ANYWHERE.format(tests=str(Path(__file__).parent), folder=str(corpus), processes=processes))
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for accumulate, found in torch.load(corpus / "result.pt", weights_only=True).items():
+        micro, each = found["rows"], accumulate
+        steps = [sorted(chain(*micro[first : first + each])) for first in range(0, len(micro), each)]
+        if not uneven or processes * accumulate <= 4:  # else a short step would have fewer rows than micro-batches
+            assert steps == list(map(sorted, seen.rows))
+            assert found["losses"] == pytest.approx(seen.losses, rel=1e-5)
+            torch.testing.assert_close(found["weights"], weights(single), rtol=0, atol=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("rows", [2, 3])
 def test_two_processes_end_though_validation_has_next_to_no_rows(corpus, rows):

@@ -10,13 +10,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from huggingface_hub import constants
-from test_export import MODELS
+from test_export import MODELS, tiny
 
 from lmtasks.cli.main import main
 from lmtasks.cli.push import files_of
 from lmtasks.errors import InputError
 from lmtasks.export.export import export_model
 from lmtasks.storage.model_folder import load, save
+from lmtasks.tasks.classification import ClassificationTask
+from lmtasks.tasks.translation import TranslationTask
 from lmtasks.training.init_from import Source
 
 COMMIT = "1f2e" * 10
@@ -67,9 +69,13 @@ class Requests(BaseHTTPRequestHandler):
             names = [each["path"] for each in json.loads(body)["files"]]
             self.answer({"files": [{"path": each, "uploadMode": "regular", "shouldIgnore": False} for each in names]})
         elif "/commit/" in self.path:
-            header, *added = map(json.loads, body.splitlines())
+            header, *changes = map(json.loads, body.splitlines())
             self.server.asked.append((self.path, header["value"]))
-            self.server.files = {each["value"]["path"]: base64.b64decode(each["value"]["content"]) for each in added}
+            for change in changes:
+                if change["key"] == "deletedFile":
+                    del self.server.files[change["value"]["path"]]
+                else:
+                    self.server.files[change["value"]["path"]] = base64.b64decode(change["value"]["content"])
             self.answer({"commitOid": COMMIT, "commitUrl": f"{self.server.address}/anna/mood/commit/{COMMIT}"})
         else:
             if self.path != "/api/validate-yaml":  # of the header of README.md
@@ -77,7 +83,7 @@ class Requests(BaseHTTPRequestHandler):
             self.answer({"url": f"{self.server.address}/anna/mood"})
 
     def answer_file(self, with_content: bool) -> None:
-        name = self.path.rpartition("/")[2]
+        name = self.path.partition("/resolve/")[2].partition("/")[2]  # behind the revision
         if "/resolve/" in self.path and name not in self.server.files:
             self.send_response(404)
             self.send_header("X-Error-Code", "EntryNotFound")
@@ -172,8 +178,21 @@ def test_an_export_that_was_pushed_loads_by_its_name(hub, tmp_path, monkeypatch,
     for offline in (False, True):  # once it is in the cache, it needs no network
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
         assert load("anna/mood").probabilities("Anna") == pytest.approx(model.probabilities("Anna"), abs=1e-5)
-    assert main(["info", "anna/mood"]) == 2
-    assert "is an export, and not the model that it was made of" in capsys.readouterr().err
+    capsys.readouterr()
+    assert main(["info", "anna/mood"]) == 0
+    assert f"{engine}, float32" in capsys.readouterr().out
+
+
+def test_an_export_with_an_encoder_of_its_own_is_pushed_whole_and_replaces_a_model(hub, tmp_path):
+    assert main(["push", str(save(MODELS["classification"](), tmp_path / "model")), "anna/mood"]) == 0
+    hub.files["notes.txt"] = b"mine"
+    tasks = {"translation": TranslationTask(("en-de",)), "mood": ClassificationTask(labels=("bad", "good"))}
+    model = tiny(tasks)
+    export_model(model, "ct2", tmp_path / "out")
+    assert main(["push", str(tmp_path / "out"), "anna/mood"]) == 0
+    assert {"model.bin", "encoder/model.bin", "notes.txt"} <= set(hub.files)
+    assert not {"model.safetensors", "metrics.json"} & set(hub.files)  # which would be loaded in its place
+    assert set(load("anna/mood").tasks) == set(tasks)
 
 
 def test_push_leaves_out_states_of_trainings_and_hidden_files(tmp_path):

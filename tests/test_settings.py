@@ -28,7 +28,7 @@ from lmtasks import (
     TranslationTask,
 )
 from lmtasks.errors import InputError
-from lmtasks.settings import FORMAT, check_format, find_class, first_difference, from_plain, to_plain
+from lmtasks.settings import FORMAT, Settings, check_format, find_class, first_difference, from_plain, to_plain
 from lmtasks.storage.checkpoint import saved_in
 
 SETTINGS = [
@@ -46,7 +46,7 @@ SETTINGS = [
 
 
 @dataclass(frozen=True)
-class Own:
+class Own(Settings):
     """Settings of a user's own class."""
 
     pair: tuple[int, tuple[str, ...]] = (1, ("a",))

@@ -213,5 +213,5 @@ def test_what_to_type_to_try_it_names_a_direction(directions, options):
 
 
 def test_a_text_in_place_of_a_list_of_directions_is_refused():
-    with pytest.raises(InputError, match=r"directions 'en-de' is a text; give a list, such as \['en-de'\]"):
+    with pytest.raises(InputError, match=r"directions is 'en-de'; give a list, each a text, such as \['en-de'\]"):
         TranslationTask("en-de")

@@ -46,6 +46,8 @@ def sinusoids(length: int, width: int, convention: str = "tensor2tensor") -> Ten
     The frequencies are those of tensor2tensor, 10000^(-i / (half - 1)), or of the "paper" (Vaswani et al. 2017,
     section 3.5), 10000^(-2i / width), which Hugging Face's port of Marian has.
     """
+    if torch.get_default_device().type == "meta":  # a draft has shapes alone
+        return torch.empty(length, width)
     half = width // 2
     steps = max(1, half - 1) if convention == "tensor2tensor" else width / 2
     # float32 even where a model is built in bfloat16, which cannot tell position 257 from 256
@@ -62,10 +64,13 @@ class Rotary(nn.Module):
 
     def __init__(self, d_head: int, max_length: int) -> None:
         super().__init__()
-        sine, cosine = sinusoids(max_length, d_head, "paper").chunk(2, dim=1)  # (max_length, d_head / 2)
+        halves = (
+            sinusoids(max_length, d_head, "paper").unflatten(1, (2, 1, -1)).transpose(0, 1)
+        )  # (2, T, 1, d_head / 2)
         # features i and i + d_head / 2 form a pair, as in GPT-NeoX; both need the same angle
-        self.register_buffer("cosine", cosine.repeat(1, 2), persistent=False)
-        self.register_buffer("sine", sine.repeat(1, 2), persistent=False)
+        sine, cosine = halves.expand(-1, -1, 2, -1).flatten(2)  # (max_length, d_head) each
+        self.register_buffer("cosine", cosine, persistent=False)
+        self.register_buffer("sine", sine, persistent=False)
 
     def forward(self, x: Tensor, first: int) -> Tensor:
         """Turn x (B, H, T, d_head), whose first row has position `first`."""

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lmtasks.backbones.loss import Loss, linear_cross_entropy
+from lmtasks.checked import Checked
 from lmtasks.errors import InputError
 from lmtasks.text.base import BaseTokenizer
 
@@ -159,8 +160,10 @@ class Origin(ABC):
 
 
 @dataclass(frozen=True)
-class BackboneConfig(ABC):
+class BackboneConfig(Checked, ABC):
     """Sizes and choices of a backbone: data, which builds the layers when the vocabulary is known."""
+
+    setting = "model.backbone"
 
     encoder_layers: int
     """Layers of the encoder; 0 = none."""

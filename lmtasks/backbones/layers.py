@@ -139,7 +139,7 @@ class Stack(nn.Module):
         rows = config.max_length + config.position_offset
         if config.positions == "learned":
             # small sinusoids in place of noise: neighbours resemble each other from the start
-            learned = sinusoids(rows, config.d_model) * 0.1
+            learned = sinusoids(rows, config.d_model).mul_(0.1)
             self.places = nn.Parameter(learned.to(torch.get_default_dtype()))
         else:
             fixed = config.positions == "sinusoidal"

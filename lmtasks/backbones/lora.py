@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from lmtasks.backbones.base import Backbone
 from lmtasks.backbones.dropout import Dropout
+from lmtasks.checked import Checked
 from lmtasks.errors import InputError
 
 SETTING = "model.training.lora"  # for error messages
@@ -25,7 +26,7 @@ DOWN, UP, SCALE = "lora_down", "lora_up", "lora_scale"  # A, B and alpha / rank,
 
 
 @dataclass(frozen=True)
-class LoRA:
+class LoRA(Checked):
     """Settings of adapters: W x + alpha / rank * B A x, where only A and B are trained.
 
     A learning rate of about ten times that of full fine-tuning suits them, whatever the rank (Schulman et al. 2025,
@@ -41,6 +42,8 @@ class LoRA:
         33
     """
 
+    setting = SETTING
+
     rank: int = 8
     """Rank of the change of a matrix; a layer that makes query, key and value at once has one of this rank for each."""
     alpha: float = 16.0
@@ -51,8 +54,6 @@ class LoRA:
     """Names of the linear layers that have adapters, such as query_key_value and outer; None = all of the backbone."""
 
     def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise InputError(f"{SETTING}: rank {self.rank}; give 1 or more")
         if not 0 < self.alpha < math.inf:
             raise InputError(f"{SETTING}: alpha {self.alpha}; give a number above 0")
         if not 0 <= self.dropout < 1:

@@ -28,7 +28,7 @@ from lmtasks.backbones.recurrence import (
 from lmtasks.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)  # the first number is not the width, as one may think
 class RecurrentConfig(BackboneConfig):
     """A recurrent encoder-decoder with additive attention, or an encoder alone, or a language model.
 
@@ -290,7 +290,7 @@ def _initialise(backbone: Backbone, cell: str) -> None:
     for name, parameter in named.items():
         if "weight_hh" in name or name.startswith("cells"):
             for gate in parameter.data.split(parameter.shape[1]):
-                gate.copy_(nn.init.orthogonal_(torch.empty_like(gate, dtype=torch.float32)))
+                gate.copy_(nn.init.orthogonal_(torch.empty(gate.shape, dtype=torch.float32)))
         elif parameter.ndim > 1:
             nn.init.xavier_uniform_(parameter)
         else:

@@ -23,7 +23,7 @@ from lmtasks.backbones.layers import Stack
 from lmtasks.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)  # the first number is not the width, as one may think
 class TransformerConfig(BackboneConfig):
     """Sizes and choices of a Transformer.
 
@@ -224,9 +224,7 @@ class Transformer(Backbone):
             raise InputError(NO_ENCODER)
         x = self._embed(source)  # (B, S, D)
         if self.segments is not None:
-            ends = source == self.config.separator
-            texts = ends.cumsum(1) - ends.long()  # (B, S) how many texts end before each token
-            x = x + self.segments(texts.clamp(max=self.config.segments - 1))
+            x = x + self.segments(segments_of(source, self.config))
         return Memory(self.encoder(x, mask[:, None, None, :]), mask)
 
     def decode(self, target: Tensor, memory: Memory | None) -> Tensor:
@@ -290,3 +288,9 @@ class Transformer(Backbone):
         x = self._embed_target(target, caches[0].length if caches else 0)
         hidden = self.decoder(x, None, memory, caches)
         return hidden * self.d_model**-0.5 if self.config.scaled_output else hidden
+
+
+def segments_of(source: Tensor, config: TransformerConfig) -> Tensor:
+    """Return the segment of each token of sources (..., S): how many texts end before it, as far as there are rows."""
+    ends = source == config.separator
+    return (ends.cumsum(-1) - ends.long()).clamp(max=config.segments - 1)  # (..., S)

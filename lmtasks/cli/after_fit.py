@@ -34,18 +34,19 @@ def finish(
         say("nothing was saved: enable_checkpointing is off")
         return 0
     if average:
-        weights = average.weights(kept)
-        used = of = f"the average of {len(average.paths(kept))} checkpoints, the {average.of} ones"
+        weights, averaged = average.weights(kept), len(average.paths(kept))
+        source = f"the average of {averaged} checkpoints, the {average.of} ones"
+        module.story = replace(module.story, averaged=averaged)
     else:
-        checkpoint = read_checkpoint(kept.best_model_path)
-        weights, used = checkpoint["state_dict"], kept.best_model_path
-        of = f"those after step {checkpoint['global_step']:,}"
+        source = kept.best_model_path
+        checkpoint = read_checkpoint(source)
+        weights = checkpoint["state_dict"]
+        module.story = replace(module.story, kept_step=checkpoint["global_step"])
     module.load_state_dict(weights)
-    module.story = replace(module.story, weights=of)
-    say(f"weights: {used}")
+    say(f"weights: {source}")
     untested = [name for name in module.tasks if data.has("validation", name) and not data.has("test", name)]
-    model = "an average of checkpoints" if average else "that of the last checkpoint"
-    for line in _missing_splits(list(module.tasks), untested, data, model):
+    kept_model = "an average of checkpoints" if average else "that of the last checkpoint"
+    for line in _missing_splits(list(module.tasks), untested, data, kept_model):
         say(line)
     scores = _score(trainer, module, data, untested)
     if not trainer.is_global_zero:

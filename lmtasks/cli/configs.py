@@ -14,8 +14,9 @@ from typing import NamedTuple
 import yaml
 
 import lmtasks
-from lmtasks.errors import InputError
+from lmtasks.errors import InputError, one_line
 from lmtasks.storage import MODELS, RUN_CONFIG, RUNS, is_hub_id
+from lmtasks.storage.reading import read_text, read_yaml
 
 STRUCTURE = ("class_path", "init_args")
 YAML = (".yaml", ".yml")
@@ -51,12 +52,14 @@ def read_config(config: Path) -> list[Setting]:
     Raises: InputError if it is not valid YAML, or has another value where a mapping is needed.
     """
     try:
-        entries = list(_entries(config.read_text(encoding="utf-8")))
+        entries = list(_entries(read_text(config)))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise InputError(f"{config}, line {line}: no valid YAML: {error.problem}; is the indentation right?") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{config}: no valid YAML: {' '.join(str(error).split())}") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{config}: no valid YAML: {one_line(error)}") from None
+    except RecursionError:
+        raise InputError(f"{config}: settings inside of settings, deeper than Python reads; is it a config?") from None
     if not entries or not isinstance(entries[0][1], dict):
         raise InputError(f"{config}: a config is a mapping such as 'trainer: ...', 'model: ...', 'data: ...'")
     for name, value, line in entries:  # jsonargparse accepts these, and its later error names no setting
@@ -133,7 +136,7 @@ def check_model(argument: str) -> None:
 
 def _entries(text: str, name: str = "") -> Iterator[tuple[str, object, int]]:
     """Yield (name, value, line) of each setting in a YAML text that is the value of `name`."""
-    loader = yaml.SafeLoader(text)
+    loader, node = read_yaml(text)
 
     def walk(node: yaml.Node, name: str, line: int) -> Iterator[tuple[str, object, int]]:
         """Yield the setting of a node of the YAML tree, and those of the nodes below it."""
@@ -150,5 +153,5 @@ def _entries(text: str, name: str = "") -> Iterator[tuple[str, object, int]]:
                     next(below)  # the settings alone: the class is the value of this name
                 yield from below
 
-    if node := loader.get_single_node():
+    if node is not None:
         yield from walk(node, name, 1)

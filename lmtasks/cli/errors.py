@@ -28,6 +28,7 @@ NOISE = re.compile(
     r"Does not validate|Subtypes:|Errors:|Given value|Subclass types expect|Expected a path but|Unable to load config '"
     r"|Expected (?:an? )?<class 'NoneType'>"
 )
+NOT_INSTALLED = re.compile(r"Requirement '([\w.-]+)[^']*' not met.*")  # Lightning's loggers and callbacks say it so
 KINDS = (  # (kind, pattern of a line); an earlier one tells more
     ("unknown", r"(?:Group '(?P<group>[^']+)' does not accept option|Option) '(?P<name>[^']+)'"),
     ("unknown", r"[Uu]nrecognized arguments: --(?P<name>[^\s=]+)"),
@@ -134,7 +135,7 @@ def explain(
         what = f"{spot.shown} must be a {form} settings, not {given or spot.value!r}{hint}"
         if fault.kind == "class" and given.replace(".", "").isidentifier():
             what = f"there is no class {given!r} for {spot.shown}{hint}"
-    return spot.where + what
+    return spot.where + NOT_INSTALLED.sub(r"\1 is not installed: pip install \1", what)
 
 
 def _find(fault: Fault, written: Sequence[Setting]) -> Setting:

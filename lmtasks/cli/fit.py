@@ -7,6 +7,7 @@ command itself: LightningCLI, given a checkpoint, would prefer the settings in i
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,11 @@ import lmtasks
 from lmtasks.cli.after_fit import finish, print_scores
 from lmtasks.cli.errors import explain
 from lmtasks.cli.messages import Sizes, quiet, say
-from lmtasks.errors import InputError, one_line
+from lmtasks.errors import InputError, one_line, writing
 from lmtasks.settings import first_difference, from_plain
 from lmtasks.storage import RUN_CONFIG, run_folder as folders
 from lmtasks.storage.checkpoint import Saved, checkpoints, read
+from lmtasks.storage.reading import refusing
 from lmtasks.training import hardware
 from lmtasks.training.callbacks.averaging import CheckpointAverage
 from lmtasks.training.callbacks.checkpoints import Checkpoints, SafeCheckpointIO
@@ -41,6 +43,7 @@ MONITOR = "validation/score"  # chooses the best checkpoint; logged by TaskModul
 CLASSES = tuple(value for name in lmtasks.__all__ if isinstance(value := getattr(lmtasks, name), type))  # short names
 DESCRIPTION = """Settings come from configs (-c NAME or FILE, several are merged) and options, which win.
 --model.help TranslationModule and --data.rows.help ParallelText list the settings of a class."""
+RUN_OPTIONS = "--trainer.default_root_dir FOLDER (or a short --name)"
 STRICT = {"exit_on_error": False, "allow_abbrev": False}  # errors are raised, and an option is written in full
 
 
@@ -50,7 +53,13 @@ def fit(command: str, configs: list[Path], options: list[str]) -> int:
     asks_help = any(argument.split("=")[0].endswith(("-h", "help")) for argument in options)
     set_parsing_settings(docstring_parse_attribute_docstrings=asks_help)  # it reads source files, which takes its time
     cli = FitCLI(command, configs, options)
-    {"fit": cli.train, "validate": cli.evaluate, "test": cli.evaluate, "predict": cli.predict}[command]()
+    try:
+        with writing(cli.folder, RUN_OPTIONS) if command == "fit" else nullcontext():  # the others write to stdout
+            {"fit": cli.train, "validate": cli.evaluate, "test": cli.evaluate, "predict": cli.predict}[command]()
+    except (RuntimeError, MemoryError) as error:
+        if hardware.out_of_memory(error) and (notes := getattr(error, "__notes__", [])):
+            raise InputError(notes[-1]) from error  # from the data module
+        raise
     return 0
 
 
@@ -114,8 +123,9 @@ class FitCLI(LightningCLI):
         self.folder = folders.existing_run(*wanted)
         self.is_new = fitting and not self.config.ckpt_path
         if self.is_new:
-            self.before = folders.present(self.folder)
-            self.folder = folders.new_run(*wanted)
+            with writing(self.folder, RUN_OPTIONS):
+                self.before = folders.present(self.folder)
+                self.folder = folders.new_run(*wanted)
         own_logger = settings.logger not in (None, True)
         try:
             return super().instantiate_trainer(
@@ -220,7 +230,8 @@ class FitCLI(LightningCLI):
         path = find(self.config.ckpt_path, self.folder, mode)
         saved = read(path)
         names = ("backbone", "tasks", "training") if resuming else ("backbone", "tasks")
-        before = {name: from_plain(saved.settings[name]) for name in names}  # an optimiser may be missing here
+        with refusing(path):
+            before = {name: from_plain(saved.settings[name]) for name in names}  # an optimiser may be missing here
         pairs = [("backbone", before["backbone"], model.backbone_config), ("tasks", before["tasks"], model.tasks)]
         if resuming:
             was, now = before["training"], model.training_config

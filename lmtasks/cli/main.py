@@ -1,7 +1,7 @@
 """The command `lmtasks`: find the file of a command, run it, and report an error as one line.
 
 Only the file of that command is imported, so that help and misspelt commands answer at once. Results go to stdout, all
-else to stderr. Exit status: 0, 1 (failed), 2 (wrong use), 130 (Ctrl-C).
+else to stderr. Exit status: 0, 1 (failed), 2 (wrong use), 130 (Ctrl-C), 141 (the reader of stdout has gone).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import NoReturn
 
 import lmtasks
-from lmtasks.errors import InputError, did_you_mean, one_line
+from lmtasks.errors import InputError, did_you_mean, one_line, why_not_written, writing
 
 COMMANDS = {
     "fit": ("fit", "train a model, test its best checkpoint, write the model folder"),
@@ -33,6 +33,7 @@ COMMANDS = {
     "compare": ("compare", "compare the scores of several runs, task by task, and draw their curves"),
     "attend": ("attend", "show which source words the model reads for each target word"),
 }  # command -> (its file in lmtasks.cli, one line of help)
+OUTPUTS = ("output", "pictures")  # options of the commands that name a place to write
 HELP = """usage: lmtasks COMMAND [options]     (lmtasks COMMAND --help lists the options)
 
 {commands}
@@ -52,22 +53,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _import(modules)
         status = _dispatch(arguments)
-        sys.stdout.flush()  # else a closed pipe shows only when the interpreter ends
+        sys.stdout.flush()  # else a closed pipe or a full disk shows only when the interpreter ends
         return status
     except SystemExit as stop:  # argparse's own way out
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KeyboardInterrupt:
         print("lmtasks: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of stdout has gone, as `| head` does: end without a message
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except BrokenPipeError:  # the reader of stdout has gone, as `| head` does: end as the shell's own commands do
+        _drop_stdout()
+        return 128 + 13  # SIGPIPE
     except Exception as error:
         if debug:
             traceback.print_exception(error)
         if isinstance(error, InputError):
             print(f"lmtasks: error: {error}", file=sys.stderr)
+            return 2
+        if isinstance(error, OSError) and error.filename is None and (reason := why_not_written(error)):
+            _drop_stdout()  # every other place has its name in an InputError
+            print(f"lmtasks: error: stdout: cannot be written: {reason}; send it elsewhere", file=sys.stderr)
             return 2
         first = (str(error).strip().splitlines() or [""])[0]
         hint = "" if debug else " (--debug shows the traceback)"
@@ -107,7 +111,18 @@ def _dispatch(arguments: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
-    return module.run(parser.parse(rest))
+    given = parser.parse(rest)
+    for option in OUTPUTS:
+        if place := getattr(given, option, None):
+            with writing(place, f"--{option}"):
+                return module.run(given)
+    return module.run(given)
+
+
+def _drop_stdout() -> None:
+    """Send what is still to be written to stdout nowhere: Python would try once more when it ends."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _take(arguments: Iterable[str], *options: str) -> tuple[list[str], list[str]]:

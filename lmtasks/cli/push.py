@@ -11,7 +11,9 @@ from lmtasks.errors import InputError, one_line
 from lmtasks.storage import EXPORT, FILES, HUB_ID, is_hub_id
 from lmtasks.story import count
 
-NEVER = (".*", "*.ckpt", "optimizer*", "scheduler*", "rng_state*", "trainer_state*", "training_args*")  # states, hidden
+NEVER = (  # files and folders that are hidden or hold states of a training
+    ".*", "*.ckpt", "checkpoint*", "optimizer*", "scheduler*", "rng_state*", "trainer_state*", "training_args*",
+)  # fmt: skip
 REASON = 200  # characters of the message of another package
 HELP = "upload a model folder or an export to the Hugging Face hub"
 
@@ -47,8 +49,9 @@ def files_of(path: Path) -> tuple[Path, list[str]]:
     if is_hub_id(str(path)):
         raise InputError(f"{path}: there is no such folder here; give a folder, and then the name on the hub")
     if (path / EXPORT).is_file() or (path.is_dir() and is_foreign(path)):
-        names = sorted(file.name for file in path.iterdir() if file.is_file())
-        return path, [name for name in names if not any(fnmatch(name, pattern) for pattern in NEVER)]
+        names = sorted(file.relative_to(path) for file in path.rglob("*") if file.is_file())
+        unwanted = [name for name in names if any(fnmatch(part, each) for part in name.parts for each in NEVER)]
+        return path, [name.as_posix() for name in names if name not in unwanted]
     place = find_model(path)
     if place.is_file():
         raise InputError(f"{place}: is a checkpoint, which holds the state of a training; give a model folder")
@@ -57,6 +60,8 @@ def files_of(path: Path) -> tuple[Path, list[str]]:
 
 def upload(folder: Path, files: Sequence[str], name: str, private: bool, revision: str | None, message: str) -> str:
     """Upload files of a folder in one commit and return the address of the model.
+
+    Files by which an earlier upload would be taken for the model are deleted in the same commit.
 
     Raises: InputError if there is no token or no network, or the hub does not take them.
     """
@@ -73,7 +78,9 @@ def upload(folder: Path, files: Sequence[str], name: str, private: bool, revisio
         api.create_repo(name, private=private, exist_ok=True)
         if revision:
             api.create_branch(name, branch=revision, exist_ok=True)
-        api.create_commit(name, added, commit_message=message, revision=revision)
+        present = api.list_repo_files(name, revision=revision)
+        stale = [hub.CommitOperationDelete(each) for each in (*FILES, EXPORT) if each in present and each not in files]
+        api.create_commit(name, [*added, *stale], commit_message=message, revision=revision)
     except Exception as error:  # the errors of the hub, and of the network below it, have no common base
         status: int = getattr(getattr(error, "response", None), "status_code", 0)
         owner = name.split("/")[0]

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import gzip
 import json
 import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
 from itertools import chain, count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
+from lmtasks.cli.sink import Sink
 from lmtasks.cli.stdin import AT_ONCE, prompted_lines, waiting_lines
+from lmtasks.cuts import counting_cuts
 from lmtasks.data.readers.files import exact, read_json, read_lines, read_rows
 from lmtasks.data.readers.formats import file_format, has_columns, has_file_ending
 from lmtasks.data.readers.squad import find_articles, list_questions
@@ -110,10 +110,9 @@ def run(arguments: argparse.Namespace) -> int:
         written = session.answer_rows(given)
     else:
         written = (session.stream if session.streams else session.answer_texts)(_texts(arguments))
-    file = (gzip.open if output.endswith(".gz") else open)(output, "wt", encoding="utf-8") if output else None
-    with file or nullcontext(sys.stdout) as sink:  # stdout stays open
+    with counting_cuts(), Sink(output) as sink:
         for piece in written:
-            print(piece, end="", file=sink, flush=not given)
+            sink.write(piece)
     if session.renamed:
         own, new = ", ".join(session.renamed), ", ".join(session.renamed.values())
         print(f"the input has columns called {own}: they stay, and the answers are in {new}", file=sys.stderr)
@@ -273,7 +272,8 @@ class Session:
         """Return a text with its context, or after the turns before it; a blank line begins a new dialogue."""
         if not self.task.multi_turn:
             return {**dict.fromkeys(self.task.source_columns), **self.context, self.column: text}
-        self.turns = [*self.turns, text] if text.strip() else []
+        most = self.task.max_length or len(self.turns)  # a turn has a token at least: those before are never read
+        self.turns = [*self.turns, text][-most:] if text.strip() else []
         return {self.column: self.turns}
 
     def _solve(self, rows: list[dict[str, Any]]) -> list[list[Answer]]:
@@ -314,5 +314,18 @@ def _texts(arguments: argparse.Namespace) -> Iterable[list[str]]:
 
 
 def _portions(items: Iterable[T]) -> Iterator[list[T]]:
+    """Yield items in portions; where reading fails, those before come first, as they do from stdin."""
+    portion, fault = list[T](), None
     source = iter(items)
-    return iter(lambda: list(islice(source, AT_ONCE)), [])
+    while True:
+        try:
+            portion.extend(islice(source, AT_ONCE))
+        except InputError as error:
+            fault = error
+        if portion:
+            yield portion
+        if fault:
+            raise fault
+        if len(portion) < AT_ONCE:
+            return
+        portion = []

@@ -40,8 +40,10 @@ class TaskExamples:
     def lengths(self) -> np.ndarray:
         """Tokens of source and target, (examples, 2)."""
         longest = (self.max_length, self.max_length if self.cuts_target else 1)
-        lengths = np.stack((self.tokenized.source.lengths, self.tokenized.target.lengths), axis=1)
-        return lengths[self.kept].clip(max=longest)
+        lengths = np.empty((len(self), 2), np.int32)
+        for side, tokens in enumerate((self.tokenized.source, self.tokenized.target)):
+            lengths[:, side] = tokens.lengths[self.kept].clip(max=longest[side])
+        return lengths
 
     @property
     def targets(self) -> np.ndarray:

@@ -6,16 +6,14 @@ reads at most `max_positions` tokens.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 
 from lmtasks.backbones.base import BackboneConfig
 from lmtasks.batch import Example
+from lmtasks.cuts import note_cut
 from lmtasks.errors import InputError
 from lmtasks.tasks.base import Task
-
-logger = logging.getLogger(__name__)
 
 
 def check_limits(tasks: Mapping[str, Task], backbone: BackboneConfig, max_length: int | None = None) -> None:
@@ -42,10 +40,9 @@ def cut(ids: list[int], max_length: int) -> list[int]:
 
 
 def cut_to_read(example: Example, max_length: int | None) -> Example:
-    """Cut an example to what a backbone can read, and log a warning if its source is longer."""
+    """Cut an example to what a backbone can read, and note it if its source is longer."""
     length = len(example.source)
     if max_length is None or length <= max_length:
         return example
-    text = "text %d has %d tokens and was cut to the backbone's max_length %d"
-    logger.warning(text, example.row + 1, length, max_length)
+    note_cut(example.row, length, max_length)
     return replace(example, source=cut(example.source, max_length), target=cut(example.target, max_length))

@@ -7,7 +7,6 @@ temperature can even sizes out (Raffel et al. 2020, section 3.5.2); or they are 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 
+from lmtasks.checked import Checked
 from lmtasks.data.plan import Plan, padded_lengths, steps_of
 from lmtasks.errors import InputError
 
@@ -23,13 +23,15 @@ FINEST = 2.0**-30  # participations are multiples of it: sums of millions are ex
 
 
 @dataclass(frozen=True)
-class Mixing:
+class Mixing(Checked):
     """How the share of each task in training is set; by default in proportion to its tokens.
 
     Example:
         >>> Mixing(by="rows", temperature=2.0).shares({"translation": 900.0, "sentiment": 100.0})
         {'translation': 0.75, 'sentiment': 0.25}
     """
+
+    setting = "data.mixing"
 
     by: Literal["tokens", "rows"] = "tokens"
     """The unit of sizes and shares: tokens of source and target, or rows."""
@@ -99,10 +101,9 @@ class Mixture:
     ) -> None:
         """Plan the steps from the `lengths` (rows, 2) and `targets` (rows,) of each task; the rest is as in `Plan`."""
         self.mixing, self.parts, self.tokens_per_step, self.seed = mixing, parts, tokens_per_step, seed
-        self._units = {
-            task: table.sum(1) if mixing.by == "tokens" else np.ones(len(table)) for task, table in lengths.items()
+        sizes = self._sizes = {
+            task: float(table.sum() if mixing.by == "tokens" else len(table)) for task, table in lengths.items()
         }
-        sizes = self._sizes = {task: float(units.sum()) for task, units in self._units.items()}
         ends = np.array([list(mixing.shares(sizes).values()), list(mixing.final_shares(sizes).values())])
         part = np.linspace(0, 1, mixing.change + 1)[:, None]
         shares = self._shares = ends[0] + part * (ends[1] - ends[0])  # (change + 1, tasks)
@@ -181,12 +182,16 @@ class Mixture:
     def report(self, k: int) -> dict[str, float]:
         """Return for each task its tokens before step k, its share so far, and the intended share."""
         done, wanted = self.done(k), self.wanted(k)
-        units = {task: plan.total(self._units[task], done[task]) for task, plan in self.plans.items()}
-        tokens = {task: plan.total(plan.lengths.sum(1), done[task]) for task, plan in self.plans.items()}
+        counts = {task: plan.done(done[task]) for task, plan in self.plans.items()}
+        units = {task: counts[task][self.mixing.by] for task in self.plans}
         found: dict[str, float] = {}
         for task in self.plans:
             share = units[task] / max(1.0, sum(units.values()))
-            found |= {f"{task}/tokens": tokens[task], f"{task}/share": share, f"{task}/wanted_share": wanted[task]}
+            found |= {
+                f"{task}/tokens": counts[task]["tokens"],
+                f"{task}/share": share,
+                f"{task}/wanted_share": wanted[task],
+            }
         return found
 
     @property
@@ -196,8 +201,7 @@ class Mixture:
         found |= {"tokens_per_step": self.tokens_per_step, "parts": self.parts, "seed": self.seed}
         for task, plan in self.plans.items():
             of = f" of {task}" if len(self.plans) > 1 else ""
-            lengths = hashlib.sha256(plan.lengths.astype("<i8").tobytes()).hexdigest()[:8]
-            found |= {f"rows{of}": len(plan.lengths), f"lengths of the rows{of} (a hash)": lengths}
+            found |= {f"rows{of}": len(plan.lengths), f"lengths of the rows{of} (a hash)": plan.digest}
         ends = f"{', '.join(self.plans)} {self._shares[[0, -1]].round(9).tolist()}"
         shares = f"{ends} over {self.mixing.change} steps by {self.mixing.by}"
         return found | ({"shares of the tasks": shares} if len(self.plans) > 1 else {})

@@ -1,7 +1,8 @@
 """TokenizedDataset: the examples of a split as token ids in an Arrow file, mapped into memory.
 
-The file is made once for the same rows, task and tokenizer, and found again by a hash of the three. A row is a view
-into the mapped file, so the memory of a run does not grow with its texts. Tokenising uses all cores.
+The file is made once for the same rows, task and tokenizer, and found again by a hash of the three. It ends with a
+checksum, and is made anew where that is wrong. A row is a view into the mapped file, so the memory of a run does not
+grow with its texts. Tokenising uses all cores.
 """
 
 from __future__ import annotations
@@ -9,26 +10,33 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import logging
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
+from contextlib import suppress
+from functools import cached_property, lru_cache
 from itertools import chain, islice
 from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from xxhash import xxh3_128_digest
 
 from lmtasks import __version__
 from lmtasks.batch import IGNORE, Example
 from lmtasks.data.readers.base import Rows
-from lmtasks.errors import InputError, collected
+from lmtasks.errors import InputError, collected, writing
 from lmtasks.tasks.base import PLACE, Row, Task
 from lmtasks.text.base import BaseTokenizer
 
 Make = Callable[[Sequence[Row], BaseTokenizer], list[Example]]
 """A method of a task that makes examples of rows: `examples` or `questions`."""
+Metadata = dict[str, str]
+"""What is known of the rows of an Arrow batch, by READ, NO_TEXT and NO_LABEL."""
 
 ROWS_AT_ONCE = 2000  # enough for all cores, few enough that their texts do not fill the memory
 SESSION = uuid4().hex  # stands for code typed into an interpreter, which has no file
@@ -36,11 +44,15 @@ SESSION = uuid4().hex  # stands for code typed into an interpreter, which has no
 READ, NO_TEXT, NO_LABEL = "rows", "no text", "no label"
 PLACES = 10  # rows that are named
 FORMAT = "5"  # part of the hash: count up when the columns or their meaning change
+CHECKSUM = 16  # bytes at the end of a file: the XXH3 of those before, which takes 0.05 s for 1 GB
+PART = ".part"  # ending of a file that is being written
+OPTION = "--data.cache FOLDER"
 NUMBERS, TEXT = pa.list_(pa.int32()), pa.string()
 SCHEMA = pa.schema({  # the fields of an Example
     "source": NUMBERS, "target": NUMBERS, "text": TEXT, "reference": TEXT, "references": pa.list_(TEXT),
     "offsets": NUMBERS, "prefix": NUMBERS, "group": TEXT, "row": pa.int64(),
 })  # fmt: skip
+logger = logging.getLogger(__name__)
 
 
 class TokenizedDataset:
@@ -92,15 +104,15 @@ class Tokens:
         self._values = [chunk.values.to_numpy() for chunk in chunks]  # views into the file, no copies
         self._offsets = [chunk.offsets.to_numpy() for chunk in chunks]
         self._firsts = np.cumsum([0, *(len(chunk) for chunk in chunks)])  # number of the first row of each chunk
-        self.lengths = np.concatenate([np.zeros(0, np.int64), *map(np.diff, self._offsets)]).astype(np.int64)
+        self.lengths = np.concatenate([np.zeros(0, np.int32), *map(np.diff, self._offsets)])
 
     @cached_property
     def counts(self) -> np.ndarray:
         """How many tokens of each example are not IGNORE, (rows,); this reads the whole file."""
-        counts = [np.zeros(0, np.int64)]
+        counts = [np.zeros(0, np.int32)]
         for values, offsets in zip(self._values, self._offsets, strict=True):
             before = np.append(0, (values != IGNORE).cumsum())  # (tokens + 1,) of one chunk at a time
-            counts.append(np.diff(before[offsets]))
+            counts.append(np.diff(before[offsets]).astype(np.int32))
         return np.concatenate(counts)
 
     def __getitem__(self, row: int) -> np.ndarray:
@@ -111,27 +123,38 @@ class Tokens:
 
 
 def encode(rows: Iterable[Row], make: Make, tokenizer: BaseTokenizer, file: Path) -> TokenizedDataset:
-    """Return the examples that `make` makes of `rows`, from the Arrow `file`; it is written first if it is missing."""
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_suffix(f".{uuid4().hex}.tmp")  # machines that share a folder share process ids
-        try:
-            with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_stream(sink, SCHEMA) as writer:
-                first = 0
-                for several, examples in collected(_portions(rows), lambda part: (part, _made(make, part, tokenizer))):
-                    records = [{**vars(example), "row": first + example.row} for example in examples]
-                    batch = pa.RecordBatch.from_pylist(records, SCHEMA)
-                    read = {example.row for example in examples}
-                    silent = [row for number, row in enumerate(several) if number not in read]
-                    unlabelled = [several[example.row] for example in examples if not example.target]
-                    lacking = {NO_TEXT: silent, NO_LABEL: unlabelled}
-                    places = {kind: json.dumps([*map(_place, each[:PLACES])]) for kind, each in lacking.items()}
-                    writer.write_batch(batch, custom_metadata={READ: str(len(several)), **places})
-                    first += len(several)
-            unfinished.replace(file)  # only a whole file has this name
-        finally:
-            unfinished.unlink(missing_ok=True)
+    """Return the examples that `make` makes of `rows`, from the Arrow `file`; it is written first if it is missing.
+
+    Raises: InputError if it cannot be written.
+    """
+    if not _is_whole(file):
+        with writing(file.parent, OPTION):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            _remove_leftovers(file.parent)
+            with _part_of(file) as sink:
+                try:
+                    _write(_batches(rows, make, tokenizer), sink)
+                    Path(sink.name).replace(file)  # only a whole file has this name
+                finally:
+                    Path(sink.name).unlink(missing_ok=True)
     return TokenizedDataset(file)
+
+
+def _batches(rows: Iterable[Row], make: Make, tokenizer: BaseTokenizer) -> Iterator[tuple[pa.RecordBatch, Metadata]]:
+    """Yield the examples of some rows at a time, with how many rows these are and the places of those that lack some.
+
+    Raises: InputError for all rows that are broken, together.
+    """
+    first = 0
+    for several, examples in collected(_portions(rows), lambda part: (part, _made(make, part, tokenizer))):
+        records = [{**vars(example), "row": first + example.row} for example in examples]
+        read = {example.row for example in examples}
+        silent = [row for number, row in enumerate(several) if number not in read]
+        unlabelled = [several[example.row] for example in examples if not example.target]
+        lacking = {NO_TEXT: silent, NO_LABEL: unlabelled}
+        places = {kind: json.dumps([*map(_place, each[:PLACES])]) for kind, each in lacking.items()}
+        yield pa.RecordBatch.from_pylist(records, SCHEMA), {READ: str(len(several)), **places}
+        first += len(several)
 
 
 def _portions(rows: Iterable[Row]) -> Iterator[list[Row]]:
@@ -152,6 +175,68 @@ def _made(make: Make, rows: list[Row], tokenizer: BaseTokenizer) -> list[Example
 def _place(row: Row) -> str:
     """Return the place of a row in its file, "row 7"."""
     return str(row.get(PLACE, "a row")).rpartition(", ")[2]
+
+
+def _write(batches: Iterable[tuple[pa.RecordBatch, Metadata]], sink: BinaryIO) -> None:
+    """Write batches as an Arrow stream, and the checksum behind it."""
+    with pa.ipc.new_stream(sink, SCHEMA) as writer:
+        for batch, metadata in batches:
+            writer.write_batch(batch, custom_metadata=metadata)
+    sink.flush()
+    sink.write(xxh3_128_digest(_mapped(Path(sink.name))))
+    sink.flush()
+
+
+def _is_whole(file: Path) -> bool:
+    """Tell whether a file is there and has the checksum that stands at its end; log a damaged one."""
+    try:
+        found = file.stat()
+        whole = _has_checksum(file, found.st_ino, found.st_size, found.st_ctime_ns)
+    except OSError:  # there is none that can be read
+        return False
+    if not whole:
+        logger.warning("%s: the tokenised rows are damaged (wrong checksum); they are made anew", file)
+    return whole
+
+
+@lru_cache(maxsize=1024)  # a run opens a file several times
+def _has_checksum(file: Path, number: int, size: int, changed: int) -> bool:
+    """Compare the checksum of the file that has this inode, size and time of its last change."""
+    if size <= CHECKSUM:
+        return False
+    whole = _mapped(file)
+    return xxh3_128_digest(whole[:-CHECKSUM]) == whole[-CHECKSUM:].to_pybytes()
+
+
+def _mapped(file: Path) -> pa.Buffer:
+    return pa.memory_map(str(file)).read_buffer()
+
+
+def _part_of(file: Path) -> BinaryIO:
+    """Open a file to be written, locked while its process lives."""
+    while True:
+        sink = file.with_suffix(f".{uuid4().hex}{PART}").open("wb")  # machines that share a folder share process ids
+        with suppress(OSError):  # a file system without locks
+            _lock(sink, wait=True)
+        if os.fstat(sink.fileno()).st_nlink:
+            return sink
+        sink.close()  # another process has removed it, before it was locked
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed have begun to write, which nothing locks any more."""
+    for part in folder.glob(f"*{PART}"):
+        with suppress(OSError), part.open("ab") as opened:
+            _lock(opened, wait=False)
+            part.unlink()
+
+
+def _lock(file: BinaryIO, wait: bool) -> None:
+    """Lock a file for this process. Raises: OSError if another holds it and `wait` is false."""
+    if os.name != "nt":  # there no open file can be removed
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def cache_file(folder: Path, rows: Rows, split: str, task: Task, tokenizer: BaseTokenizer) -> Path:

@@ -2,5 +2,6 @@
 
 from lmtasks.decoding.search import search, stream
 from lmtasks.decoding.settings import Decoding, Hypothesis
+from lmtasks.decoding.walk import number_of
 
-__all__ = ["Decoding", "Hypothesis", "search", "stream"]
+__all__ = ["Decoding", "Hypothesis", "number_of", "search", "stream"]

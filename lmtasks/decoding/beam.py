@@ -18,7 +18,10 @@ from lmtasks.decoding.settings import Decoding, Hypothesis, best_first
 def beam_search(backbone: Backbone, state: State, given: Tensor, rules: Rules) -> list[list[Hypothesis]]:
     """Return up to `n_best` hypotheses of each source, best first; all begin with their tokens in `given` (B, 1 + P).
 
-    The beam begins with one hypothesis per source and widens as far as there are different continuations.
+    The beam begins with one hypothesis per source and widens as far as there are different continuations. It ends: at
+    the limit of a source its texts may only end, and then none is open.
+
+    Raises: InputError if the model's numbers are not finite.
     """
     decoding, n_best = rules.decoding, rules.decoding.n_best
     kept = decoding.beam if decoding.early_stop == "estimate" else n_best
@@ -48,7 +51,11 @@ def beam_search(backbone: Backbone, state: State, given: Tensor, rules: Rules) -
         limits = rules.limits[sources] - rules.prompts[sources]
         done = is_done(decoding, totals[:, 0], best[:, -1], ended_count, lengths, limits)
 
-        any_better, any_done = torch.stack((better.any(), done.any())).tolist()  # the one wait for the device
+        broken = ~(candidates[:, 0] > -torch.inf)  # NaN counts as the largest of all
+        # the one wait for the device
+        any_better, any_done, any_broken = torch.stack((better.any(), done.any(), broken.any())).tolist()
+        if any_broken:
+            rules.check_numbers(candidates[:, 0])
         if any_better:
             lines, places = better.nonzero(as_tuple=True)
             texts = history[ended_rows[lines, places]]
@@ -85,7 +92,7 @@ def rank(log_p: Tensor, totals: Tensor, beam: int) -> tuple[Tensor, Tensor, Tens
 def is_done(
     decoding: Decoding, open_total: Tensor, worst: Tensor, ended_count: Tensor, lengths: Tensor, limits: Tensor
 ) -> Tensor:
-    """Return for which sources the search is over: (B',) bool.
+    """Return for which sources the search is over: (B',) bool; it is where no hypothesis is open.
 
     `open_total` is the log probability of the best open hypothesis, -inf if none is left; `worst` is the score of the
     last of the best finished ones that count, -inf if there are fewer; `lengths` and `limits` count tokens of text, all
@@ -98,9 +105,10 @@ def is_done(
     "estimate" takes the present length for L, as transformers does by default: with a > 0 it may miss a better, longer
     text.
     """
+    none_open = open_total == -torch.inf
     if decoding.early_stop == "beam":
-        return (ended_count >= decoding.beam) | (open_total == -torch.inf)
+        return none_open | (ended_count >= decoding.beam)
     longest = limits if decoding.length_penalty > 0 else lengths + 1
     if decoding.early_stop == "estimate":
         longest = lengths
-    return open_total / longest**decoding.length_penalty <= worst
+    return none_open | (open_total / longest**decoding.length_penalty <= worst)

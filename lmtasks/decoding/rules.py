@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from lmtasks.decoding.settings import Decoding, Hypothesis
+from lmtasks.errors import InputError
+from lmtasks.finite import REMEDY, is_finite
 
 FLOOR = -1e4  # log probability of a forced end that the model gives none: finite, so that scores can be compared
 
@@ -39,7 +41,7 @@ class Rules:
     """The largest of `prompts`, as a number."""
 
     def log_probabilities(self, logits: Tensor, history: Tensor, sources: Tensor) -> Tensor:
-        """Return the log probability of each next token, a new float32 (N, V).
+        """Return the log probability of each next token, a new float32 (N, V), in each row one that is not -inf.
 
         `logits` is (N, V), `history` (N, t) the tokens so far, without the very first; `sources` (B',) are the numbers
         of the sources to which the N = B' * K rows belong, K rows each.
@@ -49,28 +51,33 @@ class Rules:
         if self.decoding.repetition_penalty != 1:
             logits = penalise_repetition(logits, history, self.decoding.repetition_penalty)
         log_p = logits.log_softmax(-1)  # (N, V)
+        ends = log_p[:, self.end].clone()  # (N,)
         if len(self.suppress_tokens):
             log_p.index_fill_(1, self.suppress_tokens, -torch.inf)
         if self.decoding.no_repeat_ngram:
             ban_repeated_ngrams(log_p, history, self.decoding.no_repeat_ngram)
         width = len(log_p) // len(sources)
-        if length < self.longest + self.decoding.min_length:  # too early for the end, unless it alone is left
+        if length < self.longest + self.decoding.min_length:  # too early for the end
             early = (self.prompts[sources] + self.decoding.min_length > length).repeat_interleave(width)  # (N,)
-            ends = log_p[:, self.end].clone()  # (N,)
-            log_p[:, self.end] = -torch.inf
-            stuck = log_p.amax(-1) == -torch.inf
-            log_p[:, self.end] = ends.masked_fill_(early & ~stuck, -torch.inf)
-        if length >= self.nearest:  # a text at its limit may only end
-            rows = (self.limits[sources] <= length).repeat_interleave(width).nonzero().squeeze(1)
-            ends = log_p[rows, self.end].clamp_(min=FLOOR)
-            log_p[rows] = -torch.inf
-            log_p[rows, self.end] = ends
+            log_p[:, self.end].masked_fill_(early, -torch.inf)
+        if length >= self.nearest:  # a text at its limit may not go on
+            log_p.masked_fill_((self.limits[sources] <= length).repeat_interleave(width)[:, None], -torch.inf)
+        stuck = ~(log_p.amax(-1) > -torch.inf)  # (N,) nothing is left: every text can end, so every search does
+        log_p[:, self.end] = torch.where(stuck, ends.clamp_(min=FLOOR), log_p[:, self.end])
         if length <= self.forced.size(1):  # inside a prompt or prefix: its token, with probability 1
             tokens = self.forced[sources, length - 1].repeat_interleave(width)  # (N,)
             rows = (tokens >= 0).nonzero().squeeze(1)
             log_p[rows] = -torch.inf
             log_p[rows, tokens[rows]] = 0.0
         return log_p
+
+    def check_numbers(self, log_p: Tensor) -> None:
+        """Check the log probabilities of texts, which every rule leaves finite unless the model's logits are not.
+
+        Raises: InputError if one is NaN or -inf.
+        """
+        if not is_finite(log_p):
+            raise InputError(f"the model gives no numbers that are finite for the next token; {REMEDY}")
 
     def ends(self, tokens: Tensor, length: int, sources: Tensor) -> Tensor:
         """Return which tokens (B', n), at place `length` of the history, end a text: not those in a prompt."""

@@ -35,8 +35,8 @@ def search(
     """Return 1 to `n_best` hypotheses for each of B sources, best first; the backbone must be in evaluation mode.
 
     `start` and `end` are token ids; `suppress_tokens` are never produced. `prefix` gives first tokens for each source:
-    they have probability 1 and count as text. `ids` are row numbers, which with the seed fix the samples (by default
-    the place in the batch).
+    they have probability 1 and count as text. `ids` are numbers of the sources, which with the seed fix the samples:
+    heads give `number_of` their tokens, by default it is the place in the batch.
 
     `memory` is None for a language model. It continues `prompt`: for each text at least one token, read in place of
     `start`. Prompts are not part of the text: lengths, scores and hypotheses exclude them.

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
+from lmtasks.checked import Checked
 from lmtasks.errors import InputError
 
 
 @dataclass(frozen=True)
-class Decoding:
+class Decoding(Checked):
     """How to turn a model's probabilities into a text: greedy (beam 1), beam search, or sampling.
 
     Example:
@@ -19,6 +19,8 @@ class Decoding:
 
     Raises: InputError for settings that contradict each other.
     """
+
+    setting = "decoding"
 
     beam: int = 5
     """Hypotheses of one source followed side by side; 1 = greedy, which takes the best token at each step."""
@@ -48,29 +50,16 @@ class Decoding:
     min_p: float = 0.0
     """Draw from tokens at least this share as likely as the likeliest one (Nguyen et al. 2024); 0 = from all."""
     seed: int | None = None
-    """Number that fixes the samples of every source whatever its batch; without it they follow torch.manual_seed."""
+    """Number that fixes the samples of every text, whatever its place and batch: equal texts have equal samples.
+    Without it they follow torch.manual_seed, and each row has samples of its own."""
     repetition_penalty: float = 1.0
     """Factor that makes tokens already produced less likely (Keskar et al. 2019, section 4.1); 1 = none."""
     no_repeat_ngram: int = 0
     """Never produce the same sequence of this many tokens twice (Paulus et al. 2018); 0 = allow it."""
 
     def __post_init__(self) -> None:
-        for name, least in (("beam", 1), ("n_best", 1), ("max_length", 1), ("min_length", 0), ("max_ratio", 0),
-                            ("top_k", 0), ("no_repeat_ngram", 0), ("seed", 0)):  # fmt: skip
-            value = getattr(self, name)
-            if value is not None and not value >= least:
-                raise InputError(f"decoding.{name} is {value}; give {least} or more")
-        for name in ("temperature", "repetition_penalty"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"decoding.{name} is {getattr(self, name)}; give a number above 0")
-        if not 0 < self.top_p <= 1:
-            raise InputError(f"decoding.top_p is {self.top_p}; give a share above 0 and at most 1 (1 = all tokens)")
-        if not 0 <= self.min_p <= 1:
-            raise InputError(f"decoding.min_p is {self.min_p}; give a share from 0 (all tokens) to 1")
-        if not math.isfinite(self.length_penalty) or not math.isfinite(self.max_ratio):
-            raise InputError("decoding.length_penalty and decoding.max_ratio must be finite numbers")
-        if self.early_stop not in ("exact", "beam", "estimate"):
-            raise InputError(f"decoding.early_stop is {self.early_stop!r}; give 'exact', 'beam' or 'estimate'")
+        if self.top_p == 0:
+            raise InputError("decoding.top_p is 0; give a share above 0 and at most 1 (1 = all tokens)")
         if self.min_length > self.max_length:
             raise InputError(f"decoding.min_length {self.min_length} is above max_length {self.max_length}; lower it")
         if self.sample and self.beam > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -36,7 +37,10 @@ class Step(NamedTuple):
 
 @torch.no_grad()
 def walk(backbone: Backbone, state: State, given: Tensor, rules: Rules, choose: Choice, n: int) -> Iterator[Step]:
-    """Yield step after step until all have ended; the hypotheses begin with their tokens in `given` (B, 1 + P)."""
+    """Yield step after step until all have ended; the hypotheses begin with their tokens in `given` (B, 1 + P).
+
+    Raises: InputError if the model's numbers are not finite.
+    """
     sources = torch.arange(len(given), device=given.device)
     hidden = backbone.step(given, state)[:, -1]  # (B, D)
     if n > 1:
@@ -51,7 +55,10 @@ def walk(backbone: Backbone, state: State, given: Tensor, rules: Rules, choose: 
         total += log_p.gather(1, token[:, None]).squeeze(1).masked_fill_(ended, 0.0)
         history = torch.cat((history, token[:, None]), 1)
         ended |= rules.ends(token.view(-1, n), history.size(1), sources).flatten()
-        done = ended.view(-1, n).all(1).nonzero().squeeze(1).tolist()
+        broken = ~(total.view(-1, n) > -torch.inf).all(1)  # (B',)
+        done = (broken | ended.view(-1, n).all(1)).nonzero().squeeze(1).tolist()
+        if done:
+            rules.check_numbers(total)
         yield Step(sources, history, total, done)
         if len(done) == len(sources):
             return
@@ -74,6 +81,15 @@ def collect(steps: Iterator[Step], sources: int, n: int, rules: Rules) -> list[l
             for source, hypothesis in rules.hypotheses(owners, histories, step.log_p.view(-1, n)[step.done].flatten()):
                 found[source].append(hypothesis)
     return [best_first(hypotheses) for hypotheses in found]
+
+
+def number_of(tokens: Sequence[int]) -> int:
+    """Return a number that follows from the tokens of a source, so that its samples do not depend on its place.
+
+    >>> number_of([5, 6]) == number_of((5, 6)) != number_of([6, 5])
+    True
+    """
+    return int.from_bytes(blake2b(np.array(tokens, dtype="<i8").tobytes(), digest_size=8).digest(), "little")
 
 
 def most_likely(log_p: Tensor, position: int, sources: Tensor) -> Tensor:
@@ -140,4 +156,5 @@ def draw(log_p: Tensor, noise: Tensor) -> Tensor:
     exact = torch.float32 if log_p.device.type == "mps" else torch.float64
     mass = log_p.to(exact).softmax(-1).cumsum(-1)  # (N, V)
     # Noise is at most 1 - 2 ** -24, half a unit of float32 below 1, so the product stays below the total when rounded.
-    return torch.searchsorted(mass, noise[:, None].to(exact) * mass[:, -1:], right=True).squeeze(1)
+    chosen = torch.searchsorted(mass, noise[:, None].to(exact) * mass[:, -1:], right=True).squeeze(1)
+    return chosen.clamp_(max=log_p.size(1) - 1)  # beyond the end if there is NaN

@@ -17,7 +17,7 @@ from lmtasks.text.base import BaseTokenizer
 SAMPLES, LENGTHS = 16, (4, 24)  # texts to check with where none are given, and how many pieces they have
 GREEDY = Decoding(beam=1, max_length=64)
 EXACT = 1e-3  # largest difference of a score in float32, as a share of the score where that is above 1
-ENOUGH = 0.75  # share of the answers that must be the same in float32: some have others that are about as good
+WRITTEN, READ = 0.75, 0.9  # shares of a task's answers that must be the same: many texts are about as good as another
 
 
 @dataclass(frozen=True)
@@ -25,28 +25,31 @@ class Check:
     """How the answers of an export compare with those of the model."""
 
     same: int
-    """Answers with the same text."""
+    """Answers with the same text; of transformers, texts with the same token ids."""
     count: int
     """Answers."""
     difference: float
-    """Largest difference of a score, among answers with the same text."""
-    speed: float
-    """Texts answered a second."""
-    model_speed: float
+    """Largest difference of a score, among answers with the same text; of transformers, that of a logit."""
+    alike: bool
+    """Whether in every task most answers are the same."""
+    speed: float = 0.0
+    """Texts answered a second; 0 = not measured."""
+    model_speed: float = 0.0
     """Those of the model."""
-    what: str = "score"
-    """What the difference is of."""
+    compared: tuple[str, str] = ("answers are the same", "score")
+    """What was counted and measured, in words."""
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """The check in words."""
-        same = f"{self.same} of {self.count} answers are the same"
-        return f"{same}, and the largest difference of a {self.what} is {self.difference:.1g}"
+        same, measured = self.compared
+        largest = f"the largest difference of a {measured} is {self.difference:.1g}"
+        return f"{self.same} of {self.count} {same}, and {largest}"
 
     @property
     def fits(self) -> bool:
         """Whether it is what float32 allows."""
-        return self.difference <= EXACT and self.same >= ENOUGH * self.count
+        return self.difference <= EXACT and self.alike
 
 
 def check_export(model: Model, exported: Model, rows: Mapping[str, Sequence[Row]] | None = None) -> Check:
@@ -58,18 +61,22 @@ def check_export(model: Model, exported: Model, rows: Mapping[str, Sequence[Row]
     decoding = GREEDY if rows is None or model.decoding.sample else model.decoding
     rows = sample_rows(model) if rows is None else rows
     pairs: list[tuple[Answer, Answer]] = []
-    times = [0.0, 0.0]
+    times, alike = [0.0, 0.0], True
     for name, own in rows.items():
-        group, found = group_of(model.tasks[name]), []
+        task, found = model.tasks[name], []
+        group = group_of(task)
         for number, each in enumerate((exported, model)):
             each.solve(own[:1], name, group, decoding)  # what is prepared once counts for neither
             start = time.perf_counter()
             found.append(each.solve(own, name, group, decoding))
             times[number] += time.perf_counter() - start
-        pairs += [(before[0], after[0]) for after, before in zip(*found, strict=True)]
+        answers = [(before[0], after[0]) for after, before in zip(*found, strict=True)]
+        share = sum(before.text == after.text for before, after in answers) / len(answers)
+        alike &= share >= (WRITTEN if task.generates else READ)
+        pairs += answers
     scores = [(before.score, after.score) for before, after in pairs if before.text == after.text]
     difference = max((abs(one - other) / max(1.0, abs(one)) for one, other in scores), default=0.0)
-    return Check(len(scores), len(pairs), difference, len(pairs) / times[0], len(pairs) / times[1])
+    return Check(len(scores), len(pairs), difference, alike, len(pairs) / times[0], len(pairs) / times[1])
 
 
 def sample_rows(model: Model) -> dict[str, list[Row]]:

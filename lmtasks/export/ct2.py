@@ -17,7 +17,6 @@ from lmtasks.backbones.layers import Stack
 from lmtasks.backbones.lora import merged
 from lmtasks.backbones.transformer import Transformer, TransformerConfig
 from lmtasks.errors import InputError
-from lmtasks.heads.language_model import LanguageModelHead
 from lmtasks.heads.seq2seq import Seq2SeqHead
 from lmtasks.model import Model
 from lmtasks.text.base import BaseTokenizer
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 Weights = Mapping[str, np.ndarray]
 """The weights of a backbone by their names."""
 
-ENCODER = "encoder"  # the folder of the Encoder, beside a model that writes
+ENCODER_FOLDER = "encoder"  # the folder of the Encoder, beside a model that writes
 ACTIVATIONS = {"relu": "RELU", "gelu": "GELU", "gelu_tanh": "GELUTanh", "silu": "SWISH"}  # ours -> theirs
 ELSEWHERE = "--to onnx takes it"
 
@@ -46,7 +45,7 @@ def write_ct2(model: Model, folder: Path, precision: str = "float32") -> None:
     assert isinstance(backbone, Transformer)
     # copies: CTranslate2 quantises in place, and the model is still in use
     weights = {name: tensor.float().cpu().numpy().copy() for name, tensor in merged(backbone.state_dict()).items()}
-    writers = [head for head in model.heads.values() if isinstance(head, (Seq2SeqHead, LanguageModelHead))]
+    writers = [head for name, head in model.heads.items() if model.tasks[name].generates]
     if writers:
         decoder = _decoder(backbone, config, weights)
         if config.has_encoder:
@@ -59,7 +58,7 @@ def write_ct2(model: Model, folder: Path, precision: str = "float32") -> None:
             spec = specs.TransformerDecoderModelSpec(decoder)
         _save(spec, tokenizer, config, len(weights["embedding.weight"]), folder, precision)
     if len(writers) < len(model.heads):
-        place = folder / ENCODER if writers else folder
+        place = folder / ENCODER_FOLDER if writers else folder
         place.mkdir(exist_ok=True)
         spec = specs.TransformerEncoderModelSpec(_encoder(backbone, config, weights, segments=config.segments > 1))
         _save(spec, tokenizer, config, len(weights["embedding.weight"]), place, precision)

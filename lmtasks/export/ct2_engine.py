@@ -8,6 +8,7 @@ without bans, again with them if it has such a token, and then, or if it was cut
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -19,15 +20,15 @@ import torch
 from torch import Tensor
 
 from lmtasks.backbones.base import Backbone, BackboneConfig, Memory
-from lmtasks.backbones.transformer import TransformerConfig
+from lmtasks.backbones.transformer import TransformerConfig, segments_of
 from lmtasks.batch import Batch
 from lmtasks.decoding import Decoding, Hypothesis
 from lmtasks.decoding.rules import FLOOR
 from lmtasks.decoding.search import length_limit
 from lmtasks.decoding.settings import best_first
 from lmtasks.errors import InputError, one_line
-from lmtasks.export.ct2 import ENCODER, import_ct2, vocabulary
-from lmtasks.export.shared import Shared
+from lmtasks.export.ct2 import ENCODER_FOLDER, import_ct2, vocabulary
+from lmtasks.export.shared import Shared, device_of
 from lmtasks.heads.base import Head, Texts
 from lmtasks.heads.language_model import LanguageModelHead, latest
 from lmtasks.heads.seq2seq import Seq2SeqHead
@@ -53,24 +54,17 @@ class Ct2Backbone(Backbone):
     def encode(self, source: Tensor, mask: Tensor) -> Memory:
         """Read source ids (B, S) with mask (B, S), True = a real token."""
         rows = [ids[:length] for ids, length in zip(source.tolist(), mask.sum(1).tolist(), strict=True)]
-        types = [self._types(row) for row in rows] if self.config.segments > 1 else None
+        config = self.config
+        types = [segments_of(torch.tensor(row), config).tolist() for row in rows] if config.segments > 1 else None
         assert self.encoder is not None, "no task reads"
         states = np.array(self.encoder.session.forward_batch(rows, token_type_ids=types).last_hidden_state)
         return Memory(torch.from_numpy(states.astype(np.float32, copy=False)), mask)
-
-    def _types(self, row: list[int]) -> list[int]:
-        """Return for each token how many texts end before it, as far as the model tells them apart."""
-        types, ended = [], 0
-        for token in row:
-            types.append(min(ended, self.config.segments - 1))
-            ended += token == self.config.separator
-        return types
 
 
 def open_backbone(folder: Path, model: Model, device: str, threads: int) -> Ct2Backbone:
     """Return the backbone for a model, of which tasks and settings are read, and nothing else is there yet."""
     reads, writes = (any(task.generates is wanted for task in model.tasks.values()) for wanted in (False, True))
-    place = folder / ENCODER if writes else folder
+    place = folder / ENCODER_FOLDER if writes else folder
     encoder = _opened("Encoder", place, device, threads) if reads else None
     return Ct2Backbone(model.backbone_config, encoder)
 
@@ -78,7 +72,7 @@ def open_backbone(folder: Path, model: Model, device: str, threads: int) -> Ct2B
 def adapt_heads(model: Model, folder: Path, device: str, threads: int) -> None:
     """Let CTranslate2 search for the heads of a model that write."""
     backbone, tokenizer = model.built()
-    writers = {name: head for name, head in model.heads.items() if isinstance(head, (Seq2SeqHead, LanguageModelHead))}
+    writers = {name: head for name, head in model.heads.items() if model.tasks[name].generates}
     if not writers:
         return
     kind = "Translator" if model.backbone_config.has_encoder else "Generator"
@@ -142,19 +136,11 @@ class Writer(Head):
             raise InputError(f"decoding.min_p {decoding.min_p}: CTranslate2 does not have it; set it to 0")
         if decoding.seed is not None:
             raise InputError(f"decoding.seed {decoding.seed}: samples of CTranslate2 cannot be repeated; leave it out")
-        chosen = {
-            "beam_size": decoding.beam,
-            "patience": PATIENCE[decoding.early_stop],
+        return {
+            **search_settings(decoding),
             "num_hypotheses": max(decoding.beam, decoding.n_best),  # all: one that was cut may not be the best
-            "length_penalty": decoding.length_penalty,
-            "repetition_penalty": decoding.repetition_penalty,
-            "no_repeat_ngram_size": decoding.no_repeat_ngram,
             "suppress_sequences": self.named([[i] for i in self.suppress_tokens]) if banned else None,
         }
-        if decoding.sample:
-            chosen |= {"sampling_topk": decoding.top_k, "sampling_topp": decoding.top_p}
-            chosen["sampling_temperature"] = decoding.temperature
-        return chosen
 
     def found(
         self, texts: Sequence[Sequence[str]], scores: Sequence[float], decoding: Decoding, banned: bool
@@ -306,7 +292,8 @@ class Generator(Writer):
                 read = read if len(read) <= self.context else read[-max(1, self.context // 2) :]
                 room = min(self.context - len(read) + 1, limit - len(written))
                 (part,) = self._search(read, single, room, banned=True)
-                tokens = part.tokens if len(written) + len(part.tokens) < limit else [*part.tokens[:-1], self.end]
+                tokens = part.tokens or [self.end]  # a part without a token would come for ever
+                tokens = tokens if len(written) + len(tokens) < limit else [*tokens[:-1], self.end]
                 total += sum(self.log_probabilities(read, tokens))
                 written, read = [*written, *tokens], [*read, *tokens]
             ids = written[:-1]
@@ -323,12 +310,27 @@ class Generator(Writer):
         return self.found(found.sequences, found.scores, decoding, banned)
 
 
+def search_settings(decoding: Decoding) -> dict[str, Any]:
+    """Return the settings of a search that do not depend on a text, by the names of CTranslate2."""
+    chosen = {
+        "beam_size": decoding.beam,
+        "patience": PATIENCE[decoding.early_stop],
+        "length_penalty": decoding.length_penalty,
+        "repetition_penalty": decoding.repetition_penalty,
+        "no_repeat_ngram_size": decoding.no_repeat_ngram,
+    }
+    if decoding.sample:
+        chosen |= {"sampling_topk": decoding.top_k, "sampling_topp": decoding.top_p}
+        chosen["sampling_temperature"] = decoding.temperature
+    return chosen
+
+
 def _opened(kind: str, folder: Path, device: str, threads: int) -> Shared:
     """Return a model of CTranslate2. Raises: InputError if it is damaged, or there is no such device."""
-    name, _, index = device.partition(":")
-    place = {"device": name, "device_index": int(index or 0)}
+    ctranslate2, (name, index) = import_ct2(), device_of(device)
+    ctranslate2.set_log_level(logging.ERROR)  # else it says each time that a CPU computes 16 bits in float32
     try:
-        opener = getattr(import_ct2(), kind)
-        return Shared(opener(str(folder), intra_threads=threads, **place))
+        opener = getattr(ctranslate2, kind)
+        return Shared(opener(str(folder), device=name, device_index=index, intra_threads=threads))
     except (RuntimeError, ValueError) as error:
         raise InputError(f"CTranslate2 cannot open it ({one_line(error)})") from error

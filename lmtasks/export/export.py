@@ -9,10 +9,12 @@ from pathlib import Path
 
 import torch
 
+from lmtasks.backbones.lora import installed
+from lmtasks.batch import Example
 from lmtasks.errors import InputError
-from lmtasks.export.check import Check, check_export, group_of, sample_rows
-from lmtasks.export.exported import ENGINES, is_export, open_export, write_export
-from lmtasks.export.hf import MARK, chosen_task, write_hf
+from lmtasks.export.check import WRITTEN, Check, check_export, group_of, sample_rows
+from lmtasks.export.exported import ENGINES, check_engine, is_export, open_export, write_export
+from lmtasks.export.hf import WRITTEN_BY, chosen_task, write_hf
 from lmtasks.export.hf_check import compare_hf
 from lmtasks.model import Model
 from lmtasks.storage import CONFIG
@@ -29,48 +31,68 @@ def export_model(
     precision: str = "float32",
     task: str | None = None,
     rows: Mapping[str, Sequence[Row]] | None = None,
+    keep_adapter: bool = False,
 ) -> Check:
     """Write a model for "ct2", "onnx" or "hf" into a folder, which replaces an earlier export, and return its check.
 
     precision: the numbers of the weights: float32, float16, bfloat16 or int8, as the engine has them.
     task: "hf" only, the task whose head is written, where an encoder has several.
     rows: {task: rows} to check with; by default texts of words drawn at random from the vocabulary.
+    keep_adapter: "hf" only, write the adapter in use beside the weights, for PEFT; by default it is merged into them.
 
     Raises: InputError if the model cannot be expressed, a package is missing, the folder holds other files, or the
     answers in float32 are not those of the model; then nothing is written.
     """
-    folder = Path(folder)
+    folder, rows = Path(folder), dict(rows or {})
     model.weights()  # an engine has none to export
+    if to == "hf" and precision not in TYPES:
+        raise InputError(f"hf has no precision {precision!r}; give {', '.join(TYPES)}")
     if to not in ("hf", *ENGINES):
         raise InputError(f"a model cannot be exported to {to!r}; give hf, {', '.join(ENGINES)}")
+    if to != "hf":
+        check_engine(to, precision)
+    if keep_adapter and (to != "hf" or not installed(model)):
+        problem = "the model has no adapter in use" if to == "hf" else f"{to} takes merged weights only"
+        raise InputError(f"keep_adapter: {problem}; leave it out")
+    if task is not None:
+        model.find_task(task)
+    for name, own in rows.items():
+        _questions(model, name, own)  # a column that is missing is said before a long export
     if folder.exists() and not _is_ours(folder):
         raise InputError(f"{folder} is no export, and one would take its place; choose a folder that is new")
     with replacing(folder) as part:
         if to == "hf":
-            if precision not in TYPES:
-                raise InputError(f"hf has no precision {precision!r}; give {', '.join(TYPES)}")
-            write_hf(model, part, TYPES[precision], task)
-            check = _check_hf(model, part, task, sample_rows(model) if rows is None else rows)
+            write_hf(model, part, TYPES[precision], task, keep_adapter)
+            check = _check_hf(model, part, task, rows or sample_rows(model))
         else:
             write_export(model, to, part, precision)
-            check = check_export(model, open_export(part), rows)
+            check = check_export(model, open_export(part), rows or None)
         if precision == "float32" and not check.fits:
             raise InputError(
-                f"the export answers otherwise than the model: {check.told}; nothing was written; check it with texts "
-                "of your own (rows, in the shell --input), or keep this model in torch"
+                f"the export answers otherwise than the model: {check.summary}; nothing was written; check it with "
+                "texts of your own (rows, in the shell --input), or keep this model in torch"
             )
     return check
 
 
 def _check_hf(model: Model, folder: Path, name: str | None, rows: Mapping[str, Sequence[Row]]) -> Check:
     """Compare the ids and logits of what transformers loads with ours."""
+    name, _ = chosen_task(model, name)
+    found = compare_hf(model, folder, _questions(model, name, rows.get(name, ())), name)
+    same = [difference for difference in found if difference != math.inf]
+    largest = torch.tensor([0.0, *same]).max().item()  # NaN if one is
+    alike = len(same) >= WRITTEN * len(found)
+    return Check(len(same), len(found), largest, alike, compared=("texts have the same token ids", "logit"))
+
+
+def _questions(model: Model, name: str, rows: Sequence[Row]) -> list[Example]:
+    """Return the examples of rows. Raises: InputError if there are none, or a column is missing."""
     _, tokenizer = model.built()
-    name, task = chosen_task(model, name)
+    name, task = model.find_task(name)
     group = group_of(task)
-    examples = (task if group is None else task.narrowed(group)).questions(rows.get(name, ()), tokenizer)
-    found = compare_hf(model, folder, examples, name)
-    same = [difference for difference in found if difference < math.inf]
-    return Check(len(same), len(found), max(same, default=0.0), 0.0, 0.0, "logit")
+    if not rows:
+        raise InputError(f"there are no rows of {name} to check the export with")
+    return (task if group is None else task.narrowed(group)).questions(rows, tokenizer)
 
 
 def _is_ours(folder: Path) -> bool:
@@ -79,6 +101,6 @@ def _is_ours(folder: Path) -> bool:
         return True
     config = folder / CONFIG
     try:
-        return is_export(folder) or (config.is_file() and MARK in json.loads(config.read_text(encoding="utf-8")))
+        return is_export(folder) or (config.is_file() and WRITTEN_BY in json.loads(config.read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return False

@@ -7,30 +7,46 @@ alone is enough: `open_export` returns a Model whose backbone is the engine.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 import lmtasks
-from lmtasks.errors import InputError, did_you_mean, one_line
+from lmtasks.errors import InputError, did_you_mean
 from lmtasks.export import ct2_engine, onnx_engine
 from lmtasks.export.ct2 import write_ct2
 from lmtasks.export.onnx import write_onnx
 from lmtasks.export.runner import write_runners
-from lmtasks.model import Model
-from lmtasks.settings import FORMAT, check_format, from_plain, to_plain
+from lmtasks.model import Model, check_shapes, drafting
+from lmtasks.settings import FORMAT, build, check_format, from_plain, to_plain
 from lmtasks.storage import EXPORT, TOKENIZER
+from lmtasks.storage.checksums import check_sums, read_sums, write_sums
+from lmtasks.storage.reading import MOST_TEXT, read_json, read_text, refusing
 from lmtasks.storage.writing import save_tensors
 from lmtasks.text.base import BaseTokenizer
 
-WRITERS = {"ct2": write_ct2, "onnx": write_onnx}
-ENGINES = {"ct2": ct2_engine, "onnx": onnx_engine}
-PRECISIONS = {"ct2": ("float32", "float16", "bfloat16", "int8"), "onnx": ("float32", "int8")}
 HEADS, OWN_TOKENIZER = "heads.safetensors", "tokenizer.lmtasks.json"
+
+
+class Engine(NamedTuple):
+    """What runs exports."""
+
+    write: Callable[[Model, Path, str], None]
+    """Writes a model into a folder with weights of a precision."""
+    module: Any
+    """How it computes: `open_backbone` and `adapt_heads`."""
+    precisions: tuple[str, ...]
+    """The types that the numbers of its weights can have."""
+
+
+ENGINES = {
+    "ct2": Engine(write_ct2, ct2_engine, ("float32", "float16", "bfloat16", "int8")),
+    "onnx": Engine(write_onnx, onnx_engine, ("float32", "int8")),
+}
 
 
 @dataclass(frozen=True)
@@ -58,26 +74,29 @@ def is_export(path: str | Path) -> bool:
     return (Path(path) / EXPORT).is_file()
 
 
+def size_of(folder: Path) -> int:
+    """Return the bytes of the files in a folder and those below."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def describe_export(folder: Path) -> Description:
     """Read `lmtasks.json`. Raises: InputError if it is damaged, or of another version of lmtasks."""
     place = folder / EXPORT
-    try:
-        plain = json.loads(place.read_text(encoding="utf-8"))
-        check_format(plain["format"], place)
-        return Description(**{field.name: plain[field.name] for field in fields(Description)})
-    except InputError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{place}: is damaged ({one_line(error)}); export the model again") from error
+    check_sums(folder, [EXPORT])
+    plain = read_json(place)
+    check_format(plain.get("format"), place)
+    with refusing(place, "is damaged"):
+        about = build(Description, {field.name: plain[field.name] for field in fields(Description)})
+    return about
 
 
 def check_engine(engine: str, precision: str) -> None:
     """Check that there is such an engine, with weights of such numbers. Raises: InputError if not."""
     if engine not in ENGINES:
-        hint = did_you_mean(engine, ENGINES, f"there are {', '.join(ENGINES)}")
+        hint = did_you_mean(engine, ENGINES, f"there are {', '.join(ENGINES)}; torch needs none")
         raise InputError(f"there is no engine {engine!r}; {hint}")
-    if precision not in PRECISIONS[engine]:
-        raise InputError(f"{engine} has no precision {precision!r}; give {', '.join(PRECISIONS[engine])}")
+    if precision not in ENGINES[engine].precisions:
+        raise InputError(f"{engine} has no precision {precision!r}; give {', '.join(ENGINES[engine].precisions)}")
 
 
 def write_export(model: Model, engine: str, folder: Path, precision: str = "float32", source: str = "") -> None:
@@ -88,7 +107,7 @@ def write_export(model: Model, engine: str, folder: Path, precision: str = "floa
     Raises: InputError if the engine cannot express the model, or its package is missing.
     """
     check_engine(engine, precision)
-    WRITERS[engine](model, folder, precision)
+    ENGINES[engine].write(model, folder, precision)
     backbone, tokenizer = model.built()
     settings = to_plain({"tasks": model.tasks, "backbone": model.backbone_config, "decoding": model.decoding})
     own = tokenizer.to_plain()
@@ -101,6 +120,7 @@ def write_export(model: Model, engine: str, folder: Path, precision: str = "floa
     plain = {"format": FORMAT, "lmtasks": lmtasks.__version__, **vars(about)}
     plain["run"] = write_runners(model, engine, folder)
     (folder / EXPORT).write_text(json.dumps(plain, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_sums(folder)
 
 
 def open_export(folder: Path, device: str = "cpu") -> Model:
@@ -110,21 +130,20 @@ def open_export(folder: Path, device: str = "cpu") -> Model:
     """
     about = describe_export(folder)
     check_engine(about.engine, about.precision)
-    engine, place = ENGINES[about.engine], (device, torch.get_num_threads())
-    try:
+    check_sums(folder, {*read_sums(folder), HEADS, OWN_TOKENIZER})
+    engine, place = ENGINES[about.engine].module, (device, torch.get_num_threads())
+    with refusing(folder, "is damaged, or of another version"):
         model = Model(**{name: from_plain(plain) for name, plain in about.settings.items()})
-        text = (folder / (OWN_TOKENIZER if (folder / OWN_TOKENIZER).exists() else TOKENIZER)).read_text(
-            encoding="utf-8"
-        )
-        tokenizer = BaseTokenizer.from_plain({"tokenizer_class": about.tokenizer_class, "tokenizer": text})
+        file = next(path for path in (folder / OWN_TOKENIZER, folder / TOKENIZER) if path.exists())
+        plain = {"tokenizer_class": about.tokenizer_class, "tokenizer": read_text(file, MOST_TEXT)}
+        tokenizer = BaseTokenizer.from_plain(plain)
         backbone = engine.open_backbone(folder, model, *place)
         backbone.d_model, backbone.max_length = about.d_model, about.max_length
+        weights = load_file(folder / HEADS) if (folder / HEADS).exists() else {}
+        with drafting():
+            model.install(backbone, tokenizer)
+        check_shapes(model.heads.state_dict(), weights)
         model.install(backbone, tokenizer)
-        if model.heads.state_dict():
-            model.heads.load_state_dict(load_file(folder / HEADS))
+        model.heads.load_state_dict(weights)
         engine.adapt_heads(model, folder, *place)
-    except InputError as error:
-        raise InputError(f"{folder}: {error}") from error
-    except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-        raise InputError(f"{folder}: is damaged, or of another version ({one_line(error)}); export again") from error
     return model.eval()

@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import lmtasks
+from lmtasks.backbones.lora import LoRALinear, installed
 from lmtasks.backbones.transformer import Transformer, TransformerConfig
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
-from lmtasks.export.hf_layouts import BEHIND_PADDING, Layout, check_head, choose_layout, t5_scales_output
+from lmtasks.export.hf_layouts import BEHIND_PADDING, Layout, choose_layout, head_class, t5_scales_output
 from lmtasks.export.hf_tokenizer import write_tokenizer
 from lmtasks.model import Model, start_marks
 from lmtasks.pretrained.family import EARLY_STOP
@@ -36,16 +37,25 @@ from lmtasks.tasks.tagging import TaggingTask
 from lmtasks.tasks.translation import TranslationTask
 from lmtasks.text.base import BaseTokenizer
 
-MARK = "lmtasks"  # a setting in config.json, which tells a folder that this file wrote
+WRITTEN_BY = "lmtasks"  # a setting in config.json, which tells a folder that this file wrote
 GENERATION = "generation_config.json"
 OUTPUT = "lm_head.weight"
 OUTSIDE = (OUTPUT, "final_logits_bias")  # stand beside the model that a class with an output holds
+BESIDE = "adapter"  # the folder of an adapter in the form of the package PEFT
+PEFT_CONFIG, PEFT_WEIGHTS, PEFT_PREFIX = "adapter_config.json", "adapter_model.safetensors", "base_model.model."
 
 
-def write_hf(model: Model, folder: Path, dtype: torch.dtype = torch.float32, task: str | None = None) -> None:
+def write_hf(
+    model: Model,
+    folder: Path,
+    dtype: torch.dtype = torch.float32,
+    task: str | None = None,
+    keep_adapter: bool = False,
+) -> None:
     """Write config.json, weights of type `dtype`, generation_config.json and tokenizer files into an empty folder.
 
-    Weights are merged with the adapter in use. `task` is the one that the folder is for, where a model has several.
+    Weights are merged with the adapter in use; `keep_adapter` writes it beside them, as PEFT reads it. `task` is the
+    one that the folder is for, where a model has several.
 
     Raises: InputError if transformers has no architecture, head or tokenizer that is the same; nothing is written then.
     """
@@ -56,14 +66,19 @@ def write_hf(model: Model, folder: Path, dtype: torch.dtype = torch.float32, tas
         raise InputError(f"model.backbone is a {kind}, which transformers does not have; export it --to onnx")
     if dtype == torch.float16 and config.overflows_in_float16:
         raise InputError("the states of a T5 exceed the largest number of float16; export it --precision bfloat16")
-    ending = "" if config.has_decoder else check_head(name, own)
+    ending = "" if config.has_decoder else head_class(name, own)
     layout = choose_layout(config, name, own, tokenizer)
-    weights = _backbone_weights(model, backbone, layout, tokenizer.pad_id)
+    merged = model.weights()
+    if keep_adapter:
+        merged |= {each: tensor for each, tensor in model.state_dict().items() if each in merged}
+    weights = _backbone_weights(merged, backbone, layout, tokenizer.pad_id)
     settings = _settings(model, config, layout, name)
     if ending:
         weights |= _head_weights(model, layout, name, own)
         settings |= _labels(own) | {"architectures": [f"{layout.stem}{ending}"]}
     write_tokenizer(tokenizer, folder, own, layout.model_type, backbone.max_length, segments=config.segments > 1)
+    if keep_adapter:
+        _write_adapter(installed(backbone), config, layout, folder / BESIDE)
     typed = {each: tensor.to("cpu", dtype).clone() for each, tensor in weights.items()}
     save_tensors(typed, folder / WEIGHTS, {"format": "pt"})
     files = {CONFIG: settings | {"dtype": str(dtype).removeprefix("torch.")}}
@@ -89,10 +104,12 @@ def chosen_task(model: Model, task: str | None) -> tuple[str, Task]:
     return name, own
 
 
-def _backbone_weights(model: Model, backbone: Transformer, layout: Layout, pad: int) -> dict[str, Tensor]:
+def _backbone_weights(
+    weights: Mapping[str, Tensor], backbone: Transformer, layout: Layout, pad: int
+) -> dict[str, Tensor]:
     """Return the weights of the backbone by their names in transformers."""
-    config, merged = backbone.config, model.weights()
-    own = {name.removeprefix("backbone."): tensor for name, tensor in merged.items() if name.startswith("backbone.")}
+    config = backbone.config
+    own = {name.removeprefix("backbone."): tensor for name, tensor in weights.items() if name.startswith("backbone.")}
     own = _with_attention_scale(_layer_by_layer(own, config), config, layout)
     if layout.has_bias and not config.bias:
         own |= _zero_biases(own)
@@ -114,6 +131,33 @@ def _backbone_weights(model: Model, backbone: Transformer, layout: Layout, pad: 
         copies = layout.table.copies or {}
         named |= {copy: named[original] for copy, original in copies.items() if copy != OUTPUT} | {OUTPUT: output}
     return {name if name in OUTSIDE else layout.prefix + name: tensor for name, tensor in named.items()}
+
+
+def _write_adapter(layers: Mapping[str, LoRALinear], config: TransformerConfig, layout: Layout, folder: Path) -> None:
+    """Write an adapter as PEFT reads it. The parts of a fused layer, each with an A and a B, are layers there.
+
+    Source: the package peft, LoraConfig and its checkpoint format.
+    """
+    down = {f"{name}.weight": layer.lora_down.detach() for name, layer in layers.items()}  # (P r, D_in)
+    up = {f"{name}.weight": layer.lora_up.detach().flatten(0, 1) for name, layer in layers.items()}  # (D_out, r)
+    sides = {
+        "lora_A": _layer_by_layer(down, config),
+        "lora_B": _with_attention_scale(_layer_by_layer(up, config), config, layout),
+    }
+    weights = {
+        f"{PEFT_PREFIX}{layout.prefix}{name.removesuffix('weight')}{side}.weight": tensor.float().cpu().clone()
+        for side, own in sides.items()
+        for name, tensor in layout.table.named(own)
+    }
+    lora = next(iter(layers.values())).config
+    settings = {
+        "peft_type": "LORA", "r": lora.rank, "lora_alpha": lora.alpha, "lora_dropout": lora.dropout, "bias": "none",
+        "target_modules": sorted({name.removeprefix(PEFT_PREFIX).rpartition(".lora_")[0] for name in weights}),
+        "base_model_name_or_path": "..", "inference_mode": True,
+    }  # fmt: skip
+    folder.mkdir()
+    save_tensors(weights, folder / PEFT_WEIGHTS, {"format": "pt"})
+    (folder / PEFT_CONFIG).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def _layer_by_layer(own: Mapping[str, Tensor], config: TransformerConfig) -> dict[str, Tensor]:
@@ -191,7 +235,7 @@ def _settings(model: Model, config: TransformerConfig, layout: Layout, name: str
     rows = backbone.embedding.num_embeddings
     settings = {
         "model_type": layout.model_type,
-        MARK: lmtasks.__version__,
+        WRITTEN_BY: lmtasks.__version__,
         "is_encoder_decoder": config.has_encoder and config.has_decoder,
         "vocab_size": rows,
         "pad_token_id": tokenizer.pad_id,
@@ -252,9 +296,8 @@ def _generation(model: Model, config: TransformerConfig, name: str, task: Task) 
         **_search(decoding),
     }
     if config.positions == "relative" and config.decoder_layers > config.encoder_layers:
-        settings["use_cache"] = (
-            False  # the cache of a T5 in transformers 5.23 has a place for each layer of the encoder
-        )
+        # the cache of a T5 in transformers 5.23 has a place for each layer of the encoder
+        settings["use_cache"] = False
     if never := dict.fromkeys(tokenizer.suppress_tokens):
         settings["bad_words_ids"] = [[i] for i in never]
     if config.has_encoder:

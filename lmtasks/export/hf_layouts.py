@@ -285,13 +285,11 @@ def choose_layout(config: TransformerConfig, name: str, task: Task, tokenizer: B
     missed = [(_misfits(facts, each.needs), each) for each in layouts]
     faults, layout = min(missed, key=lambda pair: len(pair[0]))
     if faults:
-        raise InputError(
-            f"transformers has no such model: {'; '.join(faults)} in {layout.stem}, the nearest; {INSTEAD}"
-        )
+        raise InputError(f"transformers has no such model; the nearest, {layout.stem}: {'; '.join(faults)}; {INSTEAD}")
     return layout
 
 
-def check_head(name: str, task: Task) -> str:
+def head_class(name: str, task: Task) -> str:
     """Return the end of the name of the class that has the head of a task above an encoder.
 
     Raises: InputError if transformers has no such head.
@@ -305,7 +303,7 @@ def check_head(name: str, task: Task) -> str:
     if isinstance(task, SpanAnsweringTask) and task.no_answer:
         facts[f"model.tasks.{name}.no_answer_at"], needs = task.no_answer_at, {**needs, "no_answer_at": ("first",)}
     if faults := _misfits(facts, needs):
-        raise InputError(f"transformers has no such head: {'; '.join(faults)} there; {INSTEAD}")
+        raise InputError(f"transformers has no such head: {'; '.join(faults)}; {INSTEAD}")
     return ending
 
 
@@ -329,7 +327,7 @@ def _misfits(facts: Mapping[str, Any], needs: Needs) -> list[str]:
     for setting, values in needs.items():
         full = next((each for each in facts if each.endswith(f".{setting}")), None)
         if full is not None and facts[full] not in values:
-            said.append(f"{full} is {facts[full]}, but {_listed(values)}")
+            said.append(f"{full} is {facts[full]}, wanted {_listed(values)}")
     return said
 
 

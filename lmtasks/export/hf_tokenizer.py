@@ -35,7 +35,7 @@ from lmtasks.text.words import LETTERS
 
 FIRST, SECOND = -1, -2  # stand for the texts in a framing
 GENERIC = "PreTrainedTokenizerFast"  # does what tokenizer.json says
-MARK = "<extra_id_"  # of T5
+EXTRA_ID = "<extra_id_"  # of T5
 MASKS = ("[MASK]", "<mask>")
 
 
@@ -130,7 +130,7 @@ def _write_sentencepiece(
         (folder / "spiece.model").write_bytes(model)
         return {
             "tokenizer_class": "T5Tokenizer",
-            "extra_ids": sum(name.startswith(MARK) for name in source["specials"]),
+            "extra_ids": sum(name.startswith(EXTRA_ID) for name in source["specials"]),
         }
     raise InputError("its sentencepiece model has ids that no tokenizer of transformers gives; export it --to onnx")
 

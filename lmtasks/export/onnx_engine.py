@@ -18,7 +18,7 @@ from lmtasks.backbones.base import Backbone, Memory, State
 from lmtasks.batch import IGNORE, Batch, longest
 from lmtasks.errors import InputError
 from lmtasks.export.onnx import ALONE, DECODER, ENCODER, LOWEST, PAST, SEEN, is_cache, reader_file
-from lmtasks.export.shared import Shared
+from lmtasks.export.shared import Shared, device_of
 from lmtasks.heads.classification import ClassificationHead
 from lmtasks.heads.span import SpanHead
 from lmtasks.heads.tagging import TaggingHead
@@ -34,13 +34,13 @@ class Session(Shared):
         try:
             import onnxruntime
         except ImportError:
-            raise InputError("ONNX files need the package onnxruntime; pip install onnxruntime") from None
-        kind, _, index = device.partition(":")
-        if kind != "cpu" and (kind != "cuda" or GPU not in onnxruntime.get_available_providers()):
+            raise InputError("this needs the package onnxruntime; pip install onnxruntime") from None
+        kind, index = device_of(device)
+        if kind == "cuda" and GPU not in onnxruntime.get_available_providers():
             raise InputError(f"ONNX Runtime has no device {device} here; give cpu, or install onnxruntime-gpu for cuda")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = threads, 3
-        provider = (GPU, {"device_id": int(index or 0)}) if kind == "cuda" else CPU
+        provider = (GPU, {"device_id": index}) if kind == "cuda" else CPU
         try:
             super().__init__(onnxruntime.InferenceSession(path, options, providers=[provider]))
         except Exception as error:  # the package has classes of its own, which are no OSError

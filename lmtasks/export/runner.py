@@ -1,25 +1,28 @@
 """run.py: a short program in an export that answers one text with the engine alone, to read, to copy and to change.
 
-It is put together of three parts: how texts become ids, what the engine does with them, and how its result becomes an
-answer. Its numbers stand in `lmtasks.json`. What it cannot do, `lmtasks run` on the same folder can.
+`RECIPES` has a line for each kind of task and head: what a program does, of parts in `programs.py`, and what it reads
+from `lmtasks.json`. What a program cannot do, `lmtasks run` on the same folder can.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 import lmtasks
-from lmtasks.decoding import Decoding
 from lmtasks.decoding.search import SLACK
-from lmtasks.export import ct2_engine, programs
+from lmtasks.export import programs
+from lmtasks.export.ct2_engine import search_settings
+from lmtasks.heads.base import Head
 from lmtasks.heads.classification import ClassificationHead
-from lmtasks.heads.language_model import LanguageModelHead
+from lmtasks.heads.language_model import LanguageModelHead, latest
 from lmtasks.heads.seq2seq import Seq2SeqHead
 from lmtasks.heads.span import SpanHead
 from lmtasks.heads.tagging import TaggingHead
@@ -28,22 +31,25 @@ from lmtasks.storage import TOKENIZER
 from lmtasks.tasks.answering import SpanAnsweringTask
 from lmtasks.tasks.base import Task, listed
 from lmtasks.tasks.classification import ClassificationTask
+from lmtasks.tasks.dialogue import DialogueTask
+from lmtasks.tasks.generation import GenerationTask
 from lmtasks.tasks.seq2seq import Seq2SeqTask
 from lmtasks.tasks.tagging import TaggingTask
-from lmtasks.tasks.translation import TranslationTask
-from lmtasks.text.base import BaseTokenizer
+from lmtasks.tasks.translation import TranslationTask, split_direction
 from lmtasks.text.words import APOSTROPHES, LETTERS
 
 PROBES = ("a", "b b")  # texts by whose ids the places of texts in a source are found
-IMAGE = {  # what a program imports, with what that imports: their other dependencies are for other uses
-    "ct2": ("ctranslate2", "numpy", "pyyaml", "setuptools"),
-    "onnx": ("onnxruntime", "numpy", "flatbuffers", "packaging", "protobuf"),
-}
 PACKAGES = {"ct2": "ctranslate2", "onnx": "onnxruntime"}
+LEAST = {  # versions of the packages in an image, which needs nothing of what these need for other uses
+    "ctranslate2": "4.8.5", "onnxruntime": "1.22", "numpy": "2", "tokenizers": "0.21", "sentencepiece": "0.2.3",
+}  # fmt: skip
+STANDARD = {  # name that a program uses -> the line that imports it
+    name: f"import {name}" for name in ("argparse", "json", "os", "re", "sys")
+} | {"permutations": "from itertools import permutations", "Path": "from pathlib import Path"}  # fmt: skip
 CUTTERS = {
-    "tokenizers": ("Tokenizer", programs.PIECES),
-    "sentencepiece": ("SentencePieceProcessor", programs.SENTENCES),
-}  # package -> its class, and the part of the program that uses it
+    "tokenizers": ("Tokenizer", programs.PIECES, programs.JOIN_PIECES),
+    "sentencepiece": ("SentencePieceProcessor", programs.SENTENCES, programs.JOIN_SENTENCES),
+}  # package -> its class, and the parts of a program that cut texts and join them
 # letters, digits and the marks that follow them, but for scripts without spaces between words
 LETTER = (
     "(?:[^\\W_\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]"
@@ -53,168 +59,248 @@ Facts = dict[str, Any]
 """Numbers and names that a program reads from `lmtasks.json`."""
 
 
+class Recipe(NamedTuple):
+    """How programs do one kind of task with one kind of head."""
+
+    task: type[Any]
+    """The class of the task."""
+    head: type[Head]
+    """The class of the head."""
+    body: Mapping[str, tuple[str, ...]]
+    """What a program does with each engine, in parts."""
+    facts: Callable[[Any, Any, Model], Facts | None]
+    """Gives what it reads of a task, its head and their model; None if a program cannot make the source."""
+    prints: str = ""
+    """How it prints ids that the model wrote."""
+    layers: tuple[str, ...] = ()
+    """Attributes of the head: layers that are too much for a short program, where the engine does not have them."""
+
+
 def write_runners(model: Model, engine: str, folder: Path) -> dict[str, Facts]:
     """Write a program for each task that it suits, run.py or run_TASK.py, and return what they read, by task.
 
-    A Dockerfile beside them makes an image of the first one.
-
-    `folder` also gets the files by which they cut texts.
+    `folder` also gets the files by which they cut texts, and a Dockerfile, which makes an image of the first one.
     """
-    backbone, tokenizer = model.built()
+    _, tokenizer = model.built()
     files = tokenizer.piece_files()
     for file, content in files.items():
         (folder / file).write_bytes(content)
     cutter = "tokenizers" if TOKENIZER in files else "sentencepiece"
-    kind, pieces = CUTTERS[cutter]
     alone, writes = len(model.tasks) == 1, any(task.generates for task in model.tasks.values())
     config = model.backbone_config
-    segments, separator = getattr(config, "segments", 0), getattr(config, "separator", 0)
     shared = {
-        "specials_as_text": tokenizer.specials_as_text, "silent": tokenizer.silent_ids, "longest": backbone.max_length,
-        "folder": "encoder" if writes else ".", "segments": segments, "separator": separator,
+        "specials_as_text": tokenizer.specials_as_text, "silent": tokenizer.silent_ids,
+        "folder": "encoder" if writes else ".", "segments": getattr(config, "segments", 0),
+        "separator": getattr(config, "separator", 0),
     }  # fmt: skip
-    starts = {head.start for head in model.heads.values() if isinstance(head, Seq2SeqHead)}
     told: dict[str, Facts] = {}
     for name, task in model.tasks.items():
-        own = {**shared, "file": "model.onnx" if alone else f"{name}.onnx", "head": name}
         head = model.heads[name]
-        facts, body = _facts(task, head, tokenizer, model.decoding), _body(head, engine)
-        if facts is None or body is None or (kind != "Tokenizer" and isinstance(task, SpanAnsweringTask)):
+        recipe = next((each for each in RECIPES if isinstance(task, each.task) and isinstance(head, each.head)), None)
+        if recipe is None or engine not in recipe.body or not files:
             continue
-        told[name] = {**own, **facts}
-        if len(starts) > 1 and isinstance(head, Seq2SeqHead):
-            told[name]["told"] = [head.start]
-        file = "run.py" if alone else f"run_{name}.py"
-        usage = facts["texts"] if len(facts["texts"]) > 1 else ["text"]
-        text = _head(task, name, file, engine, cutter, body, " ".join(usage).upper())
-        (folder / file).write_text(text + pieces + body, encoding="utf-8")
-        if len(told) == 1:  # of several programs, the first
-            image = programs.DOCKERFILE.format(
-                name=task.kind, usage=" ".join(f'"{each.upper()}"' for each in usage), file=file,
-                packages=" ".join((*IMAGE[engine], cutter)),
-            )  # fmt: skip
-            (folder / "Dockerfile").write_text(image, encoding="utf-8")
+        if engine == "ct2" and any(getattr(head, each) for each in recipe.layers):
+            continue
+        if (facts := recipe.facts(task, head, model)) is None:
+            continue
+        program = Program(f"run{'' if alone else f'_{name}'}.py", task, name, facts, recipe, engine, cutter)
+        (folder / program.file).write_text(program.text, encoding="utf-8")
+        if not told:
+            (folder / "Dockerfile").write_text(program.image, encoding="utf-8")
+        told[name] = {**shared, "file": "model.onnx" if alone else f"{name}.onnx", "head": name, **facts}
     return told
 
 
-def _head(task: Task, name: str, file: str, engine: str, cutter: str, body: str, usage: str) -> str:
-    """Return how a program begins: what it does, what it imports, and its texts."""
-    package, numbers = PACKAGES[engine], ["numpy"] * ("np." in body)
-    standard = ["import json", *["import re"] * ("re." in body), "import sys", "from pathlib import Path"]
-    others = [f"import {package}", *["import numpy as np"] * len(numbers), f"from {cutter} import {CUTTERS[cutter][0]}"]
-    return programs.HEAD.format(
-        what=task.sentence, file=file, usage=usage, needs=listed([package, *numbers, cutter]), name=json.dumps(name),
-        imports="\n".join([*standard, "", *others]), version=lmtasks.__version__,
-    )  # fmt: skip
+@dataclass(frozen=True)
+class Program:
+    """A program of an export, put together."""
+
+    file: str
+    """Its name."""
+    task: Task
+    """The task that it does."""
+    name: str
+    """The name of the task."""
+    facts: Facts
+    """What it reads."""
+    recipe: Recipe
+    """What it does."""
+    engine: str
+    """The engine that computes."""
+    cutter: str
+    """The package that cuts texts."""
+
+    @property
+    def body(self) -> str:
+        """What comes after its head."""
+        choice = programs.LANGUAGES if "directions" in self.facts else ""
+        _, cut, join = CUTTERS[self.cutter]
+        join = join if self.recipe.prints else ""
+        parts = [choice, cut, join, *self.recipe.body[self.engine], self.recipe.prints]
+        return "\n\n\n".join(part.strip("\n") for part in parts if part) + "\n"
+
+    @property
+    def packages(self) -> list[str]:
+        """The packages that it imports."""
+        return [*sorted([PACKAGES[self.engine], *["numpy"] * ("np." in self.body)]), self.cutter]
+
+    @property
+    def text(self) -> str:
+        """The whole program."""
+        lines = {"numpy": "import numpy as np", self.cutter: f"from {self.cutter} import {CUTTERS[self.cutter][0]}"}
+        options = [f'parser.add_argument("--{each}", metavar="LANG", help=", ".join(task["languages"]))'
+                   for each in ("source", "target") if "directions" in self.facts]  # fmt: skip
+        texts = [f'parser.add_argument("{each}", metavar="{each.upper()}", type=utf8)' for each in self.facts["texts"]]
+        choice = "[--source LANG] [--target LANG] " if options else ""
+        whole = programs.HEAD + self.body
+        return programs.HEAD.format(
+            what=json.dumps(self.task.sentence, ensure_ascii=False)[1:-1],  # no label ends the docstring
+            file=self.file, usage=choice + " ".join(self.facts["texts"]).upper(), needs=listed(self.packages),
+            version=lmtasks.__version__, install=" ".join(self.packages), name=json.dumps(self.name),
+            standard="\n".join(line for used, line in STANDARD.items() if re.search(rf"\b{used}[.(]", whole)),
+            packages="\n".join(f"    {lines.get(each, f'import {each}')}" for each in self.packages),
+            arguments="\n".join(options + texts),
+        ) + "\n\n" + self.body  # fmt: skip
+
+    @property
+    def image(self) -> str:
+        """The Dockerfile that makes an image of it."""
+        options = ["--target LANG"] * ("directions" in self.facts)
+        usage = " ".join([*options, *(f'"{each.upper()}"' for each in self.facts["texts"])])
+        wanted = " ".join(f'"{each}>={LEAST[each]}"' for each in self.packages)
+        return programs.DOCKERFILE.format(name=self.task.kind, usage=usage, packages=wanted, file=self.file)
 
 
-def _body(head: Any, engine: str) -> str | None:
-    """Return what a program does with an engine for a head, None if that is too much for a short program.
-
-    Of CTranslate2 it gets the states of the encoder, and does itself what one linear layer does.
-    """
-    if isinstance(head, Seq2SeqHead):
-        return programs.SOURCE + (programs.ONNX_WRITE if engine == "onnx" else programs.CT2_WRITE)
-    if isinstance(head, LanguageModelHead):
-        return programs.SOURCE + (programs.ONNX_CONTINUE if engine == "onnx" else programs.CT2_CONTINUE)
-    if isinstance(head, ClassificationHead):
-        simple = head.ngrams is None and head.attention is None
-        logits = programs.ONNX_LOGITS if engine == "onnx" else programs.CT2_STATES + programs.POOLED
-        return programs.SOURCE + logits + programs.LABELS if simple or engine == "onnx" else None
-    if isinstance(head, TaggingHead):
-        simple = head.spelling is None and not len(head.layers)
-        logits = programs.ONNX_TAGS if engine == "onnx" else programs.CT2_STATES + programs.EMISSIONS
-        return programs.WORDS + logits + programs.TAGS if simple or engine == "onnx" else None
-    if isinstance(head, SpanHead):
-        simple = head.attention is None and head.match is None and not len(head.layers)
-        logits = programs.ONNX_LOGITS if engine == "onnx" else programs.CT2_STATES + programs.EDGES
-        return programs.QUESTION + logits + programs.SPAN if simple or engine == "onnx" else None
-    return None
-
-
-def _facts(task: Task, head: Any, tokenizer: BaseTokenizer, decoding: Decoding) -> Facts | None:
-    """Return what a program reads, None if it cannot make the source of the task."""
-    if isinstance(task, TaggingTask) and isinstance(head, TaggingHead):
-        return _tagging(task, head, tokenizer)
-    if isinstance(task, TranslationTask):
-        task = task.narrowed(task.directions[0] if task.directions else "-".join(task.between[:2]))
-    if (framed := _frame(task, tokenizer)) is None:
+def writing(task: Task, head: Any, model: Model) -> Facts | None:
+    """Return what a program reads that writes a text."""
+    backbone, _ = model.built()
+    decoding, starts = model.decoding, {getattr(each, "start", None) for each in model.heads.values()} - {None}
+    if (facts := framed(task, model)) is None:
         return None
-    texts, source = framed
-    facts: Facts = {"texts": texts, "source": source}
-    if isinstance(task, SpanAnsweringTask) and isinstance(head, SpanHead):
-        if len(source) != 5:
-            return None
-        own = {each: getattr(task, each) for each in ("window", "max_answer", "no_answer", "no_answer_at")}
-        return {**facts, "source": source[::2], "threshold": float(head.threshold), **own}
-    if isinstance(task, ClassificationTask) and isinstance(head, ClassificationHead):
-        about = {"labels": task.labels, "multi_label": task.multi_label, "pooling": task.pooling, "hidden": task.hidden}
-        return {**facts, **about}
-    if isinstance(head, (Seq2SeqHead, LanguageModelHead)):
-        copied = ("beam", "length_penalty", "max_length", "max_ratio", "early_stop")
-        facts |= {"end": head.end, "suppress": list(head.suppress_tokens), "slack": SLACK}
-        facts |= {each: getattr(decoding, each) for each in copied}
-        ((example, *_)) = task.questions([_probe(task, texts)], tokenizer)
-        search = {"beam_size": decoding.beam, "patience": ct2_engine.PATIENCE[decoding.early_stop]}
-        search |= {"length_penalty": decoding.length_penalty, "repetition_penalty": decoding.repetition_penalty}
-        search |= {"no_repeat_ngram_size": decoding.no_repeat_ngram}
-        return {
-            **facts, "prefix": example.prefix, "start": getattr(head, "start", None), "told": [], "search": search,
-            "block": getattr(head, "context", None),
-        }  # fmt: skip
-    return None
+    copied = ("beam", "length_penalty", "max_ratio", "min_length", "early_stop")
+    return {
+        **facts, **{name: getattr(decoding, name) for name in copied}, "slack": SLACK,
+        "max_length": min(decoding.max_length, backbone.max_length or decoding.max_length),
+        "end": head.end, "suppress": list(head.suppress_tokens), "start": getattr(head, "start", None),
+        "told": [head.start] if len(starts) > 1 else [], "search": search_settings(decoding),
+    }  # fmt: skip
 
 
-def _probe(task: Task, texts: Sequence[str]) -> dict[str, Any]:
-    """Return a row with short texts."""
-    return {name: [probe] if task.multi_turn else probe for name, probe in zip(texts, PROBES, strict=False)}
+def translating(task: TranslationTask, head: Any, model: Model) -> Facts | None:
+    """Return what a program reads that translates.
 
-
-def _frame(task: Task, tokenizer: BaseTokenizer) -> tuple[list[str], list[Any]] | None:
-    """Return the texts that a task reads, and its source as ids with the texts between them; None if it has others.
-
-    A text is {"text": its column, "before": what stands in front of it}.
+    Of several directions source and prefix have "source" and "target" in place of the ids of the two languages.
     """
-    texts = [name for name in (task.input_column, task.context) if name is not None]
-    if isinstance(task, TranslationTask):
-        texts = list(task.source_columns)
-    examples = task.questions([_probe(task, texts)], tokenizer)
-    if len(texts) > len(PROBES) or len(examples) != 1:
-        return None
-    source, parts, begin = examples[0].source, [], 0
-    prompt = task.prompt_text if isinstance(task, Seq2SeqTask) else ""
-    for number, (name, probe) in enumerate(zip(texts, PROBES, strict=False)):
-        for before in dict.fromkeys(("" if number else prompt, "")):
-            ids = tokenizer.encode(before + probe)
-            if (place := _find(source, ids, begin)) is not None:
-                break
-        else:
+    _, tokenizer = model.built()
+    pairs = [split_direction(each) for each in task.directions] or [*permutations(task.between, 2)]
+    named = task.columns if tokenizer.names_languages else task.languages
+    ids = {language: tokenizer.tag(language) if language in named else None for language in task.columns}
+    found: list[Facts] = []
+    for source, target in (pairs[0], pairs[-1]):
+        facts = writing(task.narrowed(f"{source}-{target}"), head, model)
+        if facts is None:
             return None
-        parts += [source[begin:place], {"text": name, "before": before}]
-        begin = place + len(ids)
-    return texts, [*parts, source[begin:]]
+        names = {source: "text"} | ({ids[source]: "source", ids[target]: "target"} if len(pairs) > 1 else {})
+        found.append(
+            facts | {key: [names.get(each, each) for each in facts[key]] for key in ("texts", "source", "prefix")}
+        )
+    if found[0] != found[1]:  # a tokenizer of one's own may frame each direction in its own way
+        return None
+    choice = {"languages": ids, "directions": pairs if task.directions else []} if len(pairs) > 1 else {}
+    return found[0] | choice
 
 
-def _find(ids: Sequence[int], part: Sequence[int], begin: int) -> int | None:
-    """Return where a part begins in a list, from `begin` on."""
-    places = range(begin, len(ids) - len(part) + 1)
-    return next((place for place in places if list(ids[place : place + len(part)]) == list(part)), None)
+def replying(task: DialogueTask, head: Any, model: Model) -> Facts | None:
+    """Return what a program reads that replies: of a long turn the end, after what stands before it."""
+    facts = writing(task, head, model)
+    return facts and {**facts, "longest": task.history, "cut_at": facts["source"].index(task.input_column)}
 
 
-def _tagging(task: TaggingTask, head: TaggingHead, tokenizer: BaseTokenizer) -> Facts | None:
+def continuing(task: GenerationTask, head: Any, model: Model) -> Facts | None:
+    """Return what a program reads that continues a text: of a long one the end; a language model is left room."""
+    facts = writing(task, head, model)
+    block = task.max_length
+    kept = task.prompt or len(latest(range(block), block, model.decoding.max_length))
+    return facts and {**facts, "block": block, "longest": kept, "cut_at": 0}
+
+
+def classifying(task: ClassificationTask, head: Any, model: Model) -> Facts | None:
+    """Return what a program reads that classifies."""
+    facts = framed(task, model)
+    own = {each: getattr(task, each) for each in ("labels", "multi_label", "pooling", "hidden")}
+    return facts and {**facts, **own}
+
+
+def answering(task: SpanAnsweringTask, head: Any, model: Model) -> Facts | None:
+    """Return what a program reads that finds answers; it needs the places of the pieces in a text."""
+    _, tokenizer = model.built()
+    facts = framed(task, model)
+    if facts is None or TOKENIZER not in tokenizer.piece_files():
+        return None
+    own = {each: getattr(task, each) for each in ("window", "stride", "max_answer", "no_answer", "no_answer_at")}
+    source, places = facts["source"], [facts["source"].index(name) for name in task.source_columns]
+    parts = [source[: places[0]], source[places[0] + 1 : places[1]], source[places[1] + 1 :]]
+    return {**facts, **own, "source": parts, "threshold": float(head.threshold)}
+
+
+def tagging(task: TaggingTask, head: Any, model: Model) -> Facts | None:
     """Return what a program reads that tags words, None if words have other ids in a text than alone."""
-    spaced = LETTERS in task.writing
-    (wanted,) = tokenizer.encode_words([PROBES[0]], spaced)
+    backbone, tokenizer = model.built()
+    (wanted,) = tokenizer.encode_words([PROBES[0]], LETTERS in task.writing)
     spaces = [space for space in ("", " ") if tokenizer.encode(space + PROBES[0]) == wanted]
     if not spaces:
         return None
-    (*lead, close), chain = tokenizer.frame_source([]), head.chain
-    follow, begin, end = chain.ruled(torch.float32)
+    (*lead, close), longest = tokenizer.frame_source([]), backbone.max_length
+    follow, begin, end = head.chain.ruled(torch.float32)
     return {
         "texts": [task.input_column], "words": word_pattern(task.writing), "space": spaces[0], "lead": lead,
         "close": close, "end": tokenizer.eos_id, "marks": [tokenizer.mark(name) for name in task.marks],
         "tags": task.tags, "follow": follow.tolist(), "begin_tag": begin.tolist(), "end_tag": end.tolist(),
+        "longest": longest, "cut_at": longest and longest - 1,
     }  # fmt: skip
+
+
+def framed(task: Task, model: Model) -> Facts | None:
+    """Return what is read of a row: its texts, what stands before them, and ids with the names of texts among them.
+
+    None if it is not one source of one text or two.
+    """
+    backbone, tokenizer = model.built()
+    texts = [name for name in (task.input_column, task.context) if name is not None]
+    row = {name: [probe] if task.multi_turn else probe for name, probe in zip(texts, PROBES, strict=False)}
+    examples = task.questions([row], tokenizer)
+    if len(examples) != 1:
+        return None
+    source: list[Any] = [*examples[0].source]
+    prompts = [task.prompt_text if isinstance(task, Seq2SeqTask) else "", ""]
+    before, begin = [], 0
+    for name, prompt, probe in zip(texts, prompts, PROBES, strict=False):
+        for begins in dict.fromkeys((prompt, "")):
+            ids = tokenizer.encode(begins + probe)
+            place = next((i for i in range(begin, len(source) - len(ids) + 1) if source[i : i + len(ids)] == ids), None)
+            if place is not None:
+                break
+        else:
+            return None
+        source[place : place + len(ids)], begin = [name], place + 1
+        before.append(begins)
+    longest = backbone.max_length
+    return {
+        "texts": texts, "before": before, "source": source, "prefix": examples[0].prefix,
+        "longest": longest, "cut_at": longest and longest - 1,
+    }  # fmt: skip
+
+
+RECIPES = (
+    Recipe(GenerationTask, LanguageModelHead, programs.CONTINUE, continuing, programs.PRINT_REST),
+    Recipe(GenerationTask, Seq2SeqHead, programs.BEGIN, continuing, programs.PRINT_REST),
+    Recipe(TranslationTask, Seq2SeqHead, programs.WRITE, translating, programs.PRINT_TEXT),
+    Recipe(DialogueTask, Seq2SeqHead, programs.WRITE, replying, programs.PRINT_TEXT),
+    Recipe(Seq2SeqTask, Seq2SeqHead, programs.WRITE, writing, programs.PRINT_TEXT),
+    Recipe(ClassificationTask, ClassificationHead, programs.CLASSIFY, classifying, layers=("ngrams", "attention")),
+    Recipe(TaggingTask, TaggingHead, programs.TAG, tagging, layers=("spelling", "layers")),
+    Recipe(SpanAnsweringTask, SpanHead, programs.ANSWER, answering, layers=("attention", "match", "layers")),
+)  # the first that fits is taken
 
 
 def word_pattern(writing: Sequence[str]) -> str:

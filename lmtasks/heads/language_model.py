@@ -13,7 +13,8 @@ from torch import Tensor
 from lmtasks.backbones.base import Backbone, Memory, State
 from lmtasks.backbones.loss import Loss
 from lmtasks.batch import Batch
-from lmtasks.decoding import Decoding, search, stream
+from lmtasks.cuts import note_cut
+from lmtasks.decoding import Decoding, number_of, search, stream
 from lmtasks.heads.base import Head, Texts
 
 
@@ -53,23 +54,30 @@ class LanguageModelHead(Head):
         A source that leaves too little room is cut, see `latest`.
         """
         rows = zip(batch.source.tolist(), batch.source_mask.sum(1).tolist(), strict=True)
-        backbone, prompts = self._begin(backbone, [source[:length] for source, length in rows], decoding)
-        begin, ids = [prefix] * len(batch) if prefix else None, batch.ids.tolist()
+        numbers = [example.row for example in batch.examples] or range(len(batch))
+        backbone, prompts = self._begin(backbone, [source[:length] for source, length in rows], numbers, decoding)
+        begin = [prefix] * len(batch) if prefix else None
+        ids = None if decoding.seed is None else [number_of(prompt) for prompt in prompts]
         return search(backbone, None, decoding, self.end, self.end, self.suppress_tokens, begin, ids, prompts)
 
     def stream(
         self, backbone: Backbone, source: Sequence[int], decoding: Decoding, prefix: Sequence[int] = ()
     ) -> Iterator[int]:
         """Iterate over the tokens that continue one source; see `Head.stream`."""
-        backbone, (prompt,) = self._begin(backbone, [source], decoding)
-        return stream(backbone, None, decoding, self.end, self.end, self.suppress_tokens, prefix, prompt=prompt)
+        backbone, (prompt,) = self._begin(backbone, [source], [0], decoding)
+        number = number_of(prompt)
+        return stream(backbone, None, decoding, self.end, self.end, self.suppress_tokens, prefix, number, prompt)
 
     def _begin(
-        self, backbone: Backbone, sources: Sequence[Sequence[int]], decoding: Decoding
+        self, backbone: Backbone, sources: Sequence[Sequence[int]], rows: Sequence[int], decoding: Decoding
     ) -> tuple[Backbone, list[Sequence[int]]]:
         """Return the backbone that writes, `Rolling` with a context, and the prompt that it reads of each source."""
         writer = backbone if self.context is None else Rolling(backbone, self.context)
-        return writer, [latest(each or [self.end], writer.max_length, decoding.max_length) for each in sources]
+        prompts = [latest(each or [self.end], writer.max_length, decoding.max_length) for each in sources]
+        for row, source, prompt in zip(rows, sources, prompts, strict=True):
+            if len(prompt) < len(source):
+                note_cut(row, len(source), len(prompt))
+        return writer, prompts
 
 
 class RollingState(State):

@@ -10,7 +10,7 @@ from torch import Tensor
 from lmtasks.backbones.base import Backbone
 from lmtasks.backbones.loss import Loss
 from lmtasks.batch import Batch
-from lmtasks.decoding import Decoding, search, stream
+from lmtasks.decoding import Decoding, number_of, search, stream
 from lmtasks.heads.base import Head, Texts
 
 
@@ -41,7 +41,10 @@ class Seq2SeqHead(Head):
         """Return the `n_best` texts found for each source, best first; all begin with prefixes, see `Head.predict`."""
         memory = backbone.encode(batch.source, batch.source_mask)
         own = [example.prefix for example in batch.examples] or [[]] * len(batch)
-        begin, ids = [[*each, *prefix] for each in own], batch.ids.tolist()
+        begin, ids = [[*each, *prefix] for each in own], None
+        if decoding.seed is not None:
+            rows = zip(batch.source.tolist(), batch.source_mask.sum(1).tolist(), strict=True)
+            ids = [number_of(source[:length]) for source, length in rows]
         return search(backbone, memory, decoding, self.start, self.end, self.suppress_tokens, begin, ids)
 
     @torch.no_grad()
@@ -51,7 +54,8 @@ class Seq2SeqHead(Head):
         """Read one source and iterate over the tokens of its text; see `Head.stream`."""
         read = torch.tensor([[*source]], device=backbone.device)  # (1, S)
         memory = backbone.encode(read, torch.ones_like(read, dtype=torch.bool))
-        return stream(backbone, memory, decoding, self.start, self.end, self.suppress_tokens, prefix)
+        number = number_of(source)
+        return stream(backbone, memory, decoding, self.start, self.end, self.suppress_tokens, prefix, number)
 
     def alignment(self, backbone: Backbone, batch: Batch) -> Tensor:
         """Return how much each token of batch.target (B, T) reads of each of batch.source (B, S): (B, T, S)."""

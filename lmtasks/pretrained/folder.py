@@ -16,13 +16,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import safe_open
 from torch import Tensor
 
 from lmtasks.errors import InputError, one_line
 from lmtasks.hub import why_no_answer
-from lmtasks.storage import EXPORT, METRICS, is_hub_id
+from lmtasks.storage import CHECKSUMS, EXPORT, METRICS, is_hub_id
+from lmtasks.storage.reading import is_whole, unpickle
 
 CONFIG, GENERATION, TOKENIZER = "config.json", "generation_config.json", "tokenizer.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -134,7 +134,8 @@ class Folder:
         if "tasks" not in self.config:
             export = None if self.model_type or self._local else self.path(EXPORT)
             return self._download_all(export) if export else None
-        self.path(METRICS)  # which may be missing
+        for file in (METRICS, CHECKSUMS):  # which may be missing
+            self.path(file)
         places = [self.path(file) for file in (CONFIG, TOKENIZER, WEIGHTS[0])]
         missing = [file for file, place in zip((CONFIG, TOKENIZER, WEIGHTS[0]), places, strict=True) if place is None]
         if places[0] is None or missing:
@@ -242,14 +243,7 @@ def _opened(path: Path) -> Any:
     path.open("rb").close()  # safetensors says of a file that may not be read that there is none
     if path.suffix == ".safetensors":
         return safe_open(path, framework="pt")
-    weights = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    if not isinstance(weights, dict) or not all(map(_is_whole, weights.values())):
+    weights = unpickle(path, mmap=zipfile.is_zipfile(path))
+    if not isinstance(weights, dict) or not all(map(is_whole, weights.values())):
         raise ValueError(f"{path.name} holds other things than tensors")
     return weights
-
-
-def _is_whole(value: object) -> bool:
-    """Tell whether a value is a tensor that has its numbers in the file, and is not larger than what it has there."""
-    if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
-        return False
-    return value.numel() * value.itemsize <= value.untyped_storage().nbytes()

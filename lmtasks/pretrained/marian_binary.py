@@ -18,6 +18,7 @@ import numpy as np
 import yaml
 
 from lmtasks.errors import InputError, one_line
+from lmtasks.storage.reading import read_yaml
 
 SETTINGS = "special:model.yml"
 _VERSION = 1
@@ -105,8 +106,9 @@ def _dequantised(file: _File, name: str, data: np.ndarray, shape: list[int]) -> 
 
 def _parsed(file: _File, text: bytes) -> dict[str, Any]:
     try:
-        settings = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        loader, node = read_yaml(text)
+        settings = node and loader.construct_document(node)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise file.error(f"{SETTINGS} is not YAML: {one_line(error)}") from error
     if not isinstance(settings, dict):
         raise file.error(f"{SETTINGS} has no settings; give the model.bin that Marian or marian-conv wrote")

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +49,8 @@ class Pretrained(BackboneConfig):
         >>> Pretrained("google-bert/bert-base-uncased", decoder_layers=2).name
         'google-bert/bert-base-uncased'
     """
+
+    in_files: ClassVar[bool] = False  # a saved model has the settings found, and reads no other model
 
     name: str
     """A folder with config.json, weights and tokenizer, or the id of a model on the Hugging Face hub."""

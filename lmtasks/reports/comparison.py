@@ -18,6 +18,7 @@ from lmtasks.errors import InputError
 from lmtasks.settings import from_plain
 from lmtasks.storage import CONFIG, METRICS_FILE, MODEL
 from lmtasks.storage.checkpoint import find_model, read_metrics, read_settings
+from lmtasks.storage.reading import refusing
 from lmtasks.text.columns import align
 
 ALONE = "alone"  # the column of several runs that have one task each
@@ -250,14 +251,9 @@ def as_plain(comparison: Comparison) -> dict[str, Any]:
 def _read(name: str, path: Path, renamed: str) -> Run:
     place = find_model(path)
     settings = read_settings(place)
-    try:
+    with refusing(place):
         tasks = from_plain(settings["tasks"])
         metrics = {task: str(value.main_metric) for task, value in tasks.items()}
-    except InputError as error:
-        raise InputError(f"{place}: {error}") from error
-    except (TypeError, KeyError, AttributeError) as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise InputError(f"{place}: its settings do not fit this version of lmtasks ({reason})") from error
     if renamed and len(metrics) > 1:
         raise InputError(f"{path}={renamed}: the run has {len(metrics)} tasks; only a single task can be renamed")
 
@@ -271,7 +267,7 @@ def _read(name: str, path: Path, renamed: str) -> Run:
     scored = [row for row in history if not math.isnan(row.get("validation/score", math.nan))]
     best = max(scored, key=lambda row: row["validation/score"], default={})  # the row whose weights `fit` keeps
     saved = read_metrics(path / MODEL) or read_metrics(path)
-    scores = {rename(key): float(value) for key, value in saved.get("scores", {}).items()}
+    scores = {rename(key): float(value) for key, value in saved.get("scores", {}).items() if value is not None}
     splits = {split: _of_split(scores, split) for split in SPLITS}
     if splits[VALIDATION]:  # the saved model was validated last: an average, or weights of an earlier step
         validated = [place for place, row in enumerate(history) if any(key.startswith("validation/") for key in row)]
@@ -289,11 +285,11 @@ def _read_history(path: Path) -> list[dict[str, float]]:
     file = path / METRICS_FILE
     if not file.is_file():
         return []
-    with file.open(encoding="utf-8", newline="") as lines:
-        rows = [row for row in csv.DictReader(lines) if row.get("step")]
     try:
+        with file.open(encoding="utf-8", newline="") as lines:
+            rows = [row for row in csv.DictReader(lines) if row.get("step")]
         return [{name: float(value) for name, value in row.items() if name and value not in EMPTY} for row in rows]
-    except ValueError as error:
+    except (ValueError, csv.Error) as error:
         raise InputError(f"{file}: {error}; metrics.csv holds numbers only") from error
 
 

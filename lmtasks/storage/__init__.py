@@ -9,10 +9,11 @@ CHECKPOINTS, LAST = "checkpoints", "last.ckpt"  # the folder of checkpoints in a
 MODEL = "model"  # the model folder in a run folder
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"  # in a model folder
 METRICS, CARD = "metrics.json", "README.md"  # in a model folder
+CHECKSUMS = "SHA256SUMS"  # in a model folder or an export: the checksums of its other files
 ADAPTER = "adapter.safetensors"  # in a model folder of a training with LoRA
 EXPORT = "lmtasks.json"  # in an export: what it was made of
-ENGINES = "engines"  # the folder of exports that are kept in a model folder
-FILES = {ADAPTER, CONFIG, WEIGHTS, TOKENIZER, METRICS, CARD}  # of a model folder
+KEPT_EXPORTS = "engines"  # the folder of exports that are kept in a model folder
+FILES = {ADAPTER, CARD, CHECKSUMS, CONFIG, METRICS, TOKENIZER, WEIGHTS}  # of a model folder
 MODELS = "a run folder, a model folder, a .ckpt file or the id of a model on the Hugging Face hub (OWNER/MODEL)"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")  # OWNER/MODEL
 

@@ -7,12 +7,15 @@ known: of the model from its settings, of its training from its `Story`.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lmtasks.backbones.lora import is_adapter
 from lmtasks.model import Model
+from lmtasks.storage import HUB_ID
+from lmtasks.storage.reading import refusing
 from lmtasks.story import Portion, Story, count
 from lmtasks.tasks.base import listed
 
@@ -31,6 +34,7 @@ COMPUTED = {  # scores that tasks do not sign -> how they are computed
 }  # fmt: skip
 BAR = r"\|"  # in a cell of a table
 MARKUP = re.compile(r"[\\`*<\[~]|(?<!\w)_|_(?!\w)")  # what Markdown would take for its own, as in labels
+HUB_COMMIT = re.compile(rf"(?P<id>{HUB_ID.pattern})@[0-9a-f]{{40}}")
 HUB_SET = re.compile(r"[:\[]")  # begins config and split behind the id of a set on the hub
 FEW = 5000  # rows of training data, below which a model has seen little
 UNEXAMINED = "It has not been examined for errors about groups of people, or for harm that its answers could do."
@@ -77,12 +81,15 @@ def architecture(model: Model) -> str:
 def training(model: Model) -> list[str]:
     """Return what a model began with, how it was trained and what that cost, as far as it is known: sentences."""
     story, told = model.story, []
-    if story.base:
-        told.append(f"It began with the weights of {story.base}.")
+    if story.base or story.base_steps:
+        told.append(f"It began with the weights of {_base(story)}.")
     if story.steps:
-        told += [f"{', '.join(_settings(model))}.", *_parts(model)]
-    if story.weights:
-        told.append(f"The weights are {story.weights}.")
+        with refusing("the settings of its training"):
+            told += [f"{', '.join(_settings(model))}.", *_parts(model)]
+    if story.averaged:
+        told.append(f"The weights are the average of {count(story.averaged, 'checkpoint')}.")
+    elif story.kept_step:
+        told.append(f"The weights are those after step {story.kept_step:,}.")
     if story.machine:
         told.append(f"The training took {_time(story.seconds)} on {story.machine}.")
     if story.memory:
@@ -107,8 +114,8 @@ def limits(model: Model, scores: Mapping[str, float]) -> list[str]:
         if 0 < rows < FEW:
             found.append(f"{about}It learned from {count(rows, 'row')} only, and knows little beyond them.")
         if f"validation/{name}/{task.main_metric}" in scores:
-            chosen = "the validation rows, by which the best checkpoint was chosen, so they are likely too high"
-            found.append(f"{about}Its scores are of {chosen}.")
+            chosen = "" if story.averaged else ", by which the best checkpoint was chosen, so they are likely too high"
+            found.append(f"{about}Its scores are of the validation rows{chosen}.")
     if story.data and not scores:
         found.append("No scores of it are known.")
     return [*found, UNEXAMINED]
@@ -148,7 +155,7 @@ def _parts(model: Model) -> list[str]:
 def _header(model: Model, name: str, scores: Mapping[str, float]) -> str:
     """Return the YAML header of the hub. Values are JSON, which YAML contains."""
     kinds = list(dict.fromkeys(PIPELINES.get(task.kind, "") for task in model.tasks.values()))
-    base, _, revision = model.story.base.partition("@")  # which only a model on the hub has
+    on_hub = HUB_COMMIT.fullmatch(model.story.base)
     sets = [HUB_SET.split(each.source)[0] for each in used(model, scores) if each.hub]
     languages = list(dict.fromkeys(code for task in model.tasks.values() for code in task.written_in))
     fields: dict[str, Any] = {
@@ -157,7 +164,7 @@ def _header(model: Model, name: str, scores: Mapping[str, float]) -> str:
         "tags": ["lmtasks", *kinds],
         "language": languages,
         "datasets": list(dict.fromkeys(sets)),
-        "base_model": base if revision else "",
+        "base_model": on_hub["id"] if on_hub else "",
         "metrics": list(dict.fromkeys(task.main_metric for task in model.tasks.values())) if scores else [],
     }
     results = [_result(model, own, scores) for own in model.tasks]
@@ -172,7 +179,7 @@ def _result(model: Model, name: str, scores: Mapping[str, float]) -> dict[str, A
     """Return the main score of a task as the hub's index of results has it."""
     main = model.tasks[name].main_metric
     named = {split: f"{split}/{name}/{main}" for split in ("test", "validation")}
-    found = [(split, scores[own]) for split, own in named.items() if own in scores]
+    found = [(split, scores[own]) for split, own in named.items() if math.isfinite(scores.get(own, math.nan))]
     return {
         "task": {"type": PIPELINES.get(model.tasks[name].kind, name), "name": name},
         "dataset": _dataset(model.story, name, found[0][0] if found else ""),
@@ -187,9 +194,17 @@ def _dataset(story: Story, task: str, split: str) -> dict[str, str]:
     return {"name": source, "type": HUB_SET.split(source)[0] if own and own.hub else "own", "split": split}
 
 
+def _base(story: Story) -> str:
+    """Return what a model began with, in words."""
+    steps = count(story.base_steps, "step")
+    if not story.base:
+        return f"a model that had been trained for {steps}"
+    return story.base + (f", trained for {steps} since" if story.base_steps else "")
+
+
 def _licence(base: str) -> str:
     """Return what is known of the licence: nothing."""
-    allow = f"its data and its base model, {base}, allow" if base else "its data allow"
+    allow = f"its data and its base model, {base.partition('@')[0]}, allow" if base else "its data allow"
     return (
         f"No licence has been chosen. Choose one that {allow}, and write it here and into the header of this file "
         "(`license: NAME`)."
@@ -237,7 +252,7 @@ def _training(model: Model, scores: Mapping[str, float]) -> str:
         head = ["task"] * several + ["split", "data", "rows", *["size"] * sized, "SHA-256, first digits"]
         rows = [
             [each.task] * several
-            + [each.split, each.source, f"{each.rows:,}", *[_size(each.size)] * sized, each.digest]
+            + [each.split, f"`{each.source}`", f"{each.rows:,}", *[_size(each.size)] * sized, each.digest]
             for each in data
         ]
         parts.append(_table(head, rows))
@@ -252,12 +267,13 @@ def _scores(model: Model, scores: Mapping[str, float]) -> str:
         task, _, metric = rest.partition("/")
         if not metric:  # the mean over tasks
             continue
-        own = model.tasks[task]
-        shown = f"**{value:.2f}**" if metric == own.main_metric else f"{value:.2f}"
+        main = task in model.tasks and metric == model.tasks[task].main_metric
+        shown = f"**{value:.2f}**" if main else f"{value:.2f}"
         groups = [other.partition("/")[2] for other in signatures if other.startswith(f"{rest}_")]  # bleu_en-de
-        mean = f"the mean of {listed(groups)}" if groups else COMPUTED.get(metric, "")
-        how = f"`{signatures[rest]}`" if rest in signatures else mean
-        rows.append([split, *([task] * (len(model.tasks) > 1)), metric, shown, how])
+        method = f"the mean of {listed(groups)}" if groups else COMPUTED.get(metric, "")
+        if rest in signatures:
+            method = f"`{signatures[rest]}`"
+        rows.append([split, *([task] * (len(model.tasks) > 1)), metric, shown, method])
     head = ["split", *(["task"] * (len(model.tasks) > 1)), "metric", "score", "how it is computed"]
     return _table(head, rows)
 

@@ -6,19 +6,12 @@ needs a trainer, this file does not.
 
 from __future__ import annotations
 
-import json
 import math
-import pickle
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -26,12 +19,23 @@ from lmtasks.backbones.lora import merged
 from lmtasks.errors import InputError
 from lmtasks.settings import check_format
 from lmtasks.storage import CHECKPOINTS, CONFIG, EXPORT, LAST, METRICS, MODEL, MODELS, TOKENIZER, WEIGHTS
+from lmtasks.storage.checksums import check_sums
+from lmtasks.storage.reading import (
+    MOST_TEXT,
+    READ_ERRORS,
+    check_archive,
+    is_whole,
+    read_json,
+    read_text,
+    refusing,
+    unpickle,
+)
+from lmtasks.storage.writing import interrupted
 from lmtasks.story import Story
 from lmtasks.text.base import BaseTokenizer
 
 KEPT = "Checkpoints"  # the callback whose state in a checkpoint lists the checkpoints kept so far
-# What zipfile and torch.load raise for files that are damaged or hold something else.
-READ_ERRORS = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOFError, OSError, pickle.UnpicklingError)
+MOST_TOKENIZER, MOST_PER_ROW = 4 * 2**20, 1000  # bytes of a tokenizer's text, and more for each row of an embedding
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,25 @@ class Saved:
     story: Story = field(default_factory=Story)
     """What is known of its training."""
 
+    def __post_init__(self) -> None:
+        parts = (self.settings, dict), (self.settings.get("tasks"), dict), (self.settings.get("backbone"), dict)
+        texts = (self.tokenizer["tokenizer_class"], str), (self.tokenizer["tokenizer"], str)
+        if not all(isinstance(part, kind) for part, kind in (*parts, *texts, (self.step, int))):
+            raise InputError("settings or tokenizer are missing; it is damaged")
+
     def build_tokenizer(self) -> BaseTokenizer:
-        """Build the tokenizer. Raises: InputError if its text is damaged, or its class is not known here."""
+        """Build the tokenizer.
+
+        Raises: InputError if its text is damaged, or far too long for the weights, or its class is not known here.
+        """
+        text, rows = (
+            self.tokenizer["tokenizer"],
+            max((len(each) for each in self.weights.values() if each.ndim), default=0),
+        )
+        if len(text) > MOST_TOKENIZER + MOST_PER_ROW * rows:  # it would take minutes and memory to read
+            raise InputError(
+                f"its tokenizer has {len(text):,} characters, its weights {rows:,} rows; do not use the model"
+            )
         return BaseTokenizer.from_plain(self.tokenizer)
 
 
@@ -59,14 +80,17 @@ def read(place: Path) -> Saved:
 
     Raises: InputError if it is damaged or not written by lmtasks.
     """
-    if place.is_dir():
-        settings = read_settings(place)
-        with _naming(place):
-            text = (place / TOKENIZER).read_text(encoding="utf-8")
-            tokenizer = {"tokenizer_class": settings.pop("tokenizer_class", "Tokenizer"), "tokenizer": text}
-            story = Story.of(read_metrics(place).get("story", {}))
-            return Saved(settings, tokenizer, load_file(place / WEIGHTS), story=story)
-    return saved_in(read_checkpoint(place), place)
+    if not place.is_dir():
+        return saved_in(read_checkpoint(place), place)
+    settings = read_settings(place)
+    if missing := [name for name in (TOKENIZER, WEIGHTS) if not (place / name).is_file()]:
+        raise InputError(f"{place}: not a whole model folder, it has no {missing[0]}; save or copy the model again")
+    check_sums(place, (TOKENIZER, WEIGHTS))
+    story = read_metrics(place).get("story", {})
+    with refusing(place, "not a whole model folder"):
+        text = read_text(place / TOKENIZER, MOST_TEXT)
+        tokenizer = {"tokenizer_class": settings.pop("tokenizer_class", "Tokenizer"), "tokenizer": text}
+        return Saved(settings, tokenizer, load_file(place / WEIGHTS), story=Story.of(story))
 
 
 def saved_in(checkpoint: Any, place: object) -> Saved:
@@ -79,9 +103,13 @@ def saved_in(checkpoint: Any, place: object) -> Saved:
         check_format(own.get("format"), place)
     if not isinstance(own, dict) or not {"settings", "tokenizer_class", "tokenizer"} <= own.keys():
         raise InputError(f"{place}: a checkpoint, but not one that lmtasks wrote; give the .ckpt of a `lmtasks fit`")
-    tokenizer = {name: own[name] for name in ("tokenizer_class", "tokenizer")}
-    story, step = Story.of(own.get("story", {})), checkpoint.get("global_step", 0)
-    return Saved(own["settings"], tokenizer, merged(checkpoint["state_dict"]), step, story)
+    with refusing(place, "a damaged checkpoint"):
+        weights = checkpoint["state_dict"]
+        if not all(map(is_whole, weights.values())):
+            raise InputError("its state_dict holds other things than whole tensors; do not use it")
+        tokenizer = {name: own[name] for name in ("tokenizer_class", "tokenizer")}
+        step, story = checkpoint.get("global_step", 0), Story.of(own.get("story", {}))
+        return Saved(own["settings"], tokenizer, merged(weights), step, story)
 
 
 def read_settings(place: Path) -> dict[str, Any]:
@@ -91,9 +119,9 @@ def read_settings(place: Path) -> dict[str, Any]:
     """
     if not place.is_dir():
         return read(place).settings
-    with _naming(place):
-        settings = json.loads((place / CONFIG).read_text(encoding="utf-8"))
-    if not isinstance(settings, dict) or "tasks" not in settings:
+    check_sums(place, [CONFIG])
+    settings = read_json(place / CONFIG)
+    if "tasks" not in settings:
         raise InputError(f"{place / CONFIG}: not the settings of a model of lmtasks; give the folder of one")
     check_format(settings.pop("format", None), place)
     return settings
@@ -105,10 +133,16 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     Raises: InputError if it is damaged.
     """
     file = folder / METRICS
-    try:
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except ValueError as error:
-        raise InputError(f"{file}: not JSON ({error})") from error
+    if not file.is_file():
+        return {}
+    check_sums(folder, [METRICS])
+    found = read_json(file)
+    kinds = {"scores": float | int | None, "signatures": str, "story": object}
+    for name, kind in kinds.items():
+        part = found.get(name, {})
+        if not isinstance(part, dict) or not all(isinstance(value, kind) for value in part.values()):
+            raise InputError(f"{file}: is damaged: its {name} are of another form; copy the model again")
+    return found
 
 
 def find_model(path: str | Path) -> Path:
@@ -119,7 +153,7 @@ def find_model(path: str | Path) -> Path:
     path = Path(path)
     if path.is_file():
         return path
-    for place in (path, path / MODEL):
+    for place in map(interrupted, (path, path / MODEL)):
         if (place / EXPORT).is_file():
             raise InputError(f"{place}: is an export, and not the model that it was made of; give that model")
         if (place / CONFIG).is_file():
@@ -139,23 +173,14 @@ def last_checkpoint(run_folder: str | Path) -> Path:
 def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
     """Read a checkpoint file with its checksums, without running code that it might hold.
 
-    `torch.save` writes a zip archive with a CRC-32 of every record, which `torch.load` ignores; it is checked here. The
-    checksums are inside the file, so that copies and checkpoints written by others are checked too.
-
     Raises: InputError if there is no such file, it is damaged, or it holds more than tensors and plain values.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: there is no such checkpoint; give the path of a .ckpt file")
+    check_archive(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, *READ_ERRORS) as error:
-        raise InputError(f"{path}: is damaged, cut off or no checkpoint ({error}); use another copy of it") from error
-    if damaged is not None:
-        raise InputError(f"{path}: is damaged: the checksum of its record {damaged} is wrong; use another copy of it")
-    try:
-        return torch.load(path, map_location=map_location, weights_only=True)
+        return unpickle(path, map_location)
     except READ_ERRORS as error:
         reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: cannot be read as a checkpoint of tensors and plain values: {reason}") from error
@@ -167,9 +192,19 @@ def checkpoints(run_folder: Path) -> list[Path]:
 
 
 def scores_of(checkpoint: Mapping[str, Any]) -> tuple[str | None, dict[int, float | None]]:
-    """Return (metric, its value at each step that was kept), which `Checkpoints` wrote into a checkpoint."""
-    kept = checkpoint.get("callbacks", {}).get(KEPT, {})
-    return kept.get("monitor"), kept.get("scores", {})
+    """Return (metric, its value at each step that was kept), which `Checkpoints` wrote into a checkpoint.
+
+    Raises: InputError if they are of another form.
+    """
+    try:
+        kept = checkpoint.get("callbacks", {}).get(KEPT, {})
+        monitor, scores = kept.get("monitor"), dict(kept.get("scores", {}))
+    except (AttributeError, TypeError, ValueError):
+        monitor, scores = None, {None: None}
+    numbers = all(isinstance(step, int) and isinstance(score, float | None) for step, score in scores.items())
+    if not isinstance(monitor, str | None) or not numbers:
+        raise InputError("the scores in the checkpoint are damaged; use another copy of it")
+    return monitor, scores
 
 
 def steps_to_keep(
@@ -185,13 +220,3 @@ def steps_to_keep(
     }
     ranked = sorted(rank, key=lambda step: (rank[step], step))
     return ranked[:best], sorted(scores)[max(0, len(scores) - last) :]  # not [-last:], which is all for 0
-
-
-@contextmanager
-def _naming(folder: Path) -> Iterator[None]:
-    """Name the model folder in the error if a file of it cannot be read."""
-    try:
-        yield
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{folder}: not a whole model folder ({reason}); save or copy the model again") from error

@@ -1,8 +1,8 @@
 """A trained model on disk: write a model folder, and load a model from it or from a checkpoint.
 
 The folder holds config.json (settings), model.safetensors (weights), tokenizer.json, metrics.json and README.md
-(model card). Beside the merged weights of a model with an adapter lies adapter.safetensors. Nothing is ever unpickled:
-checkpoints are read with weights_only=True.
+(model card), and SHA256SUMS, which every reader checks. Beside the merged weights of a model with an adapter lies
+adapter.safetensors. Nothing is ever unpickled: checkpoints are read with weights_only=True.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,12 +23,13 @@ from lmtasks.errors import InputError
 from lmtasks.export.exported import check_engine, describe_export, is_export, open_export, write_export
 from lmtasks.model import Model, default_dtype
 from lmtasks.settings import from_plain
-from lmtasks.storage import ADAPTER, CARD, CONFIG, ENGINES, FILES, METRICS, MODEL, TOKENIZER, WEIGHTS, is_hub_id
+from lmtasks.storage import ADAPTER, CARD, CONFIG, FILES, KEPT_EXPORTS, METRICS, MODEL, TOKENIZER, WEIGHTS, is_hub_id
 from lmtasks.storage.card import model_card
 from lmtasks.storage.checkpoint import find_model, read
+from lmtasks.storage.checksums import check_sums, read_sums, write_sums
+from lmtasks.storage.reading import read_json, refusing
 from lmtasks.storage.writing import replacing, save_tensors
 
-REASON = 300  # characters of PyTorch's message about weights that do not fit
 OWN = ("tasks", "backbone", "decoding")  # settings that a model in use needs; the others are those of training
 
 
@@ -41,7 +43,7 @@ def save(model: Model, folder: str | Path, metrics: Mapping[str, float] | None =
     """
     folder = Path(folder)
     taken = folder.is_file() or (folder.exists() and any(folder.iterdir()))
-    if taken and (is_foreign(folder) or not (folder / CONFIG).is_file()):
+    if taken and not _is_model_folder(folder):
         raise InputError(f"{folder} is no model folder, and a model would take its place; choose a folder that is new")
     described, metrics = model.describe(), dict(metrics or {})
     config = {name: described[name] for name in ("format", "tokenizer_class")} | described["settings"]
@@ -58,6 +60,7 @@ def save(model: Model, folder: str | Path, metrics: Mapping[str, float] | None =
         save_tensors(model.weights(), part / WEIGHTS, {"format": "pt"})
         if installed(model):
             save_adapter(model, part / ADAPTER)
+        write_sums(part)
     return folder
 
 
@@ -105,12 +108,14 @@ def load(
 
 
 def find_own(path: str | Path, revision: str | None = None) -> Path | None:
-    """Return the model folder, checkpoint or, on the hub, export that a path means; None if it is of others.
+    """Return the model folder, checkpoint or export that a path means; None if it is of others.
 
     What is on the hub is downloaded, of a branch, tag or commit if that is given.
 
     Raises: InputError if there is no model at `path`.
     """
+    if is_export(path):
+        return Path(path)
     if not is_foreign(path):
         return find_model(path)
     if Path(path).exists():
@@ -131,12 +136,22 @@ def is_foreign(path: str | Path) -> bool:
     try:
         if not (path / CONFIG).exists():
             return any(path.glob("model*.bin"))  # Marian's own format
-        config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+        os.stat(path / CONFIG, follow_symlinks=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); change its permissions") from error
-    except (ValueError, RecursionError):
+    try:
+        config = read_json(path / CONFIG)
+    except InputError:
         return False
-    return isinstance(config, dict) and "model_type" in config and "tasks" not in config
+    return "model_type" in config and "tasks" not in config
+
+
+def _is_model_folder(folder: Path) -> bool:
+    """Tell whether a folder holds a model of lmtasks, which another may replace."""
+    try:
+        return not is_export(folder) and "tasks" in read_json(folder / CONFIG)
+    except InputError:
+        return False
 
 
 def _export_of(path: Path, engine: str | None, precision: str | None) -> Path:
@@ -157,12 +172,14 @@ def _export_of(path: Path, engine: str | None, precision: str | None) -> Path:
             f"{path}: an engine takes a model folder, in which its files are kept; save this model as one (lmtasks "
             "import, or lmtasks.save), or export it: lmtasks export"
         )
-    kept, source = place / ENGINES / f"{engine}-{precision}", fingerprint(place)
+    kept, source = place / KEPT_EXPORTS / f"{engine}-{precision}", fingerprint(place)
+    if linked := [str(path) for path in (kept.parent, kept) if path.is_symlink()]:
+        raise InputError(f"{linked[0]}: is a link, and files elsewhere would be replaced; delete the link")
     if is_current(kept, source):
         return kept
     try:
         kept.parent.mkdir(exist_ok=True)
-        with replacing(kept, writer=f".{os.getpid()}") as part:
+        with replacing(kept, writer=f".{os.getpid()}-{threading.get_ident()}") as part:
             write_export(_load_own(place, None), str(engine), part, precision, source)
     except OSError as error:
         if not is_current(kept, source):  # another process has written it meanwhile
@@ -172,35 +189,38 @@ def _export_of(path: Path, engine: str | None, precision: str | None) -> Path:
 
 
 def is_current(kept: Path, source: str) -> bool:
-    """Tell whether there is an export of the model that has this fingerprint."""
-    return is_export(kept) and describe_export(kept).source == source
+    """Tell whether there is a whole export of the model that has this fingerprint, which this version can read."""
+    try:
+        files = read_sums(kept)
+        check_sums(kept, files)
+        return describe_export(kept).source == source and all((kept / name).is_file() for name in files)
+    except InputError:
+        return False
 
 
 def fingerprint(folder: Path) -> str:
     """Return a hash of all that decides the answers of a model folder, and of the version of lmtasks."""
     digest = hashlib.sha256(lmtasks.__version__.encode())
-    for name in (CONFIG, TOKENIZER, WEIGHTS):
-        with (folder / name).open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+    with refusing(folder, "not a whole model folder"):
+        for name in (CONFIG, TOKENIZER, WEIGHTS):
+            with (folder / name).open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
 
 
 def _load_own(place: Path, dtype: torch.dtype | None) -> Model:
     """Return the model in a model folder or a checkpoint."""
     saved = read(place)
-    try:
+    with refusing(place):
         own = {name: from_plain(plain) for name, plain in saved.settings.items() if name in OWN}
         # The settings of training stay plain data: they may name classes that are not installed here.
         model = Model(**own, training={name: plain for name, plain in saved.settings.items() if name not in OWN})
+        tokenizer = saved.build_tokenizer()
+        model.check_sizes(tokenizer, saved.weights)
         with default_dtype(dtype):
-            model.build(saved.build_tokenizer())
+            model.build(tokenizer)
         model.load_weights(saved.weights)
         model.story = saved.story
-    except InputError as error:
-        raise InputError(f"{place}: {error}") from error
-    except (TypeError, KeyError, AttributeError, RuntimeError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:REASON]
-        raise InputError(f"{place}: settings and weights do not fit this version of lmtasks ({reason})") from error
     return model
 
 

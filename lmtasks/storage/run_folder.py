@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import logging
 import os
+import re
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from itertools import chain, count
@@ -14,13 +15,18 @@ from typing import Literal
 from lmtasks.errors import InputError
 from lmtasks.storage import CHECKPOINTS, CONFIG, MODEL, RUN_CONFIG, RUNS
 from lmtasks.storage.checkpoint import checkpoints, last_checkpoint, read_checkpoint, scores_of, steps_to_keep
+from lmtasks.storage.writing import interrupted
 
 logger = logging.getLogger(__name__)
+NAME, MOST_NAME = re.compile(r"[^/\\\0-\x1f]+"), 200  # of a run, whose folder may get a number too
 INHERITED = "LMTASKS_RUN"  # environment variable: the run folder, for the processes that the trainer starts
 
 
 def existing_run(name: str | None, root: str | None, configs: Sequence[Path]) -> Path:
-    """Return the run folder `root`/`name`. A config.yaml in a run folder means that run, or its neighbours."""
+    """Return the run folder `root`/`name`. A config.yaml in a run folder means that run, or its neighbours.
+
+    Raises: InputError if the name is none of a folder inside `root`.
+    """
     saved = (config.parent for config in configs if config.name == RUN_CONFIG)
     home = next((folder for folder in saved if (folder / CHECKPOINTS).is_dir()), None)
     if home is not None and root is None and name in (None, home.name):
@@ -28,6 +34,12 @@ def existing_run(name: str | None, root: str | None, configs: Sequence[Path]) ->
     if not name:
         first = configs[0] if configs else Path("run")
         name = first.parent.resolve().name if first.name == RUN_CONFIG else first.stem
+    if name in (".", "..") or not NAME.fullmatch(name) or len(os.fsencode(name)) > MOST_NAME:
+        shown = name if len(name) <= MOST_NAME else f"{name[:MOST_NAME]}..."
+        raise InputError(
+            f"--name {shown!r}: expected the name of a folder, of at most {MOST_NAME} bytes and without / in it; where "
+            "it lies is set by --trainer.default_root_dir"
+        )
     return Path(root or (home.parent if home else RUNS)) / name
 
 
@@ -92,9 +104,10 @@ def find_weights(wanted: str | None, run: Path, mode: Literal["min", "max"]) -> 
 
     Raises: InputError if there is none.
     """
-    if wanted is None and not (run / MODEL / CONFIG).is_file() and not checkpoints(run):
+    model = interrupted(run / MODEL)
+    if wanted is None and not (model / CONFIG).is_file() and not checkpoints(run):
         raise InputError(f"no model yet: {_listed(run)}; `lmtasks fit` trains one, --ckpt_path names another")
-    folder = Path(wanted) if wanted else run / MODEL
+    folder = Path(wanted) if wanted else model
     return folder if (folder / CONFIG).is_file() else find_checkpoint(wanted or "best", run, mode)
 
 

@@ -16,6 +16,7 @@ import torch
 
 from lmtasks import metrics
 from lmtasks.batch import IGNORE, Example
+from lmtasks.cuts import note_cut
 from lmtasks.errors import InputError
 from lmtasks.heads.base import Head
 from lmtasks.heads.span import NoAnswerAt, ScoredSpans, SpanHead
@@ -211,6 +212,8 @@ class SpanAnsweringTask(Task):
     ) -> Iterator[Example]:
         """Yield `whole` with source, target and offsets of each window; `span` is the answer in context tokens."""
         asked = question[0][: self.window // 2]  # at least half of a window is left to the context
+        if len(asked) < len(question[0]):
+            note_cut(whole.row, len(question[0]), len(asked))
         before = len(tokenizer.frame_source(asked, [])) - 1  # tokens in front of the context; one end follows it
         first = len(tokenizer.frame_source([])) - 1  # tokens in front of the question
         between = before - first - len(asked)  # ends between question and context

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from lmtasks.batch import Example
+from lmtasks.checked import Checked
 from lmtasks.errors import InputError
 from lmtasks.heads.base import Head
 from lmtasks.metrics.languages import LOOKED_AT, fitting_language
@@ -93,7 +94,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Task(ABC):
+class Task(Checked, ABC):
     """The contract of a task. A subclass sets what is constant as class attributes: `columns = ("text", "label")`."""
 
     kind: ClassVar[str]

@@ -7,10 +7,11 @@ is the user's, the reply the model's.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lmtasks import metrics
 from lmtasks.batch import Example
+from lmtasks.cuts import note_cut
 from lmtasks.errors import InputError
 from lmtasks.tasks.base import Prediction, Row, fault, texts_of
 from lmtasks.tasks.seq2seq import Pair, Seq2SeqTask
@@ -18,6 +19,7 @@ from lmtasks.text.base import BaseTokenizer
 from lmtasks.text.forms import listed_texts
 
 USER, MODEL = "<user>", "<model>"
+MOST = 2**20  # tokens of a history that is not cut
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,11 @@ class DialogueTask(Seq2SeqTask):
     def questions(self, rows: Sequence[Row], tokenizer: BaseTokenizer) -> list[Example]:
         """Make an example of each row that has a turn: the reply to all of them."""
         turns = [(number, Pair(tuple(turns), "")) for number, row in enumerate(rows) if (turns := self._turns(row))]
-        return self.examples_of(turns, tokenizer)
+        examples, whole = self.examples_of(turns, tokenizer), replace(self, history=MOST).examples_of(turns, tokenizer)
+        for read, full in zip(examples, whole, strict=True):
+            if len(full.source) > len(read.source):
+                note_cut(full.row, len(full.source), len(read.source))
+        return examples
 
     def prompted(self, pair: Pair) -> tuple[str, ...]:
         """Return the turns alone: `frame` puts the prompt before those that fit, as the first may be left out."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from lmtasks import metrics
 from lmtasks.batch import Example
+from lmtasks.cuts import note_cut
 from lmtasks.errors import InputError
 from lmtasks.heads.base import Head, Texts
 from lmtasks.heads.language_model import LanguageModelHead
@@ -125,10 +126,13 @@ class GenerationTask(Task):
         """
         texts = [text_of(row, "text") for row in rows]
         kept = self.prompt or self.max_length  # a longer source has positions that training never had
-        return [
-            Example([tokenizer.eos_id, *ids][-kept:], [], text, row=number)
-            for number, (text, ids) in enumerate(zip(texts, tokenizer.encode_batch(texts), strict=True))
-        ]
+        examples = []
+        for number, (text, ids) in enumerate(zip(texts, tokenizer.encode_batch(texts), strict=True)):
+            source = [tokenizer.eos_id, *ids]
+            if len(source) > kept:
+                note_cut(number, len(source), kept)
+            examples.append(Example(source[-kept:], [], text, row=number))
+        return examples
 
     def head(self, tokenizer: BaseTokenizer, d_model: int) -> Head:
         """Return the head of a language model, or with a prompt that of an encoder and a decoder."""

@@ -48,8 +48,6 @@ class TranslationTask(Seq2SeqTask):
     """Languages between any two of which it translates, where `directions` is empty."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.directions, str):
-            raise InputError(f"directions {self.directions!r} is a text; give a list, such as ['{self.directions}']")
         for name in ("directions", "between"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # a list from YAML: the task must hash
         if not self.directions and len(self.between) < 2:

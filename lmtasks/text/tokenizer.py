@@ -17,6 +17,7 @@ from pathlib import Path
 import tokenizers
 from tokenizers import AddedToken
 
+from lmtasks.checked import Checked
 from lmtasks.errors import InputError
 from lmtasks.text.base import BaseTokenizer
 from lmtasks.text.pieces import BYTE_OF, BYTE_PIECE, BYTE_PIECES, LEARNERS, N_BYTES, Kind, kind_of
@@ -29,8 +30,10 @@ _MARK = re.compile(r"<[a-z]+(-[\w-]+)?>")
 
 
 @dataclass(frozen=True)
-class TokenizerConfig:
+class TokenizerConfig(Checked):
     """How texts are cut into tokens."""
+
+    setting = "model.tokenizer"
 
     kind: Kind = "bpe"
     """What a piece is: merged bytes (bpe), likely byte strings (unigram), a character, or a byte."""

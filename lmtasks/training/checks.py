@@ -25,6 +25,8 @@ from lmtasks.training.init_from import check_part
 if TYPE_CHECKING:
     from lmtasks.training.module import TaskModule
 
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+
 
 def check_trainer(trainer: Trainer, stage: str) -> None:
     """Check that the trainer follows the plan, and that each process has the whole model.
@@ -46,10 +48,15 @@ def check_trainer(trainer: Trainer, stage: str) -> None:
 
 
 def check_precision(trainer: Trainer, backbone: BackboneConfig) -> None:
-    """Check that the numbers of the trainer's precision are large enough for the states of the backbone.
+    """Check that the weights are float32, and the numbers of the trainer's precision large enough for the backbone.
 
     Raises: InputError if they are not.
     """
+    if trainer.precision not in PRECISIONS:
+        raise InputError(
+            f"trainer.precision is {trainer.precision}, and weights are float32 in training; set one of "
+            f"{', '.join(PRECISIONS)}"
+        )
     if backbone.overflows_in_float16 and str(trainer.precision).startswith("16"):
         raise InputError(
             f"trainer.precision is {trainer.precision}, but the states of a T5 exceed the largest number of float16, "

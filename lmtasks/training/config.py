@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lmtasks.backbones.lora import LoRA
+from lmtasks.checked import Checked
 from lmtasks.errors import InputError
 from lmtasks.training.joint.learning import JointConfig
 from lmtasks.training.optim.optimizers import Adam, OptimizerConfig
@@ -12,7 +13,7 @@ from lmtasks.training.optim.schedule import Schedule
 
 
 @dataclass(frozen=True)
-class Training:
+class Training(Checked):
     """Settings of training, the same for all modules.
 
     Raises: InputError for settings that contradict each other.
@@ -21,6 +22,8 @@ class Training:
         >>> Training(schedule=Schedule("constant")).optimizer.lr
         0.001
     """
+
+    setting = "model.training"
 
     optimizer: OptimizerConfig = Adam()
     """Optimiser with its settings."""

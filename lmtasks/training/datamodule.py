@@ -45,6 +45,7 @@ from lmtasks.training.checks import (
     check_training,
     check_validation,
 )
+from lmtasks.training.hardware import out_of_memory
 from lmtasks.training.module import TaskModule
 
 SEED = "PL_GLOBAL_SEED"  # where Lightning's seed_everything keeps its seed, for all processes
@@ -156,6 +157,7 @@ class TextDataModule(LightningDataModule):
                 examples = self._within_limits(split, name, task, tokenized, module.tokenizer.pad_id)
                 self.examples.setdefault(split, {})[name] = examples
         if stage == "fit":
+            self._check_evaluations(module)
             self._report(module)
             self.mixture = self._mix(self.examples["train"])
             check_validation(self.trainer, self.mixture.steps_per_epoch * self.trainer.accumulate_grad_batches)
@@ -173,6 +175,11 @@ class TextDataModule(LightningDataModule):
         if not len(encoded):
             raise InputError(f"{rows.path(split)}: no row has anything in {' and '.join(columns)}; nothing to do")
         return encoded
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Note at an error for want of memory which settings need less."""
+        if out_of_memory(exception):
+            exception.add_note(self._smaller())
 
     def train_dataloader(self) -> DataLoader:
         """Return the micro-batches of this process, starting at the current step."""
@@ -278,6 +285,38 @@ class TextDataModule(LightningDataModule):
     def _texts(self, name: str, task: Task) -> Iterator[str]:
         return chain.from_iterable(map(task.texts, self.rows_of(name).rows("train", task.columns)))
 
+    def _check_evaluations(self, module: TaskModule) -> None:
+        """Check before the training that each process gets rows of every evaluation, also of the test after it.
+
+        Raises: InputError if there are fewer rows than processes.
+        """
+        assert module.tokenizer is not None
+        for name, task in module.tasks.items():
+            for split in filter(lambda split: self.has(split, name), SCORED):
+                tokenized = self.encode(split, task, module.tokenizer, name)
+                self._check_processes(split, name, int((tokenized.target.lengths > 0).sum()))
+
+    def _check_processes(self, split: str, task: str, examples: int) -> None:
+        if examples < (processes := self.trainer.world_size):
+            where = f"{self.rows_of(task).path(split)}: {examples} rows with text and label"
+            raise InputError(f"{where} for {processes} processes; give more rows, or fewer devices")
+
+    def _smaller(self) -> str:
+        """Return which settings let a batch of the present stage take half of the memory."""
+        trainer, option, tokens = self.trainer, "tokens_per_step", self.tokens_per_step
+        if not trainer.training:
+            option, tokens = "tokens_per_batch", self.tokens_per_batch
+        rows = f"a batch of {tokens} padded tokens (data.{option})"
+        ways = f"set --data.{option} {max(1, tokens // 2)}"
+        if trainer.training:
+            accumulate = trainer.accumulate_grad_batches
+            rows = f"{rows} in {_parts(trainer)} micro-batches"
+            ways = (
+                f"--trainer.accumulate_grad_batches {2 * accumulate} takes the same steps in half the memory; or {ways}"
+            )
+        short = f"; or --data.max_length {self.max_length // 2}" if tokens < 2 * self.max_length else ""
+        return f"memory ran out: {rows} does not fit; {ways}{short}"
+
     def _story(self, module: TaskModule) -> Story:
         """Return what is known of the data of a training; the first process alone reads the files for their hashes."""
         data, tokenizer = [], module.tokenizer
@@ -359,9 +398,7 @@ class TextDataModule(LightningDataModule):
         given, rank, world_size = self.examples.get(split, {}), self.trainer.global_rank, self.trainer.world_size
         turns: list[list[tuple[str, np.ndarray]]] = []
         for task, examples in given.items():
-            if len(examples) < world_size:
-                where = self.rows_of(task).path(split)
-                raise InputError(f"{where}: {len(examples)} rows for {world_size} processes; use fewer devices")
+            self._check_processes(split, task, len(examples))
             own = evaluation_batches(examples.lengths, self.tokens_per_batch, rank, world_size)
             turns.append([(task, ids) for ids in own])
         batches = [batch for turn in zip_longest(*turns) for batch in turn if batch is not None]

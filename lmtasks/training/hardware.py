@@ -14,6 +14,7 @@ from lmtasks.errors import InputError
 from lmtasks.story import count
 from lmtasks.tasks.base import Task
 
+NO_MEMORY = ("out of memory", "can't allocate memory", "alloc_failed")  # in the errors of torch, from any device
 logger = logging.getLogger(__name__)
 
 
@@ -64,6 +65,14 @@ def peak_memory() -> int:
     except ImportError:  # Windows
         return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error means that memory has run out, on a GPU or a CPU."""
+    told = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(map(told.__contains__, NO_MEMORY))
+    )
 
 
 def _emulates_bfloat16() -> bool:

@@ -17,10 +17,12 @@ from torch import nn
 from lmtasks.backbones.base import Backbone, BackboneConfig, Origin
 from lmtasks.backbones.lora import SETTING, LoRA, adapters, installed, is_adapter, put
 from lmtasks.errors import InputError
+from lmtasks.finite import check_finite
 from lmtasks.model import start_marks
 from lmtasks.settings import from_plain
 from lmtasks.storage.checkpoint import Saved, find_model, read
 from lmtasks.storage.model_folder import find_own
+from lmtasks.storage.reading import refusing
 from lmtasks.text.base import BaseTokenizer
 
 FREE = ("gradient_checkpointing",)  # settings of a backbone that may differ, as those of dropout may
@@ -65,23 +67,25 @@ class Source(Origin):
                 f"{where} {size} tokens are not the first of model.tokenizer; do not set that, or set one that "
                 "extends its tokenizer"
             )
-        before: BackboneConfig = from_plain(saved.settings["backbone"])
-        if type(before) is not type(config):
-            raise InputError(f"{where} backbone is a {type(before).__name__}, not a {type(config).__name__}")
-        # only learned positions depend on the length
-        free = FREE if getattr(config, "positions", None) == "learned" else (*FREE, "max_length")
-        for name in (each.name for each in dataclasses.fields(config)):
-            was, now = getattr(before, name), getattr(config, name)
-            if was != now and name not in free and "dropout" not in name and (name, now) != ("decoder_layers", 0):
-                raise InputError(f"{where} backbone has {name} {was}, not {now}; set model.backbone likewise")
-        weights = {name.removeprefix("backbone."): tensor for name, tensor in saved.weights.items()}
-        for name, tensor in backbone.state_dict().items():
-            tensor[: len(weights[name])] = weights[name]  # the embeddings may have more rows now
-        began = set(start_marks(from_plain(saved.settings["tasks"])).values())
-        marks = [i for i in old.suppress_tokens if old.pieces([i])[0] in began]
-        if marks and self.writers == 1:
-            table = backbone.embedding.weight  # (V, D)
-            table[old.bos_id] = table[marks].mean(0)
+        with refusing(f"init_from {self.path}"):
+            before: BackboneConfig = from_plain(saved.settings["backbone"])
+            if type(before) is not type(config):
+                raise InputError(f"{where} backbone is a {type(before).__name__}, not a {type(config).__name__}")
+            # only learned positions depend on the length
+            free = FREE if getattr(config, "positions", None) == "learned" else (*FREE, "max_length")
+            for name in (each.name for each in dataclasses.fields(config)):
+                was, now = getattr(before, name), getattr(config, name)
+                if was != now and name not in free and "dropout" not in name and (name, now) != ("decoder_layers", 0):
+                    raise InputError(f"{where} backbone has {name} {was}, not {now}; set model.backbone likewise")
+            check_finite(saved.weights)
+            weights = {name.removeprefix("backbone."): tensor for name, tensor in saved.weights.items()}
+            for name, tensor in backbone.state_dict().items():
+                tensor[: len(weights[name])] = weights[name]  # the embeddings may have more rows now
+            began = set(start_marks(from_plain(saved.settings["tasks"])).values())
+            marks = [i for i in old.suppress_tokens if old.pieces([i])[0] in began]
+            if marks and self.writers == 1:
+                table = backbone.embedding.weight  # (V, D)
+                table[old.bos_id] = table[marks].mean(0)
         logger.info("backbone: weights of %s", self.path)
         del self._saved  # frees the memory
 

@@ -11,6 +11,7 @@ The trainer calls prepare_data and setup of the data module, which trains the to
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -29,12 +30,15 @@ from lmtasks.batch import Batch
 from lmtasks.data.mixing import Mixture
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
+from lmtasks.finite import REMEDY, broken_weight, check_finite
 from lmtasks.heads.base import Head
 from lmtasks.model import Model
 from lmtasks.settings import from_plain, to_plain
 from lmtasks.storage import TOKENIZER
 from lmtasks.storage.checkpoint import saved_in
-from lmtasks.story import Story, count
+from lmtasks.storage.model_folder import load
+from lmtasks.storage.reading import refusing
+from lmtasks.story import Story
 from lmtasks.tasks.base import Answer, Prediction, Row, Task
 from lmtasks.text.base import BaseTokenizer
 from lmtasks.text.tokenizer import Tokenizer, TokenizerConfig
@@ -42,6 +46,7 @@ from lmtasks.text.vectors import initialise
 from lmtasks.training.config import Training
 from lmtasks.training.evaluation import Evaluation
 from lmtasks.training.hardware import machine, peak_memory
+from lmtasks.training.health import MOST, Health
 from lmtasks.training.init_from import Source, adapt, check_trained, freeze, parameters_in
 from lmtasks.training.steps import last_step, recount
 
@@ -99,6 +104,7 @@ class TaskModule(Model, LightningModule):
         self._resting: list[tuple[int, list[nn.Parameter]]] = []  # (step after which they are trained, parameters)
         self._noted: float | None = None  # when the story was last brought up to date; None = not training
         self._sums: dict[str, Tensor] = {}  # (2,) nll and number of targets of each task in this step so far
+        self._health = Health()
 
     @staticmethod
     def of(model: Model, training: Training | None = None) -> TaskModule:
@@ -110,16 +116,32 @@ class TaskModule(Model, LightningModule):
         """
         if training and (training.init_from or training.vectors):
             raise InputError("the model has its weights; leave out training.init_from and training.vectors")
-        settings = from_plain(model.training_settings)
-        before = training or settings.get("training", Training())
-        settings |= {"training": replace(before, init_from=None, vectors=None, lora=None)}
-        module = TaskModule(model.tasks, model.backbone_config, decoding=model.decoding, **settings)
+        with refusing("the settings of its training"):
+            settings = from_plain(model.training_settings)
+            before = training or settings.get("training", Training())
+            settings |= {"training": replace(before, init_from=None, vectors=None, lora=None)}
+            module = TaskModule(model.tasks, model.backbone_config, decoding=model.decoding, **settings)
         module.training_config = replace(module.training_config, lora=before.lora)
         module.tokenizer, module.backbone, module.heads = model.tokenizer, model.backbone, model.heads
         module.story = model.story
         module._adapt_freeze_and_compile()
         module.train()  # a loaded model is in evaluation mode, without dropout
         return module
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, map_location: str = "cpu") -> TaskModule:  # type: ignore[override]
+        """Return a module with the model of a checkpoint or model folder, to train, validate or test it further.
+
+        `lmtasks.load` returns the model alone, which is all that answers need.
+
+        Raises: InputError if there is none, or the class is one of yours, whose arguments only you know.
+        """
+        if cls.__module__.split(".")[0] != "lmtasks":
+            raise InputError(
+                f"{cls.__name__}.load_from_checkpoint: a checkpoint lacks the arguments of {cls.__name__}; make one "
+                "and give ckpt_path to fit, validate or test; or use lmtasks.load"
+            )
+        return TaskModule.of(load(checkpoint_path, map_location))
 
     @property
     def training_settings(self) -> dict[str, Any]:
@@ -163,8 +185,8 @@ class TaskModule(Model, LightningModule):
     def connect(self, mixture: Mixture, story: Story) -> None:
         """Take the mixture that training follows, and what is known of its data; the data module calls it."""
         before, self.mixture = self.story, mixture
-        trained = f"a model that had been trained for {count(before.steps, 'step')}" if before.steps else before.base
-        self.story = replace(story, base=self.origin.called if self.origin else trained)
+        base = {"base": self.origin.called} if self.origin else {"base": before.base, "base_steps": before.steps}
+        self.story = replace(story, **base)
 
     def configure_model(self) -> None:
         """Build the layers, once."""
@@ -215,7 +237,16 @@ class TaskModule(Model, LightningModule):
         if gradient_clip_algorithm == "value":
             nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
         else:
-            self.log("train/gradient_norm", nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val))
+            norm = nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+            self.log("train/gradient_norm", norm)
+            if norm.device.type == "cpu" and not math.isfinite(
+                norm
+            ):  # elsewhere the next loss tells, and no step waits
+                step = self.trainer.global_step + 1
+                self._check_health()
+                raise InputError(
+                    f"step {step}: the gradient is {norm:g}, with {self._health.named(step)}; {self._remedy()}"
+                )
 
     # Training.
 
@@ -224,7 +255,7 @@ class TaskModule(Model, LightningModule):
 
         Raises: InputError if there is no such part, or nothing of a task would be trained until then.
         """
-        self._sums = {}
+        self._sums, self._health = {}, Health()
         thaw = self.training_config.thaw
         self._resting = [(step, parameters_in(self, [name], "thaw")) for name, step in thaw.items()]
         check_trained(self, [parameter for _, resting in self._resting for parameter in resting], "thaw")
@@ -238,6 +269,8 @@ class TaskModule(Model, LightningModule):
         """Note what the training took."""
         self._note()
         self._noted = None
+        if self.trainer.is_global_zero:
+            self._health.warn()
 
     def _note(self) -> None:
         """Bring what is known of a training up to date, while it goes on."""
@@ -258,7 +291,9 @@ class TaskModule(Model, LightningModule):
         losses: dict[str, Tensor] = {}
         for batch in batches:
             loss = self._head(batch).loss(self.built()[0], batch)
-            self._sums[batch.task] = self._sums.get(batch.task, 0) + torch.stack((loss.nll.float(), loss.count.float()))
+            sums = torch.stack((loss.nll.float(), loss.count.float()))  # (2,)
+            self._sums[batch.task] = self._sums.get(batch.task, 0) + sums
+            self._health.take(self.trainer.global_step + 1, batch.task, batch.ids, sums)
             losses[batch.task] = loss.total * batch.scale
         return self.joint.loss(losses, {batch.task: batch.weight for batch in batches}, self._logged)
 
@@ -271,6 +306,9 @@ class TaskModule(Model, LightningModule):
         """
         trainer = self.trainer
         self._log_losses()
+        alone = self.device.type == "cpu" and trainer.world_size == 1
+        if alone or self._logged or len(self._health.taken) >= MOST:
+            self._check_health()
         found = self.joint.finish(trainer.accumulate_grad_batches, trainer.global_step, self._logged)
         for step, parameters in self._resting:
             for parameter in parameters if trainer.global_step < step else ():
@@ -278,6 +316,19 @@ class TaskModule(Model, LightningModule):
         if self._logged and self.mixture and len(self.tasks) > 1:
             found |= self.mixture.report(trainer.global_step + 1)
         self.log_dict({f"train/{name}": value for name, value in found.items()})
+
+    def _check_health(self) -> None:
+        """Check the losses since the last check. Raises: InputError if one is not finite."""
+        if self._health.taken:
+            self._health.check(skips=self._scaler is not None, remedy=self._remedy())
+
+    def _remedy(self) -> str:
+        """Return what stays of a training that has diverged, and what to try."""
+        trainer, optimizer = self.trainer, self.training_config.optimizer
+        last = getattr(trainer.checkpoint_callback, "last_model_path", "")
+        kept = f"{last} is the last checkpoint, and finite" if last else "no checkpoint is written"
+        clip = "" if trainer.gradient_clip_val else ", or trainer.gradient_clip_val 1.0"
+        return f"{kept}; try a lower model.training.optimizer.lr (it is {optimizer.lr:g}){clip}"
 
     def _log_losses(self) -> None:
         """Log the mean loss of each task over the targets of the step, NaN where it took no part.
@@ -321,6 +372,7 @@ class TaskModule(Model, LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Forget the evaluation before, which may have been interrupted or of another split."""
+        self._check_health()
         self._evaluations = {name: Evaluation() for name in self.tasks}
         self.predictions = {}
 
@@ -364,6 +416,8 @@ class TaskModule(Model, LightningModule):
             predictions = evaluation.predictions(task)
             if self.trainer.state.fn == TrainerFn.FITTING:
                 predictions = task.calibrate(cast(Head, self.heads[name]), predictions)
+            if not math.isfinite(evaluation.nll):
+                raise InputError(f"the {split} loss of {name} is {evaluation.nll}; {REMEDY}")
             scores = evaluation.scores(task, predictions)
             self.predictions[name] = predictions
             self.log_dict({f"{split}/{name}/{metric}": value for metric, value in scores.items()})
@@ -377,6 +431,10 @@ class TaskModule(Model, LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add settings and tokenizer, so that the checkpoint opens with no other file."""
+        self._check_health()
+        if name := broken_weight(checkpoint["state_dict"]):
+            step = self.trainer.global_step
+            raise InputError(f"step {step}: {name} is not finite any more (NaN or infinity); {self._remedy()}")
         self._note()
         checkpoint["lmtasks"] = self.describe() | {"story": self.story.plain()}
 
@@ -390,6 +448,7 @@ class TaskModule(Model, LightningModule):
                 "start a new run with model.training.init_from, or give the tokenizer.json of its run as "
                 "model.tokenizer.file"
             )
+        check_finite(checkpoint["state_dict"])
         self.story = replace(saved.story, data=self.story.data or saved.story.data)
         self.joint.check(name.removeprefix(JOINT) for name in checkpoint["state_dict"] if name.startswith(JOINT))
         if self._trainer is not None and self._trainer.training and self.mixture:

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, Self
 from zlib import crc32
 
+from lmtasks.checked import CheckedArguments
+
 DIGITS = 12  # of a digest, which is for people to compare
 
 
-class Rows(ABC):
+class Rows(CheckedArguments, ABC):
     """The data of a task: where each split is stored, and in which format."""
 
     option: str = "data.rows"

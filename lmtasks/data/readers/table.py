@@ -40,7 +40,7 @@ class Files(Rows):
         return {"train": self.train, "validation": self.validation, "test": self.test, "predict": self.predict}[split]
 
     def fingerprint(self, split: str) -> str:
-        """Return a text of the split, the settings, and the path, size and time of each file."""
+        """Return a text of the split, the settings, and the path and content of each file."""
         settings = repr(
             replace(self, train=None, validation=None, test=None, predict=None)
         )  # other splits do not count

@@ -17,6 +17,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
+from lmtasks.checked import Checked
 from lmtasks.errors import InputError
 from lmtasks.storage.checkpoint import read_checkpoint
 from lmtasks.training.callbacks.checkpoints import Checkpoints
@@ -55,7 +56,7 @@ def average_checkpoints(paths: Sequence[str | Path]) -> dict[str, Tensor]:
 
 
 @dataclass(frozen=True)
-class CheckpointAverage:
+class CheckpointAverage(Checked):
     """Which checkpoints make up the final weights."""
 
     of: Literal["last", "best"] = "last"

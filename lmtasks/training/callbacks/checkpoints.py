@@ -12,7 +12,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, Literal
+from urllib.request import urlopen
 
 import torch
 from lightning.fabric.utilities.cloud_io import _is_local_file_protocol, get_filesystem
@@ -22,7 +24,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
-from lmtasks.errors import InputError
+from lmtasks.errors import InputError, one_line
 from lmtasks.storage import CHECKPOINTS, LAST
 from lmtasks.storage.checkpoint import KEPT, read_checkpoint, steps_to_keep
 
@@ -76,10 +78,23 @@ class SafeCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read the checkpoint at `path`; only tensors and plain values, whatever `weights_only` says."""
-        if not _is_local_file_protocol(path):
-            return super().load_checkpoint(path, map_location, weights_only=True)
-        return read_checkpoint(path, map_location)
+        """Read the checkpoint at `path`; only tensors and plain values, whatever `weights_only` says.
+
+        One with a protocol is copied here first, so that it is checked too.
+        """
+        if _is_local_file_protocol(path):
+            return read_checkpoint(path, map_location)
+        with TemporaryDirectory() as folder:
+            local = Path(folder) / "copy.ckpt"
+            try:
+                source = urlopen(str(path)) if str(path).startswith("http") else get_filesystem(path).open(path)
+                with source as remote, local.open("wb") as file:
+                    shutil.copyfileobj(remote, file)
+                return read_checkpoint(local, map_location)
+            except OSError as error:
+                raise InputError(f"{path}: cannot be read ({one_line(error)})") from error
+            except InputError as error:
+                raise InputError(str(error).replace(str(local), str(path))) from error
 
 
 class Checkpoints(ModelCheckpoint):

@@ -13,6 +13,7 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
+from lmtasks.checked import Checked
 from lmtasks.errors import InputError
 from lmtasks.training.joint.gradients import JointStep
 from lmtasks.training.joint.surgery import Surgery
@@ -20,8 +21,10 @@ from lmtasks.training.joint.weighting import Static, Weighting
 
 
 @dataclass(frozen=True)
-class JointConfig:
+class JointConfig(Checked):
     """How several tasks are trained together."""
+
+    setting = "model.training.joint"
 
     weighting: Weighting = field(default_factory=Static)
     """Weight of the loss of each task, multiplied with its share of the step."""

@@ -13,13 +13,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lmtasks.checked import Checked
+
 RIDGE = 1e-12  # added to the cosine of a gradient with itself, so that parallel gradients have one solution
 CONFLICT = 1e-9  # a cosine above -CONFLICT is rounding, not conflict; so large that RIDGE cannot cause one
 ROUNDS = 3  # limit of the rounds of a projection, per task; one is enough unless rounding spoils the Gramian
 
 
 @dataclass(frozen=True)
-class Surgery(ABC):
+class Surgery(Checked, ABC):
     """Settings of the combination of conflicting gradients."""
 
     @abstractmethod

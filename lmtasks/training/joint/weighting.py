@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from lmtasks.checked import Checked
 from lmtasks.errors import InputError, did_you_mean
 
 SETTING = "model.training.joint.weighting"  # for error messages
@@ -54,8 +55,10 @@ class TaskWeights(nn.Module):
 
 
 @dataclass(frozen=True)
-class Weighting(ABC):
+class Weighting(Checked, ABC):
     """Settings of the weights of the losses."""
+
+    setting = SETTING
 
     @abstractmethod
     def build(self, tasks: Sequence[str]) -> TaskWeights:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lmtasks.checked import Checked
 from lmtasks.errors import InputError
 from lmtasks.training.optim.muon import BatchedMuon, run
 
@@ -26,8 +27,10 @@ SETTING = "model.training.optimizer"  # for error messages
 
 
 @dataclass(frozen=True)
-class OptimizerConfig(ABC):
+class OptimizerConfig(Checked, ABC):
     """Settings of an optimiser."""
+
+    setting = SETTING
 
     lr: float = 1e-3
     """Learning rate at its peak."""

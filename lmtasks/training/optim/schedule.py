@@ -12,17 +12,20 @@ from typing import Literal
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from lmtasks.checked import Checked
 from lmtasks.errors import InputError
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(Checked):
     """The learning rate over the steps, as a factor of its peak.
 
     Example:
         >>> Schedule("linear", warmup=10).factor(5, steps=100)
         0.5
     """
+
+    setting = "model.training.schedule"
 
     kind: Literal["inverse_sqrt", "cosine", "linear", "constant"] = "inverse_sqrt"
     """What follows the warm-up: 1 / sqrt(step) (Vaswani et al. 2017, section 5.3), half a cosine, a line to the end,
