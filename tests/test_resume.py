@@ -1,4 +1,4 @@
-"""A run that is stopped at any moment and resumed ends as the run that was not: every byte that does not tell the time."""
+"""A run that is stopped at any moment and resumed ends as the run that was not, in every byte that is not a time."""
 
 import json
 import os
@@ -7,7 +7,6 @@ import shutil
 import signal
 import sys
 import traceback
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +14,6 @@ import yaml
 from lightning.pytorch.trainer import call
 from tiny import write_tasks
 
-from lmtasks.cli.fit import FitCLI
 from lmtasks.cli.main import main
 from lmtasks.storage.checkpoint import last_checkpoint, read_checkpoint
 from lmtasks.training.callbacks.checkpoints import SafeCheckpointIO
@@ -215,9 +213,12 @@ class Straight:
     def __init__(self, folder):
         self.folder = folder
         self.corpus = write_tasks(folder / "corpus")
-        base = config(self.corpus, {"max_steps": 2, "limit_val_batches": 0})
-        assert start(folder / "base", base)[0] == 0
-        shutil.copytree(folder / "base/runs/run", self.corpus / "base")
+        # in this process: the others are forked from it and find everything imported
+        base = config(self.corpus, {"max_steps": 2, "val_check_interval": 1, "default_root_dir": str(folder)})
+        (folder / "base.yaml").write_text(yaml.safe_dump(base, sort_keys=False))
+        assert main(["fit", "-c", str(folder / "base.yaml")]) == 0
+        os.environ.pop("LMTASKS_RUN")
+        shutil.copytree(folder / "base", self.corpus / "base")
         self.settings = every_kind(self.corpus)
         self.made = {}
 

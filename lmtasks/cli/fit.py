@@ -212,7 +212,7 @@ class FitCLI(LightningCLI):
             always = (*files, Samples(), Sizes(), RandomState(), StopOnSignal())
             ours += [(type(callback), callback) for callback in always]
         if self.command == "fit" and settings.enable_checkpointing is not False:
-            validated = self.datamodule.has("validation")
+            validated = self.datamodule.has("validation") and settings.limit_val_batches != 0
             if average and average.of == "best" and not validated:
                 ways = "use last, or set data.rows.validation"
                 raise InputError(f"average.of is best, but no validation rows tell which are; {ways}")

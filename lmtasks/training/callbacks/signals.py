@@ -29,8 +29,8 @@ class StopOnSignal(Callback):
 
     The running optimiser step or validation is finished first; a validation that is due then is left to the resumed
     run. `trainer.should_stop` is not used: Lightning would log and validate what an uninterrupted run does not. A
-    second SIGINT ends the process at once; the previous checkpoint stays as it was. Data loader workers must ignore both signals (`worker_init_fn`): a terminal and SLURM
-    send them to every process.
+    second SIGINT ends the process at once; the previous checkpoint stays as it was. Data loader workers must ignore
+    both signals (`worker_init_fn`): a terminal and SLURM send them to every process.
     """
 
     def __init__(self) -> None:
