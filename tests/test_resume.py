@@ -16,6 +16,7 @@ from tiny import write_tasks
 
 from lmtasks.cli.main import main
 from lmtasks.storage.checkpoint import last_checkpoint, read_checkpoint
+from lmtasks.storage.run_folder import lock
 from lmtasks.training.callbacks.checkpoints import SafeCheckpointIO
 from lmtasks.training.callbacks.loggers import MetricsFile
 from lmtasks.training.module import TaskModule
@@ -127,32 +128,35 @@ def count_moments(at=None, number=None):
     return seen
 
 
+def fit_here(folder, options, at, number):
+    os.chdir(folder)
+    for name in ("PL_GLOBAL_SEED", "LMTASKS_RUN"):  # what Lightning and a run leave to their children
+        os.environ.pop(name, None)
+    seen = count_moments(at, number)
+    code = main(["fit", *options])
+    (folder / "moments").write_text(str(seen[0]))
+    sys.stderr.flush()
+    return code
+
+
 def fit(folder, options, at=None, number=None):
     """Run `lmtasks fit` in a process of its own, forked because imports take longer; return (exit code, moments)."""
-    report = folder / "moments"
     child = os.fork()
     if child == 0:
-        code = 70
-        try:
-            os.chdir(folder)
-            with (folder / "log").open("a") as log:
-                os.dup2(log.fileno(), 1)
-                os.dup2(log.fileno(), 2)
-            sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # not pytest's
-            for name in ("PL_GLOBAL_SEED", "LMTASKS_RUN"):
-                os.environ.pop(name, None)
-            seen = count_moments(at, number)
-            code = main(["fit", *options])
-            report.write_text(str(seen[0]))
-        except SystemExit as error:
-            code = error.code
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(code if isinstance(code, int) else 71)
+        with (folder / "log").open("a") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+            sys.stdout = sys.stderr = log  # not pytest's
+            try:
+                os._exit(fit_here(folder, options, at, number))
+            except SystemExit as error:
+                os._exit(error.code)
+            except BaseException:
+                traceback.print_exc()
+                log.flush()
+                os._exit(70)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return code, int(report.read_text()) if code == 0 else 0
+    return code, int((folder / "moments").read_text()) if code == 0 else 0
 
 
 def start(folder, settings, **stop):
@@ -256,3 +260,163 @@ def test_a_run_that_is_stopped_anywhere_ends_as_the_run_that_was_not(tmp_path, s
     times = draw.choice((1, 1, 2, 3))
     stops = [(draw.randint(1, max(1, moments // time)), draw.choice(SIGNALS)) for time in range(1, times + 1)]
     assert straight.stopped(tmp_path, kind, stops) == [], (kind, stops)
+
+
+FIXED = {  # a kind of run, and where it is stopped: (a share of its moments, signal)
+    "at the end of each epoch": ("epochs", [(0.34, signal.SIGTERM), (0.5, signal.SIGTERM)]),
+    "in the first step after a resume": ("EMA", [(0.5, signal.SIGKILL), (0.02, signal.SIGTERM)]),
+    "after early stopping": ("stopped early", [(0.97, signal.SIGKILL)]),
+    "in the middle of a mixture": ("mixture", [(0.6, signal.SIGINT)]),
+}
+
+
+@pytest.mark.parametrize("case", FIXED)
+def test_a_run_that_is_stopped_and_resumed_ends_as_the_run_that_was_not(tmp_path, straight, case):
+    kind, stops = FIXED[case]
+    moments, _ = straight.of(kind)
+    assert straight.stopped(tmp_path, kind, [(int(share * moments), number) for share, number in stops]) == []
+
+
+def stopped_by(folder, settings, hook, step, number, again=False):
+    """Start or resume a run, and send it a signal in a hook of its callbacks after a step; return the exit code."""
+    seen = call._call_callback_hooks
+
+    def hooked(trainer, name, *args, **kwargs):
+        if name == hook and trainer.global_step == step:
+            os.kill(os.getpid(), number)
+        return seen(trainer, name, *args, **kwargs)
+
+    call._call_callback_hooks = hooked
+    try:
+        return (resume(folder) if again else start(folder, settings))[0]
+    finally:
+        call._call_callback_hooks = seen
+
+
+@pytest.mark.parametrize(
+    "hook", ["on_train_batch_end", "on_validation_start", "on_validation_end", "on_train_epoch_end"]
+)
+@pytest.mark.parametrize("number", SIGNALS)
+def test_two_stops_at_ends_of_epochs_add_no_epoch_and_lose_no_validation(tmp_path, straight, hook, number):
+    expected = straight.of("epochs")[1]
+    steps = int(expected["checkpoints/last.ckpt/global_step"])
+    wanted = -number if number == signal.SIGKILL else 128 + number
+    settings = straight.settings["epochs"]
+    assert stopped_by(tmp_path, settings, hook, steps // 3, number) == wanted
+    if last_checkpoint(tmp_path / "runs/run").is_file():
+        assert stopped_by(tmp_path, settings, hook, 2 * steps // 3, number, again=True) == wanted
+    assert resume(tmp_path)[0] == 0
+    assert differences(tmp_path / "runs/run", expected) == []
+
+
+def bytes_of(run):
+    return {
+        path.relative_to(run): path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != ".lock"
+    }
+
+
+@pytest.fixture
+def stopped(tmp_path, straight):
+    """A folder with a run that was stopped on its way."""
+    moments, _ = straight.of("steps")
+    start(tmp_path, straight.settings["steps"], at=int(0.6 * moments), number=signal.SIGTERM)
+    return tmp_path
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("change", ["copied", "moved"])
+def test_a_run_goes_on_where_its_folder_is(stopped, straight, change, named):
+    original, copy = stopped / "runs/run", stopped / "elsewhere/copy"
+    shutil.copytree(original, copy)
+    if named:  # as configs of earlier versions were
+        saved = yaml.safe_load((copy / "config.yaml").read_text())
+        saved["name"], saved["trainer"]["default_root_dir"] = "run", str(stopped / "runs")
+        (copy / "config.yaml").write_text(yaml.safe_dump(saved, sort_keys=False))
+    if change == "moved":
+        shutil.rmtree(original)
+    before = bytes_of(original)
+    assert fit(stopped, ["-c", "elsewhere/copy", "--ckpt_path", "last"])[0] == 0
+    assert bytes_of(original) == before
+    assert [line for line in differences(copy, straight.of("steps")[1]) if not line.startswith("config.yaml")] == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--data.tokens_per_step", "60"],
+        ["--data.seed", "7"],
+        ["--trainer.accumulate_grad_batches", "2"],
+        ["--model.training.schedule.warmup", "5"],
+        ["--trainer.callbacks", "[{class_path: EarlyStopping, init_args: {monitor: nothing}}]"],
+    ],
+)
+def test_a_resume_that_is_refused_changes_no_byte(stopped, straight, options):
+    before = bytes_of(stopped / "runs/run")
+    assert fit(stopped, ["-c", "runs/run", "--ckpt_path", "last", *options])[0] == 2
+    assert bytes_of(stopped / "runs/run") == before
+    assert resume(stopped)[0] == 0
+    assert differences(stopped / "runs/run", straight.of("steps")[1]) == []
+
+
+def test_a_run_has_one_process_and_a_kill_leaves_it_free(stopped):
+    run = stopped / "runs/run"
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        lock(run)
+        os.write(writing, b"x")
+        signal.pause()
+    os.read(reading, 1)
+    before = bytes_of(run)
+    assert fit(stopped, ["-c", "runs/run", "--ckpt_path", "last"])[0] == 2
+    assert f"process {child} on" in (stopped / "log").read_text()
+    assert bytes_of(run) == before
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert resume(stopped)[0] == 0
+
+
+WATCHING = {
+    "val_loss": "EarlyStopping watches val_loss, which is not logged; did you mean",
+    "validation/translation/blue": "did you mean validation/translation/bleu?",
+    "validation/french/bleu": "which is not logged",
+}
+
+
+@pytest.mark.parametrize("monitor", WATCHING)
+def test_a_metric_that_will_not_exist_is_refused_before_the_first_step(tmp_path, straight, monitor):
+    stop = ("EarlyStopping", {"monitor": monitor})
+    assert start(tmp_path, config(straight.corpus, {"max_steps": 2}, callbacks=[stop]))[0] == 2
+    assert WATCHING[monitor] in (tmp_path / "log").read_text()
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("callback", ["EarlyStopping", "Checkpoints"])
+@pytest.mark.parametrize("without", ["rows", "batches"])
+def test_a_metric_of_no_validation_is_refused_before_the_first_step(tmp_path, straight, callback, without):
+    watching = (callback, {"monitor": "validation/score", "mode": "max"})
+    settings = config(straight.corpus, {"max_steps": 2}, callbacks=[watching])
+    if without == "rows":
+        settings["data"]["rows"]["init_args"]["validation"] = None
+    else:
+        settings["trainer"]["limit_val_batches"] = 0
+    assert start(tmp_path, settings)[0] == 2
+    assert f"{callback} watches validation/score, but there is no validation;" in (tmp_path / "log").read_text()
+
+
+def test_early_stopping_says_that_it_stopped_and_why(straight):
+    straight.of("stopped early")
+    (line,) = (line for line in (straight.folder / "stopped early/log").read_text().splitlines() if "early st" in line)
+    assert line.startswith("early stopping at step ")
+    assert "validation/score did not improve in the last 2 records" in line
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_fewer_rows_than_processes_are_refused_before_the_first_step(tmp_path, straight, split):
+    corpus = shutil.copytree(straight.corpus, tmp_path / "corpus")
+    for language in ("en", "de"):
+        (corpus / f"{split}.{language}").write_text("a b c\n")
+    settings = config(corpus, {"max_steps": 2, "devices": 2, "strategy": "ddp_fork"})
+    assert start(tmp_path, settings)[0] != 0
+    assert "1 rows for 2 processes; use fewer devices" in (tmp_path / "log").read_text()
+    assert not list(tmp_path.glob("runs/*/checkpoints"))
