@@ -245,7 +245,7 @@ class TaskModule(Model, LightningModule):
             if self._resumed["validate"]:
                 self._resumed["limits"] = lift_limits(self.trainer)
             else:
-                self.trainer.should_stop = bool(stopped_early(self.trainer))
+                self.trainer.should_stop |= bool(stopped_early(self.trainer))
 
     def on_train_start(self) -> None:
         """Note when the training began; make the validation that was due when a resumed run was stopped."""
@@ -253,7 +253,7 @@ class TaskModule(Model, LightningModule):
         if resumed is not None and self.mixture:
             self.trainer._logger_connector._callback_metrics.update(resumed["logged"])
             go_on(self.trainer, self.mixture.steps_per_epoch, resumed.get("limits"))
-            self.trainer.should_stop = bool(stopped_early(self.trainer))
+            self.trainer.should_stop |= bool(stopped_early(self.trainer))
 
     def on_train_end(self) -> None:
         """Note what the training took."""
