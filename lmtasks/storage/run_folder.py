@@ -44,9 +44,12 @@ def lock(run: Path) -> int:
 
     The system frees it, after a kill too. Child processes do not hold it. Without locks on a file system there is none.
 
-    Raises: InputError if another process has it.
+    Raises: InputError if another process has it, or the folder cannot be written.
     """
-    handle = os.open(run / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        handle = os.open(run / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise InputError(f"{run}: cannot be written: {error.strerror}; choose another folder") from error
     try:
         fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
@@ -54,7 +54,9 @@ class MetricsFile(Logger, Callback):
         """
         row = {name: str(value) for name, value in {**metrics, "step": step}.items()}
         if self._columns is None or not row.keys() <= set(self._columns):
-            self._rewrite([*self._kept(), row])
+            kept = self._kept()
+            self._rewrite([*kept, row])
+            self._rows = len(kept)  # a checkpoint of another run may count other rows
         else:
             try:
                 with self.file.open("a", encoding="utf-8", newline="") as lines:
@@ -71,13 +73,22 @@ class MetricsFile(Logger, Callback):
         """Keep as many rows as there were."""
         self._rows = state_dict["rows"]
 
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep the rows of the steps done, where a checkpoint of an earlier version does not tell their number."""
+        if self.state_key not in checkpoint["callbacks"]:
+            step = checkpoint["global_step"]
+            self._rows = sum(int(row.get("step") or step) < step for row in self._read())
+
     def _kept(self) -> list[Line]:
         """Return the rows of the file that are kept, without their empty cells."""
-        if not self._rows or not self.file.is_file():
+        rows = self._read()[: self._rows] if self._rows else []
+        return [{name: value for name, value in row.items() if name and value} for row in rows]
+
+    def _read(self) -> list[Line]:
+        if not self.file.is_file():
             return []
         with self.file.open(encoding="utf-8", newline="") as lines:
-            rows = list(csv.DictReader(lines))[: self._rows]
-        return [{name: value for name, value in row.items() if name and value} for row in rows]
+            return list(csv.DictReader(lines))
 
     def _rewrite(self, rows: list[Line]) -> None:
         self._columns = sorted(set().union(*rows))
