@@ -46,8 +46,8 @@ def check_sums(folder: Path, names: Collection[str]) -> None:
     for name in names if sums else ():
         if (folder / name).is_file() and sums.get(name) != _sum(folder / name):
             raise InputError(
-                f"{folder / name}: is not as it was saved: damaged, changed, or of another model; copy the model again. If "
-                f"you changed it on purpose, delete {folder / CHECKSUMS}"
+                f"{folder / name}: is not as it was saved: damaged, changed, or of another model; copy the model again."
+                f" If you changed it on purpose, delete {folder / CHECKSUMS}"
             )
 
 

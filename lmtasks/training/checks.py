@@ -146,6 +146,64 @@ def check_training(module: TaskModule, mixing: Mixing) -> None:
             check_part(".".join(name.split(".")[:2]) if name.startswith("heads.") else name, parts, setting)
 
 
+def check_monitors(trainer: Trainer, module: TaskModule, validated: Collection[str]) -> None:
+    """Check that early stopping and checkpoints watch what will be logged; `validated` are the tasks with such rows.
+
+    A module that logs values of its own may have any names.
+
+    Raises: InputError if a name will not be logged.
+    """
+    if not type(module).__module__.startswith("lmtasks."):
+        return
+    watching = [stop for stop in trainer.early_stopping_callbacks if getattr(stop, "strict", True)]
+    for callback in (*watching, *trainer.checkpoint_callbacks):
+        name, what = getattr(callback, "monitor", None), type(callback).__name__
+        if name is None:
+            continue
+        split, _, rest = name.partition("/")
+        task, _, metric = rest.partition("/")
+        if split == "validation" and (
+            not validated if rest == "score" else task in module.tasks and task not in validated
+        ):
+            raise InputError(
+                f"{what} watches {name}, but there is no validation{f' of {task}' if metric else ''}; set "
+                f"data.rows.validation, or leave {what} out"
+            )
+        known = ["validation/score", "train/gradient_norm"]
+        known += [f"{split}/{task}/loss" for task in module.tasks for split in ("validation", "train")]
+        known += [f"validation/{task}/{metric}" for task, own in module.tasks.items() for metric in _metrics(own)]
+        if name not in known and not any(_is_part(name, other) for other in known):
+            meant = did_you_mean(name, known, "")
+            raise InputError(
+                f"{what} watches {name}, which is not logged; {meant}{' ' if meant else ''}there are {', '.join(known)}"
+            )
+
+
+def _is_part(name: str, metric: str) -> bool:
+    """Tell whether a name is that of a metric for some of the rows, such as one label: f1_person, has_answer_f1."""
+    place, _, last = metric.rpartition("/")
+    return name.startswith((f"{metric}_", f"{place}/has_answer_")) and last != "score"
+
+
+def _metrics(task: Task) -> list[str]:
+    """Return the names of the scores of a task that can be known without rows."""
+    try:
+        scores = task.score([], 0.0, 1)
+    except (ArithmeticError, LookupError, ValueError):  # a task that cannot score no rows
+        scores = {"perplexity": 0.0}
+    return list({task.main_metric: 0, **scores, **task.signatures()})
+
+
+def check_share(examples: int, processes: int, where: object) -> None:
+    """Check that each process has an example of an evaluation.
+
+    Raises: InputError if not; the message names the rows.
+    """
+    if examples < processes:
+        rows = f"{examples} rows with text and label"
+        raise InputError(f"{where}: {rows} for {processes} processes; give more rows, or use fewer devices")
+
+
 def no_task(name: str, tasks: Collection[str]) -> str:
     """Return the message for a name that no task has, with the closest one.
 

@@ -48,7 +48,15 @@ from lmtasks.training.evaluation import Evaluation
 from lmtasks.training.hardware import machine, peak_memory
 from lmtasks.training.health import MOST, Health
 from lmtasks.training.init_from import Source, adapt, check_trained, freeze, parameters_in
-from lmtasks.training.steps import last_step, recount
+from lmtasks.training.steps import (
+    close_epoch,
+    go_on,
+    last_step,
+    lift_limits,
+    recount,
+    stop_at_validations,
+    stopped_early,
+)
 
 JOINT = "joint."  # how the names of the weights of joint training begin
 logger = logging.getLogger(__name__)
@@ -105,6 +113,9 @@ class TaskModule(Model, LightningModule):
         self._noted: float | None = None  # when the story was last brought up to date; None = not training
         self._sums: dict[str, Tensor] = {}  # (2,) nll and number of targets of each task in this step so far
         self._health = Health()
+        self._begun_with: Training | None = None  # settings of a resumed run, which has no use for its first weights
+        self._resumed: dict[str, Any] | None = None  # what a resumed run has to know beside the weights
+        self._validated = False  # whether the validation that goes on has been scored
 
     @staticmethod
     def of(model: Model, training: Training | None = None) -> TaskModule:
@@ -149,7 +160,7 @@ class TaskModule(Model, LightningModule):
         return to_plain(
             {
                 "tokenizer": self.tokenizer_config,
-                "training": self.training_config,
+                "training": self._begun_with or self.training_config,
                 "validation_decoding": self.validation_decoding,
             }
         )
@@ -256,16 +267,34 @@ class TaskModule(Model, LightningModule):
         self._resting = [(step, parameters_in(self, [name], "thaw")) for name, step in thaw.items()]
         check_trained(self, [parameter for _, resting in self._resting for parameter in resting], "thaw")
         self.joint.begin(list(self.parameters()), list(self.built()[0].parameters()), scaled=self._scaler is not None)
+        stop_at_validations(self.trainer)
+        if self._resumed is not None:
+            if self._resumed["validate"]:
+                self._resumed["limits"] = lift_limits(self.trainer)
+            else:
+                self.trainer.should_stop |= bool(stopped_early(self.trainer))
 
     def on_train_start(self) -> None:
-        """Note when the training began."""
-        self._noted = time.monotonic()
+        """Note when the training began; make the validation that was due when a resumed run was stopped."""
+        self._noted, resumed, self._resumed = time.monotonic(), self._resumed, None
+        if resumed is not None and self.mixture:
+            self.trainer._logger_connector._callback_metrics.update(resumed["logged"])
+            go_on(self.trainer, self.mixture.steps_per_epoch, resumed.get("limits"))
+            self.trainer.should_stop |= bool(stopped_early(self.trainer))
 
     def on_train_end(self) -> None:
         """Note what the training took."""
         self._note()
         self._noted = None
         self._health.warn()
+
+    def on_fit_end(self) -> None:
+        """Say why early stopping ended the training."""
+        self._resumed = None
+        if self.mixture:
+            close_epoch(self.trainer, self.mixture.steps_per_epoch)
+        for reason in stopped_early(self.trainer):
+            logger.info("%s", reason)
 
     def _note(self) -> None:
         """Bring what is known of a training up to date, while it goes on."""
@@ -376,6 +405,11 @@ class TaskModule(Model, LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Score the validation rows of all processes."""
         self._score("validation")
+        self._validated = True
+
+    def on_validation_end(self) -> None:
+        """Be ready for the next validation."""
+        self._validated = False
 
     def on_test_epoch_end(self) -> None:
         """Score the test rows of all processes."""
@@ -432,6 +466,10 @@ class TaskModule(Model, LightningModule):
             raise InputError(f"step {step}: {name} is not finite any more (NaN or infinity); {self._remedy()}")
         self._note()
         checkpoint["lmtasks"] = self.describe() | {"story": self.story.plain()}
+        if self._noted is not None:
+            logged = {name: value.cpu() for name, value in self.trainer.callback_metrics.items()}
+            validate = self.trainer.validating and not self._validated
+            checkpoint["lmtasks"] |= {"validate": validate, "logged": logged}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that the weights belong to the tokenizer of this run; correct Lightning's counts of micro-batches."""
@@ -448,8 +486,10 @@ class TaskModule(Model, LightningModule):
         self.joint.check(name.removeprefix(JOINT) for name in checkpoint["state_dict"] if name.startswith(JOINT))
         if self._trainer is not None and self._trainer.training and self.mixture:
             recount(checkpoint, self.mixture.steps_per_epoch, self.trainer.accumulate_grad_batches)
+            own = checkpoint["lmtasks"]
+            self._resumed = {"validate": own.get("validate", False), "logged": own.get("logged", {})}
 
     def start_over(self, tasks: dict[str, Task], tokenizer: BaseTokenizer) -> None:
         """Take tokenizer and tasks of a saved model, whose weights are loaded next, and drop its first weights."""
-        self.tasks, self.tokenizer = tasks, tokenizer
+        self.tasks, self.tokenizer, self._begun_with = tasks, tokenizer, self.training_config
         self.training_config, self.origin = replace(self.training_config, init_from=None, vectors=None), None
