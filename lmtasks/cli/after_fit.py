@@ -40,6 +40,7 @@ def finish(
         checkpoint = read_checkpoint(kept.best_model_path)
         weights, used = checkpoint["state_dict"], kept.best_model_path
         of = f"those after step {checkpoint['global_step']:,}"
+    module.gather()
     module.load_state_dict(weights)
     module.story = replace(module.story, weights=of)
     say(f"weights: {used}")

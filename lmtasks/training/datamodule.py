@@ -39,6 +39,7 @@ from lmtasks.text.base import BaseTokenizer
 from lmtasks.training.checks import (
     check_precision,
     check_rows,
+    check_sharding,
     check_tasks,
     check_trainer,
     check_training,
@@ -237,6 +238,7 @@ class TextDataModule(LightningDataModule):
         check_tasks(module.tasks, module.backbone_config, self.max_length)
         if stage == "fit":
             check_training(module, self.mixing)
+            check_sharding(trainer, module)
             if trainer.max_steps > 0 and not trainer.fast_dev_run:  # type: ignore[attr-defined]
                 module.training_config.schedule.check(trainer.max_steps)
 

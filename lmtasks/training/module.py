@@ -44,6 +44,7 @@ from lmtasks.training.config import Training
 from lmtasks.training.evaluation import Evaluation
 from lmtasks.training.hardware import machine, peak_memory
 from lmtasks.training.init_from import Source, adapt, check_trained, freeze, parameters_in
+from lmtasks.training.sharding import is_sharded, shard, shards
 from lmtasks.training.steps import last_step, recount
 
 JOINT = "joint."  # how the names of the weights of joint training begin
@@ -183,10 +184,19 @@ class TaskModule(Model, LightningModule):
         self.story = replace(story, base=self.origin.called if self.origin else trained)
 
     def configure_model(self) -> None:
-        """Build the layers, once."""
+        """Build the layers, once; in a training by FSDP2 this process then keeps its part of them."""
         if self.backbone is None:
             assert self.tokenizer is not None, "set module.tokenizer, or fit with a TextDataModule"
             self.build(self.tokenizer)
+        if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING and shards(self.trainer.strategy):
+            shard([self.built()[0], *self.heads.values()], cast(Any, self.device_mesh)["data_parallel"])
+
+    def gather(self) -> None:
+        """Take whole layers after a training in which this process had a part of them; their weights come next."""
+        backbone, tokenizer = self.built()
+        if is_sharded(backbone):
+            self.start_over(self.tasks, tokenizer)
+            self.build(tokenizer)
 
     def build(self, tokenizer: BaseTokenizer | None = None) -> None:
         """Build backbone and heads for a tokenizer, with their first weights, as the settings of training say."""
@@ -231,7 +241,8 @@ class TaskModule(Model, LightningModule):
         if gradient_clip_algorithm == "value":
             nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
         else:
-            self.log("train/gradient_norm", nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val))
+            norm = nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+            self.log("train/gradient_norm", norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
 
     # Training.
 
