@@ -410,7 +410,8 @@ class TaskModule(Model, LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that the weights belong to the tokenizer of this run; correct Lightning's counts of micro-batches."""
         assert self.tokenizer is not None
-        saved = saved_in(checkpoint, self.trainer.ckpt_path if self._trainer else "the checkpoint")
+        whole = {"state_dict": {}, **checkpoint}  # FSDP2 has taken the weights by now
+        saved = saved_in(whole, self.trainer.ckpt_path if self._trainer else "the checkpoint")
         if saved.build_tokenizer().fingerprint != self.tokenizer.fingerprint:
             raise InputError(
                 "the checkpoint was trained with another tokenizer than this run has; "
@@ -418,7 +419,7 @@ class TaskModule(Model, LightningModule):
                 "model.tokenizer.file"
             )
         self.story = replace(saved.story, data=self.story.data or saved.story.data)
-        self.joint.check(name.removeprefix(JOINT) for name in checkpoint["state_dict"] if name.startswith(JOINT))
+        self.joint.check(name.removeprefix(JOINT) for name in whole["state_dict"] if name.startswith(JOINT))
         if self._trainer is not None and self._trainer.training and self.mixture:
             recount(checkpoint, self.mixture.steps_per_epoch, self.trainer.accumulate_grad_batches)
 

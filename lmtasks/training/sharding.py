@@ -15,14 +15,8 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
-CALLED = (
-    "encode",
-    "decode",
-    "logits",
-    "loss",
-    "step",
-    "predict",
-)  # methods that use parameters: forward is never called
+# the methods that use parameters; forward is never called
+CALLED = ("encode", "decode", "logits", "loss", "init_state", "step", "alignment", "predict")
 
 
 def sharding(processes: int) -> ModelParallelStrategy:
