@@ -20,7 +20,10 @@ from lmtasks.data.mixing import Mixing
 from lmtasks.data.readers.base import Rows
 from lmtasks.errors import InputError, did_you_mean
 from lmtasks.tasks.base import Task
+from lmtasks.training.callbacks.averaging import EMA
 from lmtasks.training.init_from import check_part
+from lmtasks.training.optim.optimizers import Adam, AdamW
+from lmtasks.training.sharding import shards
 
 if TYPE_CHECKING:
     from lmtasks.training.module import TaskModule
@@ -29,14 +32,14 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
 def check_trainer(trainer: Trainer, stage: str) -> None:
-    """Check that the trainer follows the plan, and that each process has the whole model.
+    """Check that the trainer follows the plan, and that checkpoints hold the whole model.
 
     Raises: InputError if a setting of the trainer prevents it.
     """
-    if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
+    if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)) and not shards(trainer.strategy):
         raise InputError(
-            f"trainer.strategy {type(trainer.strategy).__name__} splits the model, which small models do not need and "
-            "checkpoints here do not support; use ddp"
+            f"trainer.strategy {type(trainer.strategy).__name__} splits the model in a way that checkpoints here do "
+            "not support; use ddp, or fsdp2"
         )
     if trainer.overfit_batches:  # type: ignore[attr-defined]
         raise InputError("overfit_batches cannot choose among the steps of the plan; train on a file of few rows")
@@ -45,6 +48,25 @@ def check_trainer(trainer: Trainer, stage: str) -> None:
             "limit_train_batches cannot choose among the steps of the plan; set max_steps, or train on a file of "
             "few rows"
         )
+
+
+def check_sharding(trainer: Trainer, module: TaskModule) -> None:
+    """Check that a training by FSDP2 needs no whole tensors of parameters or gradients.
+
+    Raises: InputError if it does.
+    """
+    if not shards(trainer.strategy):
+        return
+    training = module.training_config
+    whole = {
+        "several tasks": len(module.tasks) > 1,
+        f"the optimiser {type(training.optimizer).__name__}": not isinstance(training.optimizer, (Adam, AdamW)),
+        "model.training.compile": training.compile,
+        "model.training.lora": training.lora is not None,
+        "averages of weights (EMA)": any(isinstance(callback, EMA) for callback in trainer.callbacks),  # type: ignore[attr-defined]
+    }
+    if found := [name for name, needed in whole.items() if needed]:
+        raise InputError(f"trainer.strategy fsdp2 does not train with {' and '.join(found)}; use ddp")
 
 
 def check_precision(trainer: Trainer, backbone: BackboneConfig) -> None:

@@ -41,6 +41,7 @@ from lmtasks.training.checks import (
     check_monitors,
     check_precision,
     check_rows,
+    check_sharding,
     check_share,
     check_tasks,
     check_trainer,
@@ -254,6 +255,7 @@ class TextDataModule(LightningDataModule):
         check_tasks(module.tasks, module.backbone_config, self.max_length)
         if stage == "fit":
             check_training(module, self.mixing)
+            check_sharding(trainer, module)
             scored = trainer.limit_val_batches and trainer.enable_validation  # type: ignore[attr-defined]
             check_monitors(trainer, module, [name for name in module.tasks if scored and self.has("validation", name)])
             if trainer.max_steps > 0 and not trainer.fast_dev_run:  # type: ignore[attr-defined]

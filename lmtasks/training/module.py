@@ -48,6 +48,7 @@ from lmtasks.training.evaluation import Evaluation
 from lmtasks.training.hardware import machine, peak_memory
 from lmtasks.training.health import MOST, Health
 from lmtasks.training.init_from import Source, adapt, check_trained, freeze, parameters_in
+from lmtasks.training.sharding import is_sharded, shard, shards
 from lmtasks.training.steps import (
     close_epoch,
     go_on,
@@ -200,10 +201,19 @@ class TaskModule(Model, LightningModule):
         self.story = replace(story, **base)
 
     def configure_model(self) -> None:
-        """Build the layers, once."""
+        """Build the layers, once; in a training by FSDP2 this process then keeps its part of them."""
         if self.backbone is None:
             assert self.tokenizer is not None, "set module.tokenizer, or fit with a TextDataModule"
             self.build(self.tokenizer)
+        if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING and shards(self.trainer.strategy):
+            shard([self.built()[0], *self.heads.values()], cast(Any, self.device_mesh)["data_parallel"])
+
+    def gather(self) -> None:
+        """Take whole layers after a training in which this process had a part of them; their weights come next."""
+        backbone, tokenizer = self.built()
+        if is_sharded(backbone):
+            self.start_over(self.tasks, tokenizer)
+            self.build(tokenizer)
 
     def build(self, tokenizer: BaseTokenizer | None = None) -> None:
         """Build backbone and heads for a tokenizer, with their first weights, as the settings of training say."""
@@ -249,6 +259,7 @@ class TaskModule(Model, LightningModule):
             nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
         else:
             norm = nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+            norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
             self.log("train/gradient_norm", norm)
             if norm.device.type == "cpu" and not is_finite(norm):  # elsewhere the next loss tells, and no step waits
                 step = self.trainer.global_step + 1
@@ -461,7 +472,7 @@ class TaskModule(Model, LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add settings and tokenizer, so that the checkpoint opens with no other file."""
         self._check_health()
-        if name := broken_weight(checkpoint["state_dict"]):
+        if name := broken_weight(checkpoint.get("state_dict", {})):
             step = self.trainer.global_step
             raise InputError(f"step {step}: {name} is not finite any more (NaN or infinity); {self._remedy()}")
         self._note()
@@ -474,16 +485,17 @@ class TaskModule(Model, LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that the weights belong to the tokenizer of this run; correct Lightning's counts of micro-batches."""
         assert self.tokenizer is not None
-        saved = saved_in(checkpoint, self.trainer.ckpt_path if self._trainer else "the checkpoint")
+        whole = {"state_dict": {}, **checkpoint}  # FSDP2 has taken the weights by now
+        saved = saved_in(whole, self.trainer.ckpt_path if self._trainer else "the checkpoint")
         if saved.build_tokenizer().fingerprint != self.tokenizer.fingerprint:
             raise InputError(
                 "the checkpoint was trained with another tokenizer than this run has; "
                 "start a new run with model.training.init_from, or give the tokenizer.json of its run as "
                 "model.tokenizer.file"
             )
-        check_finite(checkpoint["state_dict"])
+        check_finite(whole["state_dict"])
         self.story = replace(saved.story, data=self.story.data or saved.story.data)
-        self.joint.check(name.removeprefix(JOINT) for name in checkpoint["state_dict"] if name.startswith(JOINT))
+        self.joint.check(name.removeprefix(JOINT) for name in whole["state_dict"] if name.startswith(JOINT))
         if self._trainer is not None and self._trainer.training and self.mixture:
             recount(checkpoint, self.mixture.steps_per_epoch, self.trainer.accumulate_grad_batches)
             own = checkpoint["lmtasks"]
