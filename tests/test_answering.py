@@ -16,6 +16,7 @@ from lmtasks.backbones.recurrent import RecurrentConfig
 from lmtasks.batch import IGNORE
 from lmtasks.errors import InputError
 from lmtasks.metrics.answers import answer_f1
+from lmtasks.model import Model
 from lmtasks.tasks.answering import SpanAnsweringTask
 from lmtasks.tasks.base import Answer, Prediction, Span
 from lmtasks.tasks.free_answering import FreeAnsweringTask
@@ -320,3 +321,15 @@ def test_a_single_start_may_stand_alone_as_in_a_csv(tokenizer):
     for start in ("0", 0):
         single = {**ROW, "answers": "Anna", "starts": start}
         assert task.examples([single], tokenizer) == task.examples([ROW], tokenizer)
+
+
+def test_an_answer_is_no_part_of_a_word():
+    model = Model({"asked": SpanAnsweringTask(window=40)}, tiny_backbone())
+    model.build(Tokenizer.train([], TokenizerConfig("byte")))  # whose tokens are letters
+    example = model.tasks["asked"].questions([{"question": "a", "context": "The law, adopted"}], model.tokenizer)[0]
+    places = {offset: number for number, offset in enumerate(example.offsets[::2]) if number}
+    begins = example.text.index("\n") + 1
+    found = [(places[begins + 10], places[begins + 12], 1.0), (places[begins + 3], places[begins + 5], 0.5)]
+    ((cut, blank),) = model.tasks["asked"].answers([found], [example], model.tokenizer)
+    assert (cut.text, blank.text) == ("adopted", "law")
+    assert [(span.start, span.stop) for each in (cut, blank) for span in each.spans] == [(9, 16), (4, 7)]

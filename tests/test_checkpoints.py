@@ -300,16 +300,17 @@ def test_steps_and_the_end_are_saved_without_validation(tmp_path):
 
 
 class StopAt(Callback):
-    """Tell training to stop after a step, and leave as `StopOnSignal` does if it is an interruption."""
+    """Tell training to stop after a step, or leave after it as `StopOnSignal` does."""
 
     def __init__(self, step, leave):
         self.step, self.leave = step, leave
 
     def on_train_batch_end(self, trainer, *args, **kwargs):
-        trainer.should_stop = trainer.should_stop or trainer.global_step == self.step
+        trainer.should_stop = trainer.should_stop or (trainer.global_step == self.step and not self.leave)
 
-    def on_train_epoch_end(self, trainer, pl_module):
-        if self.leave:
+    def on_train_batch_start(self, trainer, *args, **kwargs):
+        if self.leave and trainer.global_step == self.step:
+            trainer.checkpoint_callback.interrupt(trainer)
             raise SystemExit(130)
 
 

@@ -28,7 +28,7 @@ from lmtasks.cli.main import COMMANDS, main
 from lmtasks.cli.messages import quiet
 from lmtasks.errors import InputError
 from lmtasks.storage.run_folder import find_weights, new_run
-from lmtasks.training.callbacks.loggers import continue_metrics, metrics_loggers
+from lmtasks.training.callbacks.loggers import MetricsFile
 from lmtasks.training.callbacks.randomness import RandomState
 from lmtasks.training.callbacks.samples import Samples
 from lmtasks.training.callbacks.signals import StopOnSignal
@@ -167,9 +167,9 @@ def test_fit_leaves_everything_in_the_run_folder(work):
     assert metrics["signatures"]["translation/bleu"].startswith("nrefs:1|case:mixed")
 
 
-def test_the_saved_config_names_the_run_and_starts_it_anew(work):
+def test_the_saved_config_starts_the_run_anew_and_leaves_its_name_to_the_folder(work):
     config = yaml.safe_load((work / "runs/tiny/config.yaml").read_text())
-    assert config["name"] == "tiny"
+    assert config["name"] is None
     assert config["ckpt_path"] is None
     assert config["trainer"]["default_root_dir"] is None
 
@@ -321,17 +321,17 @@ def test_a_fit_without_checkpoints_inherits_no_metrics(cli, work):
     assert not (work / "runs/bare/checkpoints").exists()
 
 
-@pytest.mark.filterwarnings("ignore:.*exists and is not empty")
 def test_metrics_of_steps_that_are_done_again_are_dropped_by_the_first_process(tmp_path, monkeypatch):
-    file = tmp_path / "metrics.csv"
-    rows = [f"{step},{step / 2}" for step in range(10)]
-    file.write_text("\n".join(["step,train/loss", *rows, ""]))
-    monkeypatch.setattr(rank_zero_only, "rank", 1)
-    continue_metrics(metrics_loggers(tmp_path), 8)
-    assert len(file.read_text().splitlines()) == 11
-    monkeypatch.setattr(rank_zero_only, "rank", 0)
-    continue_metrics(metrics_loggers(tmp_path), 8)
-    assert file.read_text().splitlines() == ["step,train/loss", *rows[:8]]
+    rows, written = [f"{step},{step / 2}" for step in range(10)], MetricsFile(tmp_path)
+    for step in range(10):
+        written.log_metrics({"train/loss": step / 2}, step)
+    for rank, kept in ((1, rows), (0, [*rows[:8], "8,7.0"])):
+        monkeypatch.setattr(rank_zero_only, "rank", rank)
+        again = MetricsFile(tmp_path)
+        again.load_state_dict({"rows": 8})
+        assert len(written.file.read_text().splitlines()) == 11  # nothing is dropped before there is something new
+        again.log_metrics({"train/loss": 7.0}, 8)
+        assert written.file.read_text().splitlines() == ["step,train/loss", *kept]
 
 
 def test_two_runs_started_together_get_two_folders(tmp_path, monkeypatch):

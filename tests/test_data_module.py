@@ -524,3 +524,19 @@ def test_a_file_does_not_go_with_a_hub_set_of_the_config(corpus, split):
     rows = Table(table(corpus, "a.jsonl", GOOD), **{split: "owner/name"})
     with pytest.raises(InputError, match=rf"give --data\.rows\.{split} a file, or null for none"):
         prepared(corpus, TextDataModule(rows), module=ClassificationModule(backbone=tiny_backbone(decoder_layers=0)))
+
+
+@pytest.mark.parametrize("too_long", ["drop", "cut"])
+def test_texts_of_100_000_characters_bound_the_batches_of_training_and_evaluation(corpus, too_long):
+    long = [("ab " * 33_334, "a b")]
+    write(corpus, "train", [("a b", "b a")] * 20 + long)
+    for split in ("validation", "test"):
+        write(corpus, split, [("a b", "b a")] * 3 + long)
+    data = tiny_data(corpus, max_length=64, too_long=too_long)
+    module = fit(corpus, data=data, limit_val_batches=1.0, val_check_interval=1)
+    module.trainer.test(module, datamodule=data)
+    assert len(data.examples["train"]["translation"]) == 20 + (too_long == "cut")
+    assert len(data.examples["test"]["translation"]) == 4  # an evaluation leaves no row out
+    for loader in (data.train_dataloader(), data.test_dataloader()):
+        batches = [batch if isinstance(batch, Batch) else batch[0] for batch in loader]
+        assert max(batch.source.numel() for batch in batches) <= 80

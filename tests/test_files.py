@@ -224,6 +224,13 @@ def test_a_missing_column_says_how_to_map_it(tmp_path):
     assert str(caught.value).endswith(f"it has sentence, labels, x; say which: --columns '{mapping}'")
 
 
+def test_one_column_is_not_proposed_for_two(tmp_path):
+    path = write(tmp_path / "a.csv", "labels,x\na,b\n")
+    with pytest.raises(InputError) as caught:
+        list(numbered_rows(path, {"label": "label", "label2": "label2"}, "train", option="--columns"))
+    assert str(caught.value).endswith("""say which: --columns '{"label": "labels", "label2": "COLUMN"}'""")
+
+
 def test_the_first_json_value_of_a_file(tmp_path):
     assert read_json(write(tmp_path / "a.json.gz", ' {\n"data": [1]}\n')) == ({"data": [1]}, True)
     assert read_json(write(tmp_path / "b.json", '{"a": 1}\n{"a": 2}')) == ({"a": 1}, False)

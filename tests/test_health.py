@@ -84,9 +84,7 @@ def test_a_gradient_that_is_not_finite_stops_the_training_where_gradients_are_cl
     write_corpus(tmp_path)
     module = tiny_module()
     module.on_after_backward = lambda: next(module.parameters()).grad.fill_(math.inf)
-    with pytest.raises(
-        InputError, match=r"^step 1: the gradient is inf, with training examples .* of translation; no ch"
-    ):
+    with pytest.raises(InputError, match=r"^step 1: the gradient is inf, translation with training examples .*; no ch"):
         fit(tmp_path, module, gradient_clip_val=1.0)
 
 

@@ -68,6 +68,7 @@ LAYERS = [
     "training.optim.*",
     "training.joint.surgery training.joint.weighting",
     "training.joint.*",
+    "training.sharding",
     "training.config training.evaluation training.hardware training.health training.init_from training.steps",
     "training.callbacks.*",
     "training.checks",

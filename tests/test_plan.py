@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings, strategies as st
 
-from lmtasks.data.plan import Plan, evaluation_batches
+from lmtasks.data.mixing import Mixture
+from lmtasks.data.plan import Plan, evaluation_batches, steps_of
 from lmtasks.errors import InputError
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), min_size=8, max_size=60).map(np.array)
@@ -195,3 +198,40 @@ def test_the_orders_of_past_epochs_are_forgotten_and_come_back_the_same():
         made.step(epoch * made.steps_per_epoch)
     assert list(made._kept) == [3, 4]
     assert [rows.tolist() for rows in made.step(0)] == first
+
+
+def row_by_row(padded, tokens, parts, ranks):
+    """Return what `steps_of` returns, by looking at each row in turn."""
+    bounds, longest = [0], 0
+    for row, length in enumerate(padded):
+        longest, rows = max(longest, length, 1), row - bounds[-1]
+        if rows >= parts and longest * -(-(rows + 1) // ranks) > tokens:
+            bounds.append(row)
+            longest = max(length, 1)
+    if len(bounds) > 1 and len(padded) - bounds[-1] < parts:
+        bounds.pop()
+    return [*bounds, len(padded)]
+
+
+def test_steps_are_those_of_a_walk_through_the_rows():
+    random = np.random.default_rng(1)
+    for _ in range(300):
+        padded = random.integers(0, random.choice([3, 30, 300]), random.integers(0, 200))
+        tokens, parts, ranks = (int(random.integers(1, most)) for most in (400, 7, 4))
+        assert steps_of(padded, tokens, parts, ranks).tolist() == row_by_row(padded.tolist(), tokens, parts, ranks)
+
+
+def test_a_plan_takes_few_bytes_a_row():
+    rows = 400_000
+    lengths = np.random.default_rng(1).integers(1, 256, (rows, 2), dtype=np.int32)
+    tracemalloc.start()
+    try:
+        made = Mixture({"a": lengths}, {"a": lengths[:, 1]}, 4096)
+        made.step(0)
+        made.step(made.steps_per_epoch)  # of the next epoch
+        assert made.identity
+        assert made.report(3)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 60 * rows

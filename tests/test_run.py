@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import os
@@ -210,13 +211,38 @@ def test_every_table_that_fit_reads_has_an_answer_a_row(run, work, name):
     assert [row["id"] for row in first] == ["1", "2"]
 
 
-def test_rows_are_not_written_as_a_table_and_a_folder_is_no_context(run, work):
-    file = rows_of(work, "a.jsonl", {"text": "Anna sang."})
-    status, _, line = run("tagging", "--input", file, "--output", "new.csv")
-    assert (status, "let it end in .jsonl" in line, (work / "new.csv").exists()) == (2, True, False)
-    (work / "kb").mkdir()
-    status, _, line = run("answering", QUESTION, "--context", "kb")
-    assert (status, "--context kb: a folder" in line) == (2, True)
+@pytest.mark.parametrize(("ending", "dialect"), [("csv", "excel"), ("tsv", "excel-tab")])
+def test_answers_are_written_as_a_table(run, work, ending, dialect):
+    rows = [{"id": "7", "text": 'Anna, "sang"'}, {"id": "8", "text": "no\ttab"}]
+    file = rows_of(work, "asked.jsonl", *rows)
+    assert run("tagging", "--input", file, "--output", f"out.{ending}")[0] == 0
+    with (work / f"out.{ending}").open(newline="") as opened:
+        written = list(csv.DictReader(opened, dialect=dialect))
+    assert [{name: row[name] for name in rows[0]} for row in written] == rows
+    whole = [json.loads(line) for line in run("tagging", "--input", file)[1].splitlines()]
+    assert [row["prediction"] for row in written] == [row["prediction"] for row in whole]
+    assert [json.loads(row["labels"]) for row in written] == [row["labels"] for row in whole]
+    rows_of(work, "ragged.jsonl", {"text": "Anna"}, {"text": "Anna", "more": 1})
+    status, _, line = run("tagging", "--input", "ragged.jsonl", "--output", f"out.{ending}")
+    assert (status, "a row has a column 'more', which the first row lacks" in line) == (2, True)
+
+
+def test_a_file_is_no_text_and_a_folder_is_no_context(run, work):
+    (work / "kb").mkdir(exist_ok=True)
+    for name in ("a.txt", "b.txt"):
+        (work / "kb" / name).write_text(CONTEXT)
+    status, _, line = run("answering", "--context", "kb", QUESTION)
+    assert (status, "a folder, expected a file in it: a.txt, b.txt" in line) == (2, True)
+    status, _, line = run("answering", "--context", "kb/a.txt", "kb/b.txt", QUESTION)  # as the shell makes of kb/*.txt
+    assert (status, "kb/b.txt is a file, and a text was wanted" in line) == (2, True)
+    file = rows_of(work, "asked.jsonl", {"text": "Anna"})
+    assert "rows are not written as Parquet" in run("tagging", "--input", file, "--output", "out.parquet")[2]
+
+
+def test_an_empty_answer_is_explained(run):
+    status, out, line = run("answering", " ", "--context", CONTEXT)
+    assert (status, out) == (0, "\n")
+    assert line == "1 answer is empty: the context has no answer, or a text is blank"
 
 
 def test_a_command_that_ends_while_stdin_is_open_ends_quietly():

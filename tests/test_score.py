@@ -393,3 +393,10 @@ def test_rows_may_have_different_numbers_of_references(tmp_path, capsys):
     theirs = jsonl(tmp_path / "theirs.jsonl", [{"text": ["a b c d e", "x"]}, {"text": ["f g h i j"]}])
     run("bleu", ours, theirs)
     assert capsys.readouterr().out.startswith("100.00 nrefs:var")
+
+
+def test_labels_that_differ_only_in_form_are_doubted(tmp_path, capsys):
+    ours = jsonl(tmp_path / "ours.jsonl", [{"label": "Positive"}, {"label": 1}])
+    theirs = jsonl(tmp_path / "theirs.jsonl", [{"label": "positive"}, {"label": "1.0"}])
+    run("accuracy", ours, theirs)
+    assert "the labels '1', '1.0' differ only in their form, and count as different" in capsys.readouterr().err

@@ -202,7 +202,7 @@ def test_ids_that_stand_twice_and_answers_to_the_impossible_are_counted(tmp_path
 @pytest.mark.parametrize("given", [
     {"text": "Ben", "answer_start": 16}, [{"text": "Ben", "answer_start": "16"}],
     {"text": ["Ben"], "answer_start": 16.0}, '{"text": ["Ben"], "answer_start": [16]}', {"text": "Ben"},
-    ["Ben"], "Ben", "['Ben']", {"text": ["Ben", " "]},
+    ["Ben"], "Ben", "['Ben']", "{'text': ['Ben'], 'answer_start': [16]}", {"text": ["Ben", " "]},
 ])  # fmt: skip
 def test_answers_have_many_forms(tmp_path, given):
     row = {**FLAT[0], "answers": given}
@@ -212,7 +212,8 @@ def test_answers_have_many_forms(tmp_path, given):
 
 @pytest.mark.parametrize("given", [
     {"text": ["Ben"], "answer_start": [16.5]}, {"text": ["Ben"], "answer_start": [True]}, [{"text": "Ben"}, "Ben"],
-    {"text": ["Ben"], "answer_start": ["1e999"]}, "{'text': array(['Ben'])}", [["Ben"]], {"text": [["Ben"]]}, True,
+    {"text": ["Ben"], "answer_start": ["1e999"]}, "{'text': array(['Ben'])}", "{'text': ['B' 'en']}",
+    [["Ben"]], {"text": [["Ben"]]}, True,
 ])  # fmt: skip
 def test_what_is_no_answer_is_an_error(tmp_path, given):
     for data in ([{**FLAT[0], "answers": given}], {"data": [{**FLAT[0], "answers": given}]}):

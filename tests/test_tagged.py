@@ -179,6 +179,7 @@ DIALECTS = {
         "2\tlives\tVB\tO\n2.1\tthere\t_\t_\n\n# newpar\n#id=2\n1\t#\tSYM\tO\n2\tRome\tNN\tB-LOC\n\n"
     ),
     "GermEval": "#\thttp://a.b/c [2009]\n1\tAnna\tB-PER\tO\n2\tlives\tO\tO\n\n#\thttp\n1\t#\tO\tO\n2\tRome\tB-LOC\tO\n",
+    "a sentence's number first": "".join("7 Anna B-PER\n7 lives O\n8 # O\n8 Rome B-LOC\n" for _ in "abc"),
     "the tag second": "Anna B-PER NN anna\nlives O VB live\n\n# O SYM #\nRome B-LOC NN rome\n",
     "the tag in the middle": "Anna NN B-PER 0\nlives VB O 0\n\n# SYM O 0\nRome NN B-LOC 0\n",
     "chunks before names": "Anna NN B-NP B-PER\nlives VB B-VP O\n\n# SYM O O\nRome NN B-NP B-LOC\n",
@@ -193,10 +194,10 @@ DIALECTS = {
 def test_every_dialect_gives_the_sentences(tmp_path, dialect):
     path = tmp_path / "a.conll"
     path.write_bytes(DIALECTS[dialect].encode("utf-16-le" if dialect == "UTF-16" else "utf-8"))
-    assert without_place(read(str(path))) == ROWS
+    assert without_place(read(str(path)))[:2] == ROWS
     if dialect not in ("documents", "comments before words"):
         words = [{"words": row["words"]} for row in ROWS]
-        assert without_place(read(str(path), ("words",), "predict")) == words
+        assert without_place(read(str(path), ("words",), "predict"))[:2] == words
 
 
 def test_what_is_guessed_and_left_out_is_said(tmp_path, caplog):
@@ -204,11 +205,23 @@ def test_what_is_guessed_and_left_out_is_said(tmp_path, caplog):
     assert "a.conll: the first column counts words, so words are read from column 2" in caplog.text
     assert "a.conll: left out 2 lines of ranges of words (1-2) or empty nodes (8.1)" in caplog.text
     read(write(tmp_path / "b.conll", DIALECTS["chunks before names"]))
-    assert "b.conll: columns 3 and 4 of 4 have tags; they are read from column 4" in caplog.text
+    assert "b.conll: columns 3 and 4 of 4 with tags: they are read from column 4" in caplog.text
     read(write(tmp_path / "c.conll", DIALECTS["the tag second"]))
-    assert "c.conll: column 2 of 4 have tags; they are read from column 2" in caplog.text
+    assert "c.conll: column 2 of 4 with tags: they are read from column 2" in caplog.text
     read(write(tmp_path / "d.conll", "a O\n" * 1001))
     assert "d.conll, row 1: a sentence of 1,001 words; a blank line ends a sentence" in caplog.text
+
+
+def test_a_first_column_without_words_is_refused(tmp_path):
+    text = "".join(f"bc/x 0 {number % 6} w{number} O\n" + "\n" * (number % 6 == 5) for number in range(24))
+    path = write(tmp_path / "a.conll", text)
+    assert fault(path).startswith(f"{path}, row 1: the first column is always 'bc/x' in a sentence, so it has no words")
+    assert read(path, words="4")[1]["words"] == ["w6", "w7", "w8", "w9", "w10", "w11"]
+
+
+def test_a_row_without_its_number_is_named(tmp_path):
+    path = write(tmp_path / "a.conll", "1 Anna NN B-PER\n2 lives VB O\n\n" * 200 + "1 # NN O\nRome NN X B-LOC\n")
+    assert fault(path) == f"{path}, row 602: 'Rome' in the first column, expected the number of a word as in other rows"
 
 
 def test_numbers_may_be_words(tmp_path):

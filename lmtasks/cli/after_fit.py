@@ -42,6 +42,7 @@ def finish(
         checkpoint = read_checkpoint(source)
         weights = checkpoint["state_dict"]
         module.story = replace(module.story, kept_step=checkpoint["global_step"])
+    module.gather()
     module.load_state_dict(weights)
     say(f"weights: {source}")
     untested = [name for name in module.tasks if data.has("validation", name) and not data.has("test", name)]

@@ -21,6 +21,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import lmtasks
 from lmtasks.cli.after_fit import finish, print_scores
+from lmtasks.cli.configs import read_options
 from lmtasks.cli.errors import explain
 from lmtasks.cli.messages import Sizes, quiet, say
 from lmtasks.errors import InputError, one_line, writing
@@ -31,7 +32,7 @@ from lmtasks.storage.reading import refusing
 from lmtasks.training import hardware
 from lmtasks.training.callbacks.averaging import CheckpointAverage
 from lmtasks.training.callbacks.checkpoints import Checkpoints, SafeCheckpointIO
-from lmtasks.training.callbacks.loggers import continue_metrics, metrics_loggers
+from lmtasks.training.callbacks.loggers import MetricsFile, metrics_loggers
 from lmtasks.training.callbacks.progress import Progress
 from lmtasks.training.callbacks.randomness import RandomState
 from lmtasks.training.callbacks.samples import Samples
@@ -119,7 +120,7 @@ class FitCLI(LightningCLI):
         given = _listed(settings.callbacks)
         saving = fitting or any(isinstance(callback, ModelCheckpoint) for callback in given)
         strategy = hardware.strategy(settings, self.model.tasks.values())
-        wanted = (self.config.name, self.config.trainer.default_root_dir, self.configs)
+        wanted = (*self._place(), self.configs)
         self.folder = folders.existing_run(*wanted)
         self.is_new = fitting and not self.config.ckpt_path
         if self.is_new:
@@ -127,11 +128,12 @@ class FitCLI(LightningCLI):
                 self.before = folders.present(self.folder)
                 self.folder = folders.new_run(*wanted)
         own_logger = settings.logger not in (None, True)
+        loggers: Any = fitting and (settings.logger if own_logger else metrics_loggers(self.folder))
         try:
             return super().instantiate_trainer(
                 default_root_dir=str(self.folder),
-                callbacks=[*given, *self._callbacks(given)],
-                logger=fitting and (settings.logger if own_logger else metrics_loggers(self.folder)),
+                callbacks=[*given, *self._callbacks(given, _listed(loggers))],
+                logger=loggers,
                 enable_checkpointing=saving and settings.enable_checkpointing is not False,
                 plugins=[*_listed(settings.plugins), SafeCheckpointIO()],
                 strategy=strategy,
@@ -152,11 +154,14 @@ class FitCLI(LightningCLI):
             if self.config.ckpt_path:
                 checkpoint, saved = self._read_checkpoint()
                 say(f"going on from {checkpoint}, {saved.step} steps done")
-                continue_metrics(self.trainer.loggers, saved.step)
             if not rehearsal:
-                self._write_config()
+                self._lock()
                 say(f"run folder: {self.folder}")
+                if self.is_new:
+                    self._write_config()
             self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
+            if not (rehearsal or self.is_new):
+                self._write_config()  # not before: a resume that is refused changes nothing
         except BaseException as error:
             if isinstance(error, SystemExit) and checkpoints(self.folder):  # a signal, which `StopOnSignal` answers
                 say(f"go on with: lmtasks fit -c {self.folder} --ckpt_path last")
@@ -190,7 +195,20 @@ class FitCLI(LightningCLI):
         """Return what jsonargparse or Lightning says of the settings as one line."""
         return InputError(explain(str(error), self.parser._option_string_actions, CLASSES, self.configs, self.options))
 
-    def _callbacks(self, given: list[Callback]) -> list[Callback]:
+    def _place(self) -> tuple[str | None, str | None]:
+        """Return the name and the root of the run folder, as far as they are given.
+
+        A run is where its folder is: what its config says of itself was true before it was copied or moved.
+        """
+        given = {setting.name for setting in read_options(self.options)}
+        again = any(folders.is_run(config) for config in self.configs)
+        name, root = self.config.name, self.config.trainer.default_root_dir
+        return (
+            name if "name" in given or not again else None,
+            root if "trainer.default_root_dir" in given or not again else None,
+        )
+
+    def _callbacks(self, given: list[Callback], loggers: list[Any]) -> list[Callback]:
         """Return our callbacks where the config has none of their kind.
 
         Raises: InputError if the best checkpoints are to be averaged, and no validation tells which they are.
@@ -200,9 +218,11 @@ class FitCLI(LightningCLI):
         if settings.enable_progress_bar is not False:
             ours.append((ProgressBar, Progress()))
         if self.command == "fit":
-            ours += [(type(callback), callback) for callback in (Samples(), Sizes(), RandomState(), StopOnSignal())]
+            files = (logger for logger in loggers if isinstance(logger, MetricsFile))
+            always = (*files, Samples(), Sizes(), RandomState(), StopOnSignal())
+            ours += [(type(callback), callback) for callback in always]
         if self.command == "fit" and settings.enable_checkpointing is not False:
-            validated = self.datamodule.has("validation")
+            validated = self.datamodule.has("validation") and settings.limit_val_batches != 0
             if average and average.of == "best" and not validated:
                 ways = "use last, or set data.rows.validation"
                 raise InputError(f"average.of is best, but no validation rows tell which are; {ways}")
@@ -254,11 +274,18 @@ class FitCLI(LightningCLI):
     def _write_config(self) -> None:
         """Write the settings of the run into its folder, so that they start it again."""
         config = deepcopy(self.config)
-        config.name, config.ckpt_path, config.config = self.folder.name, None, None
+        config.name = config.ckpt_path = config.config = config.trainer.default_root_dir = None
         if self.model.origin and (revision := self.model.origin.revision):
             config.model.init_args.backbone.init_args.revision = revision  # what the hub has may change
+        part = self.folder / f".{RUN_CONFIG}.part"
+        self.parser.save(config, part, skip_none=False, overwrite=True, multifile=False)
+        part.replace(self.folder / RUN_CONFIG)
+
+    @rank_zero_only
+    def _lock(self) -> None:
+        """Keep other processes from training this run."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.parser.save(config, self.folder / RUN_CONFIG, skip_none=False, overwrite=True, multifile=False)
+        self.held = folders.lock(self.folder)
 
     @rank_zero_only
     def _give_up(self) -> None:

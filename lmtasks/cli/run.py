@@ -8,7 +8,9 @@ answer in further columns.
 from __future__ import annotations
 
 import argparse
+import csv
 import dataclasses
+import io
 import json
 import logging
 import os
@@ -50,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "sentences of a .conll, or each line of any other file; also .gz"
     )
     add("--input", metavar="FILE", help=input_help)
-    output_help = "write there, not to stdout: rows and .jsonl files as JSON Lines, else one answer per line"
+    output_help = "write there, not to stdout: a .csv or .tsv has a table, .jsonl JSON Lines, as rows have everywhere"
     add("--output", metavar="FILE", help=output_help)
     add("--column", metavar="NAME", help="column of the text; default: that of the task")
     add("--context", metavar="TEXT", help="what a question is about: a text, or the path of a text file")
@@ -99,8 +101,11 @@ def run(arguments: argparse.Namespace) -> int:
     if given and output and Path(given).absolute() == Path(output).absolute():
         raise InputError(f"--output {output} is the input; write to another file")
     has_rows = given and (has_columns(given) or file_format(given) == "conll")
-    if has_rows and output and file_format(output) in ("csv", "tsv", "parquet"):
-        raise InputError(f"--output {output}: the rows of {given} are written as JSON Lines; let it end in .jsonl")
+    if has_rows and output and file_format(output) == "parquet":
+        raise InputError(f"--output {output}: rows are not written as Parquet; let it end in .jsonl, .csv or .tsv")
+    for text in arguments.texts:
+        if (has_file_ending(text) or "/" in text) and os.path.isfile(text):
+            raise InputError(f"{text} is a file, and a text was wanted; --input {text} answers what it holds")
     from lmtasks.storage.model_folder import load  # loads torch, which the mistakes above need not wait for
 
     model = load(arguments.model, arguments.device, engine=arguments.engine, precision=arguments.precision)
@@ -116,6 +121,9 @@ def run(arguments: argparse.Namespace) -> int:
     if session.renamed:
         own, new = ", ".join(session.renamed), ", ".join(session.renamed.values())
         print(f"the input has columns called {own}: they stay, and the answers are in {new}", file=sys.stderr)
+    if session.empty:
+        answers = "1 answer is" if session.empty == 1 else f"{session.empty:,} answers are"
+        print(f"{answers} empty: {session.task.empty}", file=sys.stderr)
     return 0
 
 
@@ -148,7 +156,11 @@ class Session:
         self.context = self._context(arguments.context, arguments.input)
         self.prefix, self.scores, self.given_column = arguments.prefix, arguments.scores, arguments.column
         self.one_line = not arguments.texts  # a line in, a line out
-        self.as_json = bool(arguments.output) and file_format(arguments.output) == "jsonl"
+        output_format = file_format(arguments.output) if arguments.output else ""
+        self.as_rows = output_format in ("jsonl", "csv", "tsv")
+        self.delimiter = {"csv": ",", "tsv": "\t"}.get(output_format)  # of a table; None = JSON Lines
+        self.names: list[str] = []  # the columns of the table
+        self.empty = 0  # texts whose answer is empty
         shown = sys.stdout.isatty() and not (arguments.input or arguments.output or self.prefix or self.scores)
         self.streams = shown and max(self.decoding.beam, self.decoding.n_best) == 1
         self.turns: list[str] = []  # of a dialogue
@@ -176,7 +188,7 @@ class Session:
                 self.turns.append(answers[-1][0].text)
             for text, several in zip(texts, answers, strict=True):
                 row = {self.given_column or self.column: text}
-                yield self._json(row, several) if self.as_json else self._line(several)
+                yield self._record(row, several) if self.as_rows else self._line(several)
 
     def has_rows(self, path: str) -> bool:
         """Tell whether a file has rows, and not lines of text."""
@@ -200,11 +212,11 @@ class Session:
             logging.disable(logging.NOTSET)
 
     def answer_rows(self, path: str) -> Iterator[str]:
-        """Yield each row of a file as JSON, with its answer in columns of their own."""
+        """Yield each row of a file as JSON, or as a row of a table, with its answer in columns of their own."""
         for rows in _portions(self._rows(path)):
             answers = self._solve([self._question(*placed) for placed in rows])
             for (_, row), several in zip(rows, answers, strict=True):
-                yield self._json(row, several)
+                yield self._record(row, several)
 
     def _rows(self, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield the place of each row and the row, of the same files that training reads."""
@@ -281,19 +293,40 @@ class Session:
         return [several[: self.decoding.n_best] for several in found]  # search finds as many, other heads all they have
 
     def _line(self, answers: list[Answer]) -> str:
+        self.empty += not answers[0].text
         fields = []
         for answer in answers:
             fields += [f"{answer.score:.4f}"] * self.scores
             fields.append(" ".join(answer.text.splitlines()) if self.one_line else answer.text)
         return "\t".join(fields) + "\n"
 
-    def _json(self, row: dict[str, Any], answers: list[Answer]) -> str:
+    def _record(self, row: dict[str, Any], answers: list[Answer]) -> str:
         said = [answer.plain() for answer in answers]
         best = {name: value for name, value in said[0].items() if name != "score" or self.scores}
         best |= {"n_best": said} if len(said) > 1 else {}
         # `lmtasks score` knows the answers by their place: the last columns of a row, the prediction first
         added = {self._free_name(name): value for name, value in best.items()}
-        return json.dumps({**row, **added}, ensure_ascii=False, default=str) + "\n"  # Parquet has dates
+        self.empty += not answers[0].text
+        if self.delimiter is None:
+            return json.dumps({**row, **added}, ensure_ascii=False, default=str) + "\n"  # Parquet has dates
+        return self._table_rows({**row, **added})
+
+    def _table_rows(self, record: dict[str, Any]) -> str:
+        """Return a record as a row of the table, the first below the names of the columns; lists are JSON in a cell."""
+        text = io.StringIO()
+        writer = csv.writer(text, delimiter=self.delimiter or ",", lineterminator="\n")
+        if not self.names:
+            self.names = [*record]
+            writer.writerow(self.names)
+        if more := [name for name in record if name not in self.names]:
+            hint = "let --output end in .jsonl"
+            raise InputError(f"a row has a column {more[0]!r}, which the first row lacks; {hint}")
+        cells = [record.get(name) for name in self.names]
+        nested = (list, tuple, dict)
+        writer.writerow(
+            [json.dumps(each, ensure_ascii=False, default=str) if isinstance(each, nested) else each for each in cells]
+        )
+        return text.getvalue()
 
     def _free_name(self, name: str) -> str:
         """Return a name that no column of the input has: prediction_2 for prediction, predicted_labels for labels."""

@@ -10,7 +10,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import chain, dropwhile
 from typing import Any
@@ -25,6 +25,7 @@ from lmtasks.errors import InputError
 from lmtasks.metrics.languages import fitting_language
 from lmtasks.metrics.score import Score
 from lmtasks.reports.pictures import check_picture
+from lmtasks.text.forms import alike
 from lmtasks.text.tags import spans
 
 HELP = "score a file of predictions against a file of references"
@@ -97,16 +98,27 @@ def _accuracy(options: argparse.Namespace) -> Score:
         lists = check_lists(options.hypotheses, given), check_lists(reference, actual)
         if options.picture:
             raise InputError("--picture: rows with several labels have no confusion matrix; leave it out")
-        labels = sorted({label for rows in lists for row in rows for label in row})
+        labels = _inventory(label for rows in lists for row in rows for label in row)
         return metrics.multi_label_scores(*lists, labels or ["(none)"])
     single = [str(label) for label in given], [str(label) for label in actual]
-    labels = sorted({label for rows in single for label in rows})
+    labels = _inventory(chain.from_iterable(single))
     score = metrics.label_scores(*single, labels)
     if options.picture:
         from lmtasks.reports.confusion import draw_confusion
 
         draw_confusion(score.confusion, labels, options.picture)
     return score
+
+
+def _inventory(found: Iterable[str]) -> list[str]:
+    """Return the labels in the order of the alphabet; say which differ only in their form."""
+    labels = sorted({*found})
+    for group in alike(labels):
+        print(
+            f"the labels {', '.join(map(repr, group))} differ only in their form, and count as different",
+            file=sys.stderr,
+        )
+    return labels
 
 
 def _entities(options: argparse.Namespace) -> Score:

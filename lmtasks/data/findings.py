@@ -17,6 +17,7 @@ from lmtasks.tasks.base import Task, listed
 from lmtasks.text.forms import alike
 
 SHOWN = 12  # labels that a line names
+MUCH = 1 << 30  # bytes of text
 QUOTED = 60  # characters of a text that a line quotes
 
 
@@ -32,6 +33,9 @@ def findings(task: Task, train: TokenizedDataset, validation: TokenizedDataset |
         yield f"labels of a single row: {listed(sorted(single), SHOWN)}"
     if task.multi_turn or task.examples_per_row == 0:
         return  # examples that share their beginnings, or no rows
+    if train.column("text").nbytes > MUCH:
+        yield "the texts are too long to look for repeated ones"
+        return
     rows = _rows(train)
     found = rows.group_by(["group", "text"]).aggregate([("reference", "count"), ("reference", "count_distinct")])
     repeated = len(rows) - len(found)

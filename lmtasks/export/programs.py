@@ -385,7 +385,11 @@ for begin in range(0, max(1, len(context.ids) - room + step), step):
     best = max(best, (pairs[first, last], begin + first, begin + last), key=lambda each: each[0])
 if task["no_answer"] and nothing >= best[0]:
     sys.exit()
-print(texts["context"][context.offsets[best[1]][0] : context.offsets[best[2]][1]].strip())
+text, start, stop = texts["context"], context.offsets[best[1]][0], context.offsets[best[2]][1]
+words = [match.span() for match in re.finditer(task["word"], text)]
+start = next((left for left, right in words if left < start < right), start)  # no answer is a part of a word
+stop = next((right for left, right in words if left < stop < right), stop)
+print(text[start:stop].strip())
 """
 
 BEGIN = {

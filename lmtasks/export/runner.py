@@ -238,6 +238,7 @@ def answering(task: SpanAnsweringTask, head: Any, model: Model) -> Facts | None:
     if facts is None or TOKENIZER not in tokenizer.piece_files():
         return None
     own = {each: getattr(task, each) for each in ("window", "stride", "max_answer", "no_answer", "no_answer_at")}
+    own["word"] = f"{LETTER}+"
     source, places = facts["source"], [facts["source"].index(name) for name in task.source_columns]
     parts = [source[: places[0]], source[places[0] + 1 : places[1]], source[places[1] + 1 :]]
     return {**facts, **own, "source": parts, "threshold": float(head.threshold)}

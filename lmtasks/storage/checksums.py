@@ -45,10 +45,10 @@ def check_sums(folder: Path, names: Collection[str]) -> None:
     sums = read_sums(folder)
     for name in names if sums else ():
         if (folder / name).is_file() and sums.get(name) != _sum(folder / name):
-            fault = (
-                "is not as it was saved: damaged, changed, or of another model; copy the model again. If you changed it"
+            raise InputError(
+                f"{folder / name}: is not as it was saved: damaged, changed, or of another model; copy the model again."
+                f" If you changed it on purpose, delete {folder / CHECKSUMS}"
             )
-            raise InputError(f"{folder / name}: {fault} on purpose, delete {folder / CHECKSUMS}")
 
 
 def _sum(path: Path) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import glob
 import logging
 import os
 import re
+import socket
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from itertools import chain, count
@@ -19,6 +22,7 @@ from lmtasks.storage.writing import interrupted
 
 logger = logging.getLogger(__name__)
 NAME, MOST_NAME = re.compile(r"[^/\\\0-\x1f]+"), 200  # of a run, whose folder may get a number too
+LOCK = ".lock"  # in a run folder: held by the process that trains
 INHERITED = "LMTASKS_RUN"  # environment variable: the run folder, for the processes that the trainer starts
 
 
@@ -27,8 +31,7 @@ def existing_run(name: str | None, root: str | None, configs: Sequence[Path]) ->
 
     Raises: InputError if the name is none of a folder inside `root`.
     """
-    saved = (config.parent for config in configs if config.name == RUN_CONFIG)
-    home = next((folder for folder in saved if (folder / CHECKPOINTS).is_dir()), None)
+    home = next((config.parent for config in configs if is_run(config)), None)
     if home is not None and root is None and name in (None, home.name):
         return home
     if not name:
@@ -41,6 +44,35 @@ def existing_run(name: str | None, root: str | None, configs: Sequence[Path]) ->
             "it lies is set by --trainer.default_root_dir"
         )
     return Path(root or (home.parent if home else RUNS)) / name
+
+
+def is_run(config: Path) -> bool:
+    """Tell whether a config is that of a run, in its folder."""
+    return config.name == RUN_CONFIG and any((config.parent / own).exists() for own in (CHECKPOINTS, LOCK))
+
+
+def lock(run: Path) -> int:
+    """Take the run folder for this process alone, until it ends, and return the open file of the lock.
+
+    The system frees it, after a kill too. Child processes do not hold it. Without locks on a file system there is none.
+
+    Raises: InputError if another process has it, or the folder cannot be written.
+    """
+    try:
+        handle = os.open(run / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise InputError(f"{run}: cannot be written: {error.strerror}; choose another folder") from error
+    try:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            holder = os.read(handle, 300).decode(errors="replace").strip()
+            os.close(handle)
+            raise InputError(f"{run}: {holder or 'another process'} trains this run; wait for it, or stop it") from None
+        return handle
+    os.truncate(handle, 0)
+    os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+    return handle
 
 
 def new_run(name: str | None, root: str | None, configs: Sequence[Path]) -> Path:

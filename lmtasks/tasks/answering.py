@@ -22,6 +22,7 @@ from lmtasks.heads.base import Head
 from lmtasks.heads.span import NoAnswerAt, ScoredSpans, SpanHead
 from lmtasks.tasks.base import Answer, Answers, Prediction, Row, Span, Task, fault, text_of, texts_of
 from lmtasks.text.base import BaseTokenizer
+from lmtasks.text.words import whole_words
 
 N_BEST = 5  # answers found in a window, and kept of a row
 MIN_WINDOW = 8  # tokens: a question of two, two ends, and some context
@@ -51,6 +52,7 @@ class SpanAnsweringTask(Task):
     context = "context"
     main_metric = "f1"
     examples_per_row = None  # one for each window
+    empty = "the context has no answer, or a text is blank"
     example_command = '"Who has a cat?" --context "Anna has a cat."'
     example_call = 'answer("Who has a cat?", "Anna has a cat.")'
 
@@ -259,11 +261,16 @@ def _answers(span: tuple[int, int, float], example: Example) -> Iterator[Answer]
     if first in (0, len(example.source) - 1):  # neither is ever of the context
         yield Answer("", score)
         return
-    start = example.offsets[2 * first]
-    found = example.text[start : example.offsets[2 * last + 1]]
-    start += len(found) - len(found.lstrip()) - (example.text.index("\n") + 1)  # counted from the context
-    if text := found.strip():
-        yield Answer(text, score, spans=(Span(start, start + len(text), text),))
+    start, stop = example.offsets[2 * first], example.offsets[2 * last + 1]
+    found = example.text[start:stop]
+    if not found.strip():
+        return
+    start += len(found) - len(found.lstrip())
+    start, stop = whole_words(example.text, start, start + len(found.strip()))
+    begins = example.text.index("\n") + 1  # of the context, from which characters are counted
+    yield Answer(
+        example.text[start:stop], score, spans=(Span(start - begins, stop - begins, example.text[start:stop]),)
+    )
 
 
 def _best_first(answers: Iterable[Answer]) -> list[Answer]:

@@ -105,6 +105,8 @@ class Task(Checked, ABC):
     """Whether an answer depends on all earlier turns, as in a dialogue."""
     cuts_target: ClassVar[bool] = True
     """Whether a target is a sequence of its own whose end may be cut off."""
+    empty: ClassVar[str] = "the text is blank, or the model writes nothing"
+    """What an answer without text means."""
     marks: ClassVar[tuple[str, ...]] = ()
     """Special tokens that the vocabulary needs beside language tags, such as "<user>"."""
 

@@ -49,6 +49,7 @@ class ClassificationTask(Task):
     """
 
     kind = "classification"
+    empty = "none of the labels fits, or the text is blank"
     cuts_target = False
 
     multi_label: bool = False

@@ -265,6 +265,8 @@ def _tags(row: Row, words: Sequence[str]) -> list[str]:
             split_tag(tag)
         except InputError as error:
             hint = "tags of all words, such as parts of speech, need B- before each"
+            if tag.isdecimal():
+                hint = "a number is no tag; write the name that it stands for"
             raise fault(row, f"column 'tags': {error}; {hint}") from None
     return tags
 

@@ -132,7 +132,8 @@ class TranslationTask(Seq2SeqTask):
 
     def texts(self, row: Row) -> Iterator[str]:
         """Yield the text of each language once, however many directions use it."""
-        return (row[language] for language in self.columns if row.get(language))  # not by pairs: they repeat texts
+        texts = (text_of(row, language) for language in self.columns)  # not by pairs: they repeat texts
+        return filter(None, texts)
 
     def pairs(self, row: Row) -> Iterator[Pair]:
         """Yield source and target of each direction that has a source; between any languages it needs both."""

@@ -72,6 +72,19 @@ def split_words(text: str, writing: Sequence[str]) -> list[Place]:
     return [place for match in re.finditer(run, shape) for place in _without_ending(text, *match.span(), endings)]
 
 
+def whole_words(text: str, start: int, stop: int) -> Place:
+    """Return a place of a text, widened to the words that it begins and ends in.
+
+    >>> whole_words("The adopted law", 5, 8)
+    (4, 11)
+    """
+    while start > 0 and _kind(text[start - 1]) == _kind(text[start]) == "w":
+        start -= 1
+    while stop < len(text) and _kind(text[stop - 1]) == _kind(text[stop]) == "w":
+        stop += 1
+    return start, stop
+
+
 def join_words(words: Sequence[str], writing: Sequence[str]) -> tuple[str, list[Place]]:
     """Return words as one text and the place of each, with spaces between, but not in scripts without spaces.
 

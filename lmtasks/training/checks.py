@@ -20,7 +20,10 @@ from lmtasks.data.mixing import Mixing
 from lmtasks.data.readers.base import Rows
 from lmtasks.errors import InputError, did_you_mean
 from lmtasks.tasks.base import Task
+from lmtasks.training.callbacks.averaging import EMA
 from lmtasks.training.init_from import check_part
+from lmtasks.training.optim.optimizers import Adam, AdamW
+from lmtasks.training.sharding import shards
 
 if TYPE_CHECKING:
     from lmtasks.training.module import TaskModule
@@ -29,14 +32,14 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
 def check_trainer(trainer: Trainer, stage: str) -> None:
-    """Check that the trainer follows the plan, and that each process has the whole model.
+    """Check that the trainer follows the plan, and that checkpoints hold the whole model.
 
     Raises: InputError if a setting of the trainer prevents it.
     """
-    if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
+    if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)) and not shards(trainer.strategy):
         raise InputError(
-            f"trainer.strategy {type(trainer.strategy).__name__} splits the model, which small models do not need and "
-            "checkpoints here do not support; use ddp"
+            f"trainer.strategy {type(trainer.strategy).__name__} splits the model in a way that checkpoints here do "
+            "not support; use ddp, or fsdp2"
         )
     if trainer.overfit_batches:  # type: ignore[attr-defined]
         raise InputError("overfit_batches cannot choose among the steps of the plan; train on a file of few rows")
@@ -45,6 +48,25 @@ def check_trainer(trainer: Trainer, stage: str) -> None:
             "limit_train_batches cannot choose among the steps of the plan; set max_steps, or train on a file of "
             "few rows"
         )
+
+
+def check_sharding(trainer: Trainer, module: TaskModule) -> None:
+    """Check that a training by FSDP2 needs no whole tensors of parameters or gradients.
+
+    Raises: InputError if it does.
+    """
+    if not shards(trainer.strategy):
+        return
+    training = module.training_config
+    whole = {
+        "several tasks": len(module.tasks) > 1,
+        f"the optimiser {type(training.optimizer).__name__}": not isinstance(training.optimizer, (Adam, AdamW)),
+        "model.training.compile": training.compile,
+        "model.training.lora": training.lora is not None,
+        "averages of weights (EMA)": any(isinstance(callback, EMA) for callback in trainer.callbacks),  # type: ignore[attr-defined]
+    }
+    if found := [name for name, needed in whole.items() if needed]:
+        raise InputError(f"trainer.strategy fsdp2 does not train with {' and '.join(found)}; use ddp")
 
 
 def check_precision(trainer: Trainer, backbone: BackboneConfig) -> None:
@@ -144,6 +166,64 @@ def check_training(module: TaskModule, mixing: Mixing) -> None:
         for name in names:
             # the parts of a head are known only once it is built
             check_part(".".join(name.split(".")[:2]) if name.startswith("heads.") else name, parts, setting)
+
+
+def check_monitors(trainer: Trainer, module: TaskModule, validated: Collection[str]) -> None:
+    """Check that early stopping and checkpoints watch what will be logged; `validated` are the tasks with such rows.
+
+    A module that logs values of its own may have any names.
+
+    Raises: InputError if a name will not be logged.
+    """
+    if not type(module).__module__.startswith("lmtasks."):
+        return
+    watching = [stop for stop in trainer.early_stopping_callbacks if getattr(stop, "strict", True)]
+    for callback in (*watching, *trainer.checkpoint_callbacks):
+        name, what = getattr(callback, "monitor", None), type(callback).__name__
+        if name is None:
+            continue
+        split, _, rest = name.partition("/")
+        task, _, metric = rest.partition("/")
+        if split == "validation" and (
+            not validated if rest == "score" else task in module.tasks and task not in validated
+        ):
+            raise InputError(
+                f"{what} watches {name}, but there is no validation{f' of {task}' if metric else ''}; set "
+                f"data.rows.validation, or leave {what} out"
+            )
+        known = ["validation/score", "train/gradient_norm"]
+        known += [f"{split}/{task}/loss" for task in module.tasks for split in ("validation", "train")]
+        known += [f"validation/{task}/{metric}" for task, own in module.tasks.items() for metric in _metrics(own)]
+        if name not in known and not any(_is_part(name, other) for other in known):
+            meant = did_you_mean(name, known, "")
+            raise InputError(
+                f"{what} watches {name}, which is not logged; {meant}{' ' if meant else ''}there are {', '.join(known)}"
+            )
+
+
+def _is_part(name: str, metric: str) -> bool:
+    """Tell whether a name is that of a metric for some of the rows, such as one label: f1_person, has_answer_f1."""
+    place, _, last = metric.rpartition("/")
+    return name.startswith((f"{metric}_", f"{place}/has_answer_")) and last != "score"
+
+
+def _metrics(task: Task) -> list[str]:
+    """Return the names of the scores of a task that can be known without rows."""
+    try:
+        scores = task.score([], 0.0, 1)
+    except (ArithmeticError, LookupError, ValueError):  # a task that cannot score no rows
+        scores = {"perplexity": 0.0}
+    return list({task.main_metric: 0, **scores, **task.signatures()})
+
+
+def check_share(examples: int, processes: int, where: object) -> None:
+    """Check that each process has an example of an evaluation.
+
+    Raises: InputError if not; the message names the rows.
+    """
+    if examples < processes:
+        rows = f"{examples} rows with text and label"
+        raise InputError(f"{where}: {rows} for {processes} processes; give more rows, or use fewer devices")
 
 
 def no_task(name: str, tasks: Collection[str]) -> str:

@@ -38,8 +38,11 @@ from lmtasks.story import Portion, Story
 from lmtasks.tasks.base import Row, Task
 from lmtasks.text.base import BaseTokenizer
 from lmtasks.training.checks import (
+    check_monitors,
     check_precision,
     check_rows,
+    check_sharding,
+    check_share,
     check_tasks,
     check_trainer,
     check_training,
@@ -152,12 +155,17 @@ class TextDataModule(LightningDataModule):
         module.share(self.trainer.strategy.broadcast)
         assert module.tokenizer is not None
         for name, task in module.tasks.items():
-            for split in self._given(stage, name):
+            own = self._given(stage, name)
+            later = ["test"] if stage == "fit" and self.has("test", name) else []  # what fails then should fail now
+            for split in [*own, *later]:
                 tokenized = self.encode(split, task, module.tokenizer, name)
-                examples = self._within_limits(split, name, task, tokenized, module.tokenizer.pad_id)
-                self.examples.setdefault(split, {})[name] = examples
+                pad_id, logged = module.tokenizer.pad_id, split in own
+                examples = self._within_limits(split, name, task, tokenized, pad_id, logged)
+                if split != "train":
+                    check_share(len(examples), self.trainer.world_size, self.rows_of(name).path(split))
+                if split in own:
+                    self.examples.setdefault(split, {})[name] = examples
         if stage == "fit":
-            self._check_evaluations(module)
             self._report(module)
             self.mixture = self._mix(self.examples["train"])
             check_validation(self.trainer, self.mixture.steps_per_epoch * self.trainer.accumulate_grad_batches)
@@ -247,6 +255,9 @@ class TextDataModule(LightningDataModule):
         check_tasks(module.tasks, module.backbone_config, self.max_length)
         if stage == "fit":
             check_training(module, self.mixing)
+            check_sharding(trainer, module)
+            scored = trainer.limit_val_batches and trainer.enable_validation  # type: ignore[attr-defined]
+            check_monitors(trainer, module, [name for name in module.tasks if scored and self.has("validation", name)])
             if trainer.max_steps > 0 and not trainer.fast_dev_run:  # type: ignore[attr-defined]
                 module.training_config.schedule.check(trainer.max_steps)
 
@@ -284,22 +295,6 @@ class TextDataModule(LightningDataModule):
 
     def _texts(self, name: str, task: Task) -> Iterator[str]:
         return chain.from_iterable(map(task.texts, self.rows_of(name).rows("train", task.columns)))
-
-    def _check_evaluations(self, module: TaskModule) -> None:
-        """Check before the training that each process gets rows of every evaluation, also of the test after it.
-
-        Raises: InputError if there are fewer rows than processes.
-        """
-        assert module.tokenizer is not None
-        for name, task in module.tasks.items():
-            for split in filter(lambda split: self.has(split, name), SCORED):
-                tokenized = self.encode(split, task, module.tokenizer, name)
-                self._check_processes(split, name, int((tokenized.target.lengths > 0).sum()))
-
-    def _check_processes(self, split: str, task: str, examples: int) -> None:
-        if examples < (processes := self.trainer.world_size):
-            where = f"{self.rows_of(task).path(split)}: {examples} rows with text and label"
-            raise InputError(f"{where} for {processes} processes; give more rows, or fewer devices")
 
     def _smaller(self) -> str:
         """Return which settings let a batch of the present stage take half of the memory."""
@@ -364,9 +359,9 @@ class TextDataModule(LightningDataModule):
         return f"{split}/{task}" if len(self._module().tasks) > 1 else split
 
     def _within_limits(
-        self, split: str, name: str, task: Task, tokenized: TokenizedDataset, pad_id: int
+        self, split: str, name: str, task: Task, tokenized: TokenizedDataset, pad_id: int, logged: bool
     ) -> TaskExamples:
-        """Return the examples to use, and log how many are left out or cut."""
+        """Return the examples to use; `logged`: log how many are left out or cut."""
         source, target = tokenized.source.lengths, tokenized.target.lengths
         long = (source > self.max_length) | ((target > self.max_length) & task.cuts_target)
         wanted = tokenized.target.counts if split == "train" else target  # a step needs at least one target
@@ -376,17 +371,18 @@ class TextDataModule(LightningDataModule):
         possible, no_text = tokenized.possible(task.examples_per_row)
         no_label = int((~labelled).sum())
         label = self._label(split, name)
-        missing = ", ".join(
-            f"{kind}: {n}{tokenized.first(kind, n)}" for kind, n in ((NO_TEXT, no_text), (NO_LABEL, no_label))
-        )
-        logger.info(
-            f"{label}: {tokenized.rows:,} rows, {len(kept):,} examples; {missing}, "
-            f"longer than {self.max_length} tokens: dropped {dropped.sum()}, cut {cut.sum()}"
-        )
+        if logged:
+            missing = ", ".join(
+                f"{kind}: {n}{tokenized.first(kind, n)}" for kind, n in ((NO_TEXT, no_text), (NO_LABEL, no_label))
+            )
+            logger.info(
+                f"{label}: {tokenized.rows:,} rows, {len(kept):,} examples; {missing}, "
+                f"longer than {self.max_length} tokens: dropped {dropped.sum()}, cut {cut.sum()}"
+            )
         if not len(kept):
             problem = f"have no text or no label, or are longer than {self.max_length} tokens"
             raise InputError(f"{self.rows_of(name).path(split)}: all {tokenized.rows} rows {problem}")
-        if split in SCORED and no_text + no_label and self.trainer.is_global_zero:
+        if logged and split in SCORED and no_text + no_label and self.trainer.is_global_zero:
             share = f"{no_text + no_label} of {possible} examples"
             logger.warning(f"{label}: {share} have no text or no label and are LEFT OUT of the scores")
         few = None if split == "predict" else task.max_answered
@@ -398,7 +394,7 @@ class TextDataModule(LightningDataModule):
         given, rank, world_size = self.examples.get(split, {}), self.trainer.global_rank, self.trainer.world_size
         turns: list[list[tuple[str, np.ndarray]]] = []
         for task, examples in given.items():
-            self._check_processes(split, task, len(examples))
+            check_share(len(examples), world_size, self.rows_of(task).path(split))
             own = evaluation_batches(examples.lengths, self.tokens_per_batch, rank, world_size)
             turns.append([(task, ids) for ids in own])
         batches = [batch for turn in zip_longest(*turns) for batch in turn if batch is not None]

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from lmtasks.errors import InputError
 from lmtasks.story import count
 from lmtasks.tasks.base import Task
+from lmtasks.training.sharding import sharding
 
 NO_MEMORY = ("out of memory", "can't allocate memory", "alloc_failed")  # in the errors of torch, from any device
 logger = logging.getLogger(__name__)
@@ -28,6 +29,8 @@ def strategy(settings: Any, tasks: Collection[Task]) -> Any:
             f"trainer.strategy is {settings.strategy}, whose processes end with training and take the model with them; "
             "use ddp"
         )
+    if settings.strategy == "fsdp2":
+        return sharding(_devices(settings) * settings.num_nodes)
     chosen = "ddp" if settings.strategy == "auto" and _devices(settings) * settings.num_nodes > 1 else settings.strategy
     # a step leaves out the heads of some tasks, or the decoder; ddp would wait for their gradients for ever
     leaves_out = len(tasks) > 1 or not all(task.generates for task in tasks)

@@ -11,6 +11,7 @@ import math
 from typing import NamedTuple
 
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from lmtasks.errors import InputError
@@ -74,7 +75,7 @@ class Health:
     def named(self, step: int) -> str:
         """Return the tasks of a step, the last one, with their examples."""
         parts = [each for each in (*self._checked, *self.taken) if each.step == step]
-        return "; ".join(f"{_named(each.rows)} of {each.task}" for each in parts)
+        return "; ".join(f"{each.task} with {_named(each.rows)}" for each in parts)
 
     def _compare(self, step: int, task: str, loss: float) -> None:
         first = self._first.setdefault(task, loss)
@@ -86,13 +87,17 @@ class Health:
         if step - since >= LONG:
             self.warn()
 
+    @rank_zero_only
     def warn(self) -> None:
         """Say which tasks have a loss far above their first one; once for each."""
         for task, (since, loss) in self._above.items():
             if task not in self._said:
                 self._said.add(task)
-                text = "the loss of %s is %.4g, and was %.4g at first (since step %d): the training diverges; %s"
-                logger.warning(text, task, loss, self._first[task], since, "lower model.training.optimizer.lr")
+                text = (
+                    "the loss of %s is %.4g, and was %.4g at first (since step %d): the training diverges; "
+                    "lower model.training.optimizer.lr"
+                )
+                logger.warning(text, task, loss, self._first[task], since)
 
 
 def _numbers(taken: list[Taken]) -> list[list[float]]:

@@ -30,7 +30,7 @@ from lmtasks.batch import Batch
 from lmtasks.data.mixing import Mixture
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
-from lmtasks.finite import REMEDY, broken_weight, check_finite
+from lmtasks.finite import REMEDY, broken_weight, check_finite, is_finite
 from lmtasks.heads.base import Head
 from lmtasks.model import Model
 from lmtasks.settings import from_plain, to_plain
@@ -48,7 +48,16 @@ from lmtasks.training.evaluation import Evaluation
 from lmtasks.training.hardware import machine, peak_memory
 from lmtasks.training.health import MOST, Health
 from lmtasks.training.init_from import Source, adapt, check_trained, freeze, parameters_in
-from lmtasks.training.steps import last_step, recount
+from lmtasks.training.sharding import is_sharded, shard, shards
+from lmtasks.training.steps import (
+    close_epoch,
+    go_on,
+    last_step,
+    lift_limits,
+    recount,
+    stop_at_validations,
+    stopped_early,
+)
 
 JOINT = "joint."  # how the names of the weights of joint training begin
 logger = logging.getLogger(__name__)
@@ -105,6 +114,9 @@ class TaskModule(Model, LightningModule):
         self._noted: float | None = None  # when the story was last brought up to date; None = not training
         self._sums: dict[str, Tensor] = {}  # (2,) nll and number of targets of each task in this step so far
         self._health = Health()
+        self._begun_with: Training | None = None  # settings of a resumed run, which has no use for its first weights
+        self._resumed: dict[str, Any] | None = None  # what a resumed run has to know beside the weights
+        self._validated = False  # whether the validation that goes on has been scored
 
     @staticmethod
     def of(model: Model, training: Training | None = None) -> TaskModule:
@@ -149,7 +161,7 @@ class TaskModule(Model, LightningModule):
         return to_plain(
             {
                 "tokenizer": self.tokenizer_config,
-                "training": self.training_config,
+                "training": self._begun_with or self.training_config,
                 "validation_decoding": self.validation_decoding,
             }
         )
@@ -189,10 +201,19 @@ class TaskModule(Model, LightningModule):
         self.story = replace(story, **base)
 
     def configure_model(self) -> None:
-        """Build the layers, once."""
+        """Build the layers, once; in a training by FSDP2 this process then keeps its part of them."""
         if self.backbone is None:
             assert self.tokenizer is not None, "set module.tokenizer, or fit with a TextDataModule"
             self.build(self.tokenizer)
+        if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING and shards(self.trainer.strategy):
+            shard([self.built()[0], *self.heads.values()], cast(Any, self.device_mesh)["data_parallel"])
+
+    def gather(self) -> None:
+        """Take whole layers after a training in which this process had a part of them; their weights come next."""
+        backbone, tokenizer = self.built()
+        if is_sharded(backbone):
+            self.start_over(self.tasks, tokenizer)
+            self.build(tokenizer)
 
     def build(self, tokenizer: BaseTokenizer | None = None) -> None:
         """Build backbone and heads for a tokenizer, with their first weights, as the settings of training say."""
@@ -238,15 +259,12 @@ class TaskModule(Model, LightningModule):
             nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
         else:
             norm = nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+            norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
             self.log("train/gradient_norm", norm)
-            if norm.device.type == "cpu" and not math.isfinite(
-                norm
-            ):  # elsewhere the next loss tells, and no step waits
+            if norm.device.type == "cpu" and not is_finite(norm):  # elsewhere the next loss tells, and no step waits
                 step = self.trainer.global_step + 1
                 self._check_health()
-                raise InputError(
-                    f"step {step}: the gradient is {norm:g}, with {self._health.named(step)}; {self._remedy()}"
-                )
+                raise InputError(f"step {step}: the gradient is {norm:g}, {self._health.named(step)}; {self._remedy()}")
 
     # Training.
 
@@ -260,17 +278,34 @@ class TaskModule(Model, LightningModule):
         self._resting = [(step, parameters_in(self, [name], "thaw")) for name, step in thaw.items()]
         check_trained(self, [parameter for _, resting in self._resting for parameter in resting], "thaw")
         self.joint.begin(list(self.parameters()), list(self.built()[0].parameters()), scaled=self._scaler is not None)
+        stop_at_validations(self.trainer)
+        if self._resumed is not None:
+            if self._resumed["validate"]:
+                self._resumed["limits"] = lift_limits(self.trainer)
+            else:
+                self.trainer.should_stop |= bool(stopped_early(self.trainer))
 
     def on_train_start(self) -> None:
-        """Note when the training began."""
-        self._noted = time.monotonic()
+        """Note when the training began; make the validation that was due when a resumed run was stopped."""
+        self._noted, resumed, self._resumed = time.monotonic(), self._resumed, None
+        if resumed is not None and self.mixture:
+            self.trainer._logger_connector._callback_metrics.update(resumed["logged"])
+            go_on(self.trainer, self.mixture.steps_per_epoch, resumed.get("limits"))
+            self.trainer.should_stop |= bool(stopped_early(self.trainer))
 
     def on_train_end(self) -> None:
         """Note what the training took."""
         self._note()
         self._noted = None
-        if self.trainer.is_global_zero:
-            self._health.warn()
+        self._health.warn()
+
+    def on_fit_end(self) -> None:
+        """Say why early stopping ended the training."""
+        self._resumed = None
+        if self.mixture:
+            close_epoch(self.trainer, self.mixture.steps_per_epoch)
+        for reason in stopped_early(self.trainer):
+            logger.info("%s", reason)
 
     def _note(self) -> None:
         """Bring what is known of a training up to date, while it goes on."""
@@ -381,6 +416,11 @@ class TaskModule(Model, LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Score the validation rows of all processes."""
         self._score("validation")
+        self._validated = True
+
+    def on_validation_end(self) -> None:
+        """Be ready for the next validation."""
+        self._validated = False
 
     def on_test_epoch_end(self) -> None:
         """Score the test rows of all processes."""
@@ -432,29 +472,36 @@ class TaskModule(Model, LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add settings and tokenizer, so that the checkpoint opens with no other file."""
         self._check_health()
-        if name := broken_weight(checkpoint["state_dict"]):
+        if name := broken_weight(checkpoint.get("state_dict", {})):
             step = self.trainer.global_step
             raise InputError(f"step {step}: {name} is not finite any more (NaN or infinity); {self._remedy()}")
         self._note()
         checkpoint["lmtasks"] = self.describe() | {"story": self.story.plain()}
+        if self._noted is not None:
+            logged = {name: value.cpu() for name, value in self.trainer.callback_metrics.items()}
+            validate = self.trainer.validating and not self._validated
+            checkpoint["lmtasks"] |= {"validate": validate, "logged": logged}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that the weights belong to the tokenizer of this run; correct Lightning's counts of micro-batches."""
         assert self.tokenizer is not None
-        saved = saved_in(checkpoint, self.trainer.ckpt_path if self._trainer else "the checkpoint")
+        whole = {"state_dict": {}, **checkpoint}  # FSDP2 has taken the weights by now
+        saved = saved_in(whole, self.trainer.ckpt_path if self._trainer else "the checkpoint")
         if saved.build_tokenizer().fingerprint != self.tokenizer.fingerprint:
             raise InputError(
                 "the checkpoint was trained with another tokenizer than this run has; "
                 "start a new run with model.training.init_from, or give the tokenizer.json of its run as "
                 "model.tokenizer.file"
             )
-        check_finite(checkpoint["state_dict"])
+        check_finite(whole["state_dict"])
         self.story = replace(saved.story, data=self.story.data or saved.story.data)
-        self.joint.check(name.removeprefix(JOINT) for name in checkpoint["state_dict"] if name.startswith(JOINT))
+        self.joint.check(name.removeprefix(JOINT) for name in whole["state_dict"] if name.startswith(JOINT))
         if self._trainer is not None and self._trainer.training and self.mixture:
             recount(checkpoint, self.mixture.steps_per_epoch, self.trainer.accumulate_grad_batches)
+            own = checkpoint["lmtasks"]
+            self._resumed = {"validate": own.get("validate", False), "logged": own.get("logged", {})}
 
     def start_over(self, tasks: dict[str, Task], tokenizer: BaseTokenizer) -> None:
         """Take tokenizer and tasks of a saved model, whose weights are loaded next, and drop its first weights."""
-        self.tasks, self.tokenizer = tasks, tokenizer
+        self.tasks, self.tokenizer, self._begun_with = tasks, tokenizer, self.training_config
         self.training_config, self.origin = replace(self.training_config, init_from=None, vectors=None), None

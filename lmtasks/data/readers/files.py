@@ -414,7 +414,8 @@ def _check_columns(
     }
     for name, guesses in close.items():
         mapping = {ours: theirs for ours, theirs in columns.items() if ours != theirs and ours not in absent}
-        mapping |= {ours: names[0] if names else "COLUMN" for ours, names in close.items()}
+        for ours, names in close.items():
+            mapping[ours] = next((name for name in names if name not in mapping.values()), "COLUMN")
         hint = f"; say which: {option} '{json.dumps(mapping, ensure_ascii=False)}'" if option else ""
         fault = f"no column '{columns[name]}'{_guess(guesses)}; it has {_listed(present)}"
         raise InputError(f"{path}, row {number}: {fault}{hint}")

@@ -7,10 +7,13 @@ context may spell the answer in another way there (blanks, case, Unicode), or th
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain
@@ -160,9 +163,16 @@ def list_answers(place: str, value: Any, starts: Any = None) -> list[tuple[str, 
 
 def _as_written(value: Any) -> Any:
     """Return the object or list that a text of a CSV stands for; a text that only looks so is an error."""
-    if isinstance(value, str) and value.lstrip().startswith(('{"', "{'", "[{")):
+    if not isinstance(value, str) or not value.lstrip().startswith(('{"', "{'", "[{")):
+        return listed_texts(value)
+    try:
         return json.loads(value)
-    return listed_texts(value)
+    except ValueError:
+        if re.search(r"""["']\s+["']""", value):  # Python would join two texts without a comma between
+            raise
+        with suppress(SyntaxError, MemoryError, RecursionError):
+            return ast.literal_eval(value)
+        raise
 
 
 def _number(start: Any) -> int | None:

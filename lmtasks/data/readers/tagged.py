@@ -159,7 +159,14 @@ class TaggedWords(Files):
         first = list(islice(sentences, SENTENCES))
         width = Counter(len(fields) for sentence in first for _, fields in sentence).most_common(1)
         columns = _Columns(path, names, given, width[0][0] if width else 0, first)
-        yield from collected(chain(first, sentences), columns.of)
+        every: Iterator[list[Line]] = chain(first, sentences)
+        if columns.counted and _is_constant(first):
+            every = (list(part) for lines in every for _, part in groupby(lines, lambda line: line[1][0]))
+        elif "words" not in given and columns.width > len(names) and _is_constant(first):
+            fault = f"the first column is always {first[0][0][1][0][:40]!r} in a sentence, so it has no words"
+            option = f"""{self.columns_option} '{{"words": "2", "tags": "3"}}'"""
+            raise InputError(f"{path}, row {first[0][0][0]}: {fault}; give the positions of the columns: {option}")
+        yield from collected(every, columns.of)
         columns.report()
 
 
@@ -173,7 +180,8 @@ class _Columns:
         self.counted = width > len(names) and _counts(first)
         self.at = {"words": int(self.counted), "tags": width - 1, **given}
         if self.counted and "words" not in given:
-            say(f"{path}: the first column counts words, so words are read from column 2")
+            what = "numbers the sentences" if _is_constant(first) else "counts words"
+            say(f"{path}: the first column {what}, so words are read from column 2")
         if "tags" in names and "tags" not in given and rows:
             self._find_tags(rows)
 
@@ -181,7 +189,7 @@ class _Columns:
         """Return the words and tags of a sentence, and where it begins."""
         number = sentence[0][0]
         if self.counted:  # CoNLL-U has lines for ranges of words, 1-2, and for words that are not in the text, 8.1
-            kept = [line for line in sentence if line[1][0].isdecimal()]
+            kept = [line for line in sentence if line[1][0].isdecimal() or not COUNT.fullmatch(line[1][0])]
             self.left_out += len(sentence) - len(kept)
             sentence = kept or sentence
         for place, fields in sentence:
@@ -206,8 +214,8 @@ class _Columns:
             self.at["tags"] = found[-1]
         if len(found) > 1 or self.at["tags"] != self.width - 1:
             listing = " and ".join(str(at + 1) for at in found)
-            tagged = f"column{'s' * (len(found) > 1)} {listing} of {self.width} have tags"
-            say(f"{self.path}: {tagged}; they are read from column {self.at['tags'] + 1}")
+            tagged = f"{'columns' if len(found) > 1 else 'column'} {listing} of {self.width} with tags"
+            say(f"{self.path}: {tagged}: they are read from column {self.at['tags'] + 1}")
 
     def _fault(self, fields: Sequence[str]) -> str:
         """Return what is wrong with the columns of a line, "" if nothing is."""
@@ -218,6 +226,8 @@ class _Columns:
                 )
             if len(fields) != self.width:
                 return f"{len(fields)} columns, expected {self.width} as in most lines; use tabs if words have spaces"
+        if self.counted and "words" not in self.given and not COUNT.fullmatch(fields[0]):
+            return f"{fields[0][:40]!r} in the first column, expected the number of a word as in other rows"
         for name in self.names:
             place = self.at[name]
             if place >= len(fields):
@@ -234,6 +244,12 @@ def _counts(sentences: Sequence[list[Line]]) -> bool:
     counts = [[int(fields[0]) for _, fields in sentence if fields[0].isdecimal()] for sentence in sentences]
     rising = any(len(row) > 1 and row[0] < 2 and all(b == a + 1 for a, b in pairwise(row)) for row in counts)
     return rising or sum(map(len, counts)) > FEW
+
+
+def _is_constant(sentences: Sequence[list[Line]]) -> bool:
+    """Tell whether the first column goes on unchanged from word to word, as the number of a sentence or a document."""
+    pairs = [(one[1][0], other[1][0]) for sentence in sentences for one, other in pairwise(sentence)]
+    return len(pairs) > FEW // 2 and sum(one == other for one, other in pairs) > len(pairs) / 2
 
 
 def _sentences(lines: Iterable[str]) -> Iterator[list[Line]]:

@@ -100,9 +100,9 @@ class SafeCheckpointIO(TorchCheckpointIO):
 class Checkpoints(ModelCheckpoint):
     """Keep the best and the last checkpoints of a run in `<run folder>/checkpoints`.
 
-    A run is saved after every validation (after every epoch if there is none), when training ends or is told to stop
-    (`trainer.should_stop`), and every `every_n_steps` or `every_n_minutes`. `step=2000.ckpt` is the state after 2000
-    optimiser steps. `last.ckpt` is always the newest state; after an interruption it is the only file of that state.
+    A run is saved after every validation (after every epoch if there is none), when training ends, every
+    `every_n_steps` or `every_n_minutes`, and by `interrupt`. `step=2000.ckpt` is the state after 2000 optimiser steps.
+    `last.ckpt` is always the newest state; after an interruption it is the only file of that state.
     """
 
     def __init__(
@@ -132,7 +132,8 @@ class Checkpoints(ModelCheckpoint):
         self._direction = mode
         self._scores: dict[int, float | None] = {}  # of the checkpoints kept, by step; None if not validated
         self._steps_done = 0
-        self._stopping = False
+        self._due = False
+        self._dropped: set[int] = set()  # steps whose files are to be removed
         self._saved_at = time.monotonic()  # seconds
 
     @property
@@ -159,23 +160,32 @@ class Checkpoints(ModelCheckpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget checkpoints that were removed; warn if the `last.ckpt` of an earlier run will be replaced."""
         self._take_stock(trainer)
+        self._remove_dropped(trainer)
         self._steps_done = self._last_global_step_saved = trainer.global_step
-        self._stopping, self._saved_at = False, time.monotonic()
+        self._due, self._saved_at = False, time.monotonic()
         if trainer.ckpt_path is None and self._may_save(trainer) and self._fs.exists(self._last_path):
             rank_zero_warn(f"{self._last_path} is of an earlier run and will be replaced; ckpt_path continues it.")
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
-        """Save after the last optimiser step, and when a save is due by steps or minutes."""
-        # the stop is acted on once: min_steps may keep the trainer running with should_stop set
-        stopping, self._stopping = trainer.should_stop and not self._stopping, trainer.should_stop
+        """Find out whether a save is due by steps or minutes."""
         stepped, self._steps_done = trainer.global_step != self._steps_done, trainer.global_step
-        if stepped and (trainer.global_step == trainer.max_steps or self._is_due(trainer)):
+        self._due = self._due or (stepped and self._is_due(trainer))
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
+        """Save if it is due; what is logged of the step has been written by now."""
+        if self._due:
             self.on_train_end(trainer, pl_module)
-        elif stopping and self._may_save(trainer):
-            # only last.ckpt: the same run without an interruption keeps no other file of this step
-            before, self.last_model_path = self._last_global_step_saved, self._last_path
+
+    # A validation may be long, so it is saved that it is due.
+    on_validation_start = on_train_epoch_start = on_train_batch_start
+
+    def interrupt(self, trainer: Trainer) -> None:
+        """Save `last.ckpt` alone: the same run without an interruption keeps no other file of this step."""
+        if self._due:
+            self._save(trainer, None)
+        elif self._may_save(trainer):
+            self.last_model_path = self._last_path
             self._save_checkpoint(trainer, self._last_path)
-            self._last_global_step_saved = before  # if a time limit stopped it, `on_train_end` saves the step as usual
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save if there is no validation."""
@@ -208,12 +218,12 @@ class Checkpoints(ModelCheckpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the scores by step, without paths, so that a run folder may be moved."""
-        return {"monitor": self.monitor, "scores": dict(self._scores)}
+        return {"monitor": self.monitor, "scores": dict(self._scores), "dropped": sorted(self._dropped)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the saved scores, unless they are of another metric."""
         if state_dict["monitor"] == self.monitor:
-            self._scores = dict(state_dict["scores"])
+            self._scores, self._dropped = dict(state_dict["scores"]), set(state_dict.get("dropped", ()))
 
     def _path(self, step: int) -> str:
         return os.path.join(str(self.dirpath), f"step={step}.ckpt")
@@ -237,6 +247,7 @@ class Checkpoints(ModelCheckpoint):
         self.last_model_path = self._last_path
         best, last = self._keep()
         self._scores = {kept: self._scores[kept] for kept in sorted({*best, *last})}
+        self._dropped = before - set(self._scores)
         self._publish()
         linked = step in self._scores and _is_local_file_protocol(self._last_path)
         if step in self._scores:
@@ -246,10 +257,14 @@ class Checkpoints(ModelCheckpoint):
         elif trainer.is_global_zero:
             _link(Path(self._path(step)), Path(self._last_path))
         trainer.strategy.barrier("last.ckpt")
-        # removed last: a kill before this line leaves a file too many, never one too few
-        for dropped in before - set(self._scores):
-            trainer.strategy.remove_checkpoint(self._path(dropped))
-        self._saved_at = time.monotonic()
+        self._remove_dropped(trainer)  # last: a kill before this line leaves a file too many, never one too few
+        self._due, self._saved_at = False, time.monotonic()
+
+    def _remove_dropped(self, trainer: Trainer) -> None:
+        """Remove what is kept no longer; a resumed run does it for one that was killed before it could."""
+        for dropped in self._dropped - set(self._scores):
+            if self._fs.exists(self._path(dropped)):
+                trainer.strategy.remove_checkpoint(self._path(dropped))
 
     def _take_stock(self, trainer: Trainer) -> None:
         present = {step: score for step, score in self._scores.items() if self._fs.exists(self._path(step))}

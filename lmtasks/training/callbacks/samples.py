@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -24,6 +24,7 @@ class Samples(Callback):
     def __init__(self, shown: int = 2, kept: int = 20) -> None:
         """Set how many rows of each task are printed to stderr (`shown`) and written to samples.txt (`kept`)."""
         self.shown, self.kept = shown, kept
+        self._size: int | None = None  # bytes of samples.txt that a resumed run keeps; None = all
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the answers of the validation or test that has just been scored."""
@@ -36,9 +37,20 @@ class Samples(Callback):
         folder.mkdir(parents=True, exist_ok=True)
         title = "test" if trainer.testing else f"validation at step {trainer.global_step}"
         with (folder / FILE).open("a", encoding="utf-8") as file:
-            print(f"== {title}\n\n{samples_text(rows, self.kept)}", file=file)
+            if self._size is not None and self._size < file.tell():
+                file.truncate(self._size)
+            print(f"== {title}\n\n{samples_text(rows, self.kept)}", file=file, flush=True)
+            self._size = file.tell()
 
     on_test_end = on_validation_end
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the size of samples.txt."""
+        return {"size": self._size or 0}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep what was in samples.txt."""
+        self._size = state_dict["size"]
 
 
 def samples_text(samples: Mapping[str, Sequence[Prediction]], count: int) -> str:
