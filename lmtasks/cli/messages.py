@@ -51,6 +51,6 @@ class Sizes(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: TaskModule) -> None:  # type: ignore[override]
         """Print one line: backbone, parameters, vocabulary and device."""
         parameters = sum(parameter.numel() for parameter in pl_module.parameters())
-        name, tokens = type(pl_module.backbone).__name__, len(pl_module.tokenizer or ())
+        name, tokens = type(pl_module.backbone).__name__.removeprefix("FSDP"), len(pl_module.tokenizer or ())
         device = pl_module.device.type if trainer.world_size == 1 else f"{trainer.world_size} x {pl_module.device.type}"
         say(f"model: {name}, {parameters:,} parameters, {tokens:,} tokens, on {device}")
