@@ -109,5 +109,12 @@ class Events(TensorBoardLogger):
     """TensorBoard's events, without the empty hparams.yaml that Lightning writes beside them: see config.yaml."""
 
     def save(self) -> None:
-        """Flush the events."""
-        super(TensorBoardLogger, self).save()  # that of Lightning Fabric, which writes no hparams.yaml
+        """Flush the events, if there are any."""
+        if self._experiment is not None:
+            super(TensorBoardLogger, self).save()  # that of Lightning Fabric, which writes no hparams.yaml
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Close the file of the events, if there is one: a resume that is refused makes none."""
+        if self._experiment is not None:
+            super().finalize(status)
