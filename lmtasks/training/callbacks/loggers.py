@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.loggers.logger import _DummyExperiment, rank_zero_experiment
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -108,13 +109,20 @@ def metrics_loggers(folder: Path) -> list[Logger]:
 class Events(TensorBoardLogger):
     """TensorBoard's events, without the empty hparams.yaml that Lightning writes beside them: see config.yaml."""
 
-    def save(self) -> None:
-        """Flush the events, if there are any."""
-        if self._experiment is not None:
-            super(TensorBoardLogger, self).save()  # that of Lightning Fabric, which writes no hparams.yaml
+    _begun = False
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """Return the writer of the events, from the first metrics on: a resume that is refused makes no file."""
+        return super().experiment if self._begun else _DummyExperiment()
 
     @rank_zero_only
-    def finalize(self, status: str) -> None:
-        """Close the file of the events, if there is one: a resume that is refused makes none."""
-        if self._experiment is not None:
-            super().finalize(status)
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write metrics as events."""
+        self._begun = True
+        super().log_metrics(metrics, step)
+
+    def save(self) -> None:
+        """Flush the events."""
+        super(TensorBoardLogger, self).save()  # that of Lightning Fabric, which writes no hparams.yaml
