@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -93,9 +94,12 @@ class MetricsFile(Logger, Callback):
 
     def _rewrite(self, rows: list[Line]) -> None:
         self._columns = sorted(set().union(*rows))
+        text = io.StringIO(newline="")
+        lines = csv.DictWriter(text, self._columns)
+        lines.writeheader()
+        lines.writerows(rows)
         with replacing(self.file) as file:
-            lines = (",".join(row.get(name, "") for name in self._columns) for row in rows)
-            file.write("".join(f"{line}\r\n" for line in (",".join(self._columns), *lines)).encode())
+            file.write(text.getvalue().encode())
 
 
 def metrics_loggers(folder: Path) -> list[Logger]:
