@@ -215,6 +215,7 @@ class Checkpoints(ModelCheckpoint):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find what is kept if nothing was left to train: Lightning skips `on_train_start` then."""
         self._take_stock(trainer)
+        self._remove_dropped(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the scores by step, without paths, so that a run folder may be moved."""

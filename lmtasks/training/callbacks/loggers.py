@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.loggers.logger import _DummyExperiment, rank_zero_experiment
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -92,9 +94,12 @@ class MetricsFile(Logger, Callback):
 
     def _rewrite(self, rows: list[Line]) -> None:
         self._columns = sorted(set().union(*rows))
+        text = io.StringIO(newline="")
+        lines = csv.DictWriter(text, self._columns)
+        lines.writeheader()
+        lines.writerows(rows)
         with replacing(self.file) as file:
-            lines = (",".join(row.get(name, "") for name in self._columns) for row in rows)
-            file.write("".join(f"{line}\r\n" for line in (",".join(self._columns), *lines)).encode())
+            file.write(text.getvalue().encode())
 
 
 def metrics_loggers(folder: Path) -> list[Logger]:
@@ -107,6 +112,20 @@ def metrics_loggers(folder: Path) -> list[Logger]:
 
 class Events(TensorBoardLogger):
     """TensorBoard's events, without the empty hparams.yaml that Lightning writes beside them: see config.yaml."""
+
+    _begun = False
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """Return the writer of the events, from the first metrics on: a resume that is refused makes no file."""
+        return super().experiment if self._begun else _DummyExperiment()
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write metrics as events."""
+        self._begun = True
+        super().log_metrics(metrics, step)
 
     def save(self) -> None:
         """Flush the events."""
