@@ -440,11 +440,12 @@ def test_the_fingerprint_follows_the_file(tmp_path, monkeypatch):
     before = fingerprint(str(path), "train")
     monkeypatch.chdir(tmp_path)
     assert fingerprint("a.txt", "train") == before
-    os.utime(path, ns=(0, 1))
+    state = path.stat()
+    path.write_text("two")
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))  # a file of the same size and time
     assert fingerprint("a.txt", "train") != before
-    path.write_text("three")
-    os.utime(path, ns=(0, 1))
-    assert len({before, fingerprint("a.txt", "train")}) == 2
+    path.write_text("one")
+    assert fingerprint("a.txt", "train") == before
 
 
 @pytest.mark.skipif("LMTASKS_DATA" not in os.environ, reason="LMTASKS_DATA names no folder with the real data")

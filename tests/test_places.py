@@ -123,7 +123,7 @@ def test_an_output_that_takes_no_byte_is_named(told):
 
 
 def test_a_name_that_is_too_long_is_named_with_its_option(told):
-    assert "cannot be written: File name too long; " in told(f"fit -c tiny.yaml --name {'n' * 300}")
+    assert "...': expected the name of a folder, of at most 200 bytes" in told(f"fit -c tiny.yaml --name {'n' * 300}")
 
 
 def test_a_cache_in_a_home_that_takes_no_file_is_named(trained_run):
@@ -146,7 +146,7 @@ def test_a_full_stdout_is_one_line(trained_run, command):
         )
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
-        "lmtasks: error: stdout: cannot be written: No space left on device; send it elsewhere"
+        "lmtasks: error: stdout: cannot be written: No space left on device; free space, or send it elsewhere"
     )
 
 

@@ -190,7 +190,7 @@ FAULTS = {
     "no config": (without("config.json"), "neither a model folder"),
     "an empty config": (text("config.json", ""), "is damaged, or no JSON"),
     "no JSON": (text("config.json", "{"), "is damaged, or no JSON"),
-    "a list": (text("config.json", "[]"), "not the settings of a model"),
+    "a list": (text("config.json", "[]"), "it holds a list, not an object"),
     "nested too deeply": (text("config.json", "[" * 100_000), "is damaged, or no JSON"),
     "no model_type": (config(model_type=...), "not the settings of a model"),
     "another model_type": (config(model_type="gpt2"), "'gpt2', which lmtasks does not read; it reads bert, roberta"),

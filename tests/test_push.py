@@ -130,13 +130,13 @@ def test_push_uploads_the_model_and_its_card_and_nothing_else(hub, tmp_path, cap
     (folder / "notes.txt").write_text("mine")
     (tmp_path / "run" / "checkpoints").mkdir()
     assert main(["push", str(tmp_path / "run"), "anna/mood", "--private", "--message", "The first"]) == 0
-    names = ["README.md", "config.json", "metrics.json", "model.safetensors", "tokenizer.json"]
+    names = ["README.md", "SHA256SUMS", "config.json", "metrics.json", "model.safetensors", "tokenizer.json"]
     assert hub.files == {name: (folder / name).read_bytes() for name in names}
     made, (path, commit) = hub.asked
     assert made == ("/api/repos/create", {"name": "mood", "organization": "anna", "visibility": "private"})
     assert (path, commit["summary"]) == ("/api/models/anna/mood/commit/main", "The first")
     told = capsys.readouterr().out.splitlines()
-    assert told[0].startswith("5 files, ")
+    assert told[0].startswith("6 files, ")
     assert told[0].endswith(f" MB: {', '.join(names)}")
     assert told[1:] == [f"{hub.address}/anna/mood"]
 

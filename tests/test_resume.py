@@ -18,6 +18,7 @@ from tiny import fit as tiny_fit, write_tasks
 
 from lmtasks.cli.main import main
 from lmtasks.errors import InputError
+from lmtasks.storage import CHECKSUMS
 from lmtasks.storage.checkpoint import last_checkpoint, read_checkpoint
 from lmtasks.storage.run_folder import lock
 from lmtasks.training.callbacks.checkpoints import SafeCheckpointIO
@@ -200,6 +201,8 @@ def everything(run):
         elif path.name == "metrics.json":
             found[name] = json.loads(path.read_text())
             found[name]["story"] = {**found[name]["story"], "seconds": 0, "memory": 0}
+        elif path.name == CHECKSUMS:  # metrics.json has the time that a run took
+            found[name] = [line for line in path.read_text().splitlines() if not line.endswith("metrics.json")]
         elif path.is_file() and "tfevents" not in name and path.name not in ("README.md", ".lock"):
             found[name] = path.read_bytes()
     return found

@@ -13,6 +13,7 @@ from lmtasks.batch import IGNORE, Batch
 from lmtasks.decoding import Decoding
 from lmtasks.errors import InputError
 from lmtasks.model import Model
+from lmtasks.storage import CHECKSUMS
 from lmtasks.storage.model_folder import load, save
 from lmtasks.tasks.answering import SpanAnsweringTask
 from lmtasks.tasks.classification import ClassificationTask
@@ -217,5 +218,6 @@ def test_a_run_resumes_and_another_begins_with_its_tokenizer(tmp_path):
 def test_a_config_that_names_anything_but_a_tokenizer_is_refused(model, tmp_path, forged):
     config = save(model, tmp_path / "model") / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"tokenizer_class": forged}))
+    (config.parent / CHECKSUMS).unlink()
     with pytest.raises(InputError, match=forged):
         load(config.parent)

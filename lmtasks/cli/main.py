@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import NoReturn
 
 import lmtasks
-from lmtasks.errors import InputError, did_you_mean, one_line, why_not_written, writing
+from lmtasks.errors import FULL, InputError, did_you_mean, one_line, why_not_written, writing
 
 COMMANDS = {
     "fit": ("fit", "train a model, test its best checkpoint, write the model folder"),
@@ -71,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 2
         if isinstance(error, OSError) and error.filename is None and (reason := why_not_written(error)):
             _drop_stdout()  # every other place has its name in an InputError
-            print(f"lmtasks: error: stdout: cannot be written: {reason}; send it elsewhere", file=sys.stderr)
+            ways = f"{'free space, or ' * (reason in FULL)}send it elsewhere"
+            print(f"lmtasks: error: stdout: cannot be written: {reason}; {ways}", file=sys.stderr)
             return 2
         first = (str(error).strip().splitlines() or [""])[0]
         hint = "" if debug else " (--debug shows the traceback)"

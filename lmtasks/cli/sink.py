@@ -12,7 +12,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from lmtasks.errors import InputError
+from lmtasks.errors import FULL, InputError
 
 
 class Sink:
@@ -91,7 +91,8 @@ class Sink:
 
     def _fault(self, error: OSError) -> InputError:
         where = "give another place with --output" if self._path else "send it elsewhere"
-        return InputError(f"{self.name}: cannot be written: {error.strerror}; free space, or {where}")
+        ways = f"free space, or {where}" if error.strerror in FULL else where
+        return InputError(f"{self.name}: cannot be written: {error.strerror}; {ways}")
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         again, self._signal = bool(self._signal), number

@@ -289,7 +289,8 @@ class TaskModule(Model, LightningModule):
         """Note when the training began; make the validation that was due when a resumed run was stopped."""
         self._noted, resumed, self._resumed = time.monotonic(), self._resumed, None
         if resumed is not None and self.mixture:
-            self.trainer._logger_connector._callback_metrics.update(resumed["logged"])
+            logged = {name: torch.tensor(value) for name, value in resumed["logged"].items()}
+            self.trainer._logger_connector._callback_metrics.update(logged)
             go_on(self.trainer, self.mixture.steps_per_epoch, resumed.get("limits"))
             self.trainer.should_stop |= bool(stopped_early(self.trainer))
 
@@ -478,7 +479,7 @@ class TaskModule(Model, LightningModule):
         self._note()
         checkpoint["lmtasks"] = self.describe() | {"story": self.story.plain()}
         if self._noted is not None:
-            logged = {name: value.cpu() for name, value in self.trainer.callback_metrics.items()}
+            logged = {name: value.item() for name, value in self.trainer.callback_metrics.items()}
             validate = self.trainer.validating and not self._validated
             checkpoint["lmtasks"] |= {"validate": validate, "logged": logged}
 
