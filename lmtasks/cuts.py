@@ -44,7 +44,7 @@ _counted: ContextVar[Cuts | None] = ContextVar("cuts", default=None)
 
 
 @contextmanager
-def counting_cuts() -> Iterator[Cuts]:
+def counting_cuts(said: bool = True) -> Iterator[Cuts]:
     """Count the texts that are cut in this block, and say it at its end; a block inside another one adds to that."""
     if outer := _counted.get():
         yield outer
@@ -55,7 +55,8 @@ def counting_cuts() -> Iterator[Cuts]:
         yield cuts
     finally:
         _counted.reset(token)
-        cuts.say()
+        if said:
+            cuts.say()
 
 
 def note_cut(row: int, tokens: int, read: int) -> None:

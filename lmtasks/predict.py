@@ -27,7 +27,7 @@ from lmtasks.decoding import Decoding, Hypothesis
 from lmtasks.errors import InputError
 from lmtasks.finite import REMEDY
 from lmtasks.heads.base import Head
-from lmtasks.tasks.base import Answer, Row, Span, Task
+from lmtasks.tasks.base import PLACE, Answer, Row, Span, Task
 from lmtasks.text.base import BaseTokenizer
 
 TOKENS_PER_BATCH = 4096  # padded source tokens answered at once
@@ -312,7 +312,7 @@ class Predictor(TaskMethods):
         Raises: InputError if a row has no text or no context, or several groups.
         """
         task = task if group is None else task.narrowed(group)
-        _check(rows, name, task)
+        check_readable(rows, name, task)
         found = [each for each in task.questions(rows, self.tokenizer) if group in (None, each.group)]
         kinds = {(example.row, example.group) for example in found}
         if len({row for row, _ in kinds}) < len(kinds):
@@ -338,15 +338,17 @@ def join_rows(
     return joined
 
 
-def _check(rows: Sequence[Row], name: str, task: Task) -> None:
-    """Check that rows have what a task needs: a text, and its context where there is one."""
+def check_readable(rows: Sequence[Row], name: str, task: Task) -> None:
+    """Check that rows have what a task needs: a text, and its context where there is one. Raises: InputError."""
     readable = ", ".join(dict.fromkeys((task.input_column, *task.source_columns)))
     needed = (task.input_column, task.context) if task.context else ()
     for number, row in enumerate(rows, start=1):
+        place = row.get(PLACE, f"row {number} of those asked")
         if not any(column in row for column in (task.input_column, *task.source_columns)):
-            raise InputError(f"row {number} of those asked: {name} reads {readable}, and it has {', '.join(row)}")
+            own = ", ".join(column for column in row if column != PLACE)
+            raise InputError(f"{place}: {name} reads {readable}, and it has {own}")
         if lacking := [column for column in needed if row.get(column) is None]:
-            raise InputError(f"row {number} of those asked: {name} reads {readable}, and it has no {lacking[0]!r}")
+            raise InputError(f"{place}: {name} reads {readable}, and it has no {lacking[0]!r}")
 
 
 def row_of(task: Task, text: str) -> Row:

@@ -245,10 +245,43 @@ def test_a_model_without_weights_is_neither_saved_nor_exported(exports, tmp_path
     assert not list(tmp_path.iterdir())
 
 
-def test_an_export_replaces_an_earlier_one(folder, tmp_path):
-    for precision in ("float32", "int8"):
-        export_model(load(folder), "ct2", tmp_path / "out", precision)
-    assert json.loads((tmp_path / "out" / "lmtasks.json").read_text())["precision"] == "int8"
+def test_an_export_replaces_an_earlier_one_and_nothing_else(exports, folder, tmp_path):
+    _, several = exports("translation", "ct2")
+    out = Path(shutil.copytree(several, tmp_path / "out"))
+    (out / "data").mkdir()
+    for name in ("notes.txt", "README.md", "data/mine.csv"):
+        (out / name).write_text("mine")
+    export_model(load(folder), "ct2", out, "int8")
+    assert json.loads((out / "lmtasks.json").read_text())["precision"] == "int8"
+    assert not (out / "shared_vocabulary.json").exists()  # of the earlier one
+    assert [(out / name).read_text() for name in ("notes.txt", "README.md", "data/mine.csv")] == ["mine"] * 3
+    assert load(out).probabilities("Anna")
+
+
+def test_the_command_says_what_is_wrong_before_it_writes(folder, tmp_path, capsys):
+    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "columns.jsonl").write_text('{"tokens": "Anna"}\n')
+    for options, said in (
+        (["--precision", "float64"], "ct2 has no precision 'float64'"),
+        (["--task", "mood"], "the model has no task 'mood'"),
+        (["--input", str(tmp_path / "empty.txt")], "empty.txt: has no texts"),
+        (["--input", str(tmp_path / "columns.jsonl")], "columns.jsonl, row 1"),
+        (["--adapter", str(tmp_path)], "adapter.safetensors: there is no such file"),
+    ):
+        assert main(["export", str(folder), "--to", "ct2", "--output", str(tmp_path / "out"), *options]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert said in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_says_what_to_type_next_and_takes_the_card_along(folder, tmp_path, capsys):
+    assert main(["export", str(folder), "--to", "ct2", "--output", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert f'try it:  lmtasks run {tmp_path / "out"} "A sentence."' in told
+    assert f'try it:  python {tmp_path / "out" / "run.py"} "A sentence."' in told
+    assert (tmp_path / "out" / "README.md").read_bytes() == (folder / "README.md").read_bytes()
+    assert main(["info", str(tmp_path / "out")]) == 0
+    assert "engine       ct2, float32, " in capsys.readouterr().out
 
 
 def test_a_damaged_export_is_one_line(exports, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from itertools import islice
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from lmtasks.data.readers.files import read_lines, read_rows
 from lmtasks.data.readers.formats import has_columns
 from lmtasks.errors import InputError
-from lmtasks.storage import CONFIG
+from lmtasks.storage import ADAPTER, CARD, CONFIG
 
 if TYPE_CHECKING:
     from lmtasks.model import Model
@@ -40,20 +41,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the export, print how it compares with the model, and return the exit status."""
-    from lmtasks.export.export import export_model
+    from lmtasks.export.export import check_request, export_model
     from lmtasks.export.exported import size_of
-    from lmtasks.storage.model_folder import load
+    from lmtasks.storage.model_folder import find_own, load
 
     if not Path(arguments.output).absolute().parent.is_dir():
         raise InputError(f"--output {arguments.output}: there is no folder {Path(arguments.output).parent}")
     model, folder, to, precision = load(arguments.model), Path(arguments.output), arguments.to, arguments.precision
     if arguments.adapter:
-        model.add_adapter("given", arguments.adapter)
+        place = Path(arguments.adapter)
+        model.add_adapter("given", place / ADAPTER if place.is_dir() else place)
         model.use_adapter("given")
-    rows = _rows(model, arguments.task, arguments.input) if arguments.input else None
-    print(f"writing {folder}{', which takes up to a minute' if to == 'onnx' else ''}", file=sys.stderr)
+    rows = _rows(model, arguments.task, arguments.input) if arguments.input else {}
     keep = bool(arguments.adapter) and to == "hf"
-    check = export_model(model, to, folder, precision, arguments.task, rows, keep_adapter=keep)
+    check_request(model, to, folder, precision, arguments.task, rows, keep)
+    print(f"writing {folder}{', which takes up to a minute' if to == 'onnx' else ''}", file=sys.stderr)
+    check = export_model(model, to, folder, precision, arguments.task, rows, keep)
+    card = (find_own(arguments.model) or Path()) / CARD
+    if to != "hf" and card.is_file() and not (folder / CARD).exists():
+        shutil.copy(card, folder / CARD)
     weights = sum(tensor.numel() * tensor.element_size() for tensor in model.weights().values())
     sizes = f"{size_of(folder) / 1e6:,.1f} MB (weights here {weights / 1e6:,.1f} MB)"
     print(f"{folder}: {NAMES[to]}, {precision}, {sizes}")
@@ -71,12 +77,12 @@ def run(arguments: argparse.Namespace) -> int:
 def _rows(model: Model, name: str | None, file: str) -> dict[str, list[Row]]:
     """Return the first rows of a file, or texts where it has no columns, for one task."""
     from lmtasks.predict import row_of
-    from lmtasks.tasks.base import listed
+    from lmtasks.tasks.base import PLACE, listed
 
     own, task = model.find_task(name)
     rows: list[Row]
     if has_columns(file):
-        rows = [{**row} for _, row in islice(read_rows(file), MOST_ROWS)]
+        rows = [{**row, PLACE: f"{file}, row {number}"} for number, row in islice(read_rows(file), MOST_ROWS)]
     elif task.context:
         columns = listed(task.source_columns)
         raise InputError(f"--input {file}: {own} reads two texts; give a file with the columns {columns}")
@@ -101,4 +107,6 @@ def _next(to: str, folder: Path, model: Model) -> list[str]:
     programs = {name: folder / ("run.py" if len(model.tasks) == 1 else f"run_{name}.py") for name in model.tasks}
     texts = {name: task.example_command.replace("--context ", "") for name, task in model.tasks.items()}
     own = [f"python {program} {texts[name]}" for name, program in programs.items() if program.exists()]
-    return [*model.example_commands(folder), *own]
+    lacking = [name for name, program in programs.items() if not program.exists()]
+    why = [f"# {', '.join(lacking)}: no program, which would not be short"] * bool(lacking)
+    return [*model.example_commands(folder), *own, *why]

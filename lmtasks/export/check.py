@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from lmtasks.cuts import counting_cuts
 from lmtasks.decoding import Decoding
 from lmtasks.model import Model
 from lmtasks.predict import row_of
@@ -43,8 +44,8 @@ class Check:
     def summary(self) -> str:
         """The check in words."""
         same, measured = self.compared
-        largest = f"the largest difference of a {measured} is {self.difference:.1g}"
-        return f"{self.same} of {self.count} {same}, and {largest}"
+        largest = f", and the largest difference of a {measured} is {self.difference:.1g}" if self.same else ""
+        return f"{self.same} of {self.count} {same}{largest}"
 
     @property
     def fits(self) -> bool:
@@ -65,11 +66,12 @@ def check_export(model: Model, exported: Model, rows: Mapping[str, Sequence[Row]
     for name, own in rows.items():
         task, found = model.tasks[name], []
         group = group_of(task)
-        for number, each in enumerate((exported, model)):
-            each.solve(own[:1], name, group, decoding)  # what is prepared once counts for neither
-            start = time.perf_counter()
-            found.append(each.solve(own, name, group, decoding))
-            times[number] += time.perf_counter() - start
+        with counting_cuts(said=False):
+            for number, each in enumerate((exported, model)):
+                each.solve(own[:1], name, group, decoding)  # what is prepared once counts for neither
+                start = time.perf_counter()
+                found.append(each.solve(own, name, group, decoding))
+                times[number] += time.perf_counter() - start
         answers = [(before[0], after[0]) for after, before in zip(*found, strict=True)]
         share = sum(before.text == after.text for before, after in answers) / len(answers)
         alike &= share >= (WRITTEN if task.generates else READ)

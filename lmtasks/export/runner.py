@@ -148,8 +148,10 @@ class Program:
     def text(self) -> str:
         """The whole program."""
         lines = {"numpy": "import numpy as np", self.cutter: f"from {self.cutter} import {CUTTERS[self.cutter][0]}"}
-        options = [f'parser.add_argument("--{each}", metavar="LANG", help=", ".join(task["languages"]))'
-                   for each in ("source", "target") if "directions" in self.facts]  # fmt: skip
+        pairs = self.facts.get("directions", [])
+        languages = [dict.fromkeys(side) for side in zip(*pairs, strict=True)] or [self.facts.get("languages", [])] * 2
+        options = [f'parser.add_argument("--{each}", metavar="LANG", help="{", ".join(known)}")'
+                   for each, known in zip(("source", "target"), languages, strict=True) if known]  # fmt: skip
         texts = [f'parser.add_argument("{each}", metavar="{each.upper()}", type=utf8)' for each in self.facts["texts"]]
         choice = "[--source LANG] [--target LANG] " if options else ""
         whole = programs.HEAD + self.body

@@ -151,6 +151,8 @@ def find_model(path: str | Path) -> Path:
     Raises: InputError if there is none.
     """
     path = Path(path)
+    if path.suffix == Path(WEIGHTS).suffix and path.is_file():
+        raise InputError(f"{path}: holds weights alone; give the folder of the model (for an adapter, of its base)")
     if path.is_file():
         return path
     for place in map(interrupted, (path, path / MODEL)):

@@ -16,7 +16,7 @@ from lmtasks.storage.reading import read_text
 
 LINE = re.compile(r"([0-9a-f]{64})  (.+)")  # of a file of checksums
 LEAVES = re.compile(r"^/|(^|/)\.\.(/|$)|\0")  # a path that leads out of the folder
-FREE = (CARD, "*.py")  # what people may change: the card, and the programs of an export
+FREE = (CARD, "*.py", "Dockerfile")  # what people may change: the card, the programs of an export and their image
 
 
 def write_sums(folder: Path) -> None:
