@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lmtasks.batch import Batch as Batch
     from lmtasks.data.mixing import Mixing as Mixing
     from lmtasks.data.readers.documents import Documents as Documents
+    from lmtasks.data.readers.memory import InMemory as InMemory
     from lmtasks.data.readers.parallel import ParallelText as ParallelText
     from lmtasks.data.readers.squad import SquadFile as SquadFile
     from lmtasks.data.readers.table import Table as Table
@@ -87,6 +88,7 @@ _FILES = {
     "batch": ("Batch",),
     "data.mixing": ("Mixing",),
     "data.readers.documents": ("Documents",),
+    "data.readers.memory": ("InMemory",),
     "data.readers.parallel": ("ParallelText",),
     "data.readers.squad": ("SquadFile",),
     "data.readers.table": ("Table",),

@@ -102,7 +102,7 @@ def numbered_rows(
         row = {}
         for name, column in columns.items():
             try:
-                row[name] = as_value(_value(record, column))
+                row[name] = as_value(value_of(record, column))
             except ValueError as error:
                 raise InputError(f"{path}, row {number}, column '{column}': {error}") from None
         return number, row
@@ -431,7 +431,8 @@ def _names(record: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
         yield from _names(value, f"{prefix}{key}.") if isinstance(value, dict) else ()
 
 
-def _value(value: Any, column: str) -> Any:
+def value_of(value: Any, column: str) -> Any:
+    """Return the value of a column of a row, or of a field in it after a dot; None where there is none."""
     for key in [column] if column in value else column.split("."):  # a column's own name may have a dot
         value = value.get(key) if isinstance(value, dict) else None
     return value
