@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +39,15 @@ class InMemory(Rows):
     columns: dict[str, str] = field(default_factory=dict)
     """Maps our column names to those of the rows where they differ, {ours: theirs}; or to a field in a column, {ours:
     column.field}."""
+
+    def __post_init__(self) -> None:
+        for split in ("train", "validation", "test", "predict"):
+            given = self._given(split)
+            table = hasattr(given, "itertuples") or hasattr(given, "features")
+            rows = isinstance(given, Sequence) and all(isinstance(row, dict) for row in given)
+            if not (given is None or table or rows):
+                wanted = "a list of dicts, a datasets.Dataset or a pandas.DataFrame"
+                raise InputError(f"{split} is {reprlib.repr(given)}; give {wanted}")
 
     def path(self, split: str) -> str | None:
         """Return what messages call the rows of a split, or None if there are none."""
