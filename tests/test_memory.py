@@ -63,7 +63,7 @@ def test_values_of_other_packages_are_texts():
 def test_a_column_that_no_row_has_is_named():
     with pytest.raises(InputError, match="train rows in memory: no column 'label'; they have text, labl; did you mean"):
         read(InMemory([{"text": "a"}, {"text": "b", "labl": "c"}]))
-    with pytest.raises(InputError, match="train is 'a.csv'; give a list of dicts"):
+    with pytest.raises(InputError, match=r"train is 'a\.csv'; give a list of dicts"):
         InMemory("a.csv")
     with pytest.raises(InputError, match="no data for the split 'train'"):
         read(InMemory())
