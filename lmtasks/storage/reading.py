@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import struct
 import threading
 import zipfile
 import zlib
@@ -27,7 +28,8 @@ _UNFORCED = threading.Lock()  # the environment is one for all threads
 # What zipfile and torch.load raise for files that are damaged or hold something else.
 READ_ERRORS = (
     RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError, EOFError, OSError,
-    ArithmeticError, MemoryError, NotImplementedError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error,
+    ArithmeticError, MemoryError, NotImplementedError, pickle.UnpicklingError, struct.error, zipfile.BadZipFile,
+    zlib.error,
 )  # fmt: skip
 
 
